@@ -1,0 +1,157 @@
+"""The only wiring: builds what one worker needs, opens and closes it, and serves it on two listeners."""
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+
+from service.admission import Admission
+from service.board import Board
+from service.config import Settings, Site
+from service.counts import Reading
+from service.errors import Stop, StoreUnavailable
+from service.identity import AddressResolver
+from service.loops import repeat
+from service.metrics import Metrics
+from service.ops import create_ops_app
+from service.periods import Clock
+from service.postgres_store import open_postgres
+from service.reconciler import Reconciler
+from service.recorder import Recorder
+from service.redis_store import RedisStore, open_redis
+from service.rollup import Rollup
+from service.salts import Salts
+from service.services import Periods, Services
+from service.spool import open_spool
+from service.web import create_public_app
+
+log = logging.getLogger(__name__)
+
+PROBE_EVERY_S = 0.5
+KEEPALIVE_S = 20
+LINGER_S = 2
+DRAIN_MAX_S = 20
+"""How long requests in progress may take when a worker stops."""
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, clock: Clock = time.time, monotonic: Clock = time.monotonic
+) -> AsyncIterator[Services]:
+    """Open the stores and build one worker's parts; at the end flush, roll up, and close in reverse order.
+
+    No background work runs yet: `run_background` does it, and a test may call the steps itself.
+    """
+    metrics = Metrics(CollectorRegistry())
+    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+        metrics.registry.register(collector)
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(
+            open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s)
+        )
+        postgres = await stack.enter_async_context(open_postgres(settings.postgres_url.get_secret_value()))
+        spool = await stack.enter_async_context(
+            open_spool(settings.data_dir / "spool", secrets.token_hex(8), settings.spool_max_bytes)
+        )
+        await _refuse_eviction(redis)
+
+        async def read_counts(site: Site) -> Reading:
+            return await recorder.read(site)
+
+        board = Board(settings, metrics, read_counts, clock, monotonic)
+        salts = Salts(metrics)
+        rollup = Rollup(settings, redis, postgres, salts, metrics, clock)
+        recorder = Recorder(settings, redis, spool, rollup, board, metrics, clock)
+        reconciler = Reconciler(settings, redis, postgres, spool, recorder, rollup, metrics, clock)
+        stack.push_async_callback(board.close)
+        stack.push_async_callback(rollup.close)
+        stack.push_async_callback(reconciler.close)
+        yield Services(
+            settings=settings,
+            metrics=metrics,
+            periods=Periods(clock),
+            resolver=AddressResolver(settings),
+            admission=Admission(settings, monotonic),
+            salts=salts,
+            spool=spool,
+            board=board,
+            rollup=rollup,
+            recorder=recorder,
+            reconciler=reconciler,
+        )
+
+
+@asynccontextmanager
+async def run_background(services: Services) -> AsyncIterator[None]:
+    """Open the sites, then keep rolling up, reconciling and probing; at the end each step finishes."""
+    stopping = asyncio.Event()
+    await open_sites(services)
+    tasks = [
+        asyncio.create_task(repeat(services.reconciler.step, services.settings.rollup_every_s, stopping)),
+        asyncio.create_task(repeat(services.reconciler.quick_step, PROBE_EVERY_S, stopping)),
+    ]
+    try:
+        yield
+    finally:
+        stopping.set()
+        await asyncio.gather(*tasks)
+
+
+async def open_sites(services: Services) -> None:
+    """Make every site ready, so that no visitor waits for it; where Redis does not answer, show what Postgres has."""
+    for writers in services.recorder.sites.values():
+        if await services.recorder.probe(writers):
+            continue
+        try:
+            services.board.accept_saved(writers.site, await services.rollup.saved_reading(writers.site))
+        except StoreUnavailable as error:
+            log.warning(
+                "Nothing is known of a site yet: both stores are away. site=%s error=%s",
+                writers.site.id,
+                error,
+            )
+
+
+async def serve(
+    settings: Settings,
+    public: socket.socket,
+    ops: socket.socket,
+    ready: Callable[[], None],
+    stop: Awaitable[object],
+) -> None:
+    """Serve both listeners until `stop` is done, then answer what was read, flush, roll up and close."""
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(open_services(settings))
+        await stack.enter_async_context(run_background(services))
+        for app, listener in ((create_public_app(services), public), (create_ops_app(services), ops)):
+            runner = web.AppRunner(
+                app,
+                access_log=None,
+                auto_decompress=False,
+                keepalive_timeout=KEEPALIVE_S,
+                lingering_time=LINGER_S,
+                shutdown_timeout=DRAIN_MAX_S,
+            )
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.SockSite(runner, listener, backlog=1024).start()
+        ready()
+        await stop
+
+
+async def _refuse_eviction(redis: RedisStore) -> None:
+    try:
+        facts = await redis.facts()
+    except StoreUnavailable:
+        return  # it starts later, or answers no INFO: `doctor` tells
+    if facts.maxmemory and facts.maxmemory_policy != "noeviction":
+        raise Stop(
+            f"Redis may throw counts away: maxmemory-policy is {facts.maxmemory_policy}."
+            " Set `maxmemory-policy noeviction` for it, or give Footfall a Redis of its own."
+        )

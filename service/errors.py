@@ -1,0 +1,91 @@
+"""Every refusal and failure, declared once: a word for machines, a sentence for people."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a request was refused or a beacon not counted.
+
+    The same word is the `error` of the JSON answer, the metric label and the log field.
+    """
+
+    BAD_JSON = "bad_json"
+    BAD_FIELD = "bad_field"
+    BAD_REQUEST = "bad_request"
+    WRONG_ORIGIN = "wrong_origin"
+    NO_ORIGIN = "no_origin"
+    UNAUTHORIZED = "unauthorized"
+    UNKNOWN_SITE = "unknown_site"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    TIMEOUT = "timeout"
+    TOO_LARGE = "too_large"
+    RATE_LIMITED = "rate_limited"
+    BUSY = "busy"
+    NOT_READY = "not_ready"
+    SPOOL_FULL = "spool_full"
+    INTERNAL = "internal"
+
+    # Answered normally, counted nowhere.
+    ROBOT = "robot"
+    PREFETCH = "prefetch"
+    OPT_OUT = "opt_out"
+    EXCLUDED = "excluded"
+
+
+STATUS = {
+    Reason.BAD_JSON: 400,
+    Reason.BAD_FIELD: 400,
+    Reason.BAD_REQUEST: 400,
+    Reason.UNAUTHORIZED: 401,
+    Reason.WRONG_ORIGIN: 403,
+    Reason.NO_ORIGIN: 403,
+    Reason.UNKNOWN_SITE: 404,
+    Reason.NOT_FOUND: 404,
+    Reason.METHOD_NOT_ALLOWED: 405,
+    Reason.TIMEOUT: 408,
+    Reason.TOO_LARGE: 413,
+    Reason.RATE_LIMITED: 429,
+    Reason.INTERNAL: 500,
+    Reason.BUSY: 503,
+    Reason.NOT_READY: 503,
+    Reason.SPOOL_FULL: 503,
+}
+
+
+class Refused(Exception):
+    """A request that is answered with an error; nothing of it was stored."""
+
+    def __init__(self, reason: Reason, retry_after_s: int | None = None) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the reason."""
+        return STATUS[self.reason]
+
+
+class StoreUnavailable(Exception):
+    """Redis, Postgres or the spool did not do what was asked, or not in time; it may do it still."""
+
+    def __init__(self, store: str, sentence: str) -> None:
+        super().__init__(f"{store}: {sentence}")
+        self.store = store
+
+
+class Stop(Exception):
+    """A command cannot go on: one sentence for the person who typed it, and the exit status."""
+
+    def __init__(self, sentence: str, status: int = 2) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class SettingsError(Stop):
+    """The settings cannot be used; every problem is listed, not only the first."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems

@@ -1,0 +1,158 @@
+"""Who sent a beacon: the client's network behind any proxies, and the opaque visitor id made from it."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Literal, Protocol
+
+HOPS_MAX = 10
+# Ten of the longest entries, quoted, with brackets, ports and Forwarded's other parameters.
+HEADER_MAX_CHARS = 1024
+RESOLVED_MAX = 10_000
+USER_AGENT_MAX_CHARS = 512
+VISITOR_ID_BYTES = 16
+
+Address = IPv4Address | IPv6Address
+_LENGTHS = struct.Struct(">BH")
+
+
+class ProxySettings(Protocol):
+    """The part of the settings that says whom to believe about an address."""
+
+    @property
+    def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network | Literal["unix"], ...]: ...
+    @property
+    def forwarded_header(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Whoever sent a request, as far as the network tells.
+
+    `network` is what counts as one place: the IPv4 address (4 bytes) or the IPv6 /64 (8 bytes), so that
+    the privacy addresses of one computer are one visitor. `wide_network` is the IPv4 address again or
+    the /48 (6 bytes), the least that one subscriber may own. Both are empty when the address is unknown,
+    which is a unix socket whose proxy sent no usable header. `is_proxy` says that the address is a
+    trusted proxy's own: nobody in particular, so no limit by network may be laid on it.
+    """
+
+    address: Address | None
+    network: bytes
+    wide_network: bytes
+    is_proxy: bool
+
+
+class AddressResolver:
+    """Finds the client's address from the socket and the one configured forwarding header."""
+
+    def __init__(self, settings: ProxySettings) -> None:
+        self._networks = tuple(net for net in settings.trusted_proxies if not isinstance(net, str))
+        self._trusts_unix = "unix" in settings.trusted_proxies
+        self._is_rfc7239 = settings.forwarded_header.lower() == "forwarded"
+        self._find_cached = lru_cache(RESOLVED_MAX)(self._find)
+
+    def resolve(self, peer: str | None, forwarded: Sequence[str]) -> Client:
+        """The client of a request from `peer` (None: a unix socket) with these lines of the header.
+
+        The header is believed only from a trusted proxy, and read from its right end, past trusted
+        proxies, at most ten hops: what the client itself wrote stands to the left of what a proxy
+        added, and is never reached. Anything odd on the way leaves the peer itself as the client.
+        """
+        if not forwarded:
+            return self._find_cached(peer, "")
+        # From the right: the left end is the client's own to make as long as it likes.
+        return self._find_cached(peer, ",".join(forwarded)[-HEADER_MAX_CHARS:])
+
+    def _find(self, peer: str | None, header: str) -> Client:
+        # A scoped peer (fe80::1%eth0) is real, unlike a scope in a header, which says nothing here.
+        own = None if peer is None else parse_address(peer.partition("%")[0])
+        trusted = self._trusts_unix if peer is None else self._is_trusted(own)
+        if trusted and header and (address := self._read(header)) is not None:
+            return self._client(address, self._is_trusted(address))
+        return self._client(own, trusted)
+
+    def _read(self, header: str) -> Address | None:
+        """The right-most address that is not a trusted proxy, else the left-most; None if it is odd."""
+        # Cutting at every comma, also within quotes, is meant: a quote that a client opened on the left
+        # must not swallow the element that the proxy added on the right.
+        entries = header.rsplit(",", HOPS_MAX)
+        # Otherwise the left-most piece is perhaps half an address, or more than ten hops away.
+        complete = len(header) < HEADER_MAX_CHARS and len(entries) <= HOPS_MAX
+        address: Address | None = None
+        for entry in reversed(entries if complete else entries[1:]):
+            address = parse_address(_for_parameter(entry) if self._is_rfc7239 else entry.strip())
+            if address is None or not self._is_trusted(address):
+                return address
+        return address if complete else None
+
+    def _is_trusted(self, address: Address | None) -> bool:
+        return address is not None and any(address in network for network in self._networks)
+
+    @staticmethod
+    def _client(address: Address | None, is_proxy: bool) -> Client:
+        match address:
+            case None:
+                return Client(None, b"", b"", is_proxy)
+            case IPv4Address():
+                return Client(address, address.packed, address.packed, is_proxy)
+            case IPv6Address():
+                return Client(address, address.packed[:8], address.packed[:6], is_proxy)
+
+
+def parse_address(text: str) -> Address | None:
+    """An address as proxies write it, with or without brackets and port; None for anything else.
+
+    An IPv4-mapped IPv6 address is that IPv4 address. Zone ids are refused.
+
+    >>> parse_address("[2001:db8::1]:55"), parse_address("::ffff:192.0.2.7"), parse_address("unknown")
+    (IPv6Address('2001:db8::1'), IPv4Address('192.0.2.7'), None)
+    """
+    host, port = text, ""
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        if not bracket or ":" not in host:
+            return None
+    elif text.count(":") == 1:
+        host, colon, port = text.partition(":")
+        port = colon + port
+    if port and not (port[0] == ":" and port[1:].isascii() and port[1:].isdigit() and len(port) <= 6):
+        return None
+    if "%" in host:
+        return None
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _for_parameter(element: str) -> str:
+    """The value of `for=` in one element of an RFC 7239 header, unquoted; "" if not exactly one."""
+    values = [
+        value.strip()
+        for name, _, value in (pair.partition("=") for pair in element.split(";"))
+        if name.strip().lower() == "for"
+    ]
+    if len(values) != 1:
+        return ""
+    value = values[0]
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        return value[1:-1]
+    return value
+
+
+def visitor_id(salt: bytes, client: Client, user_agent: str, first_party: str | None) -> bytes:
+    """16 opaque bytes for one visitor: BLAKE2b keyed by the salt of the site's week (at most 64 bytes).
+
+    The network and the user agent (its first 512 characters) go in with their lengths, so that no other
+    pair can spell the same bytes; the page's own random id, where the site uses it, follows.
+    """
+    # surrogatepass: headers that are not UTF-8 arrive with lone surrogates.
+    agent = user_agent[:USER_AGENT_MAX_CHARS].encode(errors="surrogatepass")
+    said = _LENGTHS.pack(len(client.network), len(agent)) + client.network + agent
+    if first_party is not None:
+        said += b"\x01" + first_party.encode(errors="surrogatepass")
+    return blake2b(said, digest_size=VISITOR_ID_BYTES, key=salt).digest()

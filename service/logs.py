@@ -1,0 +1,213 @@
+"""A worker's logs: small replicated logs, of which Redis and Postgres are folds. Pure.
+
+The life of a batch:
+
+    gathered ──▶ numbered, kept ──▶ sent ──▶ applied (Redis has its number) ──▶ durable (Postgres has it): forgotten
+                      ▲               │
+                      └── sent again ─┘  no answer, GAP, or Redis fell back to an older number
+                      │
+                      └──▶ spooled (on this host's disk, under the same number) until it is durable
+
+A batch never changes and never moves to another number. It carries the views of its log *so far*, so whoever
+holds number n of a log holds all its views up to n. What Redis lacks is sent again from the number that Redis
+names; there is no other repair.
+"""
+
+from collections import deque
+from dataclasses import dataclass, replace
+from datetime import date
+from enum import Enum, StrEnum, auto
+
+BATCH_MAX_VISITORS = 2000
+"""Keeps one script call short (about a millisecond) and far from Lua's limit of 8,000 values."""
+
+BATCH_OVERHEAD_BYTES = 400
+"""Measured weight of a kept batch besides its packed ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The beacons of one log that reach Redis in one script call."""
+
+    site: str
+    day: date
+    log: str
+    seq: int
+    views: int
+    """Page views of the log so far, this batch included."""
+    seen_ms: int
+    """When its beacons were seen, milliseconds since the epoch."""
+    visitors: bytes
+    """Visitor ids, 16 bytes each."""
+    gone: bytes = b""
+    """Visitor ids to forget as online: last week's ids of visitors who are in this batch."""
+    beacons: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """What it costs to keep."""
+        return len(self.visitors) + len(self.gone) + BATCH_OVERHEAD_BYTES
+
+
+class Answer(StrEnum):
+    """What the record script did with a batch."""
+
+    OK = "ok"
+    DUP = "dup"
+    GAP = "gap"
+    OLD = "old"
+    NOTREADY = "notready"
+
+
+class Need(Enum):
+    """What has to happen before a log's next batch can be sent."""
+
+    NOTHING = auto()
+    RESTORE = auto()
+    """Redis is not ready: join it from Postgres."""
+    JOIN = auto()
+    """Redis lacks something of this day that is not kept here: join the day from Postgres."""
+    NEW_LOG = auto()
+    """Somebody else writes under this log's id (a cloned machine)."""
+
+
+class Log:
+    """The numbered batches of one worker for one site and one day.
+
+    `written` is the last number that may be sent; `applied` and `durable` are what Redis and Postgres were last
+    heard to have. `applied` may fall when Redis loses data, and sending then simply goes on from there. A log
+    `on_disk` has its batches in the spool, and `kept` holds only the page of them that is being sent.
+    """
+
+    __slots__ = (
+        "applied",
+        "day",
+        "durable",
+        "forgotten_views",
+        "hole",
+        "id",
+        "joined",
+        "kept",
+        "numbered",
+        "on_disk",
+        "sent",
+        "site",
+        "views",
+        "written",
+    )
+
+    def __init__(self, site: str, day: date, log_id: str, *, on_disk: bool = False) -> None:
+        self.site = site
+        self.day = day
+        self.id = log_id
+        self.on_disk = on_disk
+        self.kept: deque[Batch] = deque()
+        self.numbered = self.written = self.sent = self.applied = self.durable = 0
+        self.views = self.forgotten_views = 0
+        self.joined = False
+        """Postgres was joined into Redis since the last progress: what is missing now, nobody has."""
+        self.hole = False
+        """The next batch goes out with leave to skip the numbers before it."""
+
+    def number(self, views: int, visitors: bytes, gone: bytes, seen_ms: int, beacons: int) -> Batch:
+        """Give the next number to some beacons. A number is used once, even if its batch is never stored."""
+        self.numbered += 1
+        self.views += views
+        return Batch(
+            self.site, self.day, self.id, self.numbered, self.views, seen_ms, visitors, gone, beacons
+        )
+
+    def keep(self, batch: Batch) -> None:
+        """Keep a batch in memory until Postgres has its number; it may be sent now."""
+        self.kept.append(batch)
+        self.written = batch.seq
+
+    def stored(self) -> None:
+        """Take note that all numbered batches are on the disk; they may be sent now."""
+        self.written = self.numbered
+
+    @property
+    def behind(self) -> bool:
+        """Whether Redis lacks batches of this log."""
+        return self.applied < self.written
+
+    def next_batch(self) -> Batch | None:
+        """Return the first kept batch that Redis lacks.
+
+        Its number is `applied + 1`, unless those in between are not kept here (`skips` tells).
+        """
+        for batch in self.kept:
+            if batch.seq > self.applied:
+                return batch
+        return None
+
+    def skips(self, batch: Batch) -> int:
+        """Count the numbers between what Redis has and `batch`."""
+        return batch.seq - self.applied - 1
+
+    def sending(self, batch: Batch) -> bool:
+        """Take note that `batch` goes out, and tell whether it does so for the first time."""
+        first_time = batch.seq > self.sent
+        self.sent = max(self.sent, batch.seq)
+        return first_time
+
+    def answered(self, batch: Batch, answer: Answer, applied: int, *, first_time: bool) -> Need:
+        """Take note of Redis' answer to `batch` and say what is needed before the next one."""
+        match answer:
+            case Answer.OK:
+                self.redis_has(batch.seq)
+                return Need.NOTHING
+            case Answer.DUP if first_time:
+                return Need.NEW_LOG
+            case Answer.DUP:
+                self.redis_has(applied)
+                return Need.NOTHING
+            case Answer.GAP:
+                self.applied = applied
+                following = self.next_batch()
+                if following and not self.skips(following):
+                    return Need.NOTHING
+                self.hole = self.joined
+                return Need.NOTHING if self.hole else Need.JOIN
+            case Answer.OLD:
+                return Need.JOIN
+            case Answer.NOTREADY:
+                return Need.RESTORE
+
+    def redis_has(self, number: int) -> None:
+        """Redis was heard to have this number: sending goes on after it."""
+        self.applied = min(number, self.written)
+        self.joined = self.hole = False
+
+    def postgres_has(self, number: int) -> int:
+        """Postgres was heard to have this number; forget what it has and return the bytes that became free."""
+        self.durable = max(self.durable, min(number, self.written))
+        free = 0
+        while self.kept and self.kept[0].seq <= self.durable:
+            free += self._forget().size_bytes
+        return free
+
+    def forget_oldest(self) -> Batch | None:
+        """Drop the oldest kept batch if Redis has it; None when there is none to drop."""
+        return self._forget() if self.kept and self.kept[0].seq <= self.applied else None
+
+    def renew(self, log_id: str, batch: Batch) -> "Log":
+        """Move `batch` and all after it to a new log, numbered from 1."""
+        renewed = Log(self.site, self.day, log_id)
+        moved: deque[Batch] = deque()
+        while self.kept and self.kept[-1].seq >= batch.seq:
+            moved.appendleft(self.kept.pop())
+        views_before = self.kept[-1].views if self.kept else self.forgotten_views
+        renewed.kept.extend(
+            replace(old, log=log_id, seq=number, views=old.views - views_before)
+            for number, old in enumerate(moved, start=1)
+        )
+        renewed.numbered = renewed.written = len(moved)
+        renewed.views = self.views - views_before
+        self.written, self.views = batch.seq - 1, views_before
+        return renewed
+
+    def _forget(self) -> Batch:
+        batch = self.kept.popleft()
+        self.forgotten_views = batch.views
+        return batch

@@ -1,0 +1,88 @@
+-- What every script of a site shares; redis_store.py puts it in front of each of them.
+-- KEYS[1] is `ff1:{site}:ready`. All keys of a site carry its hash tag, so naming one of them routes the script.
+
+local READY = KEYS[1]
+local prefix = string.sub(READY, 1, -#'ready' - 1)
+local ONLINE, DIRTY = prefix .. 'online', prefix .. 'dirty'
+local CLOSED, DAYS = prefix .. 'closed', prefix .. 'days'
+
+local function day_sketch(day) return prefix .. 'day:' .. day .. ':visitors' end
+local function day_logs(day) return prefix .. 'day:' .. day .. ':logs' end
+local function week_sketch(week) return prefix .. 'week:' .. week .. ':visitors' end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- nil when this site may be counted by that installation ('' = not known yet, any), else the answer to give.
+local function refusal(installation)
+  local ready = redis.call('GET', READY)
+  if not ready then return {'NOTREADY', ''} end
+  if installation ~= '' and installation ~= ready then return {'NOTREADY', ready} end
+  return nil
+end
+
+local function split(entry) -- '7:120' -> 7, 120
+  local seq, views = string.match(entry, '^(%d+):(%d+)$')
+  return tonumber(seq), tonumber(views)
+end
+
+local function views_of(day)
+  local views = 0
+  for _, entry in ipairs(redis.call('HVALS', day_logs(day))) do
+    local _, brought = split(entry)
+    views = views + brought
+  end
+  return views
+end
+
+-- The week's sketch is the union of its days; when it is missing it is made from them.
+local function rebuild_week(week, sunday)
+  if redis.call('EXISTS', week_sketch(week)) == 1 then return end
+  local sketches = {}
+  for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
+    if day >= week and day <= sunday then sketches[#sketches + 1] = day_sketch(day) end
+  end
+  if #sketches > 0 then redis.call('PFMERGE', week_sketch(week), unpack(sketches)) end
+end
+
+-- The numbers of a site: today, its week, and everything. Integers, but for the last field.
+local function counts(today, week, sunday, window_ms, now)
+  rebuild_week(week, sunday)
+  local closed = redis.call('HMGET', CLOSED, 'through', 'visitors', 'views', 'adjustments', 'revision')
+  local through = closed[1] or ''
+  local visitors, views, week_views = tonumber(closed[2] or 0), tonumber(closed[3] or 0), 0
+  for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
+    local in_week, open = day >= week and day <= sunday, day > through
+    if in_week or open then
+      local brought = views_of(day)
+      if in_week then week_views = week_views + brought end
+      if open then
+        views = views + brought
+        visitors = visitors + redis.call('PFCOUNT', day_sketch(day))
+      end
+    end
+  end
+  return {
+    now,
+    redis.call('ZCOUNT', ONLINE, '(' .. (now - window_ms), '+inf'),
+    redis.call('PFCOUNT', day_sketch(today)), views_of(today),
+    redis.call('PFCOUNT', week_sketch(week)), week_views,
+    visitors, views,
+    tonumber(closed[4] or 0), closed[5] or '',
+  }
+end
+
+-- Take over what Postgres says of the closed days, unless Redis knows a later reading,
+-- or a day that is now to be closed has changes that Postgres has not: the total would dip by them.
+local function accept_closed(read_at, through, visitors, views, adjustments, revision)
+  local known = redis.call('HMGET', CLOSED, 'read_at', 'through')
+  local known_through = known[2] or ''
+  if tonumber(read_at) <= tonumber(known[1] or 0) or through < known_through then return end
+  for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
+    if known_through ~= '' and day > known_through and day <= through then return end
+  end
+  redis.call('HSET', CLOSED, 'read_at', read_at, 'through', through, 'visitors', visitors, 'views', views,
+    'adjustments', adjustments, 'revision', revision)
+end

@@ -1,0 +1,164 @@
+"""Keeps a worker's logs, Redis and Postgres in step: forgets what is durable, finds what was lost, sends it again.
+
+It runs beside the rollup, whoever does the rollup. It knows no faults, only numbers: how far Postgres has each
+log (forget up to there) and how far Redis has it (send on from there).
+"""
+
+import asyncio
+import logging
+import random
+
+from service.config import Settings
+from service.errors import StoreUnavailable
+from service.logs import Log
+from service.metrics import Metrics
+from service.periods import Clock, local_day
+from service.postgres_store import PostgresStore
+from service.recorder import Recorder
+from service.redis_store import RedisStore
+from service.rollup import Rollup
+from service.spool import Spool
+from service.writers import SiteWriters, Writer
+
+log = logging.getLogger(__name__)
+
+PROBES_AT_ONCE = 16
+ROOM_AFTER_FORGETTING = 0.9
+"""Part of `keep_max_bytes` that is left in use when batches had to be forgotten."""
+
+
+class Reconciler:
+    """Reads both stores' numbers for every log of a worker, and acts on them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis: RedisStore,
+        postgres: PostgresStore,
+        spool: Spool,
+        recorder: Recorder,
+        rollup: Rollup,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._postgres = postgres
+        self._spool = spool
+        self._recorder = recorder
+        self._rollup = rollup
+        self._metrics = metrics
+        self._clock = clock
+
+    async def step(self) -> None:
+        """Roll up, then forget what Postgres has, adopt what is left behind, and send again what Redis lacks."""
+        await self._rollup.step()
+        await self._forget_durable()
+        await self._adopt()
+        await self._send_again()
+        for writers in self._recorder.sites.values():
+            writers.retire(local_day(self._clock(), writers.site.zone))
+
+    async def quick_step(self) -> None:
+        """Ask Redis again where it took no beacons, and keep memory within its bound."""
+        self._forget_for_room()
+        away = [writers for writers in self._recorder.sites.values() if writers.away_since_s is not None]
+        random.shuffle(away)  # so that sites which stay away do not hide others that are back
+        for first in range(0, len(away), PROBES_AT_ONCE):
+            some = away[first : first + PROBES_AT_ONCE]
+            if not any(await asyncio.gather(*map(self._recorder.probe, some))):
+                break
+        self._metrics.queue_beacons.set(self._recorder.queued)
+        self._metrics.kept_bytes.set(self._recorder.kept_bytes)
+        self._metrics.spool_bytes.set(self._spool.used_bytes)
+        self._metrics.not_ready.set(len(away))
+
+    async def close(self) -> None:
+        """Leave nothing behind in memory: send, roll up, and put on the disk what Postgres does not have yet."""
+        await self._recorder.settle()
+        await self._rollup.step()
+        await self._forget_durable()
+        left = [batch for writer in self._writers() if not writer.log.on_disk for batch in writer.log.kept]
+        if not left:
+            return
+        try:
+            await self._spool.write(left)
+        except StoreUnavailable as error:
+            log.error("Batches that Postgres does not have yet could not be put on the disk. error=%s", error)
+
+    def _writers(self) -> list[Writer]:
+        return [writer for writers in self._recorder.sites.values() for writer in writers]
+
+    async def _forget_durable(self) -> None:
+        asked = [writer for writer in self._writers() if writer.log.durable < writer.log.written]
+        if not asked:
+            return
+        try:
+            numbers = await self._postgres.durable([(w.log.site, w.log.day, w.log.id) for w in asked])
+            for writer, number in zip(asked, numbers, strict=True):
+                if number <= writer.log.durable:
+                    continue
+                freed = writer.log.postgres_has(number)
+                if writer.log.on_disk or writer.spilled:
+                    await self._spool.delete(writer.log.id, writer.log.durable)
+                if not writer.log.on_disk:
+                    self._recorder.kept_bytes -= freed
+        except StoreUnavailable as error:
+            log.debug("What is durable could not be told; it is kept. error=%s", error)
+
+    async def _adopt(self) -> None:
+        try:
+            adopted = await self._spool.adopt()
+        except StoreUnavailable as error:
+            log.debug("No spool file can be taken over now. error=%s", error)
+            return
+        for found in adopted:
+            writers = self._recorder.sites.get(found.site)
+            if writers is None:
+                log.error(
+                    "A spooled log belongs to a site that is not configured; it is kept. site=%s", found.site
+                )
+                continue
+            orphan = Log(found.site, found.day, found.log, on_disk=True)
+            orphan.numbered = orphan.written = orphan.sent = found.last
+            orphan.views = found.views
+            writers.others.append(Writer(orphan))
+            log.info(
+                "A spooled log was taken over. site=%s day=%s batches_to=%d",
+                found.site,
+                found.day,
+                found.last,
+            )
+
+    async def _send_again(self) -> None:
+        for writers in self._recorder.sites.values():
+            if writers.away_since_s is None:
+                try:
+                    await self._compare(writers)
+                except StoreUnavailable as error:
+                    log.debug("Redis' numbers could not be read. site=%s error=%s", writers.site.id, error)
+
+    async def _compare(self, writers: SiteWriters) -> None:
+        asked = [w for w in writers if w.log.durable < w.log.written and w.sending is None]
+        if not asked:
+            return
+        numbers = await self._redis.applied(writers.site.id, [(w.log.day, w.log.id) for w in asked])
+        for writer, number in zip(asked, numbers, strict=True):
+            if writer.sending is None:  # else a batch went out since, and its answer tells more
+                writer.log.redis_has(number)
+                if writer.log.behind:
+                    self._recorder.wake(writers, writer)
+
+    def _forget_for_room(self) -> None:
+        if self._recorder.kept_bytes <= self._settings.keep_max_bytes:
+            return
+        goal = int(self._settings.keep_max_bytes * ROOM_AFTER_FORGETTING)
+        in_memory = [writer.log for writer in self._writers() if not writer.log.on_disk]
+        while self._recorder.kept_bytes > goal:
+            forgettable = [log for log in in_memory if log.kept and log.kept[0].seq <= log.applied]
+            if not forgettable:
+                return  # the rest is not in Redis yet: it is never forgotten, and the queue's limit bounds it
+            oldest = min(forgettable, key=lambda log: log.kept[0].seen_ms)
+            if batch := oldest.forget_oldest():
+                self._recorder.kept_bytes -= batch.size_bytes
+                self._metrics.forgotten.inc()

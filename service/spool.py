@@ -1,0 +1,213 @@
+"""The only file that knows the disk: batches that wait for Redis, in one locked SQLite file per worker start.
+
+The file is held by an exclusive lock for as long as its worker lives. A file whose lock is free belonged to a
+worker that is gone; any worker may adopt it. Every write is on the disk (fsync) before it is answered.
+All of it runs in one thread, off the event loop.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import astuple, dataclass, fields
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+from service.errors import StoreUnavailable
+from service.logs import Batch
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+PAGE_BYTES = 4096
+COLUMNS = ", ".join(field.name for field in fields(Batch))
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS batch (
+    site     TEXT    NOT NULL,
+    day      TEXT    NOT NULL,  -- the site's calendar day, ISO
+    log      TEXT    NOT NULL,
+    seq      INTEGER NOT NULL,
+    views    INTEGER NOT NULL,  -- of the log so far
+    seen_ms  INTEGER NOT NULL,
+    visitors BLOB    NOT NULL,  -- 16 bytes each
+    gone     BLOB    NOT NULL,
+    beacons  INTEGER NOT NULL,
+    PRIMARY KEY (log, seq)
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledLog:
+    """What the spool holds of one log: its last number, and its views up to there."""
+
+    site: str
+    day: date
+    log: str
+    last: int
+    views: int
+
+
+class Spool:
+    """Batches on this host's disk, until Postgres has their numbers."""
+
+    def __init__(self, folder: Path, name: str, max_bytes: int) -> None:
+        self._folder = folder
+        self._path = folder / f"{name}.spool"
+        self._max_pages = max(16, max_bytes // PAGE_BYTES)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._file: sqlite3.Connection | None = None
+        self.used_bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the spool has all but reached its size."""
+        return self.used_bytes >= (self._max_pages - 1) * PAGE_BYTES
+
+    async def write(self, batches: Iterable[Batch]) -> None:
+        """Put batches on the disk; they are there when this returns. The same number again changes nothing.
+
+        Raises StoreUnavailable when the spool has reached its size, or the disk takes nothing.
+        """
+        rows = [(batch.site, batch.day.isoformat(), *astuple(batch)[2:]) for batch in batches]
+        await self._run(lambda file: self._insert(file, rows))
+
+    async def read(self, log_id: str, after: int, limit: int) -> list[Batch]:
+        """Return up to `limit` batches of a log with numbers above `after`, in order."""
+        query = f"SELECT {COLUMNS} FROM batch WHERE log = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 (own names)
+        rows = await self._run(lambda file: file.execute(query, (log_id, after, limit)).fetchall())
+        return [Batch(row[0], date.fromisoformat(row[1]), *row[2:]) for row in rows]
+
+    async def delete(self, log_id: str, through: int) -> None:
+        """Drop the batches of a log that Postgres has."""
+        await self._run(
+            lambda file: self._changed(
+                file, lambda: file.execute("DELETE FROM batch WHERE log = ? AND seq <= ?", (log_id, through))
+            )
+        )
+
+    async def adopt(self) -> list[SpooledLog]:
+        """Take over the files of workers that are gone; return what they hold."""
+        return await self._run(self._adopt)
+
+    async def check(self) -> None:
+        """Raise StoreUnavailable where nothing could be written now."""
+        await self._run(
+            lambda file: self._changed(file, lambda: file.execute("DELETE FROM batch WHERE log = ''"))
+        )
+
+    def open(self) -> None:
+        """Create and lock this worker's file (blocking; called once, before the loop is busy)."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = _locked(self._path, create=True)
+        self._file.execute(SCHEMA)
+        self._file.execute(f"PRAGMA max_page_count = {self._max_pages}")
+        self.used_bytes = _used_bytes(self._file)
+
+    async def close(self) -> None:
+        """Give the file up; an empty one is removed."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    async def _run(self, act: Callable[[sqlite3.Connection], Result]) -> Result:
+        if self._file is None:
+            raise StoreUnavailable("spool", f"the folder {self._folder} cannot be written")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, act, self._file)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable("spool", f"{type(error).__name__}: {error}") from error
+
+    def _insert(self, file: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> None:
+        marks = ", ".join("?" * len(fields(Batch)))
+        statement = f"INSERT OR IGNORE INTO batch ({COLUMNS}) VALUES ({marks})"  # noqa: S608 (own names)
+        self._changed(file, lambda: file.executemany(statement, rows))
+
+    def _changed(self, file: sqlite3.Connection, act: Callable[[], object]) -> None:
+        with file:
+            act()
+        self.used_bytes = _used_bytes(file)
+
+    def _adopt(self, file: sqlite3.Connection) -> list[SpooledLog]:
+        adopted: list[SpooledLog] = []
+        for path in sorted(self._folder.glob("*.spool")):
+            if path == self._path:
+                continue
+            try:
+                orphan = _locked(path, create=False)
+            except sqlite3.Error:
+                continue  # its worker lives, or another worker was faster
+            with closing(orphan):
+                try:
+                    self._insert(file, orphan.execute(f"SELECT {COLUMNS} FROM batch"))  # noqa: S608 (own names)
+                except sqlite3.Error as error:
+                    log.error(
+                        "A spool file cannot be taken over; it is kept. file=%s error=%s", path.name, error
+                    )
+                    continue
+                adopted += _spooled_logs(orphan)
+                path.unlink()
+            with suppress(OSError):
+                path.with_name(path.name + "-wal").unlink(missing_ok=True)
+        return adopted
+
+    def _close(self) -> None:
+        if self._file is None:
+            return
+        with suppress(sqlite3.Error):
+            empty = self._file.execute("SELECT 1 FROM batch LIMIT 1").fetchone() is None
+            if empty:
+                self._path.unlink(missing_ok=True)
+        self._file.close()
+        self._file = None
+
+
+@asynccontextmanager
+async def open_spool(folder: Path, name: str, max_bytes: int) -> AsyncIterator[Spool]:
+    """Hand out this worker's spool; where the disk refuses, one that refuses to store (and says so once)."""
+    spool = Spool(folder, name, max_bytes)
+    try:
+        spool.open()
+    except (sqlite3.Error, OSError) as error:
+        log.error(
+            "The spool cannot be opened: while Redis is away beacons get 503. folder=%s error=%s",
+            folder,
+            error,
+        )
+    try:
+        yield spool
+    finally:
+        await spool.close()
+
+
+def _locked(path: Path, *, create: bool) -> sqlite3.Connection:
+    mode = "rwc" if create else "rw"
+    file = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=0, check_same_thread=False
+    )
+    try:
+        file.execute("PRAGMA locking_mode = EXCLUSIVE")
+        file.execute("PRAGMA journal_mode = WAL")
+        file.execute("PRAGMA synchronous = FULL")
+        file.execute("BEGIN EXCLUSIVE")
+        file.execute("COMMIT")
+    except sqlite3.Error:
+        file.close()
+        raise
+    return file
+
+
+def _used_bytes(file: sqlite3.Connection) -> int:
+    pages = (
+        file.execute("PRAGMA page_count").fetchone()[0] - file.execute("PRAGMA freelist_count").fetchone()[0]
+    )
+    return int(pages) * PAGE_BYTES
+
+
+def _spooled_logs(file: sqlite3.Connection) -> list[SpooledLog]:
+    rows = file.execute("SELECT site, day, log, max(seq), max(views) FROM batch GROUP BY log")
+    return [
+        SpooledLog(site, date.fromisoformat(day), name, last, views) for site, day, name, last, views in rows
+    ]

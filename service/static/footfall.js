@@ -1,0 +1,330 @@
+/*
+ * Footfall in the browser: counts this page and fills the block "Thống kê truy cập".
+ *
+ *   <script async src="https://host/footfall.js" data-site="portal"></script>
+ *
+ * The block is plain HTML of the page. Elements with data-count="today" or class="footfall-today" are
+ * filled; <visitor-counts></visitor-counts> becomes a list of them. Attributes of the script line:
+ *
+ *   data-site="portal"       the site (or ?site=portal in src, for editors that strip data attributes)
+ *   data-beacon="off"        show the numbers, count nothing
+ *   data-visitor="browser"   the site tells browsers apart by a random id in localStorage
+ *
+ * Served without comments and white space, so names may be words. The syntax is Chrome 70's and no
+ * newer; what came later is asked for before it is used. Nothing here throws, logs or adds style.
+ */
+(() => {
+  "use strict";
+
+  const script = document.currentScript || document.querySelector('script[src*="footfall.js"]');
+  if (!script || !script.src) return;
+  const option = name => script.getAttribute("data-" + name);
+  // Beside the script, so that a portal may serve all of it below a path of its own.
+  const address = path => new URL(path, script.src).href;
+  const site = option("site") || new URL(script.src).searchParams.get("site");
+  const running = Symbol.for("footfall");
+  if (!site || window[running]) return;
+  window[running] = true;
+
+  const query = "?site=" + encodeURIComponent(site);
+  const savedKey = "footfall:" + site;
+
+  const read = key => {
+    try {
+      return localStorage.getItem(key);
+    } catch (storageBlocked) {
+      return null;
+    }
+  };
+
+  const write = (key, value) => {
+    try {
+      localStorage.setItem(key, value);
+    } catch (storageBlockedOrFull) {}
+  };
+
+  /* ---- The block ---------------------------------------------------------------------------------- */
+
+  const words = {
+    vi: {
+      heading: "Thống kê truy cập",
+      online: "Đang online",
+      today: "Hôm nay",
+      week: "Trong tuần",
+      total: "Tất cả",
+      views_today: "Lượt xem hôm nay",
+    },
+    en: {
+      heading: "Visitor statistics",
+      online: "Online",
+      today: "Today",
+      week: "This week",
+      total: "All time",
+      views_today: "Views today",
+    },
+  };
+  const names = ["online", "today", "week", "total", "views_today"];
+  const targets = name => `[data-count="${name}"],.footfall-${name}`;
+  const anyTarget = ["visitor-counts"].concat(names.map(targets)).join();
+  const ours = new WeakSet();
+  let shown = {};
+
+  // The nearest lang decides ("vi-VN" is vi); where it is neither, the block speaks the site's language.
+  const pageLanguage = element => {
+    const nearest = element.closest("[lang]");
+    const known = nearest && /^(vi|en)\b/i.exec(nearest.getAttribute("lang"));
+    return known ? known[1].toLowerCase() : "";
+  };
+  const languageOf = element => pageLanguage(element) || (shown.language === "en" ? "en" : "vi");
+
+  // <visitor-counts>: the pasted list's short form, in the page's own DOM so that its style sheet applies.
+  const fillShortForm = host => {
+    let list = host.firstElementChild;
+    if (!list) {
+      list = document.createElement("ul");
+      ours.add(list);
+      (host.getAttribute("data-show") || "online today week total").split(/\W+/).forEach(name => {
+        const number = document.createElement("b");
+        number.setAttribute("data-count", name);
+        list.appendChild(document.createElement("li")).append("", number);
+      });
+      host.textContent = "";
+      host.appendChild(list);
+    }
+    if (!ours.has(list)) return;
+    const language = languageOf(host);
+    const labels = Object.assign({}, words[language], language === shown.language && shown.labels);
+    const label = name => host.getAttribute("data-label-" + name) || labels[name];
+    if (!pageLanguage(host)) list.lang = language;
+    list.setAttribute("aria-label", label("heading"));
+    list.querySelectorAll("b").forEach(number => {
+      number.previousSibling.data = label(number.getAttribute("data-count")) + ": ";
+    });
+  };
+
+  // Writes only what differs: no framework, screen reader or observer is bothered by the same number.
+  const paint = () => {
+    document.querySelectorAll("visitor-counts").forEach(fillShortForm);
+    names.forEach(name => {
+      const number = shown[name];
+      document.querySelectorAll(targets(name)).forEach(element => {
+        const before = element.textContent;
+        const text = typeof number === "number" ? number.toLocaleString(languageOf(element)) : before.trim() || "–";
+        if (text !== before) element.textContent = text;
+      });
+    });
+  };
+
+  const period = counts => [counts.day_of, counts.week_of, counts.revision, counts.measure].join();
+
+  // Workers lag behind each other a little. Within one period no number steps down for that; an older
+  // answer from another period is left aside, unless it is a day older: then some clock was wrong.
+  const accept = answer => {
+    const same = period(answer) === period(shown);
+    const ahead_ms = Date.parse(answer.as_of) - Date.parse(shown.as_of);
+    const older = ahead_ms < 0;
+    if (shown.as_of && !same && !(ahead_ms >= 0 || ahead_ms < -864e5)) return;
+    const merged = Object.assign({}, older && same ? shown : answer);
+    names.forEach(name => {
+      const last = shown[name];
+      const number = answer[name];
+      const keep = same && (name === "online" ? older : last > number);
+      merged[name] = keep || typeof number !== "number" ? last : number;
+    });
+    shown = merged;
+  };
+
+  // Another page of the site may have shown newer numbers than this one.
+  const showSaved = () => {
+    try {
+      accept(JSON.parse(read(savedKey)));
+    } catch (nothingSaved) {}
+    paint();
+  };
+
+  /* ---- Beacons ------------------------------------------------------------------------------------ */
+
+  let path; // of the page as it was last looked at
+  let due = []; // paths of the views still to be sent, oldest first
+  let sent; // path of the view that is on its way or got no answer
+  let busy; // a request is on its way
+  let timer; // runs until the next request,
+  let next = 0; // which is due at this time (timers stand still while a phone or laptop sleeps)
+  let held; // and nothing may go before it (Retry-After)
+  let failures = 0; // in a row
+  let refused; // this page may read but not count
+  let blocked; // by the page's connect-src
+
+  const mayCount = () =>
+    !refused && option("beacon") !== "off" && !navigator.globalPrivacyControl && read("footfall") !== "off";
+
+  // Only an id that is really kept: one made anew for every page would be a new visitor every time.
+  const visitor = () => {
+    const key = "footfall-visitor";
+    if (option("visitor") !== "browser" || shown.visitor_id === "network") return;
+    if (!read(key)) {
+      write(key, Array.from(crypto.getRandomValues(new Uint32Array(4)), part => part.toString(36)).join(""));
+    }
+    return read(key) || undefined;
+  };
+
+  // The answer and its counts; rejects when none came within 20 seconds.
+  const ask = async (what, body) => {
+    const limit = window.AbortController && new AbortController();
+    const deadline = setTimeout(() => limit && limit.abort(), 2e4);
+    try {
+      const response = await fetch(address(what), {
+        method: body ? "POST" : "GET",
+        body,
+        signal: limit ? limit.signal : undefined,
+        keepalive: true,
+        credentials: "omit",
+        referrerPolicy: "origin",
+      });
+      return [response, response.ok && (await response.json())];
+    } finally {
+      clearTimeout(deadline);
+    }
+  };
+
+  const sendBeacon = () =>
+    ask(
+      "seen",
+      JSON.stringify({
+        site,
+        page: (sent || path).slice(0, 999),
+        kind: sent ? "view" : "ping",
+        visitor: visitor(),
+        webdriver: navigator.webdriver || undefined,
+      })
+    );
+
+  const sendImage = () => {
+    const image = new Image();
+    image.referrerPolicy = "origin";
+    // A document loads one image address only once, whatever the answer's headers say.
+    image.src = address("seen.gif" + query + "&n=" + Math.random());
+  };
+
+  const wait = seconds => {
+    const delay_ms = 1000 * (Math.max(1, Math.min(seconds, 3600)) || 60);
+    clearTimeout(timer);
+    next = Date.now() + delay_ms;
+    timer = setTimeout(beat, delay_ms);
+  };
+
+  // The one loop: a view if one is due, else a ping; where the page does not count, a look at the numbers.
+  const beat = async () => {
+    if (busy) return;
+    next = held = 0;
+    if (document.hidden || document.prerendering) return;
+    const counting = mayCount();
+    if (blocked || !window.fetch) {
+      if (counting) due.forEach(sendImage);
+      due = [];
+      return;
+    }
+    if (!counting && !document.querySelector(anyTarget)) return wait(shown.poll_after_s);
+
+    busy = true;
+    // A view leaves the queue as it is sent and comes back only if it was refused: it counts at most once.
+    // After no answer at all what follows is a ping, which cannot add a view.
+    sent = counting && due.shift();
+    let seconds = 0;
+    let failed = true;
+    try {
+      const [response, answer] = await (counting ? sendBeacon() : ask("counts" + query));
+      const status = response.status;
+      if (status === 503 || status === 429) {
+        if (sent) due.unshift(sent);
+        seconds = +response.headers.get("Retry-After") || 0;
+        held = true;
+      } else if (response.ok) {
+        // Sooner than the server asked, never later: pages that were opened together drift apart.
+        seconds = (counting ? answer.ping_after_s : answer.poll_after_s) * (1 - Math.random() / 5);
+        accept(answer);
+        showSaved();
+        write(savedKey, JSON.stringify(shown));
+        failed = false;
+      } else if (status < 500 && status !== 408) {
+        refused = true;
+      }
+      sent = 0;
+    } catch (noAnswer) {}
+    busy = false;
+    failures = failed ? failures + 1 : 0;
+    if (failed) seconds = Math.max(seconds, 2 ** Math.min(failures, 6)) * (1 + Math.random() / 2);
+    if (blocked || (counting && due.length && !failed)) beat();
+    else wait(seconds);
+  };
+
+  const view = () => {
+    path = location.pathname;
+    if (due.length < 9) due.push(path);
+    if (!held) beat();
+  };
+
+  const wake = () => {
+    if (Date.now() >= next) beat();
+  };
+
+  /* ---- What happens to the page ------------------------------------------------------------------- */
+
+  document.addEventListener("visibilitychange", wake);
+  document.addEventListener("prerenderingchange", wake);
+  addEventListener("focus", wake);
+  addEventListener("online", () => {
+    if (!held) beat();
+  });
+
+  // Back from the back/forward cache: another view, and what other pages have shown meanwhile.
+  addEventListener("pageshow", event => {
+    if (!event.persisted) return;
+    showSaved();
+    view();
+  });
+
+  // Where connect-src forbids the service, img-src may not: the view that just failed goes as an image.
+  document.addEventListener("securitypolicyviolation", event => {
+    const origin = new URL(script.src).origin;
+    const own = event.effectiveDirective === "connect-src" && event.blockedURI.indexOf(origin) === 0;
+    if (!own || event.disposition === "report" || !(busy || failures)) return;
+    blocked = true;
+    if (sent) due.unshift(sent);
+    sent = 0;
+    beat();
+  });
+
+  // Pages that change without loading: another path is a view, the same path is none. Replacing an entry
+  // is no view either: routers do it to tidy the address of a page that was counted already.
+  const moved = () => {
+    if (location.pathname !== path) view();
+  };
+  const follow = (name, then) => {
+    const original = history[name];
+    history[name] = function () {
+      const result = original.apply(this, arguments);
+      then();
+      return result;
+    };
+  };
+  addEventListener("popstate", moved);
+  follow("pushState", moved);
+  follow("replaceState", () => {
+    path = location.pathname;
+  });
+
+  // The script is async and pages build themselves late: fill what arrives after the numbers.
+  let painting;
+  new MutationObserver(() => {
+    painting =
+      painting ||
+      setTimeout(() => {
+        painting = 0;
+        paint();
+      }, 100);
+  }).observe(document, { childList: true, subtree: true });
+
+  showSaved();
+  view();
+})();

@@ -1,0 +1,219 @@
+"""The public routes: pages count and read here."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import NoReturn
+
+from aiohttp import web
+
+from service import render
+from service.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
+from service.board import Shown
+from service.config import Site
+from service.errors import Reason, Refused
+from service.identity import Client, visitor_id
+from service.middleware import finish_public, measure_and_shape
+from service.salts import WEEK
+from service.services import SERVICES, Services
+
+BODY_TIMEOUT_S = 5
+PIXEL = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002014400 3b".replace(" ", "")
+)
+"""A transparent GIF of one pixel, 43 bytes."""
+
+COUNTS_CACHE = "public, max-age=5"
+SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
+DEMO_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Content-Type, If-None-Match",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+def create_public_app(services: Services) -> web.Application:
+    """Build the application of the public listener."""
+    app = web.Application(middlewares=[measure_and_shape], client_max_size=BODY_MAX_BYTES)
+    app[SERVICES] = services
+    app.on_response_prepare.append(finish_public)
+    app.router.add_post("/seen", post_seen)
+    app.router.add_get("/seen.gif", get_pixel)
+    app.router.add_get("/counts", get_counts)
+    app.router.add_get("/counts.svg", get_counts_svg)
+    app.router.add_get("/counts.html", get_counts_html)
+    _add_assets(app, render.load_assets(), {"Cache-Control": SCRIPT_CACHE})
+    if services.settings.demo:
+        _add_assets(
+            app, render.load_demo(), {"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY}
+        )
+    for resource in list(app.router.resources()):
+        app.router.add_route("OPTIONS", resource.canonical, answer_preflight)
+    return app
+
+
+async def post_seen(request: web.Request) -> web.Response:
+    """Count one beacon and answer the numbers that already include it."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+        beacon = parse_beacon(body)
+    except TimeoutError:
+        _refuse(request, Refused(Reason.TIMEOUT))
+    except Refused as refused:
+        _refuse(request, refused)
+    status, shown, headers = await _count(request, beacon)
+    return web.Response(status=status, body=shown.body, content_type="application/json", headers=headers)
+
+
+async def get_pixel(request: web.Request) -> web.Response:
+    """Count a view of a page without script; always the same tiny image."""
+    beacon = Beacon(request.query.get("site", ""), "/", Kind.VIEW, None, webdriver=False)
+    status, _, headers = await _count(request, beacon, pixel=True)
+    return web.Response(status=status, body=PIXEL, content_type="image/gif", headers=headers)
+
+
+async def get_counts(request: web.Request) -> web.Response:
+    """Answer the numbers, from bytes that are prepared."""
+    _, shown = await _read(request)
+    return _cacheable(request, shown, shown.body, "application/json")
+
+
+async def get_counts_svg(request: web.Request) -> web.Response:
+    """Answer the block as an image, for pages where nothing else is possible."""
+    site, shown = await _read(request)
+    theme = _choice(request, "theme", ("auto", "light", "dark"))
+    image = render.counts_svg(site, shown.counts, _language(request, site), theme)
+    return _cacheable(request, shown, image.encode(), "image/svg+xml")
+
+
+async def get_counts_html(request: web.Request) -> web.Response:
+    """Answer the block as an HTML fragment, for server-side includes."""
+    site, shown = await _read(request)
+    fragment = render.counts_html(site, shown.counts, _language(request, site))
+    return _cacheable(request, shown, fragment.encode(), "text/html")
+
+
+async def answer_preflight(_: web.Request) -> web.Response:
+    """Tell a browser that it may ask; the script itself never needs to."""
+    return web.Response(status=204, headers=PREFLIGHT)
+
+
+async def _count(
+    request: web.Request, beacon: Beacon, *, pixel: bool = False
+) -> tuple[int, Shown, Mapping[str, str]]:
+    """Admit a beacon and have it recorded: status, the numbers, and headers of the answer."""
+    services = request.app[SERVICES]
+    site = services.settings.sites.get(beacon.site)
+    if site is None:
+        _refuse(request, Refused(Reason.UNKNOWN_SITE))
+    try:
+        client = _client(request, services)
+        ignored = services.admission.check(site, beacon, request.headers, client, pixel=pixel)
+        if ignored is not None:
+            services.metrics.beacon(site.id, "ignored", ignored.value).inc()
+            shown = await services.board.counts(site)
+            return 200, shown, {"Cache-Control": "no-store", "Footfall-Ignored": ignored.value}
+        if client.is_proxy:
+            services.metrics.from_proxy.inc()
+        committed = await _record(request, services, site, beacon, client)
+    except Refused as refused:
+        _refuse(request, refused, site)
+    if committed:
+        services.metrics.beacon(site.id, "counted", "").inc()
+        return 200, services.board.shown(site), {"Cache-Control": "no-store"}
+    services.metrics.beacon(site.id, "spooled", "").inc()
+    return 202, services.board.shown(site).stale, {"Cache-Control": "no-store"}
+
+
+async def _record(
+    request: web.Request, services: Services, site: Site, beacon: Beacon, client: Client
+) -> bool:
+    at_s, period = services.periods.now(site)
+    salt = services.salts.of(site, period.week) or await services.rollup.salt(site, period.week)
+    agent = request.headers.get("User-Agent", "")
+    own_id = beacon.visitor if site.visitor_id == "browser" else None
+    visitor = visitor_id(salt, client, agent, own_id)
+    gone = None
+    if at_s - period.start_s < site.online_window_s and period.day == period.week:
+        # The week has just turned: whoever was here before it must not be online twice, under both keys.
+        last_salt = services.salts.of(site, period.week - WEEK)
+        gone = visitor_id(last_salt, client, agent, own_id) if last_salt else None
+    counted = visitor if services.admission.may_add_visitor(client, visitor) else None
+    return await services.recorder.record(site, period.day, counted, gone, view=beacon.kind is Kind.VIEW)
+
+
+async def _read(request: web.Request) -> tuple[Site, Shown]:
+    services = request.app[SERVICES]
+    site = services.settings.sites.get(request.query.get("site", ""))
+    if site is None:
+        raise Refused(Reason.UNKNOWN_SITE)
+    services.admission.check_read(_client(request, services))
+    return site, await services.board.counts(site)
+
+
+def _client(request: web.Request, services: Services) -> Client:
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    forwarded = request.headers.getall(services.settings.forwarded_header, ())
+    return services.resolver.resolve(peer[0] if peer else None, forwarded)
+
+
+def _refuse(request: web.Request, refused: Refused, site: Site | None = None) -> NoReturn:
+    # An unknown site is not a label: what a client sends never names a metric.
+    request.app[SERVICES].metrics.beacon(site.id if site else "", "refused", refused.reason.value).inc()
+    raise refused
+
+
+def _cacheable(request: web.Request, shown: Shown, body: bytes, content_type: str) -> web.Response:
+    headers = {"ETag": shown.etag, "Cache-Control": COUNTS_CACHE}
+    if _has(request, shown.etag):
+        return web.Response(status=304, headers=headers)
+    charset = None if content_type == "application/json" else "utf-8"
+    return web.Response(body=body, content_type=content_type, charset=charset, headers=headers)
+
+
+def _has(request: web.Request, etag: str) -> bool:
+    """Whether the client says that it holds this version; weak comparison."""
+    known = request.headers.get("If-None-Match")
+    if known is None:
+        return False
+    opaque = etag.removeprefix("W/")
+    return known.strip() == "*" or opaque in (part.strip().removeprefix("W/") for part in known.split(","))
+
+
+def _choice(request: web.Request, name: str, allowed: tuple[str, ...]) -> str:
+    chosen = request.query.get(name, allowed[0])
+    if chosen not in allowed:
+        raise Refused(Reason.BAD_FIELD)
+    return chosen
+
+
+def _language(request: web.Request, site: Site) -> str:
+    other = "en" if site.language == "vi" else "vi"
+    return _choice(request, "lang", (site.language, other))
+
+
+def _add_assets(app: web.Application, assets: Mapping[str, render.Asset], headers: Mapping[str, str]) -> None:
+    for path, asset in assets.items():
+        app.router.add_get(path, _asset_handler(asset, headers))
+
+
+def _asset_handler(asset: render.Asset, headers: Mapping[str, str]):  # type: ignore[no-untyped-def]
+    async def get_asset(request: web.Request) -> web.Response:
+        """Answer a file that was read at start."""
+        fields = {
+            "ETag": asset.etag,
+            "Content-Type": asset.content_type,
+            "Vary": "Accept-Encoding",
+            **headers,
+        }
+        if _has(request, asset.etag):
+            return web.Response(status=304, headers=fields)
+        if asset.gzip is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=asset.gzip, headers=fields | {"Content-Encoding": "gzip"})
+        return web.Response(body=asset.body, headers=fields)
+
+    return get_asset

@@ -1,0 +1,119 @@
+"""What one worker is writing: per site its logs, what gathers for them, and who waits for an answer."""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+from service.config import Site
+from service.logs import BATCH_MAX_VISITORS, Batch, Log
+
+
+def new_log_id() -> str:
+    """Draw an id that no other worker uses: 64 random bits, in hex."""
+    return secrets.token_hex(8)
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Beacons of one log that are not numbered yet, and the answer that they wait for.
+
+    The answer is True (in Redis), False (on this host's disk) or a Refused.
+    """
+
+    done: asyncio.Future[bool]
+    visitors: dict[bytes, None] = field(default_factory=dict)
+    gone: dict[bytes, None] = field(default_factory=dict)
+    views: int = 0
+    beacons: int = 0
+
+
+class Writer:
+    """One log, what gathers for it, and the one task that may send it."""
+
+    __slots__ = ("gathered", "log", "sending", "spilled", "unanswered", "waiting")
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.gathered: deque[Gathered] = deque()
+        self.waiting: dict[int, Gathered] = {}
+        """Numbered batches whose beacons wait for their answer."""
+        self.sending: asyncio.Task[bool] | None = None
+        self.spilled = False
+        """Some of its batches are on the disk too, besides in memory."""
+        self.unanswered = 0
+        """Number of the batch to which no answer came, 0 when there is none."""
+
+    def gather(self, visitor: bytes | None, gone: bytes | None, *, view: bool) -> Gathered:
+        """Add a beacon to the batch that gathers; it counts its view even without a visitor id."""
+        if not self.gathered or len(self.gathered[-1].visitors) >= BATCH_MAX_VISITORS:
+            self.gathered.append(Gathered(asyncio.get_running_loop().create_future()))
+        gathered = self.gathered[-1]
+        if visitor is not None:
+            gathered.visitors[visitor] = None
+        if gone is not None:
+            gathered.gone[gone] = None
+        gathered.views += view
+        gathered.beacons += 1
+        return gathered
+
+    def number(self, seen_ms: int) -> tuple[Batch, Gathered] | None:
+        """Turn what has gathered into the log's next batch; None when nothing has."""
+        if not self.gathered:
+            return None
+        gathered = self.gathered.popleft()
+        visitors, gone = b"".join(gathered.visitors), b"".join(gathered.gone)
+        return self.log.number(gathered.views, visitors, gone, seen_ms, gathered.beacons), gathered
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is left to do: all it wrote is in Postgres, and nobody waits."""
+        return self.log.durable == self.log.written and not (self.gathered or self.waiting or self.sending)
+
+
+class SiteWriters:
+    """The logs of one site, and whether its beacons go to Redis or to the spool."""
+
+    __slots__ = ("away_since_s", "live", "others", "queued", "site", "spooling", "why_away")
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.live: dict[date, Writer] = {}
+        self.spooling: dict[date, Writer] = {}
+        self.others: list[Writer] = []
+        """Logs that get no new beacons: adopted from a worker that is gone, or replaced."""
+        self.queued = 0
+        self.away_since_s: float | None = None
+        """Since when Redis takes no beacons of this site (seconds since the epoch)."""
+        self.why_away = ""
+
+    def __iter__(self) -> Iterator[Writer]:
+        """All writers, those that beacons wait for first."""
+        yield from [*self.live.values(), *self.spooling.values(), *self.others]
+
+    def live_writer(self, day: date) -> Writer:
+        """The log that goes to Redis directly."""
+        return self.live.get(day) or self.live.setdefault(day, Writer(Log(self.site.id, day, new_log_id())))
+
+    def spool_writer(self, day: date) -> Writer:
+        """The log that goes to the disk first."""
+        known = self.spooling.get(day)
+        return known or self.spooling.setdefault(
+            day, Writer(Log(self.site.id, day, new_log_id(), on_disk=True))
+        )
+
+    def set_aside(self, writer: Writer) -> None:
+        """Give a log no new beacons any more; the next one starts a new log."""
+        for writers in (self.live, self.spooling):
+            if writers.get(writer.log.day) is writer:
+                del writers[writer.log.day]
+                self.others.append(writer)
+
+    def retire(self, today: date) -> None:
+        """Let go of logs that are done: all in Postgres, and no beacon will come for them."""
+        for writers in (self.live, self.spooling):
+            for day in [day for day, writer in writers.items() if day < today and writer.idle]:
+                del writers[day]
+        self.others = [writer for writer in self.others if not writer.idle]

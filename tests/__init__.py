@@ -1,0 +1,1 @@
+"""The tests of Footfall; everything they talk to they have started."""

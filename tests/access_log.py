@@ -1,0 +1,98 @@
+"""An access log in combined format, read as page views: who opened which page with what."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from service.errors import Stop
+from service.identity import USER_AGENT_MAX_CHARS
+
+PAGE_MAX_CHARS = 500
+
+QUOTED = r'"((?:[^"\\]|\\.)*)"'
+COMBINED = re.compile(rf"(\S+) \S+ .*?\[[^\]]+\] {QUOTED} (\d{{3}}) (?:\d+|-) {QUOTED} {QUOTED}(?: .*)?")
+
+# What a page loads or links to, and no page itself. Any other ending (.html, .php, .aspx, none) is a page.
+ENDINGS = """
+    css js mjs map wasm png jpg jpeg gif ico svg webp avif bmp tif tiff woff woff2 ttf otf eot
+    mp3 mp4 m4a m4v webm ogg ogv wav avi mov flv swf
+    xml xsl rss atom json webmanifest txt csv log md pdf doc docx xls xlsx ppt pptx odt ods rtf tex
+    zip gz tgz bz2 xz 7z rar tar jar war gem deb rpm apk exe msi dmg iso bin
+    c h cpp java py pyc rb lua sh conf patch diff
+"""
+ASSETS = frozenset(ENDINGS.split())
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One page view of the log: who, with what, which page."""
+
+    address: str
+    user_agent: str
+    page: str
+
+    @property
+    def visitor(self) -> tuple[bytes, str]:
+        """Network (IPv4 address or IPv6 /64) and user agent: what Footfall should tell apart."""
+        address = ip_address(self.address)
+        address = getattr(address, "ipv4_mapped", None) or address
+        return address.packed[:8], self.user_agent[:USER_AGENT_MAX_CHARS]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What a log consists of."""
+
+    lines: int
+    unparseable: int
+    views: tuple[View, ...]
+
+
+def open_log(path: Path) -> Log:
+    """Read the log of that name; raises Stop if there is none, or nothing to replay in it."""
+    try:
+        # A byte that is no UTF-8 stays visible, and two user agents that differ in it stay two.
+        with path.open(encoding="utf-8", errors="backslashreplace", newline="\n") as lines:
+            log = read_log(lines)
+    except OSError as error:
+        raise Stop(f"{path} cannot be read ({error.strerror}): name an access log.") from None
+    if not log.views:
+        raise Stop(f"{path} has no page view in {log.lines} lines: is it in combined format?")
+    return log
+
+
+def read_log(lines: Iterable[str]) -> Log:
+    """Sort the lines into page views, other requests, and what is not a line of the combined format."""
+    parsed = [parse_line(line) for line in lines]
+    views = tuple(line for line in parsed if isinstance(line, View))
+    return Log(len(parsed), parsed.count(None), views)
+
+
+def parse_line(line: str) -> View | str | None:
+    """The page view of one line; the request if it is something else; None if the line is broken."""
+    match = COMBINED.fullmatch(line.rstrip("\r\n"))
+    if match is None or not _is_address(match[1]):
+        return None
+    address, request, status, _, user_agent = match.groups()
+    method, _, target = request.partition(" ")
+    page = re.split(r"[ ?#]", target, maxsplit=1)[0]
+    if method != "GET" or status not in ("200", "304") or is_asset(page):
+        return str(request)
+    # A missing header is logged as "-", and a server strips the spaces around one that is there.
+    return View(address, "" if user_agent == "-" else user_agent.strip(" \t"), page[:PAGE_MAX_CHARS])
+
+
+def is_asset(page: str) -> bool:
+    """Whether the path ends like something that no visitor opens as a page."""
+    _, dot, ending = page.rpartition("/")[2].rpartition(".")
+    return bool(dot) and ending.lower() in ASSETS
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text

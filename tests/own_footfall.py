@@ -1,0 +1,98 @@
+"""A Footfall in a child process, as an operator starts it: to be measured from outside, then stopped."""
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.errors import Stop
+
+PROJECT = Path(__file__).parents[1]
+SITE = "replay"
+HOST = "replay.example.vn"
+READY = re.compile(r"Footfall is ready: (http://\S+)")
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 60
+
+
+@asynccontextmanager
+async def own_footfall() -> AsyncIterator[str]:
+    """The URL of a Footfall on an empty data folder, without limits, that believes our forwarding header."""
+    with tempfile.TemporaryDirectory(prefix="footfall-", ignore_cleanup_errors=True) as folder:
+        # Nothing that the caller set for a Footfall of his own may move this one.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
+        environ = inherited | prepare(Path(folder))
+        async with running(sys.executable, "-m", "service", "serve", "--embedded", environ=environ) as url:
+            yield url
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """Write the settings of a Footfall that lives in `folder`, and return its variables."""
+    # Started by root, PostgreSQL runs under another account and has to pass through.
+    folder.chmod(0o711)
+    settings = folder / "footfall.toml"
+    settings.write_text(
+        f'[sites.{SITE}]\nname = "Replay"\nhosts = ["{HOST}"]\n'
+        f'time_zone = "{zone_at_noon(datetime.now(UTC))}"\n[limits]\nenabled = false\n'
+    )
+    return {
+        "FOOTFALL_CONFIG": str(settings),
+        "FOOTFALL_DATA_DIR": str(folder / "data"),
+        "FOOTFALL_LISTEN": "127.0.0.1:0",
+        "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
+        "FOOTFALL_TRUSTED_PROXIES": "127.0.0.1/32",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def zone_at_noon(now: datetime) -> str:
+    """A zone in which no replay that starts now meets a midnight.
+
+    >>> zone_at_noon(datetime(2026, 11, 23, 5, tzinfo=UTC))
+    'Etc/GMT-7'
+    """
+    # POSIX counts its offsets to the west: noon at 05:00 UTC is seven hours east of it.
+    return f"Etc/GMT{now.hour - 12:+d}"
+
+
+@asynccontextmanager
+async def running(*command: str, environ: dict[str, str]) -> AsyncIterator[str]:
+    """Run the command until it says where it is ready; stop it gently afterwards."""
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environ, cwd=PROJECT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    said: deque[str] = deque(maxlen=20)
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    reading = asyncio.create_task(_listen(process.stdout, said, ready))
+    try:
+        try:
+            url = await asyncio.wait_for(ready, START_TIMEOUT_S)
+        except TimeoutError:
+            raise Stop("Footfall did not get ready. It said:\n" + "".join(said)) from None
+        yield url
+    finally:
+        # Once its output has ended it is ending too, and a signal would race with its exit status.
+        if not reading.done():
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            process.kill()
+        await reading
+
+
+async def _listen(output: asyncio.StreamReader, said: deque[str], ready: asyncio.Future[str]) -> None:
+    """Read to the end, or the pipe fills and the process stands still."""
+    async for line in output:
+        said.append(line.decode(errors="replace"))
+        if not ready.done() and (match := READY.match(said[-1])):
+            ready.set_result(match[1].rstrip("/"))
+    if not ready.done():
+        ready.set_exception(Stop("Footfall did not start. It said:\n" + "".join(said)))

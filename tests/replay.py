@@ -1,0 +1,263 @@
+"""Replay an access log as beacons and compare what Footfall counts with what the log says.
+
+    python -m tests.replay LOG [--url URL]
+
+Every page view of a log in combined format becomes one beacon with the line's address and user agent, sent
+as fast as Footfall takes them. Without a URL it starts one of its own, on an empty data folder, limits off.
+Page views must be equal, and `today` within three standard errors of the log's distinct pairs of network and
+user agent. All lines are sent now and so fall into one day, whatever their dates say.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from rich.console import Console
+from rich.progress import Progress
+
+from service.errors import Stop
+from tests.access_log import Log, View, open_log
+from tests.own_footfall import HOST, SITE, own_footfall
+
+USAGE = "Name the access log to replay: make replay LOG=access.log [URL=https://count.example.vn]"
+STANDARD_ERROR = 0.0081
+ERROR_MAX_STANDARD_ERRORS = 3
+
+CONNECTIONS = 64
+ANSWER_TIMEOUT_S = 30
+REFUSED_PATIENCE_S = 60
+SETTLE_TIMEOUT_S = 20
+POLL_S = 0.25
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The Footfall that is measured."""
+
+    url: str
+    site: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The part of `/counts` that is compared."""
+
+    today: int
+    views_today: int
+    measure: str
+    day_of: str
+    as_of: datetime
+
+    @classmethod
+    def parse(cls, answer: dict[str, Any]) -> Self | None:
+        """None while the numbers are unknown."""
+        if answer["today"] is None or answer["views_today"] is None:
+            return None
+        as_of = datetime.fromisoformat(answer["as_of"])
+        return cls(answer["today"], answer["views_today"], answer["measure"], answer["day_of"], as_of)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the views that were sent."""
+
+    accepted: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    unanswered: int = 0
+    visitors: set[tuple[bytes, str]] = field(default_factory=set)
+    last_commit: datetime = NEVER
+
+    @property
+    def sent(self) -> int:
+        """Views that were sent, whatever came back."""
+        return self.accepted + self.ignored.total() + self.refused.total() + self.unanswered
+
+
+async def send_all(
+    target: Target, views: Iterable[View], session: aiohttp.ClientSession, on_sent: Callable[[], None]
+) -> Tally:
+    """Send every view over a bounded number of connections, in the log's order."""
+    tally = Tally()
+    waiting: Iterator[View] = iter(views)
+
+    async def send_some() -> None:
+        for view in waiting:
+            await send(target, view, session, tally)
+            on_sent()
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(CONNECTIONS):
+            tasks.create_task(send_some())
+    return tally
+
+
+async def send(target: Target, view: View, session: aiohttp.ClientSession, tally: Tally) -> None:
+    """Send one view until it is answered, and note the answer.
+
+    Only a 503 that says when to come back is sent again: it was counted zero times. Without any answer the
+    view may have been counted, so it is not repeated.
+    """
+    body = {"site": target.site, "page": view.page, "kind": "view"}
+    headers = {"Content-Type": "text/plain", "Origin": target.origin, "X-Forwarded-For": view.address}
+    if view.user_agent:
+        headers["User-Agent"] = view.user_agent
+    loop = asyncio.get_running_loop()
+    patience_ends = loop.time() + REFUSED_PATIENCE_S
+    while True:
+        try:
+            async with session.post(f"{target.url}/seen", data=json.dumps(body), headers=headers) as response:
+                answer = await response.json()
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            tally.unanswered += 1
+            return
+        retry_after = response.headers.get("Retry-After")
+        if response.status != 503 or retry_after is None or loop.time() > patience_ends:
+            break
+        await asyncio.sleep(float(retry_after))
+    if response.status not in (200, 202):
+        tally.refused[answer.get("error", str(response.status))] += 1
+    elif reason := response.headers.get("Footfall-Ignored"):
+        tally.ignored[reason] += 1
+    else:
+        tally.accepted += 1
+        tally.visitors.add(view.visitor)
+        tally.last_commit = max(tally.last_commit, datetime.fromisoformat(answer["as_of"]))
+
+
+async def read_numbers(
+    target: Target, session: aiohttp.ClientSession, are_final: Callable[[Numbers], bool] = lambda _: True
+) -> Numbers:
+    """Ask for the numbers until they are final, or until they have had time enough to become so."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + SETTLE_TIMEOUT_S
+    while True:
+        async with session.get(f"{target.url}/counts", params={"site": target.site}) as response:
+            answer = await response.json()
+        if response.status != 200:
+            raise Stop(f"{target.url} does not tell the numbers of {target.site}: {answer.get('error')}.")
+        numbers = Numbers.parse(answer)
+        if numbers is not None and (are_final(numbers) or loop.time() > ends):
+            return numbers
+        if loop.time() > ends:
+            raise Stop(f"{target.url} does not know the numbers of {target.site}: see its /readyz.")
+        await asyncio.sleep(POLL_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The comparison, line by line, and whether it holds."""
+
+    lines: tuple[str, ...]
+    holds: bool
+
+
+def judge(log: Log, tally: Tally, before: Numbers, after: Numbers) -> Verdict:
+    """Compare what was counted with what was sent."""
+    if before.day_of != after.day_of:
+        return Verdict(
+            (f"The site's day turned from {before.day_of} to {after.day_of}: run it again.",), False
+        )
+    counted = after.views_today - before.views_today
+    views_hold = counted == tally.accepted
+    today = after.today - before.today
+    error = relative_error(today, len(tally.visitors))
+    errors = error / STANDARD_ERROR
+    # Visitors of an earlier run are not new; and with measure = "views", today is no number of visitors.
+    is_comparable = before.today == 0 and after.measure == "visitors"
+    visitors_hold = abs(errors) <= ERROR_MAX_STANDARD_ERRORS or not is_comparable
+    lines = [
+        f"lines            {log.lines:>9,}",
+        f"unparseable      {log.unparseable:>9,}",
+        f"not page views   {log.lines - log.unparseable - len(log.views):>9,}",
+        f"sent             {tally.sent:>9,}",
+        *(f"ignored          {count:>9,}  {reason}" for reason, count in tally.ignored.most_common()),
+        *(f"refused          {count:>9,}  {reason}" for reason, count in tally.refused.most_common()),
+        *([f"without answer   {tally.unanswered:>9,}"] if tally.unanswered else []),
+        f"views to count   {tally.accepted:>9,}",
+        f"views counted    {counted:>9,}  {'equal' if views_hold else 'NOT EQUAL'}",
+        f"distinct pairs   {len(tally.visitors):>9,}  of network and user agent",
+        f"today            {today:>9,}  {error:+.2%}, {errors:+.2f} standard errors of {STANDARD_ERROR:.2%}",
+    ]
+    if not is_comparable:
+        lines.append("today is not judged: visitors were counted before, or it shows page views.")
+    return Verdict(tuple(lines), views_hold and visitors_hold)
+
+
+def relative_error(estimate: int, truth: int) -> float:
+    """How far the estimate is from the truth, as a part of it; of nothing, anything is infinitely far."""
+    if truth == 0:
+        return 0.0 if estimate == 0 else float("inf")
+    return (estimate - truth) / truth
+
+
+async def replay(log: Log, target: Target, console: Console) -> Verdict:
+    """Send the views of the log to `target` and judge what it made of them."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+        timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S),
+        skip_auto_headers=["User-Agent"],
+    ) as session:
+        before = await read_numbers(target, session)
+        with Progress(console=console) as progress:
+            bar = progress.add_task("page views", total=len(log.views))
+            tally = await send_all(target, log.views, session, lambda: progress.advance(bar))
+        final_views = before.views_today + tally.accepted
+        after = await read_numbers(
+            target,
+            session,
+            lambda now: now.as_of >= tally.last_commit and now.views_today == final_views,
+        )
+    return judge(log, tally, before, after)
+
+
+async def run(log: Log, target: Target | None, console: Console) -> Verdict:
+    """Replay the log to `target`, or to a Footfall of our own."""
+    try:
+        if target is not None:
+            return await replay(log, target, console)
+        async with own_footfall() as url:
+            return await replay(log, Target(url, SITE, f"https://{HOST}"), console)
+    except aiohttp.ClientError as error:
+        raise Stop(f"Footfall does not answer: {error}") from None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status 0: it agrees; 1: it does not; 2: it could not be tried."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.replay", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("log", nargs="?", metavar="LOG", help="access log in combined format")
+    parser.add_argument("--url", help="a Footfall that runs already, limits off; else one is started")
+    parser.add_argument("--site", default="portal", help="site id there (default: portal)")
+    parser.add_argument("--origin", help="an origin of that site (default: that of the URL)")
+    given = parser.parse_args(arguments)
+    if not given.log:
+        print(USAGE, file=sys.stderr)
+        return 2
+    target = None
+    if given.url:
+        url = urlsplit(given.url)
+        target = Target(given.url.rstrip("/"), given.site, given.origin or f"{url.scheme}://{url.netloc}")
+    try:
+        verdict = asyncio.run(run(open_log(Path(given.log)), target, Console(stderr=True)))
+    except Stop as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
+    print("\n".join(verdict.lines))
+    return 0 if verdict.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

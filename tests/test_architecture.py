@@ -1,0 +1,48 @@
+"""The map of `service/`: which file stands in which layer, and that imports point left."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SERVICE = Path(__file__).parent.parent / "service"
+
+# From left to right; a file may import from its own column and from those before it.
+LAYERS = {
+    "pure": (
+        "__init__ errors keys metrics config fields problems sources beacon origins robots limits "
+        "counts identity periods logs sketch day_state"
+    ),
+    "stores": "redis_store postgres_store migrations spool",
+    "core": "admission salts recorder board rollup",
+    "edge": "web ops render middleware",
+    "wiring": "app",
+    "commands": "__main__ doctor embedded child launch",
+}
+COLUMN = {module: column for column, modules in enumerate(LAYERS.values()) for module in modules.split()}
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Modules of `service` that `file` imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    inside = {
+        name.removeprefix("service.").partition(".")[0] for name in found if name.startswith("service.")
+    }
+    return inside & {path.stem for path in SERVICE.glob("*.py")}
+
+
+def test_every_file_has_a_place_in_the_table() -> None:
+    """The table is the tour that a newcomer takes; a file outside it is one that nobody finds."""
+    assert sorted(COLUMN) == sorted(path.stem for path in SERVICE.glob("*.py"))
+
+
+@pytest.mark.parametrize("module", COLUMN)
+def test_imports_point_left(module: str) -> None:
+    """A store that knew the web, or a rule that knew a store, could not be read or tested alone."""
+    rightward = {name for name in imported_modules(SERVICE / f"{module}.py") if COLUMN[name] > COLUMN[module]}
+    assert rightward == set()

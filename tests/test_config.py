@@ -1,0 +1,404 @@
+"""The settings: what is accepted, what is refused and in which words, and that the three places agree."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import SecretStr
+
+from service.config import (
+    FILE_VARIABLES,
+    VARIABLES,
+    Limits,
+    Listen,
+    Settings,
+    Site,
+    load_settings,
+    parse_listen,
+    settings_file,
+)
+from service.errors import SettingsError
+from service.sources import CONFIG_VARIABLE
+
+PROJECT = Path(__file__).parents[1]
+STORES = {
+    "FOOTFALL_REDIS_URL": "redis://:hunter2@redis.example.vn:6379/0",
+    "FOOTFALL_POSTGRES_URL": "postgresql://footfall:hunter2@postgres.example.vn/footfall",
+}
+PORTAL = '[sites.portal]\nname = "Cổng thông tin"\nhosts = ["portal.example.vn"]\n'
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    """A settings file with one portal and nothing else."""
+    return write(tmp_path / "footfall.toml", PORTAL)
+
+
+def write(file: Path, text: str) -> Path:
+    file.write_text(text, "utf-8")
+    return file
+
+
+def problems_of(
+    file: Path | None, environ: dict[str, str], *, embedded: bool = False, demo: bool = False
+) -> list[str]:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(file, environ, embedded=embedded, demo=demo)
+    assert refused.value.status == 2
+    return refused.value.problems
+
+
+def test_one_portal_and_two_stores_are_enough(toml: Path) -> None:
+    """The shortest settings that an operator can write; everything else has a default."""
+    settings = load_settings(toml, STORES)
+    assert settings.sites["portal"] == Site(id="portal", name="Cổng thông tin", hosts=("portal.example.vn",))
+    assert settings.sites["portal"].zone == ZoneInfo("Asia/Ho_Chi_Minh")
+    assert settings.trusted_proxies == (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"), "unix")
+    assert settings.limits == Limits()
+
+
+def test_the_environment_wins_over_the_file(toml: Path) -> None:
+    """A container is moved by its environment, whatever the file in its image says."""
+    write(toml, 'listen = "127.0.0.1:1"\nrollup_every_s = 20\n' + PORTAL)
+    settings = load_settings(toml, STORES | {"FOOTFALL_LISTEN": "0.0.0.0:9000"})
+    assert (settings.listen, settings.rollup_every_s) == ("0.0.0.0:9000", 20)
+
+
+def test_only_the_given_environment_is_read(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings are a function of what is passed in, so that tests and a reload cannot be surprised."""
+    monkeypatch.setenv("FOOTFALL_LISTEN", "127.0.0.1:1")
+    assert load_settings(toml, STORES).listen == "127.0.0.1:8080"
+
+
+def test_an_empty_variable_is_not_set(toml: Path) -> None:
+    """Compose passes `${FOOTFALL_OPS_TOKEN:-}` on as an empty text."""
+    settings = load_settings(toml, STORES | {"FOOTFALL_OPS_TOKEN": "", "FOOTFALL_ROLLUP_EVERY_S": " "})
+    assert (settings.ops_token, settings.rollup_every_s) == (None, 10)
+
+
+def test_what_kubernetes_adds_for_a_service_called_footfall_is_no_problem(toml: Path) -> None:
+    """Otherwise the pod would refuse to start because of its own service."""
+    added = {
+        "FOOTFALL_SERVICE_HOST": "10.0.0.1",
+        "FOOTFALL_PORT": "tcp://10.0.0.1:80",
+        "FOOTFALL_PORT_80_TCP": "x",
+    }
+    load_settings(toml, STORES | added | {"FOOTFALL_REDIS_SERVICE_PORT_MAIN": "6379"})
+
+
+def test_proxies_come_from_a_list_separated_by_commas(toml: Path) -> None:
+    """A variable can hold one text only."""
+    settings = load_settings(
+        toml, STORES | {"FOOTFALL_TRUSTED_PROXIES": "10.0.0.0/8, unix,::ffff:192.0.2.0/120"}
+    )
+    assert settings.trusted_proxies == (IPv4Network("10.0.0.0/8"), "unix", IPv4Network("192.0.2.0/24"))
+
+
+def test_a_secret_can_come_from_a_file(toml: Path, tmp_path: Path) -> None:
+    """Docker and Kubernetes hand out secrets as files, usually with a line end."""
+    secret = write(tmp_path / "redis_url", "rediss://footfall:pw@redis.example.vn\n")
+    environ = {
+        "FOOTFALL_REDIS_URL_FILE": str(secret),
+        "FOOTFALL_POSTGRES_URL": STORES["FOOTFALL_POSTGRES_URL"],
+    }
+    assert (
+        load_settings(toml, environ).redis_url.get_secret_value() == "rediss://footfall:pw@redis.example.vn"
+    )
+
+
+def test_a_secret_given_twice_or_not_readable_is_a_problem(toml: Path, tmp_path: Path) -> None:
+    """Which of two passwords is used must never be a guess; a secret put in place of a path is not shown."""
+    environ = STORES | {
+        "FOOTFALL_REDIS_URL_FILE": str(write(tmp_path / "redis_url", "redis://redis.example.vn")),
+        "FOOTFALL_OPS_TOKEN_FILE": "/nowhere/hunter2",
+        "FOOTFALL_MIGRATE_URL_FILE": str(write(tmp_path / "empty", "\n")),
+    }
+    assert problems_of(toml, environ) == [
+        "FOOTFALL_REDIS_URL_FILE: is given together with FOOTFALL_REDIS_URL; keep one of them.",
+        "FOOTFALL_OPS_TOKEN_FILE: the file that it names cannot be read (No such file or directory).",
+        "FOOTFALL_MIGRATE_URL_FILE: the file that it names is empty.",
+    ]
+
+
+def test_a_secret_file_that_cannot_be_read_is_one_problem(toml: Path) -> None:
+    """To be told as well that the setting is missing would send the operator to the wrong place."""
+    environ = {"FOOTFALL_REDIS_URL_FILE": "/nowhere", "FOOTFALL_POSTGRES_URL": "postgresql://db.example.vn"}
+    [problem] = problems_of(toml, environ)
+    assert problem.startswith("FOOTFALL_REDIS_URL_FILE: the file that it names cannot be read")
+
+
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
+    """An operator corrects a file once, not once per start; each sentence names setting and remedy."""
+    file = write(
+        tmp_path / "footfall.toml",
+        """
+        rollup_evry_s = 20
+        queue_max_beacons = nan
+        trusted_proxies = ["10.0.0.1/8", "office"]
+        [sites.Portal]
+        name = ""
+        hosts = []
+        time_zone = "Asia/Saigonn"
+        language = "fr"
+        [sites.library]
+        hosts = "library.example.vn"
+        [limits]
+        enabled = "perhaps"
+        beacons = 3
+        """,
+    )
+    said = problems_of(file, STORES | {"FOOTFALL_ROLLUP_EVERY_S": "3", "FOOTFALL_LISTN": "x"})
+    assert [problem.replace(f" ({file})", "") for problem in said] == [
+        "FOOTFALL_LISTN: is not a setting of Footfall; did you mean FOOTFALL_LISTEN?",
+        "sites.Portal.id: an id is 1 to 32 of a-z, 0-9 and -, the first one not -.",
+        "sites.Portal.name: must not be empty.",
+        "sites.Portal.hosts: must not be empty.",
+        "sites.Portal.time_zone: 'Asia/Saigonn' is not a time zone; did you mean Asia/Saigon?",
+        "sites.Portal.language: 'fr' is not one of the choices: give 'vi' or 'en'.",
+        "sites.library.name: is required and missing.",
+        'sites.library.hosts: must be a list, such as ["a", "b"], not \'library.example.vn\'.',
+        "trusted_proxies: '10.0.0.1/8' is ambiguous: write 10.0.0.0/8 (a network) or 10.0.0.1 (one address).",
+        "trusted_proxies: 'office' is not a network, such as 10.0.0.0/8 or 2001:db8::/32.",
+        "FOOTFALL_ROLLUP_EVERY_S: '3' is too small: give at least 5.",
+        "queue_max_beacons: must be a finite number, not nan.",
+        "limits.enabled: must be true or false, not 'perhaps'.",
+        "limits.beacons: is not a setting of Footfall; did you mean beacons_per_s?",
+        "rollup_evry_s: is not a setting of Footfall; did you mean rollup_every_s?",
+    ]
+
+
+def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:
+    """The first start of somebody who has read nothing."""
+    assert problems_of(None, {}) == [
+        "FOOTFALL_REDIS_URL: is required, such as redis://host:6379/0; --embedded needs none.",
+        "FOOTFALL_POSTGRES_URL: is required, such as postgresql://user@host/db; --embedded needs none.",
+        "sites: no portal is configured; add a table such as [sites.portal] to footfall.toml.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        pytest.param('public_url = "ftp://count.example.vn"', "http:// or https://", id="url scheme"),
+        pytest.param(
+            'public_url = "https://u:p@count.example.vn"', "without query or password", id="password"
+        ),
+        pytest.param('public_url = "https://count.example.vn/?a=1"', "without query", id="url query"),
+        pytest.param('listen = "8080"', "must be host:port", id="port alone"),
+        pytest.param('listen = "::1:8080"', "must be host:port", id="IPv6 without brackets"),
+        pytest.param('ops_listen = "127.0.0.1:65536"', "must be host:port", id="port too large"),
+        pytest.param(
+            'listen = "[::1]:81"\nops_listen = "[::1]:81"', "address of their own", id="same address"
+        ),
+        pytest.param('forwarded_header = "A, B"', "one header", id="two headers"),
+        pytest.param("rollup_every_s = 301", "at most 300", id="rollup too rare"),
+        pytest.param('spool_max_bytes = "large"', "a whole number", id="not a number"),
+        pytest.param("keep_max_bytes = 1", "at least 1048576", id="no room"),
+        pytest.param('ops_token = ""', "must not be empty", id="empty token"),
+        pytest.param("data_dir = 5", "a path, in quotes", id="path that is a number"),
+        pytest.param("listen = ", "is not TOML", id="broken file"),
+    ],
+)
+def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, said: str) -> None:
+    """Each of these would otherwise be found by a visitor, or not at all."""
+    [problem] = problems_of(write(toml, f"{line}\n{PORTAL}"), STORES)
+    assert said in problem
+    assert problem.endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    ("sites", "said"),
+    [
+        pytest.param("sites = 5", "a table", id="number for sites"),
+        pytest.param("[sites]", "no portal is configured", id="no site"),
+        pytest.param("demo = true\n" + PORTAL.replace("portal]", "other]"), "called portal", id="demo alone"),
+        pytest.param(PORTAL.replace("portal.", "https://portal."), "no https://", id="host with a scheme"),
+        pytest.param(PORTAL + "id = 'other'", "leave it out", id="two ids"),
+        pytest.param(
+            PORTAL + "online_window_s = 60", "longer than ping_after_s", id="online shorter than a ping"
+        ),
+        pytest.param(PORTAL + "excluded_networks = [5]", "'5' is not a network", id="number for a network"),
+        pytest.param(PORTAL + f"labels = {{ today = '{'x' * 81}' }}", "at most 80", id="long label"),
+        pytest.param(PORTAL + "labels = { tomorrow = 'x' }", "give 'heading', 'online'", id="unknown label"),
+        pytest.param(PORTAL + "time_zone = 'Hà Nội'", "IANA name", id="no zone at all"),
+    ],
+)
+def test_a_bad_site_is_refused_in_one_plain_sentence(tmp_path: Path, sites: str, said: str) -> None:
+    """The table of a portal is written by people who do not run servers."""
+    [problem] = problems_of(write(tmp_path / "footfall.toml", sites), STORES)
+    assert said in problem
+    assert problem.endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        pytest.param("FOOTFALL_REDIS_URL", "http://:hunter2@redis.example.vn", id="scheme of the web"),
+        pytest.param("FOOTFALL_REDIS_URL", "hunter2", id="password alone"),
+        pytest.param(
+            "FOOTFALL_REDIS_URL", "redis://:p@hunter2/x@redis.example.vn", id="slash in the password"
+        ),
+        pytest.param(
+            "FOOTFALL_POSTGRES_URL", "postgresql://footfall:hunter2#x@db.example.vn/footfall", id="hash"
+        ),
+        pytest.param(
+            "FOOTFALL_POSTGRES_URL", "postgresql://footfall:hunter2@[db/footfall", id="open bracket"
+        ),
+        pytest.param("FOOTFALL_MIGRATE_URL", "host=db password=hunter2", id="libpq words"),
+        pytest.param("FOOTFALL_REDIS_URLS", "hunter2", id="misspelt variable"),
+    ],
+)
+def test_no_problem_shows_a_secret(toml: Path, variable: str, url: str) -> None:
+    """Problems are printed and end in the log of a container platform."""
+    [problem] = problems_of(toml, STORES | {variable: url})
+    assert variable in problem
+    assert "hunter2" not in problem
+
+
+def test_settings_mask_their_secrets(toml: Path) -> None:
+    """Somebody will log the settings one day."""
+    settings = load_settings(
+        toml, STORES | {"FOOTFALL_OPS_TOKEN": "hunter2", "FOOTFALL_MIGRATE_URL": "postgres://hunter2"}
+    )
+    assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert isinstance(settings.ops_token, SecretStr)
+
+
+def test_a_file_that_is_missing_or_not_text_is_named(tmp_path: Path) -> None:
+    """FOOTFALL_CONFIG with a misspelt path must not start a service without portals."""
+    [missing] = problems_of(tmp_path / "nowhere.toml", STORES)
+    assert missing.startswith(f"{tmp_path / 'nowhere.toml'}: cannot be read")
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes(b'name = "\xe9"')
+    assert problems_of(latin, STORES) == [f"{latin}: is not UTF-8 text; save it as UTF-8."]
+
+
+def test_the_mark_that_windows_editors_write_is_accepted(tmp_path: Path) -> None:
+    """Operators edit on Windows; an error in column 1 of a correct file would cost them an hour."""
+    file = tmp_path / "footfall.toml"
+    file.write_text(PORTAL, "utf-8-sig")
+    assert list(load_settings(file, STORES).sites) == ["portal"]
+
+
+def test_the_settings_file_is_the_one_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a name it is footfall.toml where Footfall runs, if there is one."""
+    monkeypatch.chdir(tmp_path)
+    assert settings_file({}) is None
+    write(tmp_path / "footfall.toml", PORTAL)
+    assert settings_file({}) == Path("footfall.toml")
+    assert settings_file({CONFIG_VARIABLE: "/etc/footfall.toml"}) == Path("/etc/footfall.toml")
+
+
+@pytest.mark.parametrize(
+    ("listen", "hosts", "public_url"),
+    [
+        ("127.0.0.1:8080", ("127.0.0.1", "localhost"), "http://127.0.0.1:8080"),
+        ("0.0.0.0:9000", ("127.0.0.1", "localhost"), "http://127.0.0.1:9000"),
+        ("192.0.2.7:80", ("192.0.2.7", "127.0.0.1", "localhost"), "http://192.0.2.7:80"),
+        ("[::1]:81", ("[::1]", "127.0.0.1", "localhost"), "http://[::1]:81"),
+        ("127.0.0.1:0", ("127.0.0.1", "localhost"), "http://127.0.0.1:8080"),
+        ("unix:/run/footfall.sock", ("127.0.0.1", "localhost"), "http://127.0.0.1:8080"),
+    ],
+)
+def test_embedded_without_a_file_is_the_demo_portal(
+    listen: str, hosts: tuple[str, ...], public_url: str
+) -> None:
+    """A newcomer has written nothing yet, and wherever it listens the demo must count its own pages."""
+    settings = load_settings(None, {"FOOTFALL_LISTEN": listen}, embedded=True, demo=True)
+    assert {site.id: site.hosts for site in settings.sites.values()} == {"portal": hosts}
+    assert (settings.public_url, settings.demo) == (public_url, True)
+
+
+def test_embedded_refuses_to_count_beside_given_stores() -> None:
+    """Whoever names a Redis expects the numbers there, and would look for them after months."""
+    said = problems_of(None, STORES, embedded=True)
+    assert [problem.partition(":")[0] for problem in said] == ["FOOTFALL_REDIS_URL", "FOOTFALL_POSTGRES_URL"]
+
+
+def test_the_demo_needs_the_site_that_its_pages_name(tmp_path: Path) -> None:
+    """Its pages count for `portal`; without that site they would show nothing, and nobody would know why."""
+    file = write(tmp_path / "footfall.toml", PORTAL.replace("portal]", "other]"))
+    [problem] = problems_of(file, {}, embedded=True, demo=True)
+    assert problem == "demo: needs a site called portal; add [sites.portal] or leave out --demo."
+
+
+@pytest.mark.parametrize(
+    ("text", "listener"),
+    [
+        ("127.0.0.1:8080", Listen("127.0.0.1", 8080)),
+        ("localhost:0", Listen("localhost", 0)),
+        ("[2001:db8::1]:80", Listen("2001:db8::1", 80)),
+        ("unix:/run/footfall.sock", Path("/run/footfall.sock")),
+        ("unix:///run/footfall.sock", Path("/run/footfall.sock")),
+        ("unix:./footfall.sock", Path("footfall.sock")),
+    ],
+)
+def test_a_listener_is_an_address_or_a_socket(text: str, listener: Listen | Path) -> None:
+    """The forms that operators know from other servers; an address is written back as it was."""
+    assert parse_listen(text) == listener
+    assert not isinstance(listener, Listen) or str(listener) == text
+
+
+def test_settings_do_not_change(toml: Path) -> None:
+    """Workers share them, and a reload replaces them as a whole."""
+    settings = load_settings(toml, STORES)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.demo = True
+    assert load_settings(toml, STORES) == settings
+
+
+def test_the_example_file_is_valid_and_shows_every_key(tmp_path: Path) -> None:
+    """It is what operators start from: what it shows is the default, and no key is missing."""
+    example = (PROJECT / "deploy/footfall.toml").read_text("utf-8")
+    as_it_is = load_settings(PROJECT / "deploy/footfall.toml", STORES)
+    uncommented = re.sub(r"^#(?=\w+ = )", "", example, flags=re.MULTILINE)
+    assert load_settings(write(tmp_path / "footfall.toml", uncommented), STORES) == as_it_is
+    keys = set(re.findall(r"^(\w+) = ", uncommented, flags=re.MULTILINE))
+    secrets = set(FILE_VARIABLES.values())
+    assert keys == ({*VARIABLES.values(), *Site.model_fields, *Limits.model_fields} - secrets - {"id"})
+
+
+def test_a_setting_is_the_same_in_the_code_the_readme_and_the_example() -> None:
+    """Documentation of settings rots first: name, default and meaning are compared word by word."""
+    settings = {
+        variable: (default_text(name), Settings.model_fields[name].description or "")
+        for variable, name in VARIABLES.items()
+    }
+    assert all(meaning for _, meaning in settings.values())
+
+    example = (PROJECT / "deploy/footfall.env.example").read_text("utf-8")
+    shown = re.findall(r"^# (.+)\n#?(FOOTFALL_\w+)=(.*)$", example, flags=re.MULTILINE)
+    in_example = {
+        variable: ("required" if f"\n{variable}=" in example else default, meaning)
+        for meaning, variable, default in shown
+        if variable != CONFIG_VARIABLE
+    }
+    assert in_example == settings
+    known = {*VARIABLES, *FILE_VARIABLES, CONFIG_VARIABLE}
+    assert set(re.findall(r"FOOTFALL_[A-Z_]+[A-Z]", example)) == known
+
+    readme = (PROJECT / "README.md").read_text("utf-8")
+    row = re.compile(r"^\| `(FOOTFALL_\w+)` / `(\w+)` \| `?(.*?)`? \| (.*) \|$", flags=re.MULTILINE)
+    rows = {variable: (default, meaning) for variable, _, default, meaning in row.findall(readme)}
+    assert rows == settings
+    assert {variable: name for variable, name, _, _ in row.findall(readme)} == VARIABLES
+    assert set(re.findall(r"FOOTFALL_[A-Z_]+[A-Z]", readme)) <= known
+
+
+def default_text(name: str) -> str:
+    """The default of a setting as its documentation writes it."""
+    match Settings.model_fields[name].default:
+        case SecretStr():
+            return "required"
+        case None:
+            return ""
+        case bool() as switch:
+            return str(switch).lower()
+        case float() as number:
+            return f"{number:g}"
+        case tuple() as items:
+            return ",".join(str(item) for item in items)
+        case value:
+            return str(value)

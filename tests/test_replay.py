@@ -1,0 +1,237 @@
+"""The replay of an access log: what is a page view, what is sent again, and when it is satisfied."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from rich.console import Console
+
+from service.errors import Stop
+from tests.access_log import Log, View, is_asset, open_log, parse_line, read_log
+from tests.own_footfall import PROJECT, running
+from tests.replay import NEVER, Numbers, Tally, Target, judge, main, relative_error, run, send_all
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+REAL_LOG = Path(os.environ.get("FOOTFALL_REPLAY_LOG", PROJECT / "../shared/data/access-2015-05.log"))
+BEFORE = Numbers(0, 0, "visitors", "2026-11-23", datetime(2026, 11, 23, 5, tzinfo=UTC))
+
+
+def line(
+    request: str = "GET /tin-tuc/1 HTTP/1.1",
+    status: int = 200,
+    agent: str = FIREFOX,
+    address: str = "192.0.2.1",
+) -> str:
+    return f'{address} - - [23/Nov/2026:08:00:00 +0700] "{request}" {status} 512 "-" "{agent}"\n'
+
+
+def view(address: str = "192.0.2.1", agent: str = FIREFOX) -> View:
+    return View(address, agent, "/")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(line(), View("192.0.2.1", FIREFOX, "/tin-tuc/1"), id="page"),
+        pytest.param(line(status=304), View("192.0.2.1", FIREFOX, "/tin-tuc/1"), id="page in the cache"),
+        pytest.param(line("GET /?q=a.png HTTP/1.1"), View("192.0.2.1", FIREFOX, "/"), id="dot in the query"),
+        pytest.param(line("GET /index.html"), View("192.0.2.1", FIREFOX, "/index.html"), id="HTTP 0.9"),
+        pytest.param(line(agent="-"), View("192.0.2.1", "", "/tin-tuc/1"), id="no user agent"),
+        pytest.param(
+            line(agent=r"a \"b\" c"), View("192.0.2.1", r"a \"b\" c", "/tin-tuc/1"), id="quotes within"
+        ),
+        pytest.param(line(address="2001:db8::1"), View("2001:db8::1", FIREFOX, "/tin-tuc/1"), id="IPv6"),
+        pytest.param(
+            line().strip() + ' "-" 0.004\n', View("192.0.2.1", FIREFOX, "/tin-tuc/1"), id="more fields"
+        ),
+        pytest.param(line().replace("- -", "- a b"), View("192.0.2.1", FIREFOX, "/tin-tuc/1"), id="user a b"),
+        pytest.param(line("POST /tin-tuc/1 HTTP/1.1"), "POST /tin-tuc/1 HTTP/1.1", id="no GET"),
+        pytest.param(line(status=404), "GET /tin-tuc/1 HTTP/1.1", id="not found"),
+        pytest.param(line("GET /a/STYLE.CSS?v=1 HTTP/1.1"), "GET /a/STYLE.CSS?v=1 HTTP/1.1", id="asset"),
+        pytest.param(line("-", 408), "-", id="request that never came"),
+        pytest.param(line()[:-2], None, id="broken quote"),
+        pytest.param(line(address="portal.example.vn"), None, id="host name for an address"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_a_page_view_is_a_get_that_showed_a_page(text: str, expected: View | str | None) -> None:
+    """The views that are sent are the reference for the views that are counted."""
+    assert parse_line(text) == expected
+
+
+def test_assets_are_known_by_their_ending() -> None:
+    """A page brings dozens of files along; none of them is a visit."""
+    assert [
+        page for page in ("/a.png", "/a.js", "/a.PDF", "/a", "/a.html", "/a.d/", "/a.aspx") if is_asset(page)
+    ] == [
+        "/a.png",
+        "/a.js",
+        "/a.PDF",
+    ]
+
+
+def test_every_line_is_counted_somewhere() -> None:
+    """Nothing may disappear between the log and the report."""
+    log = read_log([line(), line(status=404), "broken", line("GET /a.css HTTP/1.1"), line()])
+    assert (log.lines, log.unparseable, len(log.views)) == (5, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        pytest.param(view("2001:db8::1"), view("2001:db8::2"), True, id="one /64"),
+        pytest.param(view("2001:db8::1"), view("2001:db8:0:1::1"), False, id="two /64"),
+        pytest.param(view("192.0.2.1"), view("::ffff:192.0.2.1"), True, id="IPv4 written as IPv6"),
+        pytest.param(view("192.0.2.1"), view("192.0.2.2"), False, id="two addresses"),
+        pytest.param(view(agent=FIREFOX), view(agent="other"), False, id="two browsers"),
+        pytest.param(
+            view(agent="x" * 512 + "a"), view(agent="x" * 512 + "b"), True, id="beyond 512 characters"
+        ),
+    ],
+)
+def test_the_reference_tells_visitors_apart_as_footfall_does(one: View, other: View, *, same: bool) -> None:
+    """Otherwise the error of the sketch would hide a difference in the definition."""
+    assert (one.visitor == other.visitor) is same
+
+
+def agreeing() -> tuple[Log, Tally, Numbers]:
+    """1,000 visitors with two views each, all counted."""
+    views = tuple(view(f"198.18.{number // 250}.{number % 250}") for number in range(1000)) * 2
+    tally = Tally(accepted=2000, visitors={one.visitor for one in views})
+    return Log(2100, 1, views), tally, replace(BEFORE, today=1000, views_today=2000)
+
+
+def test_equal_views_and_a_small_error_satisfy() -> None:
+    """What the sketch may miss by is known: 0.81 % is one standard error."""
+    log, tally, after = agreeing()
+    tally.ignored = Counter(robot=5)
+    verdict = judge(log, tally, BEFORE, replace(after, today=1024))
+    assert verdict.holds
+    report = "\n".join(verdict.lines)
+    assert "ignored                  5  robot" in report
+    assert "+2.40%, +2.96 standard errors of 0.81%" in report
+
+
+@pytest.mark.parametrize(
+    ("today", "views"),
+    [
+        pytest.param(1000, 1999, id="a view lost"),
+        pytest.param(1000, 2001, id="a view twice"),
+        pytest.param(1025, 2000, id="three standard errors above"),
+        pytest.param(975, 2000, id="three standard errors below"),
+    ],
+)
+def test_a_lost_view_or_a_large_error_does_not_satisfy(today: int, views: int) -> None:
+    """Views are exact; of visitors, three standard errors happen once in 370 honest runs."""
+    log, tally, after = agreeing()
+    assert not judge(log, tally, BEFORE, replace(after, today=today, views_today=views)).holds
+
+
+def test_a_footfall_that_has_counted_before_is_judged_by_its_views() -> None:
+    """Whoever was there before the replay is not new, so `today` may grow by less."""
+    log, tally, after = agreeing()
+    earlier = replace(BEFORE, today=10, views_today=30)
+    verdict = judge(log, tally, earlier, replace(after, today=900, views_today=2030))
+    assert verdict.holds
+    assert verdict.lines[-1].startswith("today is not judged")
+
+
+def test_a_day_that_turned_is_said() -> None:
+    """The views of one replay then lie in two days, and neither number can be compared."""
+    log, tally, after = agreeing()
+    verdict = judge(log, tally, BEFORE, replace(after, day_of="2026-11-24"))
+    assert not verdict.holds
+    assert verdict.lines == ("The site's day turned from 2026-11-23 to 2026-11-24: run it again.",)
+
+
+def test_the_error_of_an_estimate_is_a_part_of_the_truth() -> None:
+    """Zero visitors can be estimated right, or infinitely wrong."""
+    assert (relative_error(101, 100), relative_error(0, 0), relative_error(1, 0)) == (0.01, 0.0, float("inf"))
+
+
+@pytest.fixture
+async def refusing() -> AsyncIterator[tuple[str, Counter[str]]]:
+    """A server that answers by the address it is told: a Footfall does so only when it is in trouble."""
+    seen: Counter[str] = Counter()
+
+    async def answer(request: web.Request) -> web.Response:
+        who = request.headers["X-Forwarded-For"]
+        seen[who] += 1
+        match who:
+            case "192.0.2.53" if seen[who] < 3:
+                return web.json_response({"error": "busy"}, status=503, headers={"Retry-After": "0"})
+            case "192.0.2.54":
+                return web.json_response({"error": "spool_full"}, status=503)
+            case "192.0.2.29":
+                return web.json_response({"error": "rate_limited"}, status=429, headers={"Retry-After": "0"})
+            case "192.0.2.0":
+                assert request.transport is not None
+                request.transport.close()
+        headers = {} if "User-Agent" in request.headers else {"Footfall-Ignored": "robot"}
+        return web.json_response({"as_of": "2026-11-23T08:00:00.000+07:00"}, headers=headers)
+
+    app = web.Application()
+    app.router.add_post("/seen", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}", seen
+    await runner.cleanup()
+
+
+async def test_only_a_503_with_retry_after_is_sent_again(refusing: tuple[str, Counter[str]]) -> None:
+    """It was counted zero times; repeating anything else could count twice."""
+    url, seen = refusing
+    addresses = ["192.0.2.1", "192.0.2.53", "192.0.2.54", "192.0.2.29", "192.0.2.0"]
+    views = [view(address) for address in addresses] + [view("192.0.2.2", agent="")]
+    async with aiohttp.ClientSession(skip_auto_headers=["User-Agent"]) as session:
+        tally = await send_all(
+            Target(url, "portal", "https://portal.example.vn"), views, session, lambda: None
+        )
+    assert seen == Counter(dict.fromkeys(addresses, 1) | {"192.0.2.53": 3, "192.0.2.2": 1})
+    assert (tally.accepted, tally.unanswered, tally.sent) == (2, 1, 6)
+    assert tally.refused == Counter(spool_full=1, rate_limited=1)
+    assert tally.ignored == Counter(robot=1)
+    assert tally.visitors == {view("192.0.2.1").visitor, view("192.0.2.53").visitor}
+    assert tally.last_commit > NEVER
+
+
+def test_without_a_log_it_says_how_to_call_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`make replay` without LOG passes an empty text on."""
+    assert main([""]) == 2
+    assert capsys.readouterr().err.startswith("Name the access log to replay: make replay LOG=")
+    assert main([str(tmp_path / "nowhere.log")]) == 2
+    assert "cannot be read (No such file or directory)" in capsys.readouterr().err
+    (tmp_path / "empty.log").touch()
+    assert main([str(tmp_path / "empty.log")]) == 2
+    assert "has no page view" in capsys.readouterr().err
+
+
+async def test_a_footfall_of_its_own_is_waited_for_and_stopped() -> None:
+    """The first beacon must not come too early, and nothing may be left running."""
+    script = "import time; print('starting'); print('Footfall is ready: http://127.0.0.1:9/'); time.sleep(60)"
+    async with running(sys.executable, "-uc", script, environ={}) as url:
+        assert url == "http://127.0.0.1:9"
+
+
+async def test_a_footfall_that_does_not_start_says_why() -> None:
+    """The sentence of the child is the only one that helps."""
+    with pytest.raises(Stop, match=r"(?s)did not start.*port 8080 is taken"):
+        async with running(sys.executable, "-c", "print('port 8080 is taken')", environ={}):
+            pass
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not REAL_LOG.exists(), reason=f"there is no access log at {REAL_LOG}")
+async def test_a_real_access_log_is_counted_view_by_view() -> None:
+    """The main job on real input: every view counted once, visitors within the sketch's error."""
+    verdict = await run(open_log(REAL_LOG), None, Console(stderr=True))
+    assert verdict.holds, "\n".join(verdict.lines)
