@@ -89,9 +89,7 @@ class Child(ABC):
                 await self._spawn_until_ready()
             ready = True
         except TimeoutError as late:
-            raise Stop(
-                f"{self.title} did not answer within {START_TIMEOUT_S:.0f} s, see {self.log}"
-            ) from late
+            raise Stop(f"{self.title} did not answer within {START_TIMEOUT_S:.0f} s, see {self.log}") from late
         finally:
             if not ready:
                 self.kill()
@@ -160,7 +158,7 @@ class Child(ABC):
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             lines = log.read(LOG_MAX_BYTES).decode(errors="replace").strip().splitlines()
-        complaints = [line for line in lines if any(word in line.lower() for word in ("fatal", "error"))]
+        complaints = [line for line in lines if "FATAL:" in line or "error:" in line]
         words = (complaints or lines or ["it said nothing"])[-1]
         return Stop(f"{self.title} did not start, see {self.log}: {words}")
 
@@ -177,9 +175,7 @@ class Child(ABC):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid not in ours:
-                raise Stop(
-                    f"{folder} belongs to another account: run Footfall under that one, or move the folder"
-                )
+                raise Stop(f"{folder} belongs to another account: run Footfall under that one, or move the folder")
             folder.chmod(0o700)
             if owned:
                 self._launch.own(folder)

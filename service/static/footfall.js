@@ -109,7 +109,8 @@
       const number = shown[name];
       document.querySelectorAll(targets(name)).forEach(element => {
         const before = element.textContent;
-        const text = typeof number === "number" ? number.toLocaleString(languageOf(element)) : before.trim() || "–";
+        const known = typeof number === "number";
+        const text = known ? number.toLocaleString(languageOf(element)) : before.trim() || "–";
         if (text !== before) element.textContent = text;
       });
     });
@@ -264,9 +265,11 @@
     if (!held) beat();
   };
 
-  const wake = () => {
-    if (Date.now() >= next) beat();
-  };
+  // In a moment: a page that comes back from the cache is visible just before it says what it is.
+  const wake = () =>
+    setTimeout(() => {
+      if (Date.now() >= next) beat();
+    });
 
   /* ---- What happens to the page ------------------------------------------------------------------- */
 

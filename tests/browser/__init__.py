@@ -1,0 +1,1 @@
+"""What a visitor's browser does: real Chromium, pages of another origin, a real Footfall."""

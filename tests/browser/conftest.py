@@ -1,0 +1,172 @@
+"""One Footfall and one Chromium for the session; for each test a site, a portal, a relay and a context."""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import ClientSession
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+from tests.browser.portal import Portal, running_portal
+from tests.browser.relay import Relay, running_relay
+from tests.own_footfall import running
+
+NewContext = Callable[..., Awaitable[BrowserContext]]
+NewSite = Callable[[str], str]
+ReadCounts = Callable[[str], Awaitable[dict[str, Any]]]
+
+HERE = Path(__file__).parent
+LAUNCH = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+NOT_A_ROBOT = "--disable-blink-features=AutomationControlled"
+AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+# Said by the browser itself, whoever made the request.
+OF_THE_NETWORK = ("Failed to load resource", "Content Security Policy", "net::ERR_", "blocked by CORS policy")
+
+# Every test counts on a site that nobody has counted on: kind of site -> how many, and its settings.
+KINDS = {
+    "plain": (120, ""),
+    "english": (8, 'language = "en"'),
+    "browser": (8, 'visitor_id = "browser"'),
+    "labelled": (8, 'labels = { today = "Khách hôm nay", heading = "Lượt truy cập" }'),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of these tests share a loop: a browser cannot be handed from one to another."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+def settings() -> str:
+    """The operator's settings file: the demo's site and one for every test."""
+    sites = ['[sites.portal]\nname = "Demo"\nhosts = ["127.0.0.1", "localhost"]']
+    for kind, (number, line) in KINDS.items():
+        sites += [
+            f'[sites.{kind}-{i}]\nname = "{kind}"\nhosts = ["localhost", "file://"]\n{line}' for i in range(number)
+        ]
+    return "\n".join([*sites, "[limits]\nenabled = false\n"])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def service_url(servers_folder: Path, chromium_path: str) -> AsyncIterator[str]:
+    """The URL of a Footfall as an operator starts it; not even started where there is no browser."""
+    folder = servers_folder / "browser"
+    folder.mkdir()
+    folder.chmod(0o711)
+    file = folder / "footfall.toml"
+    file.write_text(settings())
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
+    environ = inherited | {
+        "FOOTFALL_CONFIG": str(file),
+        "FOOTFALL_DATA_DIR": str(folder / "data"),
+        "FOOTFALL_LISTEN": "127.0.0.1:0",
+        "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = (sys.executable, "-m", "service", "serve", "--embedded", "--demo")
+    async with running(*command, environ=environ) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(chromium_path: str) -> AsyncIterator[Browser]:
+    """Chromium without the marks of automation, which Footfall takes for a robot's."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium_path,
+            args=[*LAUNCH, NOT_A_ROBOT],
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture(scope="session")
+def site_numbers() -> dict[str, Iterator[int]]:
+    """How many sites of each kind have been given to tests."""
+    return {kind: count() for kind in KINDS}
+
+
+@pytest.fixture
+def new_site(site_numbers: dict[str, Iterator[int]]) -> NewSite:
+    """Gives the id of a site of that kind on which nothing has been counted."""
+    return lambda kind: f"{kind}-{next(site_numbers[kind])}"
+
+
+@pytest.fixture
+def site(new_site: NewSite) -> str:
+    """A site on which nothing has been counted."""
+    return new_site("plain")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def portal() -> AsyncIterator[Portal]:
+    """The web server of the pages."""
+    async with running_portal() as portal:
+        yield portal
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def relay(service_url: str) -> AsyncIterator[Relay]:
+    """What stands between browser and Footfall."""
+    async with running_relay(service_url) as relay:
+        yield relay
+
+
+@pytest.fixture
+def counts(service_url: str) -> ReadCounts:
+    """Reads what Footfall has counted, past the relay."""
+
+    async def read(site: str) -> dict[str, Any]:
+        async with (
+            ClientSession() as session,
+            session.get(f"{service_url}/counts", params={"site": site}) as answer,
+        ):
+            assert answer.status == 200
+            numbers: dict[str, Any] = await answer.json()
+            return numbers
+
+    return read
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def new_context(browser: Browser) -> AsyncIterator[NewContext]:
+    """Makes visitors, each a browser profile of its own. Whatever their pages say or throw fails the test."""
+    said: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if not any(words in message.text for words in OF_THE_NETWORK):
+            said.append(message.text)
+
+    async def make(**options: Any) -> BrowserContext:
+        context = await browser.new_context(**{"user_agent": AGENT, **options})
+        context.on("console", note)
+        context.on("weberror", lambda error: said.append(str(error.error)))
+        contexts.append(context)
+        return context
+
+    yield make
+    for context in contexts:
+        await context.close()
+    assert said == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(new_context: NewContext) -> BrowserContext:
+    """One visitor."""
+    return await new_context()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(context: BrowserContext) -> Page:
+    """A tab of that visitor, whose clock the test moves on with `page.clock`."""
+    page = await context.new_page()
+    await page.clock.install()
+    return page

@@ -1,0 +1,65 @@
+"""A portal's web server: serves the pages that a test writes, from another origin than Footfall's."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from tests.browser.serving import serve
+
+BLOCK = """
+<h2 id="heading">Thống kê truy cập</h2>
+<ul aria-labelledby="heading">
+  <li>Đang online: <b data-count="online">–</b></li>
+  <li>Hôm nay: <b data-count="today">–</b></li>
+  <li>Trong tuần: <b data-count="week">–</b></li>
+  <li>Tất cả: <b data-count="total">–</b></li>
+  <li>Lượt xem hôm nay: <b data-count="views_today">–</b></li>
+</ul>
+"""
+
+
+def script_line(service: str, site: str, options: str = "") -> str:
+    """The line that a webmaster pastes."""
+    return f'<script async src="{service}/footfall.js" data-site="{site}" {options}></script>'
+
+
+def html(*parts: str, lang: str = "vi", head: str = "") -> str:
+    """A small page around `parts`."""
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><title>Portal</title>{head}</head>'
+        f"<body>{body}</body></html>"
+    )
+
+
+@dataclass
+class Portal:
+    """Answers every path with its page, else with the page of `*`, and notes what was asked."""
+
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    pages: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
+
+    def put(self, path: str, text: str, headers: Mapping[str, str] | None = None) -> str:
+        """Serve `text` at `path`; returns its URL."""
+        self.pages[path] = (text, headers or {})
+        return self.url + path.replace("*", "/")
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answer one request of a browser."""
+        self.asked.append(request.path)
+        page = self.pages.get(request.path) or self.pages.get("*")
+        if page is None or request.path == "/favicon.ico":
+            return web.Response(status=204)
+        text, headers = page
+        return web.Response(text=text, content_type="text/html", headers=headers)
+
+
+@asynccontextmanager
+async def running_portal() -> AsyncIterator[Portal]:
+    """A portal at http://localhost, while Footfall is at http://127.0.0.1: another site to a browser."""
+    portal = Portal()
+    async with serve(portal.answer, "localhost") as portal.url:
+        yield portal

@@ -1,0 +1,142 @@
+"""A proxy between browser and Footfall: notes every beacon that passes, and fails where a test says so."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiohttp import ClientSession, web
+
+from tests.browser.serving import serve
+
+VISITOR_ADDRESS = "203.0.113.7"
+WAIT_S = 10
+NOT_PASSED_ON = {"connection", "content-length", "content-encoding", "date", "host", "server", "transfer-encoding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens to the next beacon instead of an answer.
+
+    "refuse" answers `status` in Footfall's place; "lose request" cuts the line before Footfall hears of it;
+    "lose answer" cuts it after Footfall has counted; "hold" lets Footfall count and never answers.
+    """
+
+    kind: Literal["refuse", "lose request", "lose answer", "hold"]
+    status: int = 503
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A beacon as the browser sent it, or an image in its place."""
+
+    kind: str
+    body: Mapping[str, Any]
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Relay:
+    """Forwards to `service` whatever comes, below any path prefix."""
+
+    service: str
+    session: ClientSession
+    url: str = ""
+    beacons: list[Passed] = field(default_factory=list)
+    reads: int = 0
+    down: bool = False
+    """Break every connection, as if there were no Footfall."""
+    faults: deque[Fault] = field(default_factory=deque)
+    change: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that every answer's counts have instead of Footfall's own."""
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _end: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def kinds(self) -> list[str]:
+        """What has passed so far: view, ping and image, in order."""
+        return [beacon.kind for beacon in self.beacons]
+
+    async def until(self, fact: Callable[["Relay"], bool]) -> None:
+        """Wait until `fact` holds; it is looked at whenever something has passed."""
+        async with asyncio.timeout(WAIT_S), self._news:
+            await self._news.wait_for(lambda: fact(self))
+
+    async def passed(self, count: int) -> list[str]:
+        """Wait until `count` beacons have passed; all kinds so far."""
+        try:
+            await self.until(lambda relay: len(relay.beacons) >= count)
+        except TimeoutError:
+            raise AssertionError(f"waited for {count} beacons, there were {self.kinds}") from None
+        return self.kinds
+
+    def release(self) -> None:
+        """Let go of the beacons on hold."""
+        self._end.set()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request of a browser."""
+        name = request.path.rsplit("/", 1)[-1]
+        if self.down:
+            return _cut(request)
+        body = await request.read()
+        fault = self.faults.popleft() if name == "seen" and self.faults else None
+        if fault and fault.kind == "refuse":
+            response = web.Response(status=fault.status, headers={**OPEN, **fault.headers})
+        elif fault and fault.kind == "lose request":
+            response = _cut(request)
+        else:
+            response = await self._forward(name, request, body)
+        await self._note(name, request, body)
+        if fault and fault.kind == "hold":
+            await self._end.wait()
+        return _cut(request) if fault and fault.kind in ("lose answer", "hold") else response
+
+    async def _forward(self, name: str, request: web.Request, body: bytes) -> web.Response:
+        headers = {key: value for key, value in request.headers.items() if key.lower() not in NOT_PASSED_ON}
+        headers["X-Forwarded-For"] = VISITOR_ADDRESS
+        url = f"{self.service}/{name}?{request.query_string}"
+        async with self.session.request(request.method, url, data=body or None, headers=headers) as upstream:
+            content = await upstream.read()
+            if self.change and upstream.ok and upstream.content_type == "application/json":
+                content = json.dumps(json.loads(content) | self.change).encode()
+            kept = [(k, v) for k, v in upstream.headers.items() if k.lower() not in NOT_PASSED_ON]
+            response = web.Response(status=upstream.status, body=content, headers=kept)
+        # A browser repeats what it sent on a used connection that breaks; on a new one it cannot.
+        response.force_close()
+        return response
+
+    async def _note(self, name: str, request: web.Request, body: bytes) -> None:
+        async with self._news:
+            if name == "seen":
+                beacon = json.loads(body)
+                self.beacons.append(Passed(beacon["kind"], beacon, dict(request.headers)))
+            elif name == "seen.gif":
+                self.beacons.append(Passed("image", dict(request.query), dict(request.headers)))
+            elif name == "counts":
+                self.reads += 1
+            self._news.notify_all()
+
+
+OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After, Footfall-Ignored"}
+
+
+def _cut(request: web.Request) -> web.Response:
+    """Break the connection under the request: what a browser sees of a server that died."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+@asynccontextmanager
+async def running_relay(service: str) -> AsyncIterator[Relay]:
+    """A relay to `service` at an address of its own."""
+    async with ClientSession(auto_decompress=True) as session:
+        relay = Relay(service, session)
+        async with serve(relay.answer, "127.0.0.1") as relay.url:
+            yield relay
+            relay.release()
