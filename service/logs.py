@@ -14,7 +14,7 @@ names; there is no other repair.
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from enum import Enum, StrEnum, auto
 
@@ -68,29 +68,31 @@ class Need(Enum):
     JOIN = auto()
     """Redis lacks something of this day that is not kept here: join the day from Postgres."""
     NEW_LOG = auto()
-    """Somebody else writes under this log's id (a cloned machine)."""
+    """Somebody else writes under this log's id (a cloned machine): the batch moves to another log."""
 
 
 class Log:
     """The numbered batches of one worker for one site and one day.
 
-    `written` is the last number that may be sent; `applied` and `durable` are what Redis and Postgres were last
-    heard to have. `applied` may fall when Redis loses data, and sending then simply goes on from there. A log
-    `on_disk` has its batches in the spool, and `kept` holds only the page of them that is being sent.
+    `written` is the last number that may be sent, `sent` the last one that was; `applied` and `durable` are what
+    Redis and Postgres were last heard to have. `applied` may fall when Redis loses data, and sending then simply goes
+    on from there. A log `on_disk` has its batches in the spool, and `kept` holds only the page of them being sent.
     """
 
     __slots__ = (
         "applied",
+        "brought",
         "day",
         "durable",
-        "forgotten_views",
         "hole",
         "id",
         "joined",
         "kept",
         "numbered",
         "on_disk",
+        "page_after",
         "sent",
+        "sent_views",
         "site",
         "views",
         "written",
@@ -103,19 +105,29 @@ class Log:
         self.on_disk = on_disk
         self.kept: deque[Batch] = deque()
         self.numbered = self.written = self.sent = self.applied = self.durable = 0
-        self.views = self.forgotten_views = 0
-        self.joined = False
-        """Postgres was joined into Redis since the last progress: what is missing now, nobody has."""
+        self.views = self.sent_views = 0
+        self.brought = 0
+        """Page views that batch `sent` added to those before it."""
+        self.page_after = 0
+        """Number after which the page was read from the disk."""
+        self.joined: int | None = None
+        """What Postgres had of this log when its day was joined into Redis; None when it was not, or long ago."""
         self.hole = False
-        """The next batch goes out with leave to skip the numbers before it."""
+        """The next batch goes out with leave to skip the numbers before it, which nobody has any more."""
+
+    @classmethod
+    def left_behind(cls, site: str, day: date, log_id: str, last: int, views: int) -> "Log":
+        """Go on with a log in the spool of a worker that is gone; all of it may have been sent."""
+        orphan = cls(site, day, log_id, on_disk=True)
+        orphan.numbered = orphan.written = orphan.sent = last
+        orphan.views = orphan.sent_views = views
+        return orphan
 
     def number(self, views: int, visitors: bytes, gone: bytes, seen_ms: int, beacons: int) -> Batch:
         """Give the next number to some beacons. A number is used once, even if its batch is never stored."""
         self.numbered += 1
         self.views += views
-        return Batch(
-            self.site, self.day, self.id, self.numbered, self.views, seen_ms, visitors, gone, beacons
-        )
+        return Batch(self.site, self.day, self.id, self.numbered, self.views, seen_ms, visitors, gone, beacons)
 
     def keep(self, batch: Batch) -> None:
         """Keep a batch in memory until Postgres has its number; it may be sent now."""
@@ -125,6 +137,15 @@ class Log:
     def stored(self) -> None:
         """Take note that all numbered batches are on the disk; they may be sent now."""
         self.written = self.numbered
+
+    def not_stored(self) -> None:
+        """Give up numbers of which nobody knows whether they are on the disk. The log must not be written to again."""
+        self.numbered = self.written
+
+    def turn_page(self, page: list[Batch]) -> None:
+        """Keep what the disk has after `applied`, as far as it was read."""
+        self.kept = deque(page)
+        self.page_after = self.applied
 
     @property
     def behind(self) -> bool:
@@ -148,7 +169,9 @@ class Log:
     def sending(self, batch: Batch) -> bool:
         """Take note that `batch` goes out, and tell whether it does so for the first time."""
         first_time = batch.seq > self.sent
-        self.sent = max(self.sent, batch.seq)
+        if first_time:
+            self.brought = batch.views - self.sent_views
+            self.sent, self.sent_views = batch.seq, batch.views
         return first_time
 
     def answered(self, batch: Batch, answer: Answer, applied: int, *, first_time: bool) -> Need:
@@ -164,50 +187,46 @@ class Log:
                 return Need.NOTHING
             case Answer.GAP:
                 self.applied = applied
-                following = self.next_batch()
-                if following and not self.skips(following):
+                if self._has_following():
                     return Need.NOTHING
-                self.hole = self.joined
+                # Redis may have lost data again since the join: then it has less than Postgres had.
+                self.hole = self.joined is not None and applied >= self.joined
                 return Need.NOTHING if self.hole else Need.JOIN
             case Answer.OLD:
                 return Need.JOIN
             case Answer.NOTREADY:
                 return Need.RESTORE
 
+    def unanswered(self) -> None:
+        """No answer came, so Redis may be another one next time: what was found out about a gap is void."""
+        self.joined, self.hole = None, False
+
     def redis_has(self, number: int) -> None:
         """Redis was heard to have this number: sending goes on after it."""
-        self.applied = min(number, self.written)
-        self.joined = self.hole = False
+        self.applied = min(number, self.sent)  # what was never sent is somebody else's
+        self.joined, self.hole = None, False
 
     def postgres_has(self, number: int) -> int:
         """Postgres was heard to have this number; forget what it has and return the bytes that became free."""
-        self.durable = max(self.durable, min(number, self.written))
+        self.durable = max(self.durable, min(number, self.sent))
         free = 0
         while self.kept and self.kept[0].seq <= self.durable:
-            free += self._forget().size_bytes
+            free += self.kept.popleft().size_bytes
         return free
 
     def forget_oldest(self) -> Batch | None:
         """Drop the oldest kept batch if Redis has it; None when there is none to drop."""
-        return self._forget() if self.kept and self.kept[0].seq <= self.applied else None
+        return self.kept.popleft() if self.kept and self.kept[0].seq <= self.applied else None
 
-    def renew(self, log_id: str, batch: Batch) -> "Log":
-        """Move `batch` and all after it to a new log, numbered from 1."""
-        renewed = Log(self.site, self.day, log_id)
-        moved: deque[Batch] = deque()
-        while self.kept and self.kept[-1].seq >= batch.seq:
-            moved.appendleft(self.kept.pop())
-        views_before = self.kept[-1].views if self.kept else self.forgotten_views
-        renewed.kept.extend(
-            replace(old, log=log_id, seq=number, views=old.views - views_before)
-            for number, old in enumerate(moved, start=1)
-        )
-        renewed.numbered = renewed.written = len(moved)
-        renewed.views = self.views - views_before
-        self.written, self.views = batch.seq - 1, views_before
-        return renewed
+    def take_out(self, batch: Batch) -> None:
+        """Count `batch` as sent: its number belongs to somebody else, and it gets one of another log."""
+        self.redis_has(batch.seq)
+        if not self.on_disk:
+            self.kept.remove(batch)
 
-    def _forget(self) -> Batch:
-        batch = self.kept.popleft()
-        self.forgotten_views = batch.views
-        return batch
+    def _has_following(self) -> bool:
+        """Whether the batch after `applied` is kept here, or may be on the disk."""
+        if self.on_disk and self.applied < self.page_after:
+            return True
+        following = self.next_batch()
+        return following is not None and not self.skips(following)

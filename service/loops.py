@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+TICKS_REMEMBERED = 10
 
 
 async def repeat(step: Callable[[], Awaitable[object]], every_s: float, stopping: asyncio.Event) -> None:
@@ -21,3 +25,25 @@ async def repeat(step: Callable[[], Awaitable[object]], every_s: float, stopping
             await asyncio.wait_for(stopping.wait(), every_s)
         except TimeoutError:
             continue
+
+
+class LoopLag:
+    """How late the event loop does what is due, by a ticker that notes how late it woke itself."""
+
+    def __init__(self) -> None:
+        self._late_s: deque[float] = deque(maxlen=TICKS_REMEMBERED)
+        self._due_at = float("inf")
+
+    @property
+    def worst_s(self) -> float:
+        """The worst delay of the last five seconds, also one that has not ended yet."""
+        pending_s = asyncio.get_running_loop().time() - self._due_at
+        return max(pending_s, 0.0, *self._late_s)
+
+    async def watch(self) -> None:
+        """Tick until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._due_at = loop.time() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self._late_s.append(loop.time() - self._due_at)

@@ -1,4 +1,4 @@
-"""Every metric, declared once. Labels come from closed sets: configured sites, routes, reasons, never from a request."""
+"""Every metric, declared once. Labels are of closed sets (sites, routes, reasons), never from a request."""
 
 from collections.abc import Callable
 from functools import cache
@@ -123,6 +123,21 @@ class Metrics:
             "footfall_busiest_network_share",
             "Share of recent beacons from the busiest network; near 1 it is a proxy that is not trusted yet",
             merge="livemax",
+        )
+        self.loop_lag = gauge(
+            "footfall_loop_lag_seconds",
+            "How late the event loop was at worst in the last five seconds; above 1 /healthz is not well",
+            merge="livemax",
+        )
+        self.workers = gauge("footfall_workers", "Worker processes that are running")
+        self.process_cpu = counter("process_cpu_seconds_total", "Time on the CPU, in seconds, all workers together")
+        self.process_memory = gauge("process_resident_memory_bytes", "Memory in use, all workers together")
+        self.process_fds = gauge("process_open_fds", "Open files and connections, all workers together")
+        self.process_max_fds = gauge(
+            "process_max_fds", "Files and connections that one worker may have open", merge="livemin"
+        )
+        self.process_start = gauge(
+            "process_start_time_seconds", "Start of the oldest worker, seconds since 1970", merge="livemin"
         )
         self.build = gauge("footfall_build_info", "1, with the version as label", "version", merge="max")
         self.build.labels(__version__).set(1)

@@ -2,52 +2,66 @@
 
 import logging
 import time
+from types import MappingProxyType
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from service.errors import Reason, Refused
-from service.services import SERVICES
+from service.metrics import Metrics
+from service.quiet import Seldom
 
 log = logging.getLogger(__name__)
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "strict-origin-when-cross-origin",
-}
-PUBLIC_HEADERS = HEADERS | {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Retry-After, Footfall-Ignored",
-    "Cross-Origin-Resource-Policy": "cross-origin",
-}
-REASONS = {404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED, 413: Reason.TOO_LARGE, 408: Reason.TIMEOUT}
+HEADERS = MappingProxyType(
+    {
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "strict-origin-when-cross-origin",
+    }
+)
+PUBLIC_HEADERS = MappingProxyType(
+    {
+        **HEADERS,
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": "Retry-After, Footfall-Ignored",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+)
+REASONS = MappingProxyType({404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED})
 
 
-@web.middleware
-async def measure_and_shape(request: web.Request, handler: Handler) -> web.StreamResponse:
+def measure_and_shape(metrics: Metrics) -> Middleware:
     """Answer every failure with `{"error": "<reason>"}`, and count the time by route and status."""
-    started = time.perf_counter()
-    try:
-        response = await handler(request)
-    except Refused as refused:
-        response = refusal(refused)
-    except web.HTTPException as error:
-        response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)))
-        if allow := error.headers.get("Allow"):
-            response.headers["Allow"] = allow
-    except Exception:
-        log.exception("A request failed; its sender got 500. route=%s", _route(request))
-        response = refusal(Refused(Reason.INTERNAL))
-    metrics = request.app[SERVICES].metrics
-    metrics.request(_route(request), response.status).observe(time.perf_counter() - started)
-    return response
+    failures = Seldom()
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        try:
+            response = await handler(request)
+        except Refused as refused:
+            response = refusal(refused)
+        except web.HTTPException as error:
+            response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)))
+            if allow := error.headers.get("Allow"):
+                response.headers["Allow"] = allow
+        except Exception:
+            if times := failures.happened():
+                log.exception("Requests failed; their senders got 500. times=%d route=%s", times, _route(request))
+            response = refusal(Refused(Reason.INTERNAL))
+        metrics.request(_route(request), response.status).observe(time.perf_counter() - started)
+        return response
+
+    return middleware
 
 
 def refusal(refused: Refused) -> web.Response:
-    """Shape a refusal: its reason word, and when to come back."""
+    """Shape a refusal: its reason word, and when to come back or what to bring."""
     headers = {"Cache-Control": "no-store"}
     if refused.retry_after_s is not None:
         headers["Retry-After"] = str(refused.retry_after_s)
+    if refused.reason is Reason.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     body = f'{{"error":"{refused.reason.value}"}}'.encode()
     return web.Response(status=refused.status, body=body, content_type="application/json", headers=headers)
 
@@ -59,8 +73,9 @@ async def finish_public(_: web.Request, response: web.StreamResponse) -> None:
 
 
 async def finish_ops(_: web.Request, response: web.StreamResponse) -> None:
-    """Ops answers are for operators only."""
+    """Ops answers are for operators only, and about this moment."""
     response.headers.update(HEADERS)
+    response.headers["Cache-Control"] = "no-store"
     response.headers.popall("Server", None)
 
 

@@ -4,7 +4,8 @@ import asyncio
 import hmac
 import json
 import platform
-import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -12,17 +13,24 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service import __version__
-from service.errors import Reason, Refused, StoreUnavailable
+from service.errors import Reason, Refused
+from service.loops import LoopLag
 from service.middleware import finish_ops, measure_and_shape
+from service.readiness import Readiness
 from service.services import SERVICES, Services
 
 LAG_MAX_S = 1.0
+LAG = web.AppKey("lag", LoopLag)
+READINESS = web.AppKey("readiness", Readiness)
 
 
 def create_ops_app(services: Services) -> web.Application:
     """Build the application of the ops listener."""
-    app = web.Application(middlewares=[measure_and_shape, authorize])
+    app = web.Application(middlewares=[measure_and_shape(services.metrics), authorize])
     app[SERVICES] = services
+    app[READINESS] = Readiness(services)
+    app[LAG] = LoopLag()
+    app.cleanup_ctx.append(watch_lag)
     app.on_response_prepare.append(finish_ops)
     app.router.add_get("/metrics", get_metrics)
     app.router.add_get("/healthz", get_health)
@@ -31,9 +39,18 @@ def create_ops_app(services: Services) -> web.Application:
     return app
 
 
+async def watch_lag(app: web.Application) -> AsyncIterator[None]:
+    """Keep measuring while the listener is open."""
+    watching = asyncio.create_task(app[LAG].watch())
+    yield
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+
+
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Ask for the bearer token where one is set."""
+    """Ask for the bearer token where one is set; the comparison's time tells nothing about it."""
     token = request.app[SERVICES].settings.ops_token
     if token is not None:
         given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
@@ -47,53 +64,26 @@ async def get_metrics(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     services.board.export()
     services.metrics.network_share.set(services.admission.busiest_network_share())
-    return web.Response(
-        body=generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-    )
+    services.metrics.loop_lag.set(request.app[LAG].worst_s)
+    return web.Response(body=generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def get_health(_: web.Request) -> web.Response:
-    """Tell whether this process still gets its turn: how late its event loop is."""
-    started = time.perf_counter()
-    await asyncio.sleep(0)
-    lag_s = time.perf_counter() - started
-    return _json(
-        {"status": "ok" if lag_s < LAG_MAX_S else "slow", "loop_lag_s": round(lag_s, 4)}, lag_s < LAG_MAX_S
-    )
+async def get_health(request: web.Request) -> web.Response:
+    """Tell whether this process gets its turn: how late its event loop was in the last seconds."""
+    lag_s = request.app[LAG].worst_s
+    good = lag_s < LAG_MAX_S
+    return _json({"status": "ok" if good else "slow", "loop_lag_s": round(lag_s, 4)}, good)
 
 
 async def get_readiness(request: web.Request) -> web.Response:
-    """Tell whether a beacon can be answered 200 or 202, by running the real script in its check mode.
+    """Answer 200 while a beacon can be answered 200 or 202, else 503; with what is wrong, and since when.
 
-    503 only when neither Redis nor the spool takes beacons: a Redis outage must not become a site outage.
-    Postgres away is an alarm, not a reason to leave the balancer.
+    A Redis outage, which the spool bridges, must not become a site outage at the balancer.
     """
-    services = request.app[SERVICES]
-    problems: list[dict[str, object]] = []
-    sites = list(services.recorder.sites.values())
-    away = [writers for writers in sites if writers.away_since_s is not None]
-    for writers in away[:1] or sites[:1]:
-        await services.recorder.probe(writers)
-    away = [writers for writers in sites if writers.away_since_s is not None]
-    for writers in away:
-        problems.append(
-            _problem(
-                f"redis takes no beacons of site {writers.site.id}: {writers.why_away}", writers.away_since_s
-            )
-        )
-    if services.rollup.away_since_s is not None:
-        problems.append(
-            _problem("postgres does not answer: nothing is rolled up", services.rollup.away_since_s)
-        )
-    try:
-        await services.spool.check()
-        spool_takes = not services.spool.full
-    except StoreUnavailable as error:
-        spool_takes = False
-        problems.append(_problem(str(error), None))
-    ready = spool_takes or not away
-    status = "ok" if not problems else "degraded" if ready else "unavailable"
-    return _json({"status": status, "problems": problems}, ready)
+    ready, problems = await request.app[READINESS].look()
+    status = "unavailable" if not ready else "degraded" if problems else "ok"
+    told = [{"what": problem.what, "since": _utc(problem.since_s)} for problem in problems]
+    return _json({"status": status, "problems": told}, ready)
 
 
 async def get_version(_: web.Request) -> web.Response:
@@ -101,9 +91,8 @@ async def get_version(_: web.Request) -> web.Response:
     return _json({"version": __version__, "python": platform.python_version()}, True)
 
 
-def _problem(what: str, since_s: float | None) -> dict[str, object]:
-    since = None if since_s is None else datetime.fromtimestamp(since_s, UTC).isoformat(timespec="seconds")
-    return {"what": what, "since": since}
+def _utc(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
 
 
 def _json(fields: dict[str, object], good: bool) -> web.Response:

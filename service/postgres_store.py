@@ -20,6 +20,10 @@ COMMAND_TIMEOUT_S = 15
 SCHEMA_VERSION = 1
 """The newest migration that this program relies on."""
 
+LOCK = """
+    SELECT pg_advisory_xact_lock(hashtextextended('footfall ' || $1::text, 0)),
+        set_config('idle_in_transaction_session_timeout', '5s', true)
+"""
 SAVE = """
     INSERT INTO footfall.site_day AS kept (site, day, visitors, views, sketch, checksum, logs)
     SELECT $1, * FROM unnest($2::date[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb[])
@@ -30,12 +34,14 @@ SAVE = """
         checksum = CASE WHEN kept.sketch IS NOT NULL THEN EXCLUDED.checksum END,
         logs = EXCLUDED.logs
     WHERE footfall.covers(EXCLUDED.logs, kept.logs)
-        AND (kept.logs <> EXCLUDED.logs OR kept.visitors < EXCLUDED.visitors OR kept.sketch <> EXCLUDED.sketch)
+        AND (kept.logs <> EXCLUDED.logs OR kept.visitors < EXCLUDED.visitors
+            OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum)
 """
 AHEAD = """
     SELECT kept.day, kept.visitors, kept.sketch, kept.checksum, kept.logs
-    FROM footfall.site_day AS kept JOIN unnest($2::date[], $3::jsonb[]) AS copy(day, logs) USING (day)
-    WHERE kept.site = $1 AND NOT footfall.covers(copy.logs, kept.logs)
+    FROM footfall.site_day AS kept LEFT JOIN unnest($2::date[], $3::jsonb[]) AS copy(day, logs) USING (day)
+    WHERE kept.site = $1 AND (day = ANY($2) OR day >= $4 AND day <> ALL($5))
+        AND NOT footfall.covers(copy.logs, kept.logs)
 """
 CLOSED = """
     SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS read_at_us,
@@ -90,18 +96,24 @@ class PostgresStore:
         days: Sequence[DayState],
         salts: Mapping[date, bytes],
         *,
+        present: Sequence[date],
+        needed_from: date,
         closed_through: date,
         salts_from: date,
         sketches_from: date,
     ) -> Saved:
         """Join a snapshot into the rows, in one transaction, and read the closed days after it.
 
-        A row is written only where the snapshot covers it; rows that know more come back as `ahead`. Salts of
-        weeks before `salts_from` are destroyed, sketches of days before `sketches_from` dropped.
+        A row is written only where the snapshot covers it; rows that know more come back as `ahead`, and so do
+        those since `needed_from` of days that are not `present` in Redis at all. Salts of weeks before
+        `salts_from` are destroyed, sketches of days before `sketches_from` dropped.
         """
         names = [state.day for state in days]
         logs = [json.dumps(state.logs) for state in days]
         async with self._connection() as connection, connection.transaction():
+            # One rollup of a site at a time: their rows would deadlock, and their readings of the closed days
+            # be older than they say. A worker that stands still in here must not hold up the others.
+            await connection.execute(LOCK, site)
             await connection.execute(
                 SAVE,
                 site,
@@ -112,11 +124,9 @@ class PostgresStore:
                 [state.sketch and checksum(state.sketch) for state in days],
                 logs,
             )
-            ahead = await connection.fetch(AHEAD, site, names, logs)
+            ahead = await connection.fetch(AHEAD, site, names, logs, needed_from, list(present))
             await self._save_salts(connection, site, salts)
-            await connection.execute(
-                "DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site, salts_from
-            )
+            await connection.execute("DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site, salts_from)
             await connection.execute(
                 "UPDATE footfall.site_day SET sketch = NULL, checksum = NULL"
                 " WHERE site = $1 AND day < $2 AND sketch IS NOT NULL AND NOT day = ANY($3)",
@@ -124,9 +134,7 @@ class PostgresStore:
                 sketches_from,
                 names,
             )
-            return Saved(
-                [_day_state(row) for row in ahead], await self._closed(connection, site, closed_through)
-            )
+            return Saved([_day_state(row) for row in ahead], await self._closed(connection, site, closed_through))
 
     async def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
         """Return the rows of `wanted` days; one that was never saved is missing."""
@@ -226,9 +234,7 @@ class PostgresStore:
     @staticmethod
     async def _closed(connection: Any, site: str, through: date) -> Closed:
         row = await connection.fetchrow(CLOSED, site, through)
-        return Closed(
-            row["read_at_us"], through, row["visitors"], row["views"], row["adjustments"], row["revision"]
-        )
+        return Closed(row["read_at_us"], through, row["visitors"], row["views"], row["adjustments"], row["revision"])
 
 
 @asynccontextmanager

@@ -7,6 +7,8 @@ log (forget up to there) and how far Redis has it (send on from there).
 import asyncio
 import logging
 import random
+from datetime import date
+from heapq import heapify, heappop, heappush
 
 from service.config import Settings
 from service.errors import StoreUnavailable
@@ -16,13 +18,15 @@ from service.periods import Clock, local_day
 from service.postgres_store import PostgresStore
 from service.recorder import Recorder
 from service.redis_store import RedisStore
-from service.rollup import Rollup
+from service.rollup import Rollup, first_needed_day
 from service.spool import Spool
 from service.writers import SiteWriters, Writer
 
 log = logging.getLogger(__name__)
 
 PROBES_AT_ONCE = 16
+FAILURES_MAX = 3
+"""Sites that may fail before the rest waits for the next time: each may take Redis' whole deadline."""
 ROOM_AFTER_FORGETTING = 0.9
 """Part of `keep_max_bytes` that is left in use when batches had to be forgotten."""
 
@@ -53,8 +57,9 @@ class Reconciler:
     async def step(self) -> None:
         """Roll up, then forget what Postgres has, adopt what is left behind, and send again what Redis lacks."""
         await self._rollup.step()
-        await self._forget_durable()
         await self._adopt()
+        await self._forget_durable()
+        await self._clear_disk()
         await self._send_again()
         for writers in self._recorder.sites.values():
             writers.retire(local_day(self._clock(), writers.site.zone))
@@ -78,13 +83,19 @@ class Reconciler:
         await self._recorder.settle()
         await self._rollup.step()
         await self._forget_durable()
-        left = [batch for writer in self._writers() if not writer.log.on_disk for batch in writer.log.kept]
-        if not left:
-            return
-        try:
-            await self._spool.write(left)
-        except StoreUnavailable as error:
-            log.error("Batches that Postgres does not have yet could not be put on the disk. error=%s", error)
+        await self._clear_disk()
+        in_memory = [writer.log for writer in self._writers() if not writer.log.on_disk]
+        # First what Redis has not: the rest is needed only if Redis loses it.
+        for applied in (False, True):
+            left = [batch for log in in_memory for batch in log.kept if (batch.seq <= log.applied) is applied]
+            try:
+                await self._spool.write(left)
+            except StoreUnavailable as error:
+                log.error(
+                    "Batches that Postgres does not have yet could not be put on the disk. batches=%d error=%s",
+                    len(left),
+                    error,
+                )
 
     def _writers(self) -> list[Writer]:
         return [writer for writers in self._recorder.sites.values() for writer in writers]
@@ -95,16 +106,23 @@ class Reconciler:
             return
         try:
             numbers = await self._postgres.durable([(w.log.site, w.log.day, w.log.id) for w in asked])
-            for writer, number in zip(asked, numbers, strict=True):
-                if number <= writer.log.durable:
-                    continue
-                freed = writer.log.postgres_has(number)
-                if writer.log.on_disk or writer.spilled:
-                    await self._spool.delete(writer.log.id, writer.log.durable)
-                if not writer.log.on_disk:
-                    self._recorder.kept_bytes -= freed
         except StoreUnavailable as error:
             log.debug("What is durable could not be told; it is kept. error=%s", error)
+            return
+        for writer, number in zip(asked, numbers, strict=True):
+            freed = writer.log.postgres_has(number)
+            if not writer.log.on_disk:
+                self._recorder.kept_bytes -= freed
+
+    async def _clear_disk(self) -> None:
+        try:
+            for writer in self._writers():
+                durable = writer.log.durable
+                if writer.spilled and writer.cleared < durable:
+                    await self._spool.delete(writer.log.id, durable)
+                    writer.cleared = durable
+        except StoreUnavailable as error:
+            log.debug("The spool drops nothing now; it is told again. error=%s", error)
 
     async def _adopt(self) -> None:
         try:
@@ -115,14 +133,11 @@ class Reconciler:
         for found in adopted:
             writers = self._recorder.sites.get(found.site)
             if writers is None:
-                log.error(
-                    "A spooled log belongs to a site that is not configured; it is kept. site=%s", found.site
-                )
+                log.error("A spooled log belongs to a site that is not configured; it is kept. site=%s", found.site)
                 continue
-            orphan = Log(found.site, found.day, found.log, on_disk=True)
-            orphan.numbered = orphan.written = orphan.sent = found.last
-            orphan.views = found.views
+            orphan = Log.left_behind(found.site, found.day, found.log, found.last, found.views)
             writers.others.append(Writer(orphan))
+            self._rollup.note_change(found.site)  # its worker may have counted what nobody has rolled up
             log.info(
                 "A spooled log was taken over. site=%s day=%s batches_to=%d",
                 found.site,
@@ -131,34 +146,45 @@ class Reconciler:
             )
 
     async def _send_again(self) -> None:
+        failed = 0
         for writers in self._recorder.sites.values():
-            if writers.away_since_s is None:
+            if writers.away_since_s is None and failed < FAILURES_MAX:
                 try:
                     await self._compare(writers)
                 except StoreUnavailable as error:
-                    log.debug("Redis' numbers could not be read. site=%s error=%s", writers.site.id, error)
+                    failed += 1
+                    log.debug("A site's logs could not be compared. site=%s error=%s", writers.site.id, error)
 
     async def _compare(self, writers: SiteWriters) -> None:
-        asked = [w for w in writers if w.log.durable < w.log.written and w.sending is None]
+        asked = [writer for writer in writers if writer.log.sent and writer.sending is None]
         if not asked:
             return
+        known = [writer.log.applied for writer in asked]
         numbers = await self._redis.applied(writers.site.id, [(w.log.day, w.log.id) for w in asked])
-        for writer, number in zip(asked, numbers, strict=True):
-            if writer.sending is None:  # else a batch went out since, and its answer tells more
-                writer.log.redis_has(number)
-                if writer.log.behind:
-                    self._recorder.wake(writers, writer)
+        fallen: set[date] = set()
+        for writer, before, number in zip(asked, known, numbers, strict=True):
+            if writer.sending is not None or writer.log.applied != before:
+                continue  # a batch went out since, and its answer tells more
+            if number < writer.log.durable and writer.log.day >= first_needed_day(writers.site, self._clock()):
+                fallen.add(writer.log.day)
+            writer.log.redis_has(number)
+            if writer.log.behind and writer.log.durable < writer.log.written:
+                self._recorder.wake(writers, writer)
+        if fallen:  # Redis lost what was forgotten here since Postgres has it
+            await self._rollup.join_days(writers.site, sorted(fallen))
 
     def _forget_for_room(self) -> None:
         if self._recorder.kept_bytes <= self._settings.keep_max_bytes:
             return
         goal = int(self._settings.keep_max_bytes * ROOM_AFTER_FORGETTING)
         in_memory = [writer.log for writer in self._writers() if not writer.log.on_disk]
-        while self._recorder.kept_bytes > goal:
-            forgettable = [log for log in in_memory if log.kept and log.kept[0].seq <= log.applied]
-            if not forgettable:
-                return  # the rest is not in Redis yet: it is never forgotten, and the queue's limit bounds it
-            oldest = min(forgettable, key=lambda log: log.kept[0].seen_ms)
-            if batch := oldest.forget_oldest():
+        oldest_first = [(log.kept[0].seen_ms, place) for place, log in enumerate(in_memory) if log.kept]
+        heapify(oldest_first)
+        while oldest_first and self._recorder.kept_bytes > goal:
+            _, place = heappop(oldest_first)
+            # What is not in Redis yet is never forgotten; the queue's limit bounds it.
+            if batch := in_memory[place].forget_oldest():
                 self._recorder.kept_bytes -= batch.size_bytes
                 self._metrics.forgotten.inc()
+                if kept := in_memory[place].kept:
+                    heappush(oldest_first, (kept[0].seen_ms, place))

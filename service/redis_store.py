@@ -8,7 +8,7 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:day:2026-11-23:visitors    HyperLogLog of the day's visitor ids
     ff1:{site}:day:2026-11-23:logs        hash: log id -> number:views, how far the log is applied and what it brought
     ff1:{site}:week:2026-11-23:visitors   HyperLogLog, union of the week's days
-    ff1:{site}:dirty                      hash: day -> changes that Postgres has not confirmed
+    ff1:{site}:dirty                      hash: day -> moment (us) of its last change, until Postgres has it
     ff1:{site}:closed                     hash: through (day), visitors, views, adjustments, revision, read_at (us)
     ff1:{site}:salt:2026-11-23            key of that week's visitor hash; expires by itself two hours after the week
 """

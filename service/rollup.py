@@ -16,7 +16,7 @@ from service.counts import Reading
 from service.day_state import DayState
 from service.errors import Reason, Refused, StoreUnavailable
 from service.metrics import Metrics
-from service.periods import CLOSING_DELAY, Clock, local_day, period_at, week_end, week_of
+from service.periods import CLOSING_DELAY, Clock, local_day, period_at, week_of
 from service.postgres_store import PostgresStore
 from service.redis_store import RedisStore
 from service.salts import Salts, oldest_week, salt_ends_s
@@ -48,6 +48,11 @@ def closed_through(site: Site, at_s: float) -> date:
     return local_day(at_s - CLOSING_DELAY.total_seconds(), site.zone) - DAY
 
 
+def first_needed_day(site: Site, at_s: float) -> date:
+    """Return the first day that has to be in Redis: of this week, or that is not closed."""
+    return min(period_at(at_s, site.zone).week, closed_through(site, at_s) + DAY)
+
+
 class Rollup:
     """Joins Redis and Postgres, site by site."""
 
@@ -69,6 +74,10 @@ class Rollup:
         self._changed: set[str] = set()
         self._full_after_s = 0.0
         self._adjustments: dict[str, int] = {}
+        self._closed: dict[str, date] = {}
+        """The last closed day of each site when it was last rolled up."""
+        self._foreign: set[str] = set()
+        """Sites whose Redis was found to hold another installation's state: said once."""
         self._opening: dict[str, asyncio.Task[bool]] = {}
         self.away_since_s: float | None = None
         """When Postgres stopped answering (seconds since the epoch), None while it answers."""
@@ -83,14 +92,14 @@ class Rollup:
         Raises nothing: a site that fails is tried again next time.
         """
         now_s = self._clock()
+        self._salts.drop_old(self._settings.sites, now_s)
         try:
             await self._greet_postgres()
         except StoreUnavailable as error:
             self._postgres_is_away(error)
             return []
         full = everything or now_s >= self._full_after_s
-        if full:
-            self._changed |= set(self._settings.sites)
+        self._changed |= {site.id for site in self._settings.sites.values() if full or self._closes_a_day(site, now_s)}
         waiting, self._changed = self._changed, set()
         done: list[RolledUp] = []
         failed = 0
@@ -107,12 +116,10 @@ class Rollup:
                 if error.store == "postgres" or failed == FAILURES_MAX:
                     self._changed |= waiting
                     return done
-                log.debug(
-                    "A site could not be rolled up; it is tried again. site=%s error=%s", site_id, error
-                )
-        if full and not self._changed:
-            self._full_after_s = now_s + FULL_EVERY_S
-        if not self._changed:
+                log.debug("A site could not be rolled up; it is tried again. site=%s error=%s", site_id, error)
+        if not failed:  # what changed meanwhile is the next rollup's: a busy site always does
+            if full:
+                self._full_after_s = now_s + FULL_EVERY_S
             self._metrics.rollup_success.set(now_s)
         return done
 
@@ -127,37 +134,46 @@ class Rollup:
         for _ in range(ATTEMPTS):
             now_s = self._clock()
             offers = self._salts.offers(site, now_s)
-            snapshot = await self._redis.snapshot(
-                site.id, [oldest_week(site, now_s), *offers], all_days=all_days
-            )
+            snapshot = await self._redis.snapshot(site.id, [oldest_week(site, now_s), *offers], all_days=all_days)
             if snapshot is None:
                 if not await self.open_site(site):
                     raise StoreUnavailable("redis", f"holds another installation's state of {site.id}")
                 continue
+            through = closed_through(site, now_s)
             saved = await self._postgres.save(
                 site.id,
                 snapshot.days,
                 snapshot.salts,
-                closed_through=closed_through(site, now_s),
+                present=snapshot.present,
+                needed_from=first_needed_day(site, now_s),
+                closed_through=through,
                 salts_from=oldest_week(site, now_s),
                 sketches_from=local_day(now_s, site.zone) - SKETCHES_KEPT,
             )
             ahead = {state.day for state in saved.ahead}
             confirmed = {day: changes for day, changes in snapshot.changes.items() if day not in ahead}
-            week_ends = {day: int(week_end(week_of(day), site.zone)) for day in snapshot.present}
+            # A worker whose clock is behind still reads the old week for a while.
+            week_ends = {day: salt_ends_s(site, week_of(day)) for day in snapshot.present}
             await self._redis.confirm(site.id, confirmed, saved.closed, week_ends)
-            self._metrics.joined.labels("to_postgres").inc(len(snapshot.days) - len(ahead))
+            self._metrics.joined.labels("to_postgres").inc(
+                len(snapshot.days) - len(ahead.intersection(snapshot.present))
+            )
             if not ahead:
+                self._closed[site.id] = through
                 return RolledUp(site.id, len(snapshot.days), joined_back)
             await self._join_into_redis(site, saved.ahead)
             joined_back += len(ahead)
             all_days = True
         raise StoreUnavailable("redis", f"keeps losing what was joined into it; site={site.id}")
 
-    async def join_days(self, site: Site, days: Sequence[date]) -> None:
-        """Bring days back into Redis with all that Postgres has of them; a day it does not have becomes empty."""
+    async def join_days(self, site: Site, days: Sequence[date]) -> dict[date, DayState]:
+        """Bring days back into Redis with all that Postgres has of them; a day it does not have becomes empty.
+
+        Returns what Postgres has.
+        """
         known = {state.day: state for state in await self._postgres.days(site.id, days)}
         await self._join_into_redis(site, [known.get(day, DayState(day, 0, None, {})) for day in days])
+        return known
 
     async def open_site(self, site: Site) -> bool:
         """Make sure that `site` may be counted and its salts are known; False when Redis is another installation's.
@@ -186,7 +202,7 @@ class Rollup:
         now_s = self._clock()
         period = period_at(now_s, site.zone)
         through = closed_through(site, now_s)
-        days, closed = await self._postgres.open_days(site.id, min(period.week, through + DAY), through)
+        days, closed = await self._postgres.open_days(site.id, first_needed_day(site, now_s), through)
         today = [state for state in days if state.day == period.day]
         still_open = [state for state in days if state.day > through]
         return Reading(
@@ -211,7 +227,6 @@ class Rollup:
     async def _open(self, site: Site) -> bool:
         now_s = self._clock()
         offers = self._salts.offers(site, now_s)
-        self._salts.drop_old(site, now_s)
         ends_s = {week: salt_ends_s(site, week) for week in offers}
         try:
             salts = await self._redis.share_salts(site.id, offers, ends_s)
@@ -233,18 +248,20 @@ class Rollup:
         if not self._redis.installation:
             await self._greet_postgres()
         now_s = self._clock()
-        through = closed_through(site, now_s)
         salts = await self._postgres.share_salts(site.id, offers)
-        since = min(period_at(now_s, site.zone).week, through + DAY)
-        days, closed = await self._postgres.open_days(site.id, since, through)
+        days, closed = await self._postgres.open_days(
+            site.id, first_needed_day(site, now_s), closed_through(site, now_s)
+        )
         opened = await self._redis.join(
             site.id, self._checked(site, days), ready=True, closed=closed, salts=salts, salts_end_s=ends_s
         )
         if opened:
+            self._foreign.discard(site.id)
             self._metrics.joined.labels("to_redis").inc(len(days))
             self.note_change(site.id)
             log.info("Redis was joined from Postgres and is ready. site=%s days=%d", site.id, len(days))
-        else:
+        elif site.id not in self._foreign:
+            self._foreign.add(site.id)
             log.error(
                 "Redis holds another installation: use an empty database, or its own Postgres. site=%s",
                 site.id,
@@ -262,8 +279,7 @@ class Rollup:
             if state.damaged:
                 self._metrics.damaged.inc()
                 log.error(
-                    "The sketch of a day in Postgres is damaged and was not used; its numbers are kept."
-                    " site=%s day=%s",
+                    "The sketch of a day in Postgres is damaged and was not used; its numbers are kept. site=%s day=%s",
                     site.id,
                     state.day,
                 )
@@ -274,9 +290,8 @@ class Rollup:
         self._redis.installation = await self._postgres.installation()
         adjustments = await self._postgres.adjustment_counts()
         if adjustments != self._adjustments:
-            self._changed |= {
-                site for site in adjustments if adjustments[site] != self._adjustments.get(site)
-            }
+            sites = adjustments.keys() | self._adjustments.keys()
+            self._changed |= {site for site in sites if adjustments.get(site) != self._adjustments.get(site)}
             self._adjustments = adjustments
         self._metrics.store_up.labels("postgres").set(1)
         if self.away_since_s is not None:
@@ -286,6 +301,9 @@ class Rollup:
             )
             self.away_since_s = None
             self._full_after_s = 0.0
+
+    def _closes_a_day(self, site: Site, at_s: float) -> bool:
+        return closed_through(site, at_s) != self._closed.get(site.id)
 
     def _postgres_is_away(self, error: StoreUnavailable) -> None:
         self._metrics.store_up.labels("postgres").set(0)

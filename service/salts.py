@@ -61,8 +61,8 @@ class Salts:
                     week,
                 )
 
-    def drop_old(self, site: Site, at_s: float) -> None:
+    def drop_old(self, sites: Mapping[str, Site], at_s: float) -> None:
         """Destroy this worker's copies of salts whose time is over."""
-        oldest = oldest_week(site, at_s)
-        for key in [key for key in self._known if key[0] == site.id and key[1] < oldest]:
-            del self._known[key]
+        for site_id, week in list(self._known):
+            if week < oldest_week(sites[site_id], at_s):
+                del self._known[site_id, week]

@@ -21,12 +21,12 @@ class Periods:
     """The current day of each site, worked out once a day."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._known: dict[str, Period] = {}
 
     def now(self, site: Site) -> tuple[float, Period]:
         """Return the moment (seconds since the epoch) and the site's period that holds it."""
-        at_s = self._clock()
+        at_s = self.clock()
         period = self._known.get(site.id)
         if period is None or not period.holds(at_s):
             period = self._known[site.id] = period_at(at_s, site.zone)

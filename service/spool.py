@@ -6,11 +6,12 @@ All of it runs in one thread, off the event loop.
 """
 
 import asyncio
+import fcntl
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 PAGE_BYTES = 4096
+PAGES_ANY = 2**31
+PRIMARY_CODE = 0xFF
+"""Part of an SQLite error code; the rest are details."""
 COLUMNS = ", ".join(field.name for field in fields(Batch))
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batch (
@@ -60,6 +64,8 @@ class Spool:
         self._max_pages = max(16, max_bytes // PAGE_BYTES)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._file: sqlite3.Connection | None = None
+        self._reported: set[Path] = set()
+        """Files that could not be taken over; each is said once."""
         self.used_bytes = 0
 
     @property
@@ -72,6 +78,8 @@ class Spool:
 
         Raises StoreUnavailable when the spool has reached its size, or the disk takes nothing.
         """
+        if self.full:
+            raise StoreUnavailable("spool", "has reached its size")
         rows = [(batch.site, batch.day.isoformat(), *astuple(batch)[2:]) for batch in batches]
         await self._run(lambda file: self._insert(file, rows))
 
@@ -95,14 +103,13 @@ class Spool:
 
     async def check(self) -> None:
         """Raise StoreUnavailable where nothing could be written now."""
-        await self._run(
-            lambda file: self._changed(file, lambda: file.execute("DELETE FROM batch WHERE log = ''"))
-        )
+        await self._run(lambda file: file.execute("PRAGMA user_version = 1"))  # written, even if nothing changes
 
     def open(self) -> None:
         """Create and lock this worker's file (blocking; called once, before the loop is busy)."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = _locked(self._path, create=True)
+        with _reserved(self._folder, wait=True):
+            self._file = _locked(self._path, create=True)
         self._file.execute(SCHEMA)
         self._file.execute(f"PRAGMA max_page_count = {self._max_pages}")
         self.used_bytes = _used_bytes(self._file)
@@ -132,26 +139,34 @@ class Spool:
 
     def _adopt(self, file: sqlite3.Connection) -> list[SpooledLog]:
         adopted: list[SpooledLog] = []
-        for path in sorted(self._folder.glob("*.spool")):
-            if path == self._path:
-                continue
-            try:
-                orphan = _locked(path, create=False)
-            except sqlite3.Error:
-                continue  # its worker lives, or another worker was faster
-            with closing(orphan):
-                try:
-                    self._insert(file, orphan.execute(f"SELECT {COLUMNS} FROM batch"))  # noqa: S608 (own names)
-                except sqlite3.Error as error:
-                    log.error(
-                        "A spool file cannot be taken over; it is kept. file=%s error=%s", path.name, error
-                    )
+        with suppress(BlockingIOError), _reserved(self._folder, wait=False):
+            for path in sorted(self._folder.glob("*.spool")):
+                if path == self._path:
                     continue
-                adopted += _spooled_logs(orphan)
-                path.unlink()
-            with suppress(OSError):
-                path.with_name(path.name + "-wal").unlink(missing_ok=True)
+                try:
+                    adopted += self._take_over(file, path)
+                except sqlite3.Error as error:
+                    if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY:  # busy: its worker lives
+                        self._report(path, error)
         return adopted
+
+    def _take_over(self, file: sqlite3.Connection, path: Path) -> list[SpooledLog]:
+        with closing(_locked(path, create=False)) as orphan:
+            orphan.execute(SCHEMA)  # its worker may have gone before it got here
+            logs = _spooled_logs(orphan)
+            # What moves from one file to another takes no new room: a full spool must not be left behind for ever.
+            file.execute(f"PRAGMA max_page_count = {PAGES_ANY}")
+            try:
+                self._insert(file, orphan.execute(f"SELECT {COLUMNS} FROM batch"))  # noqa: S608 (own names)
+            finally:
+                file.execute(f"PRAGMA max_page_count = {self._max_pages}")
+            path.unlink()
+        return logs
+
+    def _report(self, path: Path, error: sqlite3.Error) -> None:
+        if path not in self._reported:
+            self._reported.add(path)
+            log.error("A spool file cannot be taken over; it is kept. file=%s error=%s", path.name, error)
 
     def _close(self) -> None:
         if self._file is None:
@@ -180,6 +195,14 @@ async def open_spool(folder: Path, name: str, max_bytes: int) -> AsyncIterator[S
         yield spool
     finally:
         await spool.close()
+
+
+@contextmanager
+def _reserved(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Keep others from taking a file over before its worker has locked it, or while it is being removed."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
 
 
 def _locked(path: Path, *, create: bool) -> sqlite3.Connection:

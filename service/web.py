@@ -1,10 +1,13 @@
 """The public routes: pages count and read here."""
 
 import asyncio
+import re
 from collections.abc import Mapping
-from typing import NoReturn
+from types import MappingProxyType
+from typing import NoReturn, TypeVar
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from service import render
 from service.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
@@ -17,39 +20,43 @@ from service.salts import WEEK
 from service.services import SERVICES, Services
 
 BODY_TIMEOUT_S = 5
-PIXEL = bytes.fromhex(
-    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002014400 3b".replace(" ", "")
-)
+PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 """A transparent GIF of one pixel, 43 bytes."""
 
+NO_STORE = MappingProxyType({"Cache-Control": "no-store"})
 COUNTS_CACHE = "public, max-age=5"
 SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
 DEMO_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
-    "Access-Control-Allow-Headers": "Content-Type, If-None-Match",
-    "Access-Control-Max-Age": "86400",
-}
+PREFLIGHT = MappingProxyType(
+    {
+        "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
+        "Access-Control-Allow-Headers": "Content-Type, If-None-Match",
+        "Access-Control-Max-Age": "86400",
+    }
+)
+THEMES: tuple[render.Theme, ...] = ("auto", "light", "dark")
+ACCEPTS_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?=[;,]|$)(?!;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+
+Choice = TypeVar("Choice", bound=str)
 
 
 def create_public_app(services: Services) -> web.Application:
     """Build the application of the public listener."""
-    app = web.Application(middlewares=[measure_and_shape], client_max_size=BODY_MAX_BYTES)
+    app = web.Application(middlewares=[measure_and_shape(services.metrics)], client_max_size=BODY_MAX_BYTES)
     app[SERVICES] = services
     app.on_response_prepare.append(finish_public)
     app.router.add_post("/seen", post_seen)
-    app.router.add_get("/seen.gif", get_pixel)
+    app.router.add_get("/seen.gif", get_pixel, allow_head=False)
+    app.router.add_head("/seen.gif", head_pixel)
     app.router.add_get("/counts", get_counts)
     app.router.add_get("/counts.svg", get_counts_svg)
     app.router.add_get("/counts.html", get_counts_html)
     _add_assets(app, render.load_assets(), {"Cache-Control": SCRIPT_CACHE})
     if services.settings.demo:
-        _add_assets(
-            app, render.load_demo(), {"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY}
-        )
+        _add_assets(app, render.load_demo(), {"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY})
     for resource in list(app.router.resources()):
         app.router.add_route("OPTIONS", resource.canonical, answer_preflight)
     return app
@@ -58,11 +65,7 @@ def create_public_app(services: Services) -> web.Application:
 async def post_seen(request: web.Request) -> web.Response:
     """Count one beacon and answer the numbers that already include it."""
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
-        beacon = parse_beacon(body)
-    except TimeoutError:
-        _refuse(request, Refused(Reason.TIMEOUT))
+        beacon = parse_beacon(await _body(request))
     except Refused as refused:
         _refuse(request, refused)
     status, shown, headers = await _count(request, beacon)
@@ -76,6 +79,11 @@ async def get_pixel(request: web.Request) -> web.Response:
     return web.Response(status=status, body=PIXEL, content_type="image/gif", headers=headers)
 
 
+async def head_pixel(_: web.Request) -> web.Response:
+    """Answer the image's headers; who asks for them alone looks at no page, so nothing is counted."""
+    return web.Response(body=PIXEL, content_type="image/gif", headers=NO_STORE)
+
+
 async def get_counts(request: web.Request) -> web.Response:
     """Answer the numbers, from bytes that are prepared."""
     _, shown = await _read(request)
@@ -85,7 +93,7 @@ async def get_counts(request: web.Request) -> web.Response:
 async def get_counts_svg(request: web.Request) -> web.Response:
     """Answer the block as an image, for pages where nothing else is possible."""
     site, shown = await _read(request)
-    theme = _choice(request, "theme", ("auto", "light", "dark"))
+    theme = _choice(request, "theme", THEMES)
     image = render.counts_svg(site, shown.counts, _language(request, site), theme)
     return _cacheable(request, shown, image.encode(), "image/svg+xml")
 
@@ -102,9 +110,22 @@ async def answer_preflight(_: web.Request) -> web.Response:
     return web.Response(status=204, headers=PREFLIGHT)
 
 
-async def _count(
-    request: web.Request, beacon: Beacon, *, pixel: bool = False
-) -> tuple[int, Shown, Mapping[str, str]]:
+async def _body(request: web.Request) -> bytes:
+    """Read at most 4 KB within 5 s; raises Refused(TOO_LARGE | TIMEOUT | BAD_REQUEST)."""
+    if (request.content_length or 0) > BODY_MAX_BYTES:
+        raise Refused(Reason.TOO_LARGE)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except TimeoutError:
+        raise Refused(Reason.TIMEOUT) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused(Reason.TOO_LARGE) from None
+    except (web.RequestPayloadError, ConnectionError):  # chunks that are none; a client that left halfway
+        raise Refused(Reason.BAD_REQUEST) from None
+
+
+async def _count(request: web.Request, beacon: Beacon, *, pixel: bool = False) -> tuple[int, Shown, Mapping[str, str]]:
     """Admit a beacon and have it recorded: status, the numbers, and headers of the answer."""
     services = request.app[SERVICES]
     site = services.settings.sites.get(beacon.site)
@@ -116,7 +137,7 @@ async def _count(
         if ignored is not None:
             services.metrics.beacon(site.id, "ignored", ignored.value).inc()
             shown = await services.board.counts(site)
-            return 200, shown, {"Cache-Control": "no-store", "Footfall-Ignored": ignored.value}
+            return 200, shown, {**NO_STORE, "Footfall-Ignored": ignored.value}
         if client.is_proxy:
             services.metrics.from_proxy.inc()
         committed = await _record(request, services, site, beacon, client)
@@ -124,14 +145,12 @@ async def _count(
         _refuse(request, refused, site)
     if committed:
         services.metrics.beacon(site.id, "counted", "").inc()
-        return 200, services.board.shown(site), {"Cache-Control": "no-store"}
+        return 200, services.board.shown(site), NO_STORE
     services.metrics.beacon(site.id, "spooled", "").inc()
-    return 202, services.board.shown(site).stale, {"Cache-Control": "no-store"}
+    return 202, services.board.shown(site).stale, NO_STORE
 
 
-async def _record(
-    request: web.Request, services: Services, site: Site, beacon: Beacon, client: Client
-) -> bool:
+async def _record(request: web.Request, services: Services, site: Site, beacon: Beacon, client: Client) -> bool:
     at_s, period = services.periods.now(site)
     salt = services.salts.of(site, period.week) or await services.rollup.salt(site, period.week)
     agent = request.headers.get("User-Agent", "")
@@ -156,9 +175,11 @@ async def _read(request: web.Request) -> tuple[Site, Shown]:
 
 
 def _client(request: web.Request, services: Services) -> Client:
-    peer = request.transport.get_extra_info("peername") if request.transport else None
+    # Kept from when the request came: a connection that is gone has no peer, and would pass for a unix socket,
+    # whose header is believed. A unix socket's peer is the empty string.
+    peer = request.remote
     forwarded = request.headers.getall(services.settings.forwarded_header, ())
-    return services.resolver.resolve(peer[0] if peer else None, forwarded)
+    return services.resolver.resolve(None if peer == "" else peer or "", forwarded)
 
 
 def _refuse(request: web.Request, refused: Refused, site: Site | None = None) -> NoReturn:
@@ -184,11 +205,13 @@ def _has(request: web.Request, etag: str) -> bool:
     return known.strip() == "*" or opaque in (part.strip().removeprefix("W/") for part in known.split(","))
 
 
-def _choice(request: web.Request, name: str, allowed: tuple[str, ...]) -> str:
+def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Choice:
+    """Return what the query chooses, by default the first."""
     chosen = request.query.get(name, allowed[0])
-    if chosen not in allowed:
-        raise Refused(Reason.BAD_FIELD)
-    return chosen
+    for choice in allowed:
+        if choice == chosen:
+            return choice
+    raise Refused(Reason.BAD_FIELD)
 
 
 def _language(request: web.Request, site: Site) -> str:
@@ -201,19 +224,18 @@ def _add_assets(app: web.Application, assets: Mapping[str, render.Asset], header
         app.router.add_get(path, _asset_handler(asset, headers))
 
 
-def _asset_handler(asset: render.Asset, headers: Mapping[str, str]):  # type: ignore[no-untyped-def]
+def _asset_handler(asset: render.Asset, headers: Mapping[str, str]) -> Handler:
+    common = {"Content-Type": asset.content_type, "Vary": "Accept-Encoding", **headers}
+    plain = asset.body, MappingProxyType(common | {"ETag": asset.etag})
+    # A strong ETag stands for the very bytes, so the packed form has one of its own.
+    packed = asset.gzip, MappingProxyType(common | {"ETag": f'{asset.etag[:-1]}-gzip"', "Content-Encoding": "gzip"})
+
     async def get_asset(request: web.Request) -> web.Response:
         """Answer a file that was read at start."""
-        fields = {
-            "ETag": asset.etag,
-            "Content-Type": asset.content_type,
-            "Vary": "Accept-Encoding",
-            **headers,
-        }
-        if _has(request, asset.etag):
+        accepted = ACCEPTS_GZIP.search(request.headers.get("Accept-Encoding", ""))
+        body, fields = packed if accepted and asset.gzip is not None else plain
+        if _has(request, fields["ETag"]):
             return web.Response(status=304, headers=fields)
-        if asset.gzip is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
-            return web.Response(body=asset.gzip, headers=fields | {"Content-Encoding": "gzip"})
-        return web.Response(body=asset.body, headers=fields)
+        return web.Response(body=body, headers=fields)
 
     return get_asset

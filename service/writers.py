@@ -33,16 +33,18 @@ class Gathered:
 class Writer:
     """One log, what gathers for it, and the one task that may send it."""
 
-    __slots__ = ("gathered", "log", "sending", "spilled", "unanswered", "waiting")
+    __slots__ = ("cleared", "gathered", "log", "sending", "spilled", "unanswered", "waiting")
 
     def __init__(self, log: Log) -> None:
         self.log = log
         self.gathered: deque[Gathered] = deque()
         self.waiting: dict[int, Gathered] = {}
         """Numbered batches whose beacons wait for their answer."""
-        self.sending: asyncio.Task[bool] | None = None
-        self.spilled = False
-        """Some of its batches are on the disk too, besides in memory."""
+        self.sending: asyncio.Task[None] | None = None
+        self.spilled = log.on_disk
+        """Some of its batches are on the disk."""
+        self.cleared = 0
+        """Number up to which the disk was told to drop its batches."""
         self.unanswered = 0
         """Number of the batch to which no answer came, 0 when there is none."""
 
@@ -69,8 +71,9 @@ class Writer:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of it is left to do: all it wrote is in Postgres, and nobody waits."""
-        return self.log.durable == self.log.written and not (self.gathered or self.waiting or self.sending)
+        """Whether nothing of it is left to do: all it wrote is in Postgres and off the disk, and nobody waits."""
+        done = self.log.durable == self.log.numbered and (not self.spilled or self.cleared == self.log.durable)
+        return done and not (self.gathered or self.waiting or self.sending)
 
 
 class SiteWriters:
@@ -100,16 +103,15 @@ class SiteWriters:
     def spool_writer(self, day: date) -> Writer:
         """The log that goes to the disk first."""
         known = self.spooling.get(day)
-        return known or self.spooling.setdefault(
-            day, Writer(Log(self.site.id, day, new_log_id(), on_disk=True))
-        )
+        return known or self.spooling.setdefault(day, Writer(Log(self.site.id, day, new_log_id(), on_disk=True)))
 
     def set_aside(self, writer: Writer) -> None:
         """Give a log no new beacons any more; the next one starts a new log."""
         for writers in (self.live, self.spooling):
             if writers.get(writer.log.day) is writer:
                 del writers[writer.log.day]
-                self.others.append(writer)
+                if not writer.idle:
+                    self.others.append(writer)
 
     def retire(self, today: date) -> None:
         """Let go of logs that are done: all in Postgres, and no beacon will come for them."""

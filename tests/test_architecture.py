@@ -16,8 +16,8 @@ LAYERS = {
     "stores": "redis_store postgres_store migrations spool",
     "core": "admission salts board writers recorder rollup reconciler",
     "edge": "services web ops render middleware",
-    "wiring": "app",
-    "commands": "__main__ supervisor doctor embedded child launch",
+    "wiring": "app vitals",
+    "commands": "__main__ serving supervisor worker shared_metrics sockets doctor embedded child launch",
 }
 COLUMN = {module: column for column, modules in enumerate(LAYERS.values()) for module in modules.split()}
 

@@ -25,14 +25,14 @@ for i = at, #ARGV, 5 do
   if sketch ~= '' then
     -- PFMERGE reads the registers only; the count that a foreign sketch carries is never believed.
     local joining = prefix .. 'joining'
-    redis.call('SET', joining, sketch)
+    redis.call('SET', joining, sketch, 'EX', 60) -- goes by itself if PFMERGE refuses it
     redis.call('PFMERGE', day_sketch(day), joining)
     redis.call('PFMERGE', week_sketch(week), joining)
     redis.call('DEL', joining)
   end
   for _, key in ipairs({day_sketch(day), day_logs(day), week_sketch(week)}) do redis.call('PERSIST', key) end
   -- The next rollup looks at the day again: it confirms it, and gives it back its end of life.
-  redis.call('HINCRBY', DIRTY, day, 1)
+  mark_dirty(day)
   for log, seq, views in string.gmatch(logs, '(%x+)=(%d+):(%d+)') do
     local entry = redis.call('HGET', day_logs(day), log)
     if not entry or split(entry) < tonumber(seq) then redis.call('HSET', day_logs(day), log, seq .. ':' .. views) end

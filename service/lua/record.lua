@@ -37,7 +37,7 @@ if day ~= '' then
     -- A script does not roll back. All of this may happen twice without harm ...
     local week = ARGV[7]
     redis.call('SADD', DAYS, day)
-    redis.call('HINCRBY', DIRTY, day, 1)
+    mark_dirty(day)
     redis.call('PFADD', day_sketch(day))
     rebuild_week(week, ARGV[8])
     ids(ARGV[13], function(visitors)

@@ -10,10 +10,16 @@ local function day_sketch(day) return prefix .. 'day:' .. day .. ':visitors' end
 local function day_logs(day) return prefix .. 'day:' .. day .. ':logs' end
 local function week_sketch(week) return prefix .. 'week:' .. week .. ':visitors' end
 
-local function now_ms()
+local function now_us()
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
+
+local function now_ms() return math.floor(now_us() / 1000) end
+
+-- Postgres has not seen this day as it is now. The moment tells the change from all earlier ones; a count of changes
+-- would begin at 1 again after each confirmation, and a slow rollup would confirm what came after its snapshot.
+local function mark_dirty(day) redis.call('HSET', DIRTY, day, string.format('%.0f', now_us())) end
 
 -- nil when this site may be counted by that installation ('' = not known yet, any), else the answer to give.
 local function refusal(installation)

@@ -136,11 +136,10 @@
   };
 
   // Another page of the site may have shown newer numbers than this one.
-  const showSaved = () => {
+  const acceptSaved = () => {
     try {
       accept(JSON.parse(read(savedKey)));
     } catch (nothingSaved) {}
-    paint();
   };
 
   /* ---- Beacons ------------------------------------------------------------------------------------ */
@@ -243,9 +242,10 @@
       } else if (response.ok) {
         // Sooner than the server asked, never later: pages that were opened together drift apart.
         seconds = (counting ? answer.ping_after_s : answer.poll_after_s) * (1 - Math.random() / 5);
+        acceptSaved();
         accept(answer);
-        showSaved();
         write(savedKey, JSON.stringify(shown));
+        paint();
         failed = false;
       } else if (status < 500 && status !== 408) {
         refused = true;
@@ -283,7 +283,8 @@
   // Back from the back/forward cache: another view, and what other pages have shown meanwhile.
   addEventListener("pageshow", event => {
     if (!event.persisted) return;
-    showSaved();
+    acceptSaved();
+    paint();
     view();
   });
 
@@ -328,6 +329,7 @@
       }, 100);
   }).observe(document, { childList: true, subtree: true });
 
-  showSaved();
+  acceptSaved();
+  paint();
   view();
 })();

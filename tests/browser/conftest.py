@@ -12,8 +12,9 @@ import pytest_asyncio
 from aiohttp import ClientSession
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
-from tests.browser.portal import Portal, running_portal
+from tests.browser.portal import BLOCK, Portal, html, running_portal, script_line
 from tests.browser.relay import Relay, running_relay
+from tests.browser.tabs import Tabs, running_tabs
 from tests.own_footfall import running
 
 NewContext = Callable[..., Awaitable[BrowserContext]]
@@ -120,6 +121,12 @@ async def relay(service_url: str) -> AsyncIterator[Relay]:
 
 
 @pytest.fixture
+def address(portal: Portal, relay: Relay, site: str) -> str:
+    """The page of most tests: the block and the script line, at every path of the portal."""
+    return portal.put("*", html(BLOCK, script_line(relay.url, site)))
+
+
+@pytest.fixture
 def counts(service_url: str) -> ReadCounts:
     """Reads what Footfall has counted, past the relay."""
 
@@ -170,3 +177,11 @@ async def page(context: BrowserContext) -> Page:
     page = await context.new_page()
     await page.clock.install()
     return page
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tabs(chromium_path: str) -> AsyncIterator[Tabs]:
+    """Tabs that can be hidden and prerendered; their clock is the real one."""
+    arguments = [*LAUNCH, NOT_A_ROBOT, f"--user-agent={AGENT}", "--no-first-run"]
+    async with running_tabs(chromium_path, arguments) as tabs:
+        yield tabs

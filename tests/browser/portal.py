@@ -1,5 +1,6 @@
 """A portal's web server: serves the pages that a test writes, from another origin than Footfall's."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from tests.browser.serving import serve
 
+WAIT_S = 10
 BLOCK = """
 <h2 id="heading">Thống kê truy cập</h2>
 <ul aria-labelledby="heading">
@@ -41,15 +43,23 @@ class Portal:
     url: str = ""
     asked: list[str] = field(default_factory=list)
     pages: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def put(self, path: str, text: str, headers: Mapping[str, str] | None = None) -> str:
         """Serve `text` at `path`; returns its URL."""
         self.pages[path] = (text, headers or {})
         return self.url + path.replace("*", "/")
 
+    async def until_asked(self, path: str) -> None:
+        """Wait until a browser has asked for `path`."""
+        async with asyncio.timeout(WAIT_S), self._news:
+            await self._news.wait_for(lambda: path in self.asked)
+
     async def answer(self, request: web.Request) -> web.Response:
         """Answer one request of a browser."""
-        self.asked.append(request.path)
+        async with self._news:
+            self.asked.append(request.path)
+            self._news.notify_all()
         page = self.pages.get(request.path) or self.pages.get("*")
         if page is None or request.path == "/favicon.ico":
             return web.Response(status=204)

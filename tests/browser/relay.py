@@ -48,8 +48,10 @@ class Relay:
     url: str = ""
     beacons: list[Passed] = field(default_factory=list)
     reads: int = 0
+    scripts: int = 0
+    paths: set[str] = field(default_factory=set)
     down: bool = False
-    """Break every connection, as if there were no Footfall."""
+    """Break every connection, as if there were no Footfall; only the script is still in the browser's cache."""
     faults: deque[Fault] = field(default_factory=deque)
     change: Mapping[str, Any] = field(default_factory=dict)
     """Fields that every answer's counts have instead of Footfall's own."""
@@ -80,8 +82,9 @@ class Relay:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request of a browser."""
+        self.paths.add(request.path)
         name = request.path.rsplit("/", 1)[-1]
-        if self.down:
+        if self.down and name != "footfall.js":
             return _cut(request)
         body = await request.read()
         fault = self.faults.popleft() if name == "seen" and self.faults else None
@@ -106,6 +109,9 @@ class Relay:
                 content = json.dumps(json.loads(content) | self.change).encode()
             kept = [(k, v) for k, v in upstream.headers.items() if k.lower() not in NOT_PASSED_ON]
             response = web.Response(status=upstream.status, body=content, headers=kept)
+        if name == "counts":
+            # The page's clock is the test's, and the one of the browser's cache is not.
+            response.headers["Cache-Control"] = "no-store"
         # A browser repeats what it sent on a used connection that breaks; on a new one it cannot.
         response.force_close()
         return response
@@ -119,6 +125,8 @@ class Relay:
                 self.beacons.append(Passed("image", dict(request.query), dict(request.headers)))
             elif name == "counts":
                 self.reads += 1
+            elif name == "footfall.js":
+                self.scripts += 1
             self._news.notify_all()
 
 

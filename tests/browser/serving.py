@@ -7,9 +7,7 @@ from aiohttp import web
 
 
 @asynccontextmanager
-async def serve(
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], host: str
-) -> AsyncIterator[str]:
+async def serve(handler: Callable[[web.Request], Awaitable[web.StreamResponse]], host: str) -> AsyncIterator[str]:
     """Let `handler` answer every request to a free port of `host`; the URL of it."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)

@@ -1,0 +1,161 @@
+"""The demo portal as people see it: every page, phone and desktop, light and dark, script or none."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, expect
+
+from service.render import DEMO_PAGES
+from tests.browser.conftest import NewContext
+from tests.browser.pages import number
+
+PATHS = [path for _, vi_path, en_path in DEMO_PAGES for path in (vi_path, en_path)]
+Scheme = Literal["light", "dark"]
+
+# Every text against the nearest colour behind it, by the formula of WCAG 2.
+LOW_CONTRAST = """() => {
+  const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = element => {
+    for (; element; element = element.parentElement) {
+      const colour = parse(getComputedStyle(element).backgroundColor);
+      if (colour.length === 3) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !element.getClientRects().length || element.closest("noscript")) continue;
+    const pair = [light(parse(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
+    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+    if (ratio < 4.5) found.push([texts.currentNode.data.trim(), ratio]);
+  }
+  return found;
+}"""
+SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+SHIFT = """() => new Promise(done => {
+  let shift = 0;
+  const observer = new PerformanceObserver(list => list.getEntries().forEach(entry => { shift += entry.value }));
+  observer.observe({ type: "layout-shift", buffered: true });
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(shift), 100)));
+})"""
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=["light", "dark"])
+async def screen(
+    new_context: NewContext, request: pytest.FixtureRequest, width: int
+) -> AsyncIterator[tuple[Page, Scheme]]:
+    """A tab on a screen of that width, in each colour scheme."""
+    context = await new_context(viewport={"width": width, "height": 800}, color_scheme=request.param)
+    yield await context.new_page(), request.param
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_every_page_fits_the_screen_and_can_be_read(
+    screen: tuple[Page, Scheme], service_url: str, width: int, tmp_path: Path
+) -> None:
+    """Contrast of AA in light and dark; nothing to scroll sideways for, with text of twice the size either."""
+    page, scheme = screen
+    for path in PATHS:
+        await page.goto(service_url + path)
+        await expect(number(page, "today")).not_to_have_text("–")
+        assert (path, await page.evaluate(LOW_CONTRAST)) == (path, [])
+        assert (path, await page.evaluate(SIDEWAYS)) == (path, 0)
+        name = path.strip("/").replace("/", "-") or "home"
+        picture = await page.screenshot(path=tmp_path / f"{name}-{scheme}-{width}.png", full_page=True)
+        assert len(picture) > 10_000
+        await page.evaluate("document.documentElement.style.fontSize = '200%'")
+        assert (path, await page.evaluate(SIDEWAYS)) == (path, 0)
+
+
+async def test_the_footer_counts_and_speaks_the_pages_language(page: Page, service_url: str) -> None:
+    """The first thing that a newcomer looks at after `make run`."""
+    await page.goto(service_url + "/")
+    block = page.locator(".footfall")
+    await expect(block.locator("h2")).to_have_text("Thống kê truy cập")
+    await expect(number(page, "online")).not_to_have_text("–")
+    assert [text.split(":")[0] for text in await block.locator("li").all_inner_texts()] == [
+        "Đang online",
+        "Hôm nay",
+        "Trong tuần",
+        "Tất cả",
+    ]
+    await page.get_by_role("link", name="English").click()
+    await page.wait_for_url("**/en/")
+    await expect(block.locator("h2")).to_have_text("Visitor statistics")
+    await expect(number(page, "today")).not_to_have_text("–")
+
+
+async def test_every_link_leads_somewhere(page: Page, service_url: str) -> None:
+    """A dead link in a demonstration is all that people remember."""
+    targets: set[str] = set()
+    for path in PATHS:
+        await page.goto(service_url + path)
+        targets |= set(await page.evaluate("[...document.links].map(link => link.href)"))
+    for target in sorted(targets):
+        if target.startswith("mailto:"):
+            continue
+        response = await page.request.get(target)
+        assert (target, response.status) == (target, 200)
+        place = target.partition("#")[2]
+        assert not place or f'id="{place}"' in await response.text(), target
+
+
+async def test_the_keyboard_finds_the_content_first(page: Page, service_url: str) -> None:
+    """Whoever cannot use a mouse skips the menu."""
+    await page.goto(service_url + "/")
+    await page.keyboard.press("Tab")
+    skip = page.locator(".skip")
+    await expect(skip).to_be_focused()
+    await expect(skip).to_be_in_viewport()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("main")).to_be_focused()
+
+
+async def test_the_page_says_where_it_is(page: Page, service_url: str) -> None:
+    """To a screen reader: one main heading, landmarks, the current page and language."""
+    for path in PATHS:
+        await page.goto(service_url + path)
+        assert await page.locator("h1").count() == 1
+        assert await page.locator('.menu a[aria-current="page"]').get_attribute("href") == path
+        lang = "en" if path.startswith("/en") else "vi"
+        assert await page.locator("html").get_attribute("lang") == lang
+        for landmark in ("banner", "main", "contentinfo"):
+            assert await page.get_by_role(landmark).count() == 1
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_nothing_shifts(new_context: NewContext, service_url: str, width: int) -> None:
+    """Numbers come late, and the page does not move for them."""
+    page = await (await new_context(viewport={"width": width, "height": 3500})).new_page()
+    await page.goto(service_url + "/")
+    await expect(number(page, "today")).not_to_have_text("–")
+    assert await page.evaluate(SHIFT) == 0
+
+
+async def test_the_demo_needs_no_exception_from_a_strict_policy(page: Page, service_url: str) -> None:
+    """The public embed on a page with a Content-Security-Policy that ministries use."""
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    response = await page.goto(service_url + "/")
+    assert response is not None
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    await expect(number(page, "today")).not_to_have_text("–")
+    assert said == []
+
+
+async def test_without_script_everything_but_the_numbers_is_there(new_context: NewContext, service_url: str) -> None:
+    """The portal must not depend on its counter."""
+    page = await (await new_context(java_script_enabled=False)).new_page()
+    await page.goto(service_url + "/")
+    await expect(page.locator(".footfall li").last).to_have_text("Tất cả: –")

@@ -1,0 +1,251 @@
+"""What goes wrong between page and service: a view counts at most once, and the page shows no error."""
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import ReadCounts
+from tests.browser.pages import hide, let_pass, number, settle, show
+from tests.browser.portal import BLOCK, Portal, html, script_line
+from tests.browser.relay import Fault, Relay
+
+REFUSED = Fault("refuse", 503, {"Retry-After": "30"})
+
+
+@pytest.mark.parametrize("status", [503, 429])
+async def test_a_refused_view_is_sent_again_when_the_service_asks_for_it(
+    page: Page, address: str, relay: Relay, site: str, counts: ReadCounts, status: int
+) -> None:
+    """Refused is not counted, so here, and only here, the view itself may come again."""
+    relay.faults.append(Fault("refuse", status, {"Retry-After": "30"}))
+    await page.goto(address)
+    await relay.passed(1)
+    await let_pass(page, relay, 29)
+    assert relay.kinds == ["view"]
+    await let_pass(page, relay, 20)
+    assert relay.kinds == ["view", "view"]
+    assert (await counts(site))["views_today"] == 1
+
+
+async def test_nothing_shortens_the_time_that_the_service_asked_for(page: Page, address: str, relay: Relay) -> None:
+    """A service that is too busy must not be asked again for every tab turned and every route."""
+    relay.faults.append(REFUSED)
+    await page.goto(address)
+    await relay.passed(1)
+    await settle(page, relay)
+    await hide(page)
+    await show(page)
+    await page.evaluate("dispatchEvent(new Event('online'))")
+    await page.evaluate("history.pushState(0, '', '/next')")
+    await settle(page, relay)
+    assert relay.kinds == ["view"]
+    await let_pass(page, relay, 50)
+    assert [beacon.body["page"] for beacon in relay.beacons] == ["/", "/", "/next"]
+
+
+async def test_a_refusal_without_a_time_is_answered_by_waiting_longer_and_longer(
+    page: Page, address: str, relay: Relay
+) -> None:
+    """A page may stay open in front of a broken proxy for a day."""
+    relay.faults.extend([Fault("refuse", 503)] * 100)
+    await page.goto(address)
+    await let_pass(page, relay, 600)
+    assert 8 <= len(relay.kinds) <= 14
+    assert set(relay.kinds) == {"view"}
+
+
+async def test_an_absurd_time_to_wait_is_an_hour_at_most(page: Page, address: str, relay: Relay) -> None:
+    """A timer of more than 24 days fires at once, again and again."""
+    relay.faults.extend([Fault("refuse", 503, {"Retry-After": "99999999"})] * 9)
+    await page.goto(address)
+    await let_pass(page, relay, 120)
+    assert relay.kinds == ["view"]
+    await page.clock.fast_forward("01:00:00")
+    assert await relay.passed(2) == ["view", "view"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "views"),
+    [
+        pytest.param(Fault("lose answer"), 1, id="counted, answer lost"),
+        pytest.param(Fault("lose request"), 0, id="never arrived"),
+        pytest.param(Fault("refuse", 502), 0, id="a proxy's error: who knows"),
+        pytest.param(Fault("refuse", 200), 0, id="a hotel's login page"),
+    ],
+)
+async def test_a_view_without_an_answer_is_followed_by_a_ping(
+    page: Page, address: str, relay: Relay, site: str, counts: ReadCounts, fault: Fault, views: int
+) -> None:
+    """It may have been counted. A ping keeps the visitor present and cannot add a second view."""
+    relay.faults.append(fault)
+    await page.goto(address)
+    await relay.passed(1)
+    await let_pass(page, relay, 10)
+    assert relay.kinds == ["view", "ping"]
+    numbers = await counts(site)
+    assert (numbers["views_today"], numbers["online"]) == (views, 1)
+
+
+async def test_an_answer_that_does_not_come_is_given_up(
+    page: Page, address: str, relay: Relay, site: str, counts: ReadCounts
+) -> None:
+    """A request may hang for as long as the page lives, and no ping would ever leave."""
+    relay.faults.append(Fault("hold"))
+    await page.goto(address)
+    await relay.passed(1)
+    await let_pass(page, relay, 30)
+    assert relay.kinds == ["view", "ping"]
+    assert (await counts(site))["views_today"] == 1
+
+
+async def test_offline_keeps_the_last_numbers_and_being_back_is_told_at_once(
+    page: Page, address: str, relay: Relay
+) -> None:
+    """Trains have tunnels."""
+    await page.goto(address)
+    await expect(number(page, "today")).to_have_text("1")
+    await page.context.set_offline(True)
+    await page.clock.run_for(60_000)
+    await expect(number(page, "today")).to_have_text("1")
+    assert relay.kinds == ["view"]
+    await page.context.set_offline(False)
+    assert await relay.passed(2) == ["view", "ping"]
+
+
+async def test_without_the_service_the_last_numbers_stay_and_nothing_is_said(
+    page: Page, address: str, relay: Relay
+) -> None:
+    """A counter that is down is nothing a citizen has to know."""
+    relay.down = True
+    await page.goto(address)
+    await let_pass(page, relay, 60)
+    await expect(number(page, "today")).to_have_text("–")
+    relay.down = False
+    await let_pass(page, relay, 100)
+    await expect(number(page, "today")).to_have_text("1")
+    relay.down = True
+    await page.reload()
+    await expect(number(page, "today")).to_have_text("1")
+    await let_pass(page, relay, 60)
+    await expect(number(page, "today")).to_have_text("1")
+
+
+async def test_a_page_that_may_not_count_still_reads(
+    page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
+) -> None:
+    """A staging copy is refused by its host: it shows the numbers, and stops asking to be counted."""
+    address = portal.put("*", html(BLOCK, script_line(relay.url, site))).replace("localhost", "copy.localhost")
+    await page.goto(address)
+    await let_pass(page, relay, 10)
+    await expect(number(page, "today")).to_have_text("0")
+    await let_pass(page, relay, 120)
+    assert relay.kinds == ["view"]
+    assert (await counts(site))["views_today"] == 0
+
+
+async def test_an_unknown_site_shows_dashes_and_is_asked_for_less_and_less(
+    page: Page, portal: Portal, relay: Relay
+) -> None:
+    """A typing error in the script line is no load test."""
+    await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, "no-such-site"))))
+    await let_pass(page, relay, 600)
+    await expect(number(page, "today")).to_have_text("–")
+    assert relay.kinds == ["view"]
+    assert relay.reads <= 14
+
+
+async def test_a_page_with_the_strictest_policy_counts_and_shows(
+    page: Page, portal: Portal, relay: Relay, site: str
+) -> None:
+    """No inline code or style, no eval, Trusted Types: what security teams of ministries ask for."""
+    policy = (
+        f"default-src 'none'; script-src {relay.url}; connect-src {relay.url};"
+        " require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    block = "<visitor-counts></visitor-counts>"
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    headers = {"Content-Security-Policy": policy}
+    await page.goto(portal.put("/", html(BLOCK, block, script_line(relay.url, site)), headers))
+    await expect(number(page, "today").last).to_have_text("1")
+    await page.clock.run_for(60_000)
+    assert await relay.passed(2) == ["view", "ping"]
+    assert [text for text in said if "favicon" not in text] == []
+
+
+async def test_where_connect_src_forbids_the_service_the_view_goes_as_an_image(
+    page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
+) -> None:
+    """The policy was written before the counter came; images are mostly allowed."""
+    headers = {"Content-Security-Policy": f"default-src 'self'; script-src {relay.url}; img-src *"}
+    await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site)), headers))
+    assert await relay.passed(1) == ["image"]
+    await let_pass(page, relay, 600)
+    assert relay.kinds == ["image"]
+    await page.evaluate("history.pushState(0, '', '/next')")
+    assert await relay.passed(2) == ["image", "image"]
+    assert relay.beacons[0].headers["Referer"] == portal.url + "/"
+    assert (await counts(site))["views_today"] == 2
+    await expect(number(page, "today")).to_have_text("–")
+
+
+async def test_where_everything_is_forbidden_nothing_happens(
+    page: Page, portal: Portal, relay: Relay, site: str
+) -> None:
+    """Neither a count nor an error of ours."""
+    headers = {"Content-Security-Policy": f"default-src 'none'; script-src {relay.url}"}
+    await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site)), headers))
+    await relay.until(lambda relay: relay.scripts == 1)
+    await let_pass(page, relay, 300)
+    assert relay.kinds == []
+    await expect(number(page, "today")).to_have_text("–")
+
+
+async def test_a_policy_that_only_reports_changes_nothing(
+    page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
+) -> None:
+    """It speaks of violations too, of requests that did go through."""
+    headers = {"Content-Security-Policy-Report-Only": "connect-src 'none'"}
+    await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site)), headers))
+    await expect(number(page, "today")).to_have_text("1")
+    await let_pass(page, relay, 60)
+    assert relay.kinds == ["view", "ping"]
+    assert (await counts(site))["views_today"] == 1
+
+
+async def test_without_fetch_the_view_goes_as_an_image(
+    page: Page, address: str, relay: Relay, site: str, counts: ReadCounts
+) -> None:
+    """Browsers of 2014 are still carried around."""
+    await page.add_init_script("delete window.fetch")
+    await page.goto(address)
+    assert await relay.passed(1) == ["image"]
+    await let_pass(page, relay, 120)
+    assert relay.kinds == ["image"]
+    assert (await counts(site))["views_today"] == 1
+
+
+OLD = """
+for (const [owner, names] of [
+  [window, ["AbortController", "AbortSignal", "PerformanceObserver", "ResizeObserver", "queueMicrotask",
+            "structuredClone", "customElements", "navigation", "scheduler", "requestIdleCallback"]],
+  [Intl, ["NumberFormat", "PluralRules", "RelativeTimeFormat", "Locale"]],
+  [Document.prototype, ["prerendering", "wasDiscarded"]],
+  [Navigator.prototype, ["globalPrivacyControl", "sendBeacon", "userAgentData", "connection", "webdriver"]],
+  [Element.prototype, ["replaceChildren", "checkVisibility"]],
+  [Array.prototype, ["flat", "flatMap", "at"]],
+  [Object, ["fromEntries", "groupBy", "hasOwn"]],
+  [String.prototype, ["replaceAll", "matchAll", "at"]],
+  [Promise, ["allSettled", "any", "withResolvers"]],
+  [Crypto.prototype, ["randomUUID"]],
+]) for (const name of names) delete owner[name];
+"""
+
+
+async def test_an_old_browser_counts_and_shows(page: Page, portal: Portal, relay: Relay, site: str) -> None:
+    """Chrome 70 of an old Android phone knows nothing of what came since."""
+    await page.add_init_script(OLD)
+    line = script_line(relay.url, site, 'data-visitor="browser"')
+    await page.goto(portal.put("*", html(BLOCK, "<visitor-counts></visitor-counts>", line)))
+    await expect(number(page, "today").last).to_have_text("1")
+    await let_pass(page, relay, 60)
+    assert relay.kinds == ["view", "ping"]

@@ -1,0 +1,165 @@
+"""The checks by equality: the clients' ledger against Redis, Redis against Postgres, both against what is shown."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from ipaddress import IPv4Address
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+
+from service.identity import Client, visitor_id
+from service.periods import week_of
+from service.redis_store import day_key, ready_key
+from tests.chaos.ledger import DayLedger, Ledger, Outcome
+from tests.chaos.traffic import AGENT
+
+SCRATCH = "chaos:scratch"
+EMPTY = [0] * 16384
+
+Registers = list[int]
+"""The 16,384 registers of a sketch; equal lists are byte-equal dense sketches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What a store holds of a day."""
+
+    views: int
+    visitors: int
+    registers: Registers
+    logs: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Our own way to both stores, past every relay."""
+
+    redis: Redis
+    postgres: asyncpg.Connection
+
+    async def salt(self, site: str, week: date) -> bytes:
+        """The key of the visitor hash, with which the clients' visitor ids can be worked out again."""
+        salt = await self.redis.get(f"ff1:{{{site}}}:salt:{week}")
+        if salt is None:
+            raise RuntimeError(f"the salt of {site} for {week} is gone")
+        return bytes(salt)
+
+    async def registers(self, sketch: bytes | None) -> Registers:
+        """Unpack a sketch, by Redis' own code on a key of ours."""
+        if sketch is None:
+            return EMPTY
+        await self.redis.set(SCRATCH, sketch)
+        registers: Registers = await self.redis.execute_command("PFDEBUG", "GETREG", SCRATCH)
+        await self.redis.delete(SCRATCH)
+        return registers
+
+    async def reference(self, ids: Iterable[bytes]) -> Registers:
+        """The registers that a fresh sketch of these visitors has."""
+        await self.redis.delete(SCRATCH)
+        await self.redis.pfadd(SCRATCH, *ids)
+        return await self.registers(await self.redis.get(SCRATCH))
+
+    async def in_redis(self, site: str) -> dict[date, Copy]:
+        """All days that Redis holds of a site."""
+        days = await self.redis.smembers(ready_key(site).removesuffix("ready") + "days")
+        copies = {}
+        for day in sorted(date.fromisoformat(name.decode()) for name in days):
+            logs = {}
+            for log, entry in (await self.redis.hgetall(day_key(site, day, "logs"))).items():
+                seq, _, views = entry.partition(b":")
+                logs[log.decode()] = int(seq), int(views)
+            sketch = day_key(site, day, "visitors")
+            copies[day] = Copy(
+                sum(views for _, views in logs.values()),
+                await self.redis.pfcount(sketch),
+                await self.registers(await self.redis.get(sketch)),
+                logs,
+            )
+        return copies
+
+    async def in_postgres(self, site: str) -> dict[date, Copy]:
+        """All days that Postgres holds of a site."""
+        rows = await self.postgres.fetch("SELECT * FROM footfall.site_day WHERE site = $1", site)
+        return {row["day"]: await self._copy(row) for row in rows}
+
+    async def adjustments(self, site: str) -> int:
+        """Sum of the corrections of a site's total."""
+        return int(
+            await self.postgres.fetchval(
+                "SELECT COALESCE(sum(amount), 0) FROM footfall.adjustment WHERE site = $1", site
+            )
+        )
+
+    async def _copy(self, row: Any) -> Copy:
+        logs = {log: (seq, views) for log, (seq, views) in json.loads(row["logs"]).items()}
+        return Copy(row["views"], row["visitors"], await self.registers(row["sketch"]), logs)
+
+
+async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str]) -> list[str]:
+    """Name every inequality between the ledger, Redis and Postgres; an empty list is what we want."""
+    found: list[str] = []
+    for site in sites:
+        live, saved = await stores.in_redis(site), await stores.in_postgres(site)
+        expected = {day: entry for (noted, day), entry in ledger.days.items() if noted == site}
+        found += [f"{site} {day}: Redis has a day that nobody sent" for day in live.keys() - expected.keys()]
+        for day, entry in expected.items():
+            where = f"{site} {day}"
+            if day not in saved:
+                found.append(f"{where}: Postgres has no row")
+                continue
+            if distance := entry.distance(saved[day].views):
+                found.append(f"{where}: Postgres is {distance:+d} views from what was acked")
+            found += [f"{where}: {what}" for what in unequal(live.get(day), saved[day])]
+            registers = saved[day].registers
+            found += [f"{where}: {what}" async for what in _check_visitors(stores, site, day, entry, registers)]
+    return found
+
+
+async def count_difference(ledger: Ledger, stores: Stores) -> tuple[int, int]:
+    """Return the views that Postgres counted, and their distance from what the ledger allows."""
+    counted = difference = 0
+    for (site, day), entry in ledger.days.items():
+        views = await stores.postgres.fetchval(
+            "SELECT views FROM footfall.site_day WHERE site = $1 AND day = $2", site, day
+        )
+        counted += views or 0
+        difference += abs(entry.distance(views or 0))
+    return counted, difference
+
+
+def unequal(live: Copy | None, saved: Copy) -> Iterator[str]:
+    """In what Redis' copy of a day and Postgres' differ; a day that left Redis differs in nothing."""
+    if live is None:
+        return
+    if live.views != saved.views:
+        yield f"Redis has {live.views} views and Postgres {saved.views}"
+    if live.visitors != saved.visitors:
+        yield f"Redis has {live.visitors} visitors and Postgres {saved.visitors}"
+    if live.registers != saved.registers:
+        yield f"the sketches differ in {_differing(live.registers, saved.registers)} registers"
+    if live.logs != saved.logs:
+        yield f"the numbers of {len(set(live.logs.items()) ^ set(saved.logs.items()))} logs differ"
+
+
+async def _check_visitors(stores: Stores, site: str, day: date, entry: DayLedger, registers: Registers) -> Any:
+    salt = await stores.salt(site, week_of(day))
+    acked = entry.visitors[Outcome.OK]
+    least = await stores.reference(id_of(address, salt) for address in acked)
+    most = await stores.reference(id_of(address, salt) for address in acked | entry.visitors[Outcome.UNKNOWN])
+    if any(must > have for must, have in zip(least, registers, strict=True)):
+        yield f"the sketch lacks visitors in {sum(m > h for m, h in zip(least, registers, strict=True))} registers"
+    if any(have > may for have, may in zip(registers, most, strict=True)):
+        yield f"the sketch has visitors that nobody sent in {_differing(registers, most)} registers"
+
+
+def id_of(address: str, salt: bytes) -> bytes:
+    """The visitor id that the service makes of a simulated client."""
+    packed = IPv4Address(address).packed
+    return visitor_id(salt, Client(IPv4Address(address), packed, packed, is_proxy=False), AGENT, None)
+
+
+def _differing(one: Registers, other: Registers) -> int:
+    return sum(a != b for a, b in zip(one, other, strict=True))

@@ -1,0 +1,160 @@
+"""A Footfall as an operator runs it, `footfall serve --workers N`, with its stores behind relays of ours."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from aiohttp import ClientSession
+
+from service.embedded import USER
+from service.shared_metrics import FLUSH_EVERY_S
+from tests.chaos.relay import Relay
+from tests.own_footfall import PROJECT
+
+READY = re.compile(r"Footfall is ready: (http://\S+)")
+OPS = re.compile(r"Metrics: (http://\S+)/metrics")
+SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+START_MAX_S = 30
+STOP_MAX_S = 45
+LINES_KEPT = 4000
+
+
+class Host:
+    """One machine's Footfall: a parent and its workers on one pair of listeners, with a spool folder."""
+
+    def __init__(self, folder: Path, redis: Relay, postgres: Relay, workers: int, settings: Path) -> None:
+        self.redis = redis
+        self.postgres = postgres
+        self.lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self.spool = folder / "data" / "spool"
+        self.url = self.ops_url = ""
+        self._workers = workers
+        self._environ = {
+            "FOOTFALL_CONFIG": str(settings),
+            "FOOTFALL_DATA_DIR": str(folder / "data"),
+            "FOOTFALL_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
+            "FOOTFALL_POSTGRES_URL": f"postgresql://{USER}@127.0.0.1:{postgres.port}/postgres?sslmode=disable",
+            "FOOTFALL_LISTEN": "127.0.0.1:0",
+            "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it serves; after a stop it comes back on the same ports."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
+        command = [sys.executable, "-m", "service", "serve", "--workers", str(self._workers)]
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            env=inherited | self._environ,
+            cwd=PROJECT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        ready = asyncio.Event()
+        self._reading = asyncio.create_task(self._read_lines(ready))
+        await asyncio.wait_for(ready.wait(), START_MAX_S)
+        if not self.ops_url:
+            raise RuntimeError("Footfall did not start:\n" + "".join(self.lines))
+        for variable, url in (("FOOTFALL_LISTEN", self.url), ("FOOTFALL_OPS_LISTEN", self.ops_url)):
+            self._environ[variable] = url.removeprefix("http://")
+
+    async def stop(self) -> None:
+        """End it gently, by force when it does not end."""
+        if self._process is None or self._reading is None:
+            return
+        if self._process.returncode is None:
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_MAX_S)
+        except TimeoutError:
+            self.lines.append("chaos: it did not end when told to, and was killed\n")
+            for worker in self.workers():
+                worker.kill()
+            self._process.kill()
+        await self._reading
+        self._process = None
+
+    def workers(self) -> list[psutil.Process]:
+        """The workers that are at work now."""
+        if self._process is None or self._process.returncode is not None:
+            return []
+        return [child for child in psutil.Process(self._process.pid).children() if _is_at_work(child)]
+
+    def signal_worker(self, worker: psutil.Process, number: signal.Signals) -> None:
+        """Send a signal to one worker, if it still lives."""
+        if worker.is_running():
+            worker.send_signal(number)
+
+    async def metric(self, name: str, labels: str = "") -> float:
+        """Read a metric, summed over the workers; `labels` as they are printed, such as 'answer="dup"'."""
+        await asyncio.sleep(2 * FLUSH_EVERY_S)  # each worker writes its part for the others
+        async with ClientSession() as session, session.get(f"{self.ops_url}/metrics") as response:
+            return _sample(await response.text(), name, labels)
+
+    async def readiness(self) -> tuple[int, dict[str, object]]:
+        """What a balancer would hear of a worker."""
+        async with ClientSession() as session, session.get(f"{self.ops_url}/readyz") as response:
+            return response.status, await response.json()
+
+    async def counts(self, site: str) -> dict[str, Any]:
+        """What one of its workers shows now."""
+        async with ClientSession() as session, session.get(f"{self.url}/counts", params={"site": site}) as response:
+            answer: dict[str, Any] = await response.json()
+            return answer
+
+    async def _read_lines(self, ready: asyncio.Event) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for raw in self._process.stdout:
+            line = raw.decode(errors="replace")
+            self.lines.append(line)
+            if match := READY.match(line):
+                self.url = match[1].rstrip("/")
+            if match := OPS.match(line):
+                self.ops_url = match[1]
+                ready.set()
+        ready.set()
+
+
+@asynccontextmanager
+async def running_host(host: Host) -> AsyncIterator[Host]:
+    """Run it; stop it at the end however that comes."""
+    try:
+        await host.start()
+        yield host
+    finally:
+        await host.stop()
+
+
+def write_settings(file: Path, sites: Mapping[str, str], zone: str, **others: object) -> None:
+    """Write a `footfall.toml` with these sites (id to host), no limits, and the quickest rollup there is."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in ({"rollup_every_s": 5} | others).items()]
+    for site, host in sites.items():
+        lines += [f"[sites.{site}]", f'name = "{site}"', f'hosts = ["{host}"]', f'time_zone = "{zone}"']
+    lines += ["[limits]", "enabled = false"]
+    file.write_text("\n".join(lines) + "\n")
+
+
+def _is_at_work(process: psutil.Process) -> bool:
+    try:
+        # A worker that starts has no spool yet; multiprocessing's own child of the parent never has one.
+        return any(file.path.endswith(".spool") for file in process.open_files())
+    except psutil.Error:
+        return False
+
+
+def _sample(text: str, name: str, labels: str) -> float:
+    return sum(
+        float(value) for found, given, value in SAMPLE.findall(text) if found == name and labels in (given or "")
+    )

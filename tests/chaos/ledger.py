@@ -1,0 +1,96 @@
+"""What the clients know: how each beacon they sent was answered. Everything is compared with this. Pure."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+
+NEVER_STORED = frozenset({"busy", "not_ready", "rate_limited"})
+"""Reasons of a 503 or 429 that is given before anything is stored; after any other one nobody can know."""
+
+
+class Outcome(StrEnum):
+    """What a client knows of a beacon that it sent."""
+
+    OK = "ok"
+    """Answered 200 or 202: counts exactly once."""
+    REFUSED = "refused"
+    """Refused before anything was stored: counts zero times."""
+    UNKNOWN = "unknown"
+    """No answer, or an error: counts zero times or once."""
+
+
+def outcome_of(status: int, reason: str) -> Outcome:
+    """What an answer tells its client.
+
+    >>> outcome_of(202, ""), outcome_of(503, "busy"), outcome_of(503, "spool_full")
+    (<Outcome.OK: 'ok'>, <Outcome.REFUSED: 'refused'>, <Outcome.UNKNOWN: 'unknown'>)
+    """
+    if status in (200, 202):
+        return Outcome.OK
+    return Outcome.REFUSED if reason in NEVER_STORED else Outcome.UNKNOWN
+
+
+@dataclass(slots=True)
+class DayLedger:
+    """The beacons of one site and one day."""
+
+    views: Counter[Outcome] = field(default_factory=Counter)
+    visitors: dict[Outcome, set[str]] = field(default_factory=lambda: {outcome: set() for outcome in Outcome})
+    """Addresses by what became of one of their beacons."""
+
+    @property
+    def views_min(self) -> int:
+        """Page views that must be counted."""
+        return self.views[Outcome.OK]
+
+    @property
+    def views_max(self) -> int:
+        """Page views that may be counted."""
+        return self.views[Outcome.OK] + self.views[Outcome.UNKNOWN]
+
+    def distance(self, counted: int) -> int:
+        """How far a number of counted views lies outside of what is possible; 0 is right.
+
+        >>> ledger = DayLedger(views=Counter({Outcome.OK: 10, Outcome.UNKNOWN: 2}))
+        >>> [ledger.distance(counted) for counted in (9, 10, 12, 15)]
+        [-1, 0, 0, 3]
+        """
+        if counted < self.views_min:
+            return counted - self.views_min
+        return max(0, counted - self.views_max)
+
+
+class Ledger:
+    """All beacons of a run, by site and by the day on which they were sent."""
+
+    def __init__(self) -> None:
+        self.days: defaultdict[tuple[str, date], DayLedger] = defaultdict(DayLedger)
+        self.beacons: Counter[Outcome] = Counter()
+        self.statuses: Counter[int] = Counter()
+        """Answers by HTTP status; 0 stands for none."""
+
+    def note(self, site: str, day: date, address: str, status: int, reason: str = "", *, view: bool = True) -> Outcome:
+        """Write down how a beacon was answered; status 0 is no answer."""
+        outcome = outcome_of(status, reason)
+        self.statuses[status] += 1
+        self.beacons[outcome] += 1
+        entry = self.days[site, day]
+        entry.views[outcome] += view
+        entry.visitors[outcome].add(address)
+        return outcome
+
+    @property
+    def sent(self) -> int:
+        """All beacons."""
+        return self.beacons.total()
+
+    @property
+    def acked(self) -> int:
+        """Beacons that were answered 200 or 202."""
+        return self.beacons[Outcome.OK]
+
+    @property
+    def server_errors(self) -> int:
+        """Answers 500 and above."""
+        return sum(count for status, count in self.statuses.items() if status >= 500)

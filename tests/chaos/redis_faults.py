@@ -1,0 +1,141 @@
+"""F4-F6 and F11: Redis is killed, rewound, emptied, hangs, or answers errors."""
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from tests.chaos.relay import answer_instead
+from tests.chaos.stage import Stage
+
+STUCK_MAX_S = 15
+HALF_RESTORED = """
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+    return redis.call('EXISTS', KEYS[2]) + redis.call('EXISTS', KEYS[3])
+"""
+
+
+async def kill(stage: Stage) -> None:
+    """Kill Redis five times, in both modes of its log, and rewind it by a second or two between two rollups."""
+    stage.watcher.across_workers = False
+    for turn in stage.rounds(5, 2):
+        await stage.stores.redis.config_set("appendfsync", "always" if turn % 2 else "everysec")
+        sizes = log_sizes(stage.valkey.folder)
+        await stage.pause(1, 2)
+        stage.valkey.kill()
+        if turn % 2 == 0:
+            for file, size in sizes.items():
+                os.truncate(file, size)
+        await stage.pause(0.2, 1.5)
+        await stage.valkey.start()
+        await wait_until_counted(stage)
+
+
+async def empty(stage: Stage) -> None:
+    """Empty Redis, by command and by losing its folder; nothing is counted before it was joined from Postgres."""
+    stage.watcher.across_workers = False
+    looking = asyncio.create_task(look_for_half_restored(stage))
+    for turn in stage.rounds(4, 2):
+        await stage.pause(1, 3)
+        if turn % 2 == 0:
+            await stage.stores.redis.flushall()
+        else:
+            stage.valkey.kill()
+            for file in stage.valkey.folder.glob("appendonlydir/*"):
+                file.unlink()
+            await stage.valkey.start()
+        await wait_until_counted(stage)
+    looking.cancel()
+    with suppress(asyncio.CancelledError):
+        await looking
+
+
+async def hang(stage: Stage) -> None:
+    """Let Redis hang for three seconds: the same batch comes again under its number, and is found to be one."""
+    for _ in stage.rounds(2, 1):
+        stage.valkey.suspend()
+        await asyncio.sleep(3)
+        stage.valkey.resume()
+        await wait_until_counted(stage)
+    duplicates = await stage.metric("footfall_flushes_total", 'answer="dup"')
+    stage.expect(duplicates > 0, "no batch was recognised as one that had come before")
+
+
+async def errors(stage: Stage) -> None:
+    """Let Redis refuse in every way it knows; a beacon is never answered 200 for it, and nothing is half written."""
+    redis = stage.stores.redis
+    for refuse in (_read_only, _out_of_memory, _busy, _paused, _no_scripts, _loading):
+        await refuse(stage)
+        await wait_until_counted(stage)
+    await redis.config_set("maxmemory", 0)
+    stage.expect(stage.ledger.server_errors == 0, f"server errors: {dict(stage.ledger.statuses)}")
+
+
+async def wait_until_counted(stage: Stage) -> None:
+    """Wait until beacons are answered 200 again."""
+    since = len(stage.traffic.answers)
+    try:
+        async with asyncio.timeout(STUCK_MAX_S):
+            while not any(answered.status == 200 for answered in stage.traffic.answers[since:]):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        stage.problems.append("no beacon was answered 200 any more")
+
+
+async def look_for_half_restored(stage: Stage) -> None:
+    """Look all the time whether days exist in a Redis that is not ready."""
+    script = stage.stores.redis.register_script(HALF_RESTORED)
+    while True:
+        for site in ("north", "south"):
+            prefix = f"ff1:{{{site}}}:"
+            keys = [f"{prefix}ready", f"{prefix}day:{stage.day}:visitors", f"{prefix}day:{stage.day}:logs"]
+            with suppress(RedisError):
+                stage.expect(not await script(keys), f"{site} was half restored")
+        await asyncio.sleep(0.005)
+
+
+def log_sizes(folder: Path) -> dict[Path, int]:
+    """The files of Redis' append-only log that grow, and how far."""
+    return {file: file.stat().st_size for file in folder.glob("appendonlydir/*.incr.aof")}
+
+
+async def _read_only(stage: Stage) -> None:
+    await stage.stores.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    await stage.pause(0.5, 1.5)
+    await stage.stores.redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+async def _out_of_memory(stage: Stage) -> None:
+    await stage.stores.redis.config_set("maxmemory", 1)
+    await stage.pause(0.5, 1.5)
+    await stage.stores.redis.config_set("maxmemory", 0)
+
+
+async def _busy(stage: Stage) -> None:
+    await stage.stores.redis.config_set("busy-reply-threshold", 20)
+    endless = asyncio.create_task(stage.stores.redis.eval("while true do end", 0))
+    await stage.pause(0.5, 1.5)
+    await stage.stores.redis.script_kill()
+    with suppress(RedisError):
+        await endless
+
+
+async def _paused(stage: Stage) -> None:
+    await stage.stores.redis.execute_command("CLIENT", "PAUSE", 1300, "WRITE")
+    await stage.pause(1.4)
+
+
+async def _no_scripts(stage: Stage) -> None:
+    for _ in range(5):
+        await stage.stores.redis.script_flush()
+        await stage.pause(0.1)
+
+
+async def _loading(stage: Stage) -> None:
+    for host in stage.hosts:
+        host.redis.requests = answer_instead(b"LOADING the dataset is being read into memory")
+    await stage.pause(0.5, 1.5)
+    for host in stage.hosts:
+        host.redis.repair()

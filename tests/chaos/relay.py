@@ -1,0 +1,195 @@
+"""A small TCP proxy in front of a store, through which a connection can be made as bad as one likes."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK_BYTES = 65_536
+
+
+class Cut(Exception):
+    """The connection ends here, both ways."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """One connection through the relay."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+
+    async def to_client(self, chunk: bytes) -> None:
+        """Pass on to the client."""
+        await _send(self.client, chunk)
+
+    async def to_server(self, chunk: bytes) -> None:
+        """Pass on to the server."""
+        await _send(self.server, chunk)
+
+    def close(self) -> None:
+        """End it both ways."""
+        self.client.close()
+        self.server.close()
+
+
+Passage = Callable[[Link, bytes], Awaitable[None]]
+"""What happens to a chunk on its way; it may raise Cut. Commands and answers here nearly always fit one chunk."""
+
+
+class Relay:
+    """Passes on to the unix socket `target`; `requests` and `replies` may be replaced at any time."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.requests: Passage = pass_request
+        self.replies: Passage = pass_reply
+        self.port = 0
+        self._links: set[Link] = set()
+
+    async def serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+        """Relay one connection until either side, or a passage, ends it."""
+        try:
+            server_in, server_out = await asyncio.open_unix_connection(self.target)
+        except OSError:
+            client_out.close()
+            return
+        link = Link(client_out, server_out)
+        self._links.add(link)
+        ways = [
+            asyncio.create_task(self._pump(client_in, lambda chunk: self.requests(link, chunk))),
+            asyncio.create_task(self._pump(server_in, lambda chunk: self.replies(link, chunk))),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            link.close()
+            self._links.discard(link)
+
+    def cut(self) -> None:
+        """End all connections that are open now."""
+        for link in self._links:
+            link.close()
+
+    def repair(self) -> None:
+        """Pass everything on again."""
+        self.requests, self.replies = pass_request, pass_reply
+
+    def switch(self, target: Path) -> None:
+        """Lead to another server from now on, as a failover does."""
+        self.target = target
+        self.cut()
+
+    async def _pump(self, source: asyncio.StreamReader, forward: Callable[[bytes], Awaitable[None]]) -> None:
+        with suppress(Cut, OSError):
+            while chunk := await source.read(CHUNK_BYTES):
+                await forward(chunk)
+
+
+@asynccontextmanager
+async def open_relay(target: Path) -> AsyncIterator[Relay]:
+    """Run a relay on a free port of the loopback interface."""
+    relay = Relay(target)
+    server = await asyncio.start_server(relay.serve, "127.0.0.1", 0, limit=2 * CHUNK_BYTES)
+    relay.port = server.sockets[0].getsockname()[1]
+    try:
+        yield relay
+    finally:
+        server.close()
+        relay.cut()
+
+
+async def pass_request(link: Link, chunk: bytes) -> None:
+    """Pass a request on as it is."""
+    await link.to_server(chunk)
+
+
+async def pass_reply(link: Link, chunk: bytes) -> None:
+    """Pass a reply on as it is."""
+    await link.to_client(chunk)
+
+
+def lose_replies(chance: random.Random, share: float) -> Passage:
+    """Lose some replies: of half of them the connection goes too, for the other half nothing ever comes."""
+
+    async def passage(link: Link, chunk: bytes) -> None:
+        drawn = chance.random()
+        if drawn < share / 2:
+            raise Cut
+        if drawn >= share:
+            await link.to_client(chunk)
+
+    return passage
+
+
+def halve_requests(chance: random.Random, share: float) -> Passage:
+    """Cut some requests in half: the server gets their beginning, then the connection ends."""
+
+    async def passage(link: Link, chunk: bytes) -> None:
+        if chance.random() < share:
+            await link.to_server(chunk[: len(chunk) // 2])
+            raise Cut
+        await link.to_server(chunk)
+
+    return passage
+
+
+def delay(onward: Passage, delay_s: float) -> Passage:
+    """Let everything come late."""
+
+    async def passage(link: Link, chunk: bytes) -> None:
+        await asyncio.sleep(delay_s)
+        await onward(link, chunk)
+
+    return passage
+
+
+def drip(onward: Passage) -> Passage:
+    """Pass on one byte at a time."""
+
+    async def passage(link: Link, chunk: bytes) -> None:
+        for at in range(len(chunk)):
+            await onward(link, chunk[at : at + 1])
+            await asyncio.sleep(0)
+
+    return passage
+
+
+def answer_instead(error: bytes) -> Passage:
+    """Answer every request with an error; the server never hears of it."""
+
+    async def passage(link: Link, chunk: bytes) -> None:
+        await link.to_client(b"-%b\r\n" % error)
+
+    return passage
+
+
+class Hold:
+    """A passage that stops a link from the first request with certain words in it, until it is released."""
+
+    def __init__(self, words: bytes) -> None:
+        self._words = words
+        self._released = asyncio.Event()
+        self.reached = asyncio.Event()
+        """Some link has come to the words and stands still."""
+
+    async def __call__(self, link: Link, chunk: bytes) -> None:
+        """Pass on, or wait."""
+        if self._words in chunk:
+            self.reached.set()
+            await self._released.wait()
+        await link.to_server(chunk)
+
+    def release(self) -> None:
+        """Let what is held go on."""
+        self._released.set()
+
+
+async def _send(writer: asyncio.StreamWriter, chunk: bytes) -> None:
+    writer.write(chunk)
+    await writer.drain()

@@ -1,0 +1,75 @@
+"""One fault with one seed, from empty servers to the row of the table."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from redis.asyncio import Redis
+
+from service import __version__
+from tests.chaos.matrix import FAULTS
+from tests.chaos.stage import Stage, flowing, open_stage
+
+LINES_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the table says of a fault: beacons sent and acked, views counted, and their difference."""
+
+    fault: str
+    title: str
+    seed: int
+    sent: int = 0
+    acked: int = 0
+    unknown: int = 0
+    counted: int = 0
+    difference: int = 0
+    took_s: float = 0.0
+    versions: str = ""
+    problems: Sequence[str] = ()
+    lines: Sequence[str] = ()
+    """The last words of the Footfalls, where something was wrong."""
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was found wrong."""
+        return self.difference == 0 and not self.problems
+
+    def as_dict(self) -> dict[str, object]:
+        """For its way from the run's process to the table's."""
+        return asdict(self)
+
+
+async def run(name: str, seed: int, *, quick: bool = False) -> Row:
+    """Play a fault, wait until everything is at rest, and compare."""
+    fault, started = FAULTS[name], datetime.now()
+    async with open_stage(fault.plan, seed, quick=quick) as stage:
+        async with flowing(stage):
+            await fault.play(stage)
+        await stage.check_at_rest()
+        counted, difference = await stage.counted()
+        ledger = stage.ledger
+        return Row(
+            fault=name,
+            title=fault.title,
+            seed=seed,
+            sent=ledger.sent,
+            acked=ledger.acked,
+            unknown=ledger.sent - ledger.acked,
+            counted=counted,
+            difference=difference,
+            took_s=(datetime.now() - started).total_seconds(),
+            versions=await versions(stage),
+            problems=stage.problems,
+            lines=[line for host in stage.hosts for line in list(host.lines)[-LINES_SHOWN:]] if stage.problems else [],
+        )
+
+
+async def versions(stage: Stage) -> str:
+    """What ran: Footfall, Valkey, PostgreSQL."""
+    redis: Redis = stage.stores.redis
+    facts = await redis.info("server")
+    valkey = facts.get("valkey_version") or facts["redis_version"]
+    postgres = stage.stores.postgres.get_server_version()
+    return f"{__version__}, {valkey}, {postgres.major}.{postgres.minor}"

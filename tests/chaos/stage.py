@@ -1,0 +1,198 @@
+"""Where a fault plays: real servers, some Footfalls in front of them, clients, and a watcher."""
+
+import asyncio
+import random
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import asyncpg
+from redis.asyncio import Redis
+
+from service import sql_folder
+from service.embedded import POSTGRES_SOCKET, Postgres, Valkey
+from service.migrations import migrate
+from tests.chaos.equality import Stores, compare, count_difference
+from tests.chaos.host import Host, running_host, write_settings
+from tests.chaos.ledger import Ledger
+from tests.chaos.relay import Relay, open_relay
+from tests.chaos.traffic import SITES, Traffic
+from tests.chaos.watcher import Watcher
+from tests.own_footfall import zone_at_noon
+
+WARM_UP_S = 1.0
+SETTLE_MAX_S = 40
+SETTLE_EVERY_S = 0.5
+VISITORS = 4000
+ADJUSTMENT = 1_373_876
+"""The old counter's number, as the first correction of the first site."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a fault needs: how many machines and workers, how many beacons a second, which settings."""
+
+    hosts: int = 1
+    workers: int = 2
+    rate_per_s: float = 300
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Stage:
+    """All that a fault may touch; what it finds wrong it tells by `expect`."""
+
+    seed: int
+    chance: random.Random
+    quick: bool
+    """Fewer rounds of the same fault, for the short selection."""
+    folder: Path
+    day: date
+    valkey: Valkey
+    postgres: Postgres
+    stores: Stores
+    hosts: list[Host]
+    ledger: Ledger
+    traffic: Traffic
+    watcher: Watcher
+    exits: AsyncExitStack
+    """Ended with the stage; a fault may enter servers of its own."""
+    problems: list[str] = field(default_factory=list)
+
+    def expect(self, fact: bool, otherwise: str) -> None:
+        """Note a problem unless `fact` holds."""
+        if not fact:
+            self.problems.append(otherwise)
+
+    def rounds(self, full: int, quick: int) -> range:
+        """How often to repeat."""
+        return range(quick if self.quick else full)
+
+    async def pause(self, shortest_s: float, longest_s: float | None = None) -> None:
+        """Let traffic flow for a while."""
+        await asyncio.sleep(self.chance.uniform(shortest_s, longest_s or shortest_s))
+
+    async def metric(self, name: str, labels: str = "") -> float:
+        """Sum a metric over all workers of all hosts."""
+        return sum([await host.metric(name, labels) for host in self.hosts])
+
+    async def connect_postgres(self) -> None:
+        """Open our connection to Postgres again, after a crash of it."""
+        self.stores = Stores(self.stores.redis, await asyncpg.connect(self.postgres.url))
+
+    async def unequal(self) -> list[str]:
+        """Every inequality, the numbers shown by each host among them."""
+        found = await compare(self.ledger, self.stores, SITES)
+        for host in self.hosts:
+            for site in SITES:
+                shown = await host.counts(site)
+                days = (await self.stores.in_postgres(site)).values()
+                total = sum(copy.visitors for copy in days) + await self.stores.adjustments(site)
+                if shown["stale"] or shown["total"] != total:
+                    found.append(f"{site}: {shown['total']} is shown as total, and the days say {total}")
+        return found
+
+    async def settle(self) -> list[str]:
+        """Wait until everything is equal; return what is still unequal when patience ends."""
+        loop = asyncio.get_running_loop()
+        patience_ends = loop.time() + SETTLE_MAX_S
+        while found := await self.unequal():
+            if loop.time() > patience_ends:
+                break
+            await asyncio.sleep(SETTLE_EVERY_S)
+        return found
+
+    async def check_at_rest(self) -> None:
+        """Compare, end every Footfall, and compare again: nothing may be left on the way."""
+        self.problems += await self.settle()
+        for host in self.hosts:
+            await host.stop()
+        self.problems += [f"after the stop, {found}" for found in await compare(self.ledger, self.stores, SITES)]
+        for host in self.hosts:
+            left = [file.name for file in host.spool.glob("*.spool")]
+            self.expect(not left, f"spool files are left: {len(left)}")
+
+    async def counted(self) -> tuple[int, int]:
+        """The views that Postgres counted, and how far they are from right."""
+        return await count_difference(self.ledger, self.stores)
+
+
+@asynccontextmanager
+async def open_stage(plan: Plan, seed: int, *, quick: bool) -> AsyncIterator[Stage]:
+    """Start everything; traffic and watcher flow from the start, and are ended here if the fault did not."""
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    folder.chmod(0o711)  # PostgreSQL is not run as root, and has to pass
+    zone = zone_at_noon(datetime.now(UTC))
+    async with AsyncExitStack() as exits:
+        exits.callback(shutil.rmtree, folder, ignore_errors=True)
+        valkey = await exits.enter_async_context(Valkey(folder / "stores", {"enable-debug-command": "local"}))
+        postgres = await exits.enter_async_context(Postgres(folder / "stores"))
+        await migrate(postgres.url, sql_folder())
+        stores = Stores(Redis.from_url(valkey.url), await asyncpg.connect(postgres.url))
+        await stores.postgres.execute(
+            "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ('north', 'old', $1, 'old counter')",
+            ADJUSTMENT,
+        )
+        exits.push_async_callback(stores.redis.aclose)
+        hosts = []
+        for number in range(plan.hosts):
+            host = await _prepare_host(exits, folder / f"host{number}", valkey, postgres, plan, zone)
+            hosts.append(await exits.enter_async_context(running_host(host)))
+        urls = [host.url for host in hosts]
+        chance, ledger, day = random.Random(seed), Ledger(), datetime.now(ZoneInfo(zone)).date()
+        stage = Stage(
+            seed,
+            chance,
+            quick,
+            folder,
+            day,
+            valkey,
+            postgres,
+            stores,
+            hosts,
+            ledger,
+            Traffic(urls, day, ledger, random.Random(seed + 1), VISITORS),
+            Watcher(urls, list(SITES), 0),
+            exits,
+        )
+        stage.traffic.rate_per_s = plan.rate_per_s
+        yield stage
+
+
+async def _prepare_host(
+    exits: AsyncExitStack, folder: Path, valkey: Valkey, postgres: Postgres, plan: Plan, zone: str
+) -> Host:
+    folder.mkdir()
+    settings = folder / "footfall.toml"
+    write_settings(settings, SITES, zone, **plan.settings)
+    redis = await exits.enter_async_context(open_relay(socket_of(valkey)))
+    pg_socket = socket_of(valkey).parent / POSTGRES_SOCKET
+    return Host(folder, redis, await exits.enter_async_context(open_relay(pg_socket)), plan.workers, settings)
+
+
+def socket_of(valkey: Valkey) -> Path:
+    """The socket on which a Valkey listens."""
+    return Path(valkey.url.removeprefix("unix://"))
+
+
+@asynccontextmanager
+async def flowing(stage: Stage) -> AsyncIterator[None]:
+    """Let clients and watcher run meanwhile; at the end every beacon has been answered or given up."""
+    tasks: Sequence[asyncio.Task[None]] = [
+        asyncio.create_task(stage.traffic.run()),
+        asyncio.create_task(stage.watcher.run()),
+    ]
+    try:
+        await stage.pause(WARM_UP_S)
+        yield
+    finally:
+        stage.traffic.stop()
+        await tasks[0]
+        stage.watcher.stop()
+        await tasks[1]
+    stage.problems += stage.watcher.complaints

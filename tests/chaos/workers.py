@@ -1,0 +1,51 @@
+"""F1-F3: workers that are killed, told to stop, or stand still."""
+
+import asyncio
+import signal
+
+from tests.chaos.stage import Stage
+
+RESTART_MAX_S = 15
+
+
+async def kill(stage: Stage) -> None:
+    """Kill workers in the middle of their work, 20 times; what they had not answered counts once or not at all."""
+    expected = {host: len(host.workers()) for host in stage.hosts}
+    for turn in stage.rounds(20, 3):
+        host = stage.hosts[turn % len(stage.hosts)]
+        await wait_for_workers(stage, 1)
+        await stage.pause(0.005, 0.2)
+        host.signal_worker(stage.chance.choice(host.workers()), signal.SIGKILL)
+    for host, workers_before in expected.items():
+        await wait_for_workers(stage, workers_before)
+        stage.expect(len(host.workers()) == workers_before, "a killed worker was not replaced")
+
+
+async def stop_one_after_another(stage: Stage) -> None:
+    """Tell every worker to stop while beacons flow: none is answered with an error."""
+    for host in stage.hosts:
+        for worker in host.workers():
+            host.signal_worker(worker, signal.SIGTERM)
+            await asyncio.to_thread(worker.wait, RESTART_MAX_S)
+            await wait_for_workers(stage, 2)
+            await stage.pause(0.5, 1)
+    stage.expect(stage.ledger.server_errors == 0, f"server errors: {dict(stage.ledger.statuses)}")
+
+
+async def suspend(stage: Stage) -> None:
+    """Stop a worker for 10 seconds; its batch goes on afterwards and is not counted twice."""
+    host = stage.hosts[0]
+    worker = stage.chance.choice(host.workers())
+    host.signal_worker(worker, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(4 if stage.quick else 10)
+    finally:
+        host.signal_worker(worker, signal.SIGCONT)
+    await stage.pause(1)
+
+
+async def wait_for_workers(stage: Stage, at_least: int) -> None:
+    """Wait until every host has so many workers again, each past its start."""
+    async with asyncio.timeout(RESTART_MAX_S):
+        while any(len(host.workers()) < at_least for host in stage.hosts):
+            await asyncio.sleep(0.05)

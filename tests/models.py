@@ -1,0 +1,435 @@
+"""Redis, Postgres and the spool without servers: what the scripts, the SQL and the files do, in plain Python.
+
+A sketch is modelled as the set of its ids, so unions are exact and nothing is estimated; as bytes it is the sorted
+ids one after the other. `test_models.py` checks each model against the real thing with the same random calls.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from types import MappingProxyType
+
+from service.counts import Reading
+from service.day_state import Closed, DayState
+from service.errors import StoreUnavailable
+from service.logs import Answer, Batch
+from service.periods import Clock, Period, week_of
+from service.postgres_store import Saved
+from service.redis_store import Recorded, Snapshot
+from service.spool import SpooledLog
+
+Logs = dict[str, tuple[int, int]]
+ID_BYTES = 16
+TWO_DAYS_S = 2 * 86400
+ALWAYS = float("inf")
+
+
+def packed(ids: Iterable[bytes]) -> bytes:
+    """The sketch of some ids, as bytes."""
+    return b"".join(sorted(ids))
+
+
+def unpacked(ids: bytes) -> set[bytes]:
+    """The ids that are packed one after the other."""
+    return {ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)}
+
+
+def covers(some: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether `some` has at least the number of every log in `other`."""
+    return all(some.get(log, (0, 0))[0] >= number for log, (number, _) in other.items())
+
+
+@dataclass
+class DayModel:
+    """A day's sketch and logs; both keys expire together."""
+
+    visitors: set[bytes] = field(default_factory=set)
+    logs: Logs = field(default_factory=dict)
+    ends_s: float = ALWAYS
+
+    @property
+    def views(self) -> int:
+        """The sum over its logs."""
+        return sum(views for _, views in self.logs.values())
+
+
+@dataclass
+class WeekModel:
+    """A week's sketch."""
+
+    visitors: set[bytes] = field(default_factory=set)
+    ends_s: float = ALWAYS
+
+
+@dataclass
+class SiteModel:
+    """Everything that Redis holds of one site."""
+
+    ready: str = ""
+    online: dict[bytes, int] = field(default_factory=dict)
+    online_ends_ms: int = 0
+    listed: set[date] = field(default_factory=set)
+    """Members of the set `days`; a day that expired stays in it until the next rollup."""
+    days: dict[date, DayModel] = field(default_factory=dict)
+    weeks: dict[date, WeekModel] = field(default_factory=dict)
+    dirty: dict[date, str] = field(default_factory=dict)
+    closed: Closed | None = None
+    salts: dict[date, tuple[bytes, float]] = field(default_factory=dict)
+
+    @property
+    def through(self) -> date:
+        """The last closed day that this copy was told of."""
+        return self.closed.through if self.closed else date.min
+
+    def expire(self, now_s: float) -> None:
+        """Drop the keys whose time is over."""
+        self.days = {day: kept for day, kept in self.days.items() if kept.ends_s > now_s}
+        self.weeks = {week: kept for week, kept in self.weeks.items() if kept.ends_s > now_s}
+        self.salts = {week: kept for week, kept in self.salts.items() if kept[1] > now_s}
+        if self.online_ends_ms <= now_s * 1000:
+            self.online = {}
+
+    def rebuild_week(self, week: date) -> None:
+        """Make a week's sketch from its days where it is missing."""
+        listed = [day for day in self.listed if week_of(day) == week]
+        if week not in self.weeks and listed:
+            ids = set[bytes]().union(*(self.days[day].visitors for day in listed if day in self.days))
+            self.weeks[week] = WeekModel(ids)
+
+    def accept_closed(self, closed: Closed) -> None:
+        """Take over a later reading, unless a day that it closes has changes that Postgres has not."""
+        known = self.closed
+        if known and (closed.read_at_us <= known.read_at_us or closed.through < known.through):
+            return
+        if known and any(known.through < day <= closed.through for day in self.dirty):
+            return
+        self.closed = closed
+
+
+class RedisModel:
+    """One Redis: the same methods as RedisStore, each one script call. `now_us` never tells a moment twice."""
+
+    def __init__(self, clock: Clock, now_us: Callable[[], int]) -> None:
+        self._clock = clock
+        self._now_us = now_us
+        self.sites: dict[str, SiteModel] = {}
+
+    def copied(self) -> "RedisModel":
+        """A copy of all that it holds now: for a replica, or for going back to it."""
+        model = RedisModel(self._clock, self._now_us)
+        model.sites = copy.deepcopy(self.sites)
+        return model
+
+    def record(
+        self,
+        installation: str,
+        site: str,
+        period: Period,
+        window_s: int,
+        batch: Batch | None = None,
+        *,
+        hole: bool = False,
+    ) -> Recorded:
+        """`record.lua`."""
+        held = self._held(site)
+        if self._refuses(held, installation):
+            return Recorded(Answer.NOTREADY, installation=held.ready)
+        answer, applied = Answer.OK, 0
+        if batch is not None:
+            if batch.day not in held.days and batch.day <= held.through:
+                return Recorded(Answer.OLD)
+            day = held.days.get(batch.day) or DayModel()
+            applied = day.logs.get(batch.log, (0, 0))[0]
+            if batch.seq <= applied:
+                answer = Answer.DUP
+            elif batch.seq > applied + 1 and not hole:
+                return Recorded(Answer.GAP, applied)
+            else:
+                self._apply(held, day, batch, window_s)
+                applied = batch.seq
+        return Recorded(answer, applied, self._reading(held, period, window_s))
+
+    def snapshot(self, installation: str, site: str, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
+        """`snapshot.lua`."""
+        held = self._held(site)
+        if self._refuses(held, installation):
+            return None
+        wanted = [day for day in held.listed if day in held.days and (all_days or day in held.dirty)]
+        states = [
+            DayState(day, len(held.days[day].visitors), packed(held.days[day].visitors), dict(held.days[day].logs))
+            for day in wanted
+        ]
+        changes = {day: held.dirty[day] for day in wanted if day in held.dirty}
+        salts = {week: held.salts[week][0] for week in weeks if week in held.salts}
+        return Snapshot(states, changes, sorted(held.listed), salts)
+
+    def join(
+        self,
+        installation: str,
+        site: str,
+        days: Iterable[DayState],
+        *,
+        ready: bool = False,
+        closed: Closed | None = None,
+        salts: Mapping[date, bytes] = MappingProxyType({}),
+        salts_end_s: Mapping[date, int] = MappingProxyType({}),
+    ) -> bool:
+        """`join.lua`."""
+        held = self._held(site)
+        if (held.ready and held.ready != installation) or not (held.ready or ready):
+            return False
+        for week, salt in salts.items():
+            held.salts.setdefault(week, (salt, salts_end_s[week]))
+        for state in days:
+            held.listed.add(state.day)
+            day = held.days.setdefault(state.day, DayModel())
+            held.rebuild_week(week_of(state.day))
+            ids = unpacked(state.sketch or b"")
+            day.visitors |= ids
+            held.weeks[week_of(state.day)].visitors |= ids
+            day.ends_s = held.weeks[week_of(state.day)].ends_s = ALWAYS
+            self._mark_dirty(held, state.day)
+            for log, entry in state.logs.items():
+                day.logs[log] = max(day.logs.get(log, (0, 0)), entry)
+        if closed is not None:
+            held.accept_closed(closed)
+        if ready:
+            held.ready = installation
+        return True
+
+    def confirm(
+        self, installation: str, site: str, changes: Mapping[date, str], closed: Closed, present: Mapping[date, int]
+    ) -> None:
+        """`confirm.lua`."""
+        held = self._held(site)
+        if self._refuses(held, installation):
+            return
+        for day, changed in changes.items():
+            if held.dirty.get(day) == changed:
+                del held.dirty[day]
+        held.accept_closed(closed)
+        for day, week_ends_s in present.items():
+            kept = held.days.get(day)
+            if kept is None:
+                held.listed.discard(day)
+            elif day <= held.through and day not in held.dirty:
+                week = held.weeks.get(week_of(day))
+                for key in (kept, week):
+                    if key is not None and key.ends_s == ALWAYS:
+                        key.ends_s = max(int(self._clock()) + TWO_DAYS_S, week_ends_s)
+
+    def applied(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
+        """How far each log is applied."""
+        days = self._held(site).days
+        return [days[day].logs.get(log, (0, 0))[0] if day in days else 0 for day, log in logs]
+
+    def share_salts(
+        self, installation: str, site: str, offered: Mapping[date, bytes], ends_s: Mapping[date, int]
+    ) -> dict[date, bytes] | None:
+        """`salts.lua`."""
+        held = self._held(site)
+        if self._refuses(held, installation):
+            return None
+        for week, salt in offered.items():
+            held.salts.setdefault(week, (salt, ends_s[week]))
+        return {week: held.salts[week][0] for week in offered}
+
+    def _held(self, site: str) -> SiteModel:
+        held = self.sites.setdefault(site, SiteModel())
+        held.expire(self._clock())
+        return held
+
+    @staticmethod
+    def _refuses(held: SiteModel, installation: str) -> bool:
+        return not held.ready or bool(installation and installation != held.ready)
+
+    def _mark_dirty(self, held: SiteModel, day: date) -> None:
+        held.dirty[day] = str(self._now_us())
+
+    def _apply(self, held: SiteModel, day: DayModel, batch: Batch, window_s: int) -> None:
+        week = week_of(batch.day)
+        held.listed.add(batch.day)
+        held.days[batch.day] = day
+        self._mark_dirty(held, batch.day)
+        held.rebuild_week(week)
+        ids = unpacked(batch.visitors)
+        day.visitors |= ids
+        held.weeks[week].visitors |= ids
+        now_ms = int(self._clock() * 1000)
+        seen_ms = min(batch.seen_ms, now_ms)
+        if seen_ms > now_ms - window_s * 1000:
+            for visitor in ids:
+                held.online[visitor] = max(held.online.get(visitor, 0), seen_ms)
+            for visitor in unpacked(batch.gone):
+                held.online.pop(visitor, None)
+            held.online_ends_ms = now_ms + window_s * 1000
+        day.ends_s = held.weeks[week].ends_s = ALWAYS
+        day.logs[batch.log] = (batch.seq, batch.views)
+
+    def _reading(self, held: SiteModel, period: Period, window_s: int) -> Reading:
+        held.rebuild_week(period.week)
+        now_ms = int(self._clock() * 1000)
+        today = held.days.get(period.day) or DayModel()
+        week = held.weeks.get(period.week) or WeekModel()
+        closed = held.closed or Closed(0, date.min, 0, 0, 0, "")
+        in_week = [kept for day, kept in held.days.items() if week_of(day) == period.week]
+        still_open = [kept for day, kept in held.days.items() if day > closed.through]
+        return Reading(
+            day_of=period.day,
+            week_of=period.week,
+            online=sum(now_ms - window_s * 1000 < seen_ms for seen_ms in held.online.values()),
+            today_visitors=len(today.visitors),
+            today_views=today.views,
+            week_visitors=len(week.visitors),
+            week_views=sum(day.views for day in in_week),
+            total_visitors=closed.visitors + sum(len(day.visitors) for day in still_open),
+            total_views=closed.views + sum(day.views for day in still_open),
+            adjustments=closed.adjustments,
+            revision=closed.revision,
+            at_ms=now_ms,
+        )
+
+
+class PostgresModel:
+    """One Postgres: the same methods as PostgresStore, each one transaction."""
+
+    def __init__(self, now_us: Callable[[], int], installation: str) -> None:
+        self._now_us = now_us
+        self._installation = installation
+        self.rows: dict[tuple[str, date], DayState] = {}
+        self.kept_salts: dict[tuple[str, date], bytes] = {}
+
+    def installation(self) -> str:
+        """The id made by `migrate`."""
+        return self._installation
+
+    def adjustment_counts(self) -> dict[str, int]:
+        """None are made here."""
+        return {}
+
+    def save(
+        self,
+        site: str,
+        days: Sequence[DayState],
+        salts: Mapping[date, bytes],
+        *,
+        present: Sequence[date],
+        needed_from: date,
+        closed_through: date,
+        salts_from: date,
+        sketches_from: date,
+    ) -> Saved:
+        """The rollup's transaction."""
+        ahead = [
+            row
+            for (of, day), row in self.rows.items()
+            if of == site and day >= needed_from and day not in present and not covers({}, row.logs)
+        ]
+        for state in days:
+            row = self.rows.get((site, state.day), DayState(state.day, 0, b"", {}))
+            if not covers(state.logs, row.logs):
+                ahead.append(row)
+                continue
+            sketch = state.sketch if row.sketch is not None else None
+            self.rows[site, state.day] = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch)
+        for week, salt in salts.items():
+            self.kept_salts.setdefault((site, week), salt)
+        self.kept_salts = {key: salt for key, salt in self.kept_salts.items() if key[0] != site or key[1] >= salts_from}
+        given = {state.day for state in days}
+        for key, row in self.rows.items():
+            if key[0] == site and row.day < sketches_from and row.day not in given:
+                self.rows[key] = replace(row, sketch=None)
+        return Saved(ahead, self._closed(site, closed_through))
+
+    def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
+        """The rows of some days."""
+        return [row for day in wanted if (row := self.rows.get((site, day)))]
+
+    def open_days(self, site: str, since: date, closed_through: date) -> tuple[list[DayState], Closed]:
+        """The rows since a day, and the closed days."""
+        rows = sorted((row for (of, day), row in self.rows.items() if of == site and day >= since), key=_day)
+        return rows, self._closed(site, closed_through)
+
+    def share_salts(self, site: str, offered: Mapping[date, bytes]) -> dict[date, bytes]:
+        """The first that were offered."""
+        for week, salt in offered.items():
+            self.kept_salts.setdefault((site, week), salt)
+        return self.salts(site, list(offered))
+
+    def salts(self, site: str, weeks: Sequence[date]) -> dict[date, bytes]:
+        """Those that are known."""
+        return {week: salt for week in weeks if (salt := self.kept_salts.get((site, week)))}
+
+    def durable(self, logs: Sequence[tuple[str, date, str]]) -> list[int]:
+        """How far each log is saved."""
+        rows = [(self.rows.get((site, day)), log) for site, day, log in logs]
+        return [row.logs.get(log, (0, 0))[0] if row else 0 for row, log in rows]
+
+    def _closed(self, site: str, through: date) -> Closed:
+        rows = [row for (of, day), row in self.rows.items() if of == site and day <= through]
+        visitors, views = sum(row.visitors for row in rows), sum(row.views for row in rows)
+        return Closed(self._now_us(), through, visitors, views, 0, f"{self._installation[:8]}-0")
+
+
+def _day(state: DayState) -> date:
+    return state.day
+
+
+@dataclass
+class SpoolFile:
+    """One file: its batches, and whether a worker holds its lock."""
+
+    rows: dict[tuple[str, int], Batch] = field(default_factory=dict)
+    held: bool = True
+
+
+class DiskModel:
+    """The spool folder of a host: the methods of Spool for every file in it."""
+
+    def __init__(self, rows_max: int) -> None:
+        self.files: dict[str, SpoolFile] = {}
+        self.rows_max = rows_max
+
+    def write(self, name: str, batches: Iterable[Batch]) -> None:
+        """All of them or, where the spool is full, none."""
+        rows = self.files[name].rows
+        added = {(batch.log, batch.seq): batch for batch in batches if (batch.log, batch.seq) not in rows}
+        if len(rows) + len(added) > self.rows_max:
+            raise StoreUnavailable("spool", "database or disk is full")
+        rows |= added
+
+    def read(self, name: str, log_id: str, after: int, limit: int) -> list[Batch]:
+        """A page of a log, in order."""
+        found = [batch for (log, seq), batch in self.files[name].rows.items() if log == log_id and seq > after]
+        return sorted(found, key=lambda batch: batch.seq)[:limit]
+
+    def delete(self, name: str, log_id: str, through: int) -> None:
+        """Drop what Postgres has."""
+        rows = self.files[name].rows
+        for key in [key for key in rows if key[0] == log_id and key[1] <= through]:
+            del rows[key]
+
+    def adopt(self, name: str) -> list[SpooledLog]:
+        """Take over the files that nobody holds."""
+        adopted: list[SpooledLog] = []
+        for path in sorted(path for path, file in self.files.items() if not file.held):
+            rows = self.files[path].rows
+            try:
+                self.write(name, rows.values())
+            except StoreUnavailable:
+                continue
+            del self.files[path]
+            for log in sorted({log for log, _ in rows}):
+                last = max((batch for batch in rows.values() if batch.log == log), key=lambda batch: batch.seq)
+                adopted.append(SpooledLog(last.site, last.day, log, last.seq, last.views))
+        return adopted
+
+    def close(self, name: str) -> None:
+        """Give a file up; an empty one is removed."""
+        self.files[name].held = False
+        if not self.files[name].rows:
+            del self.files[name]
+
+
+DAY = timedelta(days=1)

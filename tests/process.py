@@ -1,0 +1,158 @@
+"""Footfall as an operator runs it: a process with an environment, signals, and what it says."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from service import sql_folder
+from service.migrations import migrate
+
+PROJECT = Path(__file__).parents[1]
+HOST = "portal.example.vn"
+HEADERS = {"Origin": f"https://{HOST}", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0"}
+TIMEOUT_S = 40
+SETTINGS = f'[sites.portal]\nname = "Cổng thử"\nhosts = ["{HOST}"]\n'
+
+
+class Process:
+    """A command that was started, and the lines that it has said so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.said: list[str] = []
+        self._heard = asyncio.Condition()
+        self._listening = asyncio.create_task(self._listen())
+
+    async def says(self, pattern: str) -> re.Match[str]:
+        """Wait until a line matches, and return the match; fails where it never comes."""
+        async with asyncio.timeout(TIMEOUT_S), self._heard:
+            while not (found := next(filter(None, (re.search(pattern, line) for line in self.said)), None)):
+                assert not self._listening.done(), f"it never said {pattern!r}: {self.said}"
+                await self._heard.wait()
+        return found
+
+    async def ends(self) -> int:
+        """Wait for its end, check that it said nothing that only its makers understand, return its exit status."""
+        async with asyncio.timeout(TIMEOUT_S):
+            status = await self.process.wait()
+            await self._listening
+        assert "Traceback" not in self.text, self.text
+        return status
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end."""
+        self.process.send_signal(number)
+        return await self.ends()
+
+    @property
+    def children(self) -> list[psutil.Process]:
+        """Every process below it."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """Its workers, oldest first."""
+        found = [child for child in self.children if "--multiprocessing-fork" in child.cmdline()]
+        return sorted(found, key=psutil.Process.create_time)
+
+    @property
+    def text(self) -> str:
+        """All that it has said."""
+        return "".join(self.said)
+
+    async def _listen(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            async with self._heard:
+                self.said.append(line.decode())
+                self._heard.notify_all()
+        async with self._heard:
+            self._heard.notify_all()
+
+
+@asynccontextmanager
+async def start(
+    *arguments: str, environ: Mapping[str, str], user: str | None = None, module: str = "service"
+) -> AsyncIterator[Process]:
+    """Start `python -m service` with `arguments` and nothing of our own settings; end it at the end."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        cwd=PROJECT,
+        env=inherited | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"} | dict(environ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        user=user,
+        extra_groups=None if user is None else [],
+    )
+    process = Process(child)
+    try:
+        yield process
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+        async with asyncio.timeout(TIMEOUT_S):
+            await process._listening  # noqa: SLF001
+
+
+async def run(*arguments: str, environ: Mapping[str, str]) -> tuple[int, str]:
+    """Run a command to its end: exit status, and what it said."""
+    async with start(*arguments, environ=environ) as process:
+        return await process.ends(), process.text
+
+
+async def ready(process: Process) -> tuple[str, str]:
+    """Wait until it serves; the addresses of both listeners."""
+    metrics = await process.says(r"Metrics: (\S+)/metrics")
+    return (await process.says(r"Footfall is ready: (\S+)"))[1], metrics[1]
+
+
+async def production(folder: Path, redis_url: str, postgres_url: str) -> dict[str, str]:
+    """The environment of a Footfall on stores of one's own, migrated, on free ports; its file is in `folder`."""
+    await migrate(postgres_url, sql_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "footfall.toml"
+    file.write_text(f"{SETTINGS}[limits]\nenabled = false\n")
+    return {
+        "FOOTFALL_CONFIG": str(file),
+        "FOOTFALL_REDIS_URL": redis_url,
+        "FOOTFALL_POSTGRES_URL": postgres_url,
+        "FOOTFALL_DATA_DIR": str(folder / "data"),
+        "FOOTFALL_LISTEN": "127.0.0.1:0",
+        "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
+    }
+
+
+def embedded(folder: Path) -> dict[str, str]:
+    """The environment of `serve --embedded` with its data in `folder`, on free ports."""
+    return {
+        "FOOTFALL_DATA_DIR": str(folder),
+        "FOOTFALL_LISTEN": "127.0.0.1:0",
+        "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
+    }
+
+
+async def see(http: aiohttp.ClientSession, url: str, host: str = f"https://{HOST}") -> int:
+    """Send the view of a page; the status of the answer."""
+    headers = HEADERS | {"Origin": host}
+    async with http.post(f"{url}/seen", json={"site": "portal"}, headers=headers) as response:
+        await response.read()
+        return response.status
+
+
+def fresh_connections() -> aiohttp.ClientSession:
+    """A client that connects anew for every request, so that each may reach another worker."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))

@@ -1,0 +1,93 @@
+"""HTTP/1.1 as bytes: requests that no well-behaved client would send, and many of them fast."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
+
+from tests.footfall import ADDRESS, BROWSER, HOST, ORIGIN, SITE
+
+ANSWER_TIMEOUT_S = 20
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def head(method: str = "POST", target: str = "/seen", **fields: str) -> bytes:
+    """The head of a request from a page of the portal; `fields` with _ for -, an empty one is left out.
+
+    >>> head("GET", "/counts", User_Agent="", Origin="", X_Forwarded_For="")
+    b'GET /counts HTTP/1.1\\r\\nHost: portal.example.vn\\r\\n\\r\\n'
+    """
+    sent = {"Host": HOST, "Origin": ORIGIN, "User-Agent": BROWSER, "X-Forwarded-For": ADDRESS}
+    sent |= {name.replace("_", "-"): value for name, value in fields.items()}
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items() if value)]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def beacon(said: Mapping[str, object] = MappingProxyType({}), **fields: str) -> bytes:
+    """A whole beacon of the portal as the script sends it, with `said` in its body and `fields` in its head."""
+    body = json.dumps({"site": SITE, **said}).encode()
+    return head(Content_Length=str(len(body)), **fields) + body
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Connection]:
+    """A connection to a listener on this machine, closed at the end whatever became of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Read one answer: its status and its body; IncompleteReadError where the connection ends before."""
+    said = await reader.readuntil(b"\r\n\r\n")
+    _, found, rest = said.lower().partition(b"content-length:")
+    size = int(rest.partition(b"\r\n")[0]) if found else 0
+    return int(said[9:12]), await reader.readexactly(size)
+
+
+async def send_all(port: int, requests: Iterable[bytes], connections: int = 32) -> Counter[int]:
+    """Send every request, as fast as answers come; return how often each status was answered."""
+    statuses: Counter[int] = Counter()
+    waiting = iter(requests)
+
+    async def send_some() -> None:
+        async with connected(port) as (reader, writer):
+            for request in waiting:
+                writer.write(request)
+                status, _ = await read_answer(reader)
+                statuses[status] += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(connections):
+            tasks.create_task(send_some())
+    return statuses
+
+
+async def send_raw(port: int, *pieces: bytes, pause_s: float = 0) -> bytes:
+    """Send pieces as they are, then wait until the server ends the connection; return all that came back."""
+    answer = bytearray()
+    async with connected(port) as (reader, writer), asyncio.timeout(ANSWER_TIMEOUT_S):
+        with suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+        with suppress(ConnectionError):
+            while piece := await reader.read(65_536):
+                answer += piece
+    return bytes(answer)
+
+
+def statuses_of(answer: bytes) -> list[int]:
+    """The statuses of all answers in what came back.
+
+    >>> statuses_of(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nokHTTP/1.1 400 Bad Request\\r\\n\\r\\n")
+    [200, 400]
+    """
+    return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]

@@ -1,0 +1,191 @@
+"""Both stores opened without a service around them, batches to put into them, and a look at what they hold."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from service import sql_folder
+from service.counts import Reading
+from service.day_state import Closed
+from service.config import Settings, Site
+from service.logs import Batch
+from service.metrics import Metrics
+from service.migrations import migrate
+from service.periods import Period, period_at, start_of
+from service.postgres_store import PostgresStore, open_postgres
+from service.redis_store import Recorded, RedisStore, day_key, open_redis
+from service.rollup import Rollup
+from service.salts import Salts
+from service.sketch import HEADER_BYTES
+from tests.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
+
+TODAY = NOON.date()
+"""A Wednesday; the clock of the tests starts at its noon."""
+DAY = timedelta(days=1)
+TOMORROW = TODAY + DAY
+MONDAY = TODAY - 2 * DAY
+LOG = "a" * 16
+OTHER_LOG = "b" * 16
+TIMEOUT_S = 5.0
+
+
+def packed(visitors: Iterable[int]) -> bytes:
+    """Visitor ids as a batch carries them, 16 bytes each.
+
+    >>> len(packed([1, 2, 3]))
+    48
+    """
+    return b"".join(visitor.to_bytes(16, "big") for visitor in visitors)
+
+
+def batch(
+    seq: int = 1,
+    visitors: Iterable[int] = (),
+    *,
+    day: date = TODAY,
+    log: str = LOG,
+    views: int | None = None,
+    seen_ms: int = 0,
+    gone: Iterable[int] = (),
+) -> Batch:
+    """The batch `seq` of a log that brings one view each time, long ago for those who look at `online`."""
+    return Batch(SITE, day, log, seq, seq if views is None else views, seen_ms, packed(visitors), packed(gone))
+
+
+def period_of(day: date) -> Period:
+    """The period of a day in the zone of the tests."""
+    return period_at(start_of(day, VIETNAM), VIETNAM)
+
+
+@asynccontextmanager
+async def ready_site(redis_url: str) -> AsyncIterator[RedisStore]:
+    """Redis alone, with a site that is ready; the days before its week are closed."""
+    async with open_redis(redis_url, TIMEOUT_S) as store:
+        store.installation = "ours"
+        await store.join(SITE, [], ready=True, closed=Closed(1, MONDAY - DAY, 0, 0, 0, "first"))
+        yield store
+
+
+def plain_redis(url: str) -> Redis:
+    """A client to look at Redis with, and to break it."""
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0))
+
+
+def registers(sketch: bytes | None) -> bytes:
+    """What a sketch has seen, without the count that it remembers."""
+    assert sketch is not None
+    return sketch[HEADER_BYTES:]
+
+
+async def everything_in(redis: Redis) -> dict[bytes, bytes]:
+    """All keys with their content, to see that nothing was written."""
+    return {key: await redis.dump(key) for key in await redis.keys()}
+
+
+async def reference(redis: Redis, visitors: Iterable[int]) -> bytes:
+    """The registers of a sketch that saw exactly these visitors."""
+    await redis.delete("reference")
+    await redis.pfadd("reference", *(packed([visitor]) for visitor in visitors))
+    sketch: bytes = await redis.getdel("reference")
+    return registers(sketch)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The part of a worker that this suite is about: its salts and its rollup, over stores of its own."""
+
+    site: Site
+    redis: RedisStore
+    postgres: PostgresStore
+    salts: Salts
+    rollup: Rollup
+    metrics: Metrics
+    clock: FakeClock
+
+    async def send(self, counted: Batch | None = None) -> Recorded:
+        """Send a batch as the recorder does, in the period that the clock says."""
+        period = period_at(self.clock(), self.site.zone)
+        return await self.redis.record(self.site.id, period, self.site.online_window_s, counted)
+
+    async def count(self, counted: Batch | None = None) -> Reading:
+        """Send a batch that must be counted, and return the numbers."""
+        recorded = await self.send(counted)
+        assert recorded.reading is not None, recorded
+        return recorded.reading
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Read one sample; 0 where nothing has happened yet."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Two stores that any number of workers share, and a plain client for each."""
+
+    redis_url: str
+    postgres_url: str
+    redis: Redis
+    sql: asyncpg.Connection
+    clock: FakeClock
+    stack: AsyncExitStack
+
+    async def worker(self, clock: FakeClock | None = None) -> Worker:
+        """One more worker, that knows nothing yet."""
+        settings: Settings = settings_for(self.redis_url, self.postgres_url, Path())
+        redis = await self.stack.enter_async_context(open_redis(self.redis_url, TIMEOUT_S))
+        postgres = await self.stack.enter_async_context(open_postgres(self.postgres_url))
+        metrics = Metrics(CollectorRegistry())
+        salts = Salts(metrics)
+        clock = clock or self.clock
+        rollup = Rollup(settings, redis, postgres, salts, metrics, clock)
+        return Worker(settings.sites[SITE], redis, postgres, salts, rollup, metrics, clock)
+
+    async def row(self, day: date = TODAY) -> asyncpg.Record:
+        """What Postgres has of a day, with `xmin`: the transaction that wrote it."""
+        row = await self.sql.fetchrow(
+            "SELECT *, xmin::text::bigint AS written_by FROM footfall.site_day WHERE day = $1", day
+        )
+        assert row is not None
+        return row
+
+    async def sketch(self, day: date = TODAY) -> bytes:
+        """The registers that Redis has of a day."""
+        return registers(await self.redis.get(day_key(SITE, day, "visitors")))
+
+    async def logs(self, day: date = TODAY) -> dict[bytes, bytes]:
+        """The logs that Redis has of a day."""
+        logs: dict[bytes, bytes] = await self.redis.hgetall(day_key(SITE, day, "logs"))
+        return logs
+
+    async def agree(self, *days: date) -> bool:
+        """Whether both stores hold the same of each day, byte by byte."""
+        for day in days:
+            row = await self.row(day)
+            sums = await self.sql.fetchval(
+                "SELECT jsonb_object_agg(key, (value ->> 0) || ':' || (value ->> 1))::text"
+                " FROM footfall.site_day, jsonb_each(logs) WHERE day = $1",
+                day,
+            )
+            flat = ", ".join(f'"{k.decode()}": "{v.decode()}"' for k, v in sorted((await self.logs(day)).items()))
+            if registers(row["sketch"]) != await self.sketch(day) or sums != f"{{{flat}}}":
+                return False
+        return True
+
+
+@asynccontextmanager
+async def open_stores(redis_url: str, postgres_url: str, at: datetime = NOON) -> AsyncIterator[Stores]:
+    """Migrate, and hand out the stores."""
+    await migrate(postgres_url, sql_folder())
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(plain_redis(redis_url))
+        sql = await asyncpg.connect(postgres_url)
+        stack.push_async_callback(sql.close)
+        yield Stores(redis_url, postgres_url, redis, sql, FakeClock(at), stack)

@@ -1,0 +1,56 @@
+"""Every attack of `tests/attacks.py`, on a whole Footfall, reaches no more than it says there."""
+
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.attacks import ATTACKS, Attack, estimate_of_raw_ids
+from tests.crafted import REGISTERS
+from tests.footfall import running, settings_for
+from tests.under_attack import Outcome, attack, flood
+
+KEYS = 10
+"""Of one site, whatever is sent to it: ready, online, days, dirty, closed, two salts, and three of its day and week."""
+VISITOR_BYTES_MAX = 200
+SKETCHES_BYTES_MAX = 2 * 16_384
+"""Of a day and of its week, as large as they can get."""
+FIVE_SIGMA = 5 * 0.0081
+
+
+def assert_bounded(outcome: Outcome) -> None:
+    """No key more than one honest visitor makes, and no memory but for the visitors that were let in."""
+    assert outcome.before.keys == outcome.after.keys == KEYS
+    assert outcome.added_bytes <= SKETCHES_BYTES_MAX + VISITOR_BYTES_MAX * outcome.visitors
+
+
+@pytest.mark.parametrize("each", ATTACKS, ids=lambda each: each.name)
+async def test_an_attack_reaches_what_is_known_beforehand_and_no_more(
+    redis_url: str, postgres_url: str, tmp_path: Path, each: Attack
+) -> None:
+    """Anyone can send beacons; what that adds to the numbers, to the memory and to the keys has a bound."""
+    settings = settings_for(redis_url, postgres_url, tmp_path, portal=each.portal, **each.settings)
+    async with running(settings) as footfall, Redis.from_url(redis_url) as redis:
+        outcome = await attack(footfall, redis, each.requests())
+    assert (outcome.answers, outcome.views, outcome.visitors) == (each.answers, each.views, each.visitors)
+    assert outcome.after.shown == pytest.approx(outcome.after.visitors, rel=FIVE_SIGMA, abs=2)
+    assert_bounded(outcome)
+
+
+async def test_ids_that_nobody_hashes_inflate_the_count_a_thousandfold(redis_url: str) -> None:
+    """The crafted ids of the attack are real: without the keyed hash they would be 24 million visitors."""
+    async with Redis.from_url(redis_url) as redis:
+        assert await estimate_of_raw_ids(redis) > 1000 * REGISTERS
+
+
+async def test_a_flood_is_refused_while_its_neighbour_is_served(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """Budgets are per network; how much longer the neighbour waits is in the table that `tests.attacks` prints."""
+    settings = settings_for(redis_url, postgres_url, tmp_path)
+    async with running(settings) as footfall, Redis.from_url(redis_url) as redis:
+        outcome = await flood(footfall, redis)
+    assert set(outcome.answers) == {200, 429}
+    assert outcome.views == outcome.answers[200]
+    assert outcome.visitors == 1
+    assert_bounded(outcome)

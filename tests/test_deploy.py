@@ -1,0 +1,255 @@
+"""What an operator copies: the image, the compose file, the unit, the proxy and the alerts.
+
+Where the program that reads a file is installed, it checks the file itself; what must not change is looked at
+in any case.
+"""
+
+import configparser
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import chain, pairwise
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.config import FILE_VARIABLES, VARIABLES
+from service.metrics import Metrics
+from service.sources import CONFIG_VARIABLE
+
+PROJECT = Path(__file__).parent.parent
+DEPLOY = PROJECT / "deploy"
+DOCKERFILE = (PROJECT / "Dockerfile").read_text("utf-8")
+COMPOSE = (DEPLOY / "compose.yaml").read_text("utf-8")
+NGINX = (DEPLOY / "nginx.conf").read_text("utf-8")
+UNIT = (DEPLOY / "footfall.service").read_text("utf-8")
+ALERTS = (DEPLOY / "prometheus-alerts.yaml").read_text("utf-8")
+
+ALARMS = (
+    "footfall_store_up",
+    "footfall_sites_not_ready",
+    "footfall_spool_bytes",
+    "footfall_rollup_last_success_timestamp_seconds",
+    "footfall_rollup_errors_total",
+    "footfall_lost_batches_total",
+    "footfall_forgotten_batches_total",
+    "footfall_damaged_sketches_total",
+    "footfall_corrected_counts_total",
+    "footfall_salts_lost_total",
+    "footfall_clock_skew_seconds",
+    "footfall_busiest_network_share",
+    "footfall_unresolved_clients_total",
+    "footfall_loop_lag_seconds",
+)
+"""Metrics that are 0, or near now, while all is well."""
+
+
+def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
+    """The instructions of a Dockerfile, their continued lines joined and comments left out."""
+    lines = [line for line in dockerfile.splitlines() if not line.startswith("#")]
+    for line in "\n".join(lines).replace("\\\n", "").splitlines():
+        if line.strip():
+            name, _, rest = line.partition(" ")
+            yield name, " ".join(rest.split())
+
+
+def yaml_lines(text: str) -> Iterator[tuple[str, str]]:
+    """The mappings of a YAML file, as (dotted path, value on the same line); enough for files of our own."""
+    path: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        if match := re.match(r"( *)(?:- )?([\w-]+):(?: (.*))?$", line):
+            depth = line.index(match[2])
+            path = [part for part in path if part[0] < depth] + [(depth, match[2])]
+            yield ".".join(name for _, name in path), match[3] or ""
+
+
+class OpsListener(HTTPServer):
+    """Answers /healthz with `status`, on a port of its own."""
+
+    status = 200
+
+    class Answer(BaseHTTPRequestHandler):
+        """One request."""
+
+        def do_GET(self) -> None:
+            """Answer it."""
+            assert isinstance(self.server, OpsListener)
+            self.send_response(self.server.status if self.path == "/healthz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+
+@pytest.fixture
+def ops_listener() -> Iterator[OpsListener]:
+    """Run one for this test."""
+    with OpsListener(("127.0.0.1", 0), OpsListener.Answer) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("status", "exit_status"), [(200, 0), (401, 0), (503, 1)])
+def test_the_image_is_healthy_while_its_process_answers(
+    ops_listener: OpsListener, status: int, exit_status: int
+) -> None:
+    """A token on the ops listener must not make an orchestrator restart a good container."""
+    ops_listener.status = status
+    (check,) = [rest for name, rest in instructions(DOCKERFILE) if name == "HEALTHCHECK"]
+    command = json.loads(check.partition("CMD ")[2])
+    environ = {"FOOTFALL_OPS_LISTEN": f"0.0.0.0:{ops_listener.server_port}"}
+    done = subprocess.run([sys.executable, *command[1:]], env=environ, check=False, timeout=30)
+    assert (command[0], done.returncode) == ("python", exit_status)
+
+
+def test_the_image_has_what_is_locked_and_nothing_that_is_embedded() -> None:
+    """An image is rebuilt for years: without hashes it would be another one each time."""
+    found = list(instructions(DOCKERFILE))
+    installs = [rest for name, rest in found if name == "RUN" and "pip install" in rest]
+    assert installs
+    assert all("--require-hashes -r /build/requirements.lock" in install for install in installs)
+    copied = [rest.split()[:-1] for name, rest in found if name == "COPY" and not rest.startswith("--from")]
+    allowed = (PROJECT / ".dockerignore").read_text("utf-8").splitlines()
+    for source in chain.from_iterable(copied):
+        assert (PROJECT / source).exists()
+        assert any(source == line[1:] or Path(source).match(line[1:]) for line in allowed if line[0] == "!")
+    assert "embedded" not in (PROJECT / "requirements.lock").read_text("utf-8")
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    """The last USER is the one that runs; a number, which an orchestrator can check."""
+    users = [rest for name, rest in instructions(DOCKERFILE) if name == "USER"]
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", users[-1])
+    assert ("STOPSIGNAL", "SIGTERM") in instructions(DOCKERFILE)
+
+
+@pytest.mark.parametrize("text", [DOCKERFILE, COMPOSE, UNIT, NGINX, ALERTS])
+def test_every_variable_that_is_named_is_a_setting(text: str) -> None:
+    """A misspelt one stops the start, on the operator's machine."""
+    known = {*VARIABLES, *FILE_VARIABLES, CONFIG_VARIABLE}
+    assert set(re.findall(r"FOOTFALL_[A-Z_]+[A-Z]", text)) <= known
+
+
+def test_the_compose_file_publishes_only_what_a_proxy_needs() -> None:
+    """The stores and the ops listener have no business outside."""
+    assert re.findall(r'^ +- "(\S+:\d+)"$', COMPOSE, flags=re.MULTILINE) == ["127.0.0.1:8080:8080"]
+    paths = [path for path, _ in yaml_lines(COMPOSE)]
+    assert [path for path in paths if path.endswith(".ports")] == ["services.footfall.ports"]
+
+
+def test_the_compose_file_declares_what_its_services_use() -> None:
+    """Compose refuses a file with a loose end; here it is found without Compose."""
+    values = dict(yaml_lines(COMPOSE))
+    declared = {
+        name: {path.split(".")[1] for path in values if path.startswith(f"{name}.")} for name in ("services", "secrets")
+    }
+    used = {word.strip() for items in re.findall(r"secrets: \[([^\]]+)\]", COMPOSE) for word in items.split(",")}
+    assert used == declared["secrets"]
+    assert declared["services"] == {"redis", "postgres", "migrate", "footfall"}
+    volumes = {path.split(".")[1] for path in values if re.fullmatch(r"volumes\.\w+", path)}
+    assert volumes == set(re.findall(r"^ +- (\w+):/", COMPOSE, flags=re.MULTILINE))
+    images = {path: value for path, value in values.items() if path.endswith(".image")}
+    assert all(":" in image or image == "footfall" for image in images.values()), images
+
+
+def test_the_redis_of_the_compose_file_keeps_what_it_is_given() -> None:
+    """Without an append-only file, or with eviction, what was answered 200 could be gone."""
+    words = re.findall(r'^ +- "?([^"\n]*)"?$', COMPOSE, flags=re.MULTILINE)
+    options = dict(pairwise(words))
+    assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
+
+
+def test_nothing_dumps_its_memory() -> None:
+    """A core dump holds the keys of the visitor hash and the addresses of the moment."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read_string(UNIT)
+    service = unit["Service"]
+    assert (service["LimitCORE"], service["MemorySwapMax"]) == ("0", "0")
+    assert (service["NoNewPrivileges"], service["ProtectSystem"], service["CapabilityBoundingSet"]) == (
+        "yes",
+        "strict",
+        "",
+    )
+    assert service["RestartPreventExitStatus"] == "2"
+    assert len(re.findall(r"ulimits:\n +core: 0$", COMPOSE, flags=re.MULTILINE)) == 3
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """It ignores a directive that it does not know, and hardening with it; asked, it says so."""
+    unit = tmp_path / "footfall.service"
+    # Only the program and the signal's sender are not where the operator's machine has them.
+    unit.write_text(UNIT.replace("/opt/footfall/bin/footfall", sys.executable).replace("/bin/kill", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=30)
+    assert [line for line in done.stderr.splitlines() if "footfall.service" in line] == []
+
+
+def test_the_proxy_sets_the_address_and_repeats_nothing() -> None:
+    """An appended header lets a client choose its address; a repeated beacon counts twice."""
+    directives = re.sub(r"^ *#.*$", "", NGINX, flags=re.MULTILINE)
+    assert "proxy_set_header X-Forwarded-For $remote_addr;" in directives
+    assert "$proxy_add_x_forwarded_for" not in NGINX
+    assert "proxy_next_upstream off;" in directives
+    assert "access_log off;" in directives
+    seen = directives[directives.index("location ~ ^/seen") :]
+    assert "proxy_cache" not in seen[: seen.index("}")]
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_nginx_accepts_its_file(tmp_path: Path) -> None:
+    """As an operator includes it, but without a certificate and without writing outside this folder."""
+    site = re.sub(r"^ *ssl_certificate.*\n", "", NGINX, flags=re.MULTILINE)
+    site = site.replace("443 ssl", "8443").replace("/var/", f"{tmp_path}/")
+    for folder in ("cache/nginx", "log/nginx"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "footfall.conf").write_text(site)
+    temporary = "".join(
+        f"{name}_temp_path {tmp_path}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (tmp_path / "nginx.conf").write_text(
+        f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\n"
+        f"http {{\naccess_log off;\n{temporary}include {tmp_path}/footfall.conf;\n}}\n"
+    )
+    command = ["nginx", "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_alarm_has_an_alert_and_every_alert_a_metric() -> None:
+    """An alarm that nobody hears is a log line; an alert on a renamed metric never fires."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    declared = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
+    expressions = [value for path, value in yaml_lines(ALERTS) if path.endswith(".expr")]
+    used = set(re.findall(r"footfall_[a-z_]+", " ".join(expressions)))
+    assert used <= declared
+    assert set(ALARMS) <= used
+
+
+def test_every_alert_says_what_to_do() -> None:
+    """It is read at night, by somebody who has not read the code."""
+    alerts = re.split(r"^ +- alert: ", ALERTS, flags=re.MULTILINE)[1:]
+    names = [alert.partition("\n")[0] for alert in alerts]
+    assert len(names) == len(set(names))
+    for alert in alerts:
+        keys = [path.rpartition(".")[2] for path, _ in yaml_lines(alert)]
+        assert [keys.count(key) for key in ("expr", "labels", "summary", "action")] == [1, 1, 1, 1], alert
+        assert re.search(r"labels: \{severity: (page|ticket)\}", alert), alert
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_prometheus_accepts_the_alerts() -> None:
+    """The expressions are a language of their own."""
+    command = ["promtool", "check", "rules", str(DEPLOY / "prometheus-alerts.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,368 @@
+"""What real counters get wrong, through the whole application with the clock in the test's hand."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from service.embedded import Valkey
+from service.errors import Stop
+from service.postgres_store import open_postgres
+from tests.footfall import (
+    BROWSER,
+    HOST,
+    ORIGIN,
+    SITE,
+    VIETNAM,
+    FakeClock,
+    Footfall,
+    running,
+    serving,
+    settings_for,
+)
+
+WEDNESDAY = datetime(2054, 11, 25, tzinfo=VIETNAM)
+MONDAY = datetime(2054, 11, 30, tzinfo=VIETNAM)
+MOMENT = timedelta(milliseconds=100)
+WIDGETS = 10_000
+
+
+@pytest.fixture
+async def footfall(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIterator[Footfall]:
+    """A worker with the site `portal`, on a Wednesday at noon."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
+        yield footfall
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """What the service wrote, seen from outside."""
+    async with Redis.from_url(redis_url) as redis:
+        yield redis
+
+
+def numbers(answer: dict[str, Any]) -> tuple[int | None, ...]:
+    """Online, today, week, total, views of an answer."""
+    return tuple(answer[name] for name in ("online", "today", "week", "total", "views_today"))
+
+
+async def fresh_counts(footfall: Footfall) -> dict[str, Any]:
+    """Read the numbers as a page does, when its worker has to ask Redis again."""
+    footfall.clock.advance(6)
+    return await footfall.counts()
+
+
+async def adjust(footfall: Footfall, amount: int, name: str) -> bool:
+    """Correct the total as `footfall adjust` does; False when that name was used already."""
+    async with open_postgres(footfall.services.settings.postgres_url.get_secret_value()) as postgres:
+        changed = await postgres.adjust(SITE, name, amount, "số liệu bộ đếm cũ")
+    await footfall.services.rollup.step()
+    return changed
+
+
+async def test_ten_reloads_are_ten_views_of_one_visitor(footfall: Footfall) -> None:
+    """Also in a second tab: who is online is a person, not a page."""
+    await footfall.see()
+    for _ in range(9):
+        answer = await footfall.see()
+    assert numbers(answer) == (1, 1, 1, 1, 10)
+
+
+async def test_a_privacy_address_of_the_same_network_is_the_same_visitor(footfall: Footfall) -> None:
+    """A telephone takes a new IPv6 address every day, and keeps its /64."""
+    await footfall.see(address="2001:db8:1:2:aaaa::1")
+    assert numbers(await footfall.see(address="2001:db8:1:2:bbbb::9")) == (1, 1, 1, 1, 2)
+    assert numbers(await footfall.see(address="2001:db8:1:3::1")) == (2, 2, 2, 2, 3)
+
+
+async def test_a_view_that_got_no_answer_is_one_view_and_the_ping_after_it_none(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """The client is gone before the answer: its beacon counts, and the script's ping cannot count it again."""
+    async with running(settings_for(own_valkey.url, postgres_url, tmp_path, redis_timeout_s=10)) as footfall:
+        own_valkey.suspend()
+        body = json.dumps({"site": SITE}).encode()
+        _, writer = await asyncio.open_connection("127.0.0.1", footfall.public.port)
+        writer.write(
+            f"POST /seen HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nUser-Agent: {BROWSER}\r\n"
+            f"X-Forwarded-For: 203.0.113.7\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        while footfall.services.recorder.queued == 0:
+            await asyncio.sleep(0)
+        writer.transport.abort()
+        own_valkey.resume()
+        await footfall.services.recorder.settle()
+        assert numbers(await footfall.see(kind="ping")) == (1, 1, 1, 1, 1)
+
+
+async def test_midnight_divides_by_the_moment_of_receipt(footfall: Footfall) -> None:
+    """In the site's zone, to the tenth of a second."""
+    midnight = WEDNESDAY + timedelta(days=1)
+    footfall.clock.set(midnight - MOMENT)
+    assert numbers(await footfall.see()) == (1, 1, 1, 1, 1)
+    footfall.clock.set(midnight + MOMENT)
+    answer = await footfall.see(address="203.0.113.8")
+    assert numbers(answer) == (2, 1, 2, 2, 1)
+    assert (answer["day_of"], answer["week_of"]) == ("2054-11-26", "2054-11-23")
+
+
+async def test_a_beacon_received_before_midnight_and_written_after_it_is_of_its_own_day(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """Redis may take its time; sending again never moves a beacon to another day."""
+    async with running(settings_for(own_valkey.url, postgres_url, tmp_path, redis_timeout_s=10)) as footfall:
+        footfall.clock.set(WEDNESDAY + timedelta(days=1) - MOMENT)
+        own_valkey.suspend()
+        first = asyncio.create_task(footfall.send())  # in flight over midnight
+        while footfall.services.recorder.queued < 1:
+            await asyncio.sleep(0)
+        second = asyncio.create_task(footfall.send(address="203.0.113.8"))  # gathers, and is sent after it
+        while footfall.services.recorder.queued < 2:
+            await asyncio.sleep(0)
+        footfall.clock.advance(0.2)
+        own_valkey.resume()
+        assert {(await first).status, (await second).status} == {200}
+        async with Redis.from_url(own_valkey.url) as redis:
+            assert await redis.pfcount("ff1:{portal}:day:2054-11-25:visitors") == 2
+            assert not await redis.exists("ff1:{portal}:day:2054-11-26:logs")
+        answer = await footfall.see(kind="ping")
+        assert (answer["day_of"], answer["today"], answer["views_today"], answer["total"]) == ("2054-11-26", 1, 0, 3)
+
+
+async def test_today_is_the_local_day_while_it_is_still_yesterday_in_utc(footfall: Footfall) -> None:
+    """The whole Vietnamese morning until seven o'clock is yesterday for a server that thinks in UTC."""
+    footfall.clock.set(WEDNESDAY + timedelta(hours=6))
+    answer = await footfall.see()
+    assert (answer["day_of"], answer["today"]) == ("2054-11-25", 1)
+    footfall.clock.advance(3600 + 60)  # midnight in UTC is nothing here
+    assert numbers(await footfall.see()) == (1, 1, 1, 1, 2)
+
+
+async def test_monday_resets_the_week_once_on_all_workers(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """Sunday is the last day of the week. Both workers turn over at the same moment, and count on together."""
+    clock = FakeClock(MONDAY - timedelta(minutes=10))
+    settings = settings_for(redis_url, postgres_url, tmp_path)
+    async with running(settings, clock=clock) as one, running(settings, clock=clock) as other:
+        assert (await one.see())["week_of"] == "2054-11-23"
+        assert numbers(await other.see(address="203.0.113.8")) == (2, 2, 2, 2, 2)
+        clock.set(MONDAY + MOMENT)
+        for worker in (one, other):
+            answer = await worker.counts()
+            assert numbers(answer) == (2, 0, 0, 2, 0)
+            assert (answer["day_of"], answer["week_of"], answer["stale"]) == ("2054-11-30", "2054-11-30", False)
+        assert numbers(await one.see(address="203.0.113.9"))[1:] == (1, 1, 3, 1)
+        assert numbers(await other.see(address="203.0.113.10"))[1:] == (2, 2, 4, 2)
+        assert numbers(await fresh_counts(one))[1:] == (2, 2, 4, 2)
+
+
+async def test_a_week_goes_on_over_new_year(footfall: Footfall) -> None:
+    """2054-12-31 and 2055-01-01 belong to the week of Monday 2054-12-28: the same visitor is one in it."""
+    footfall.clock.set(datetime(2054, 12, 31, 23, tzinfo=VIETNAM))
+    before = await footfall.see()
+    footfall.clock.set(datetime(2055, 1, 1, 9, tzinfo=VIETNAM))
+    after = await footfall.see()
+    assert (before["week_of"], after["week_of"]) == ("2054-12-28", "2054-12-28")
+    assert (after["day_of"], after["today"], after["week"], after["total"]) == ("2055-01-01", 1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [("2054-03-29", 23), ("2054-10-25", 25)], ids=["clocks go forward", "clocks go back"]
+)
+async def test_a_day_is_as_long_as_its_zone_says(
+    redis_url: str, postgres_url: str, tmp_path: Path, day: str, hours: int
+) -> None:
+    """Twenty-four hours after midnight is not always midnight."""
+    portal = {"time_zone": "Europe/Berlin"}
+    clock = FakeClock(datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("Europe/Berlin")))
+    async with running(settings_for(redis_url, postgres_url, tmp_path, portal=portal), clock=clock) as footfall:
+        assert (await footfall.see())["day_of"] == day
+        clock.advance(hours * 3600 - 1)
+        assert numbers(await footfall.see())[1:] == (1, 1, 1, 2)
+        clock.advance(1)
+        answer = await footfall.see()
+        assert (answer["day_of"] > day, answer["today"], answer["views_today"]) == (True, 1, 1)
+
+
+async def test_a_visitor_who_stays_over_midnight_is_in_both_days_once_and_online_all_along(footfall: Footfall) -> None:
+    """The total is a sum of days, so it grows by one for the second day; the week does not."""
+    footfall.clock.set(WEDNESDAY + timedelta(hours=23, minutes=58))
+    assert numbers(await footfall.see()) == (1, 1, 1, 1, 1)
+    footfall.clock.advance(60)
+    assert numbers(await footfall.see(kind="ping")) == (1, 1, 1, 1, 1)
+    footfall.clock.advance(120)
+    assert numbers(await footfall.see(kind="ping")) == (1, 1, 1, 2, 0)
+
+
+async def test_a_visitor_who_stays_over_the_turn_of_the_week_is_online_once(footfall: Footfall) -> None:
+    """The key of the hash changes with the week, and nobody may be there twice under both keys."""
+    footfall.clock.set(MONDAY - timedelta(minutes=2))
+    await footfall.see(address="203.0.113.8")
+    assert numbers(await footfall.see())[0] == 2
+    footfall.clock.set(MONDAY + timedelta(minutes=1))
+    answer = await footfall.see(kind="ping")
+    assert numbers(answer) == (2, 1, 1, 3, 0)
+    assert numbers(await footfall.see(kind="ping", address="203.0.113.8")) == (2, 2, 2, 4, 0)
+
+
+async def test_no_number_falls_over_midnight_closing_and_restarts(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """Yesterday is not rolled up yet at midnight, is closed two hours later, and workers come and go meanwhile."""
+    clock = FakeClock(WEDNESDAY + timedelta(hours=23, minutes=59))
+    settings = settings_for(redis_url, postgres_url, tmp_path)
+    async with running(settings, clock=clock) as footfall:
+        for host in range(20):
+            await footfall.see(address=f"203.0.113.{host}")
+        before = await fresh_counts(footfall)
+        clock.advance(120)
+        assert numbers(await footfall.counts())[1:] == (0, before["week"], before["total"], 0)
+    for _ in range(3):
+        async with running(settings, clock=clock) as footfall:
+            for _ in range(2):
+                answer = await fresh_counts(footfall)
+                assert (answer["week"], answer["total"]) == (before["week"], before["total"])
+                await footfall.services.rollup.step(everything=True)
+        clock.advance(5400)
+
+
+async def test_the_week_is_never_less_than_today_on_a_monday(footfall: Footfall) -> None:
+    """Both are estimates of the same set then, and of the same bytes: they are equal."""
+    footfall.clock.set(MONDAY + timedelta(hours=9))
+    for host in range(200):
+        answer = await footfall.see(address=f"203.0.{host}.1", agent=f"{BROWSER} {host}")
+        assert answer["week"] == answer["today"]
+
+
+async def test_a_correction_counts_once_under_its_name_and_may_lower_the_total(footfall: Footfall) -> None:
+    """An operator who is unsure repeats the command; pages see by `revision` that a fall is meant."""
+    first = await footfall.see()
+    assert await adjust(footfall, 1_373_876, "old-counter")
+    second = await fresh_counts(footfall)
+    assert not await adjust(footfall, 1_373_876, "old-counter")
+    third = await fresh_counts(footfall)
+    assert await adjust(footfall, -500, "robots")
+    fourth = await fresh_counts(footfall)
+    assert [answer["total"] for answer in (first, second, third, fourth)] == [1, 1_373_877, 1_373_877, 1_373_377]
+    revisions = [answer["revision"] for answer in (first, second, third, fourth)]
+    assert (revisions[1] == revisions[2], len(set(revisions))) == (True, 3)
+
+
+async def test_totals_beyond_32_bits_are_right_in_redis_and_postgres_and_json(footfall: Footfall) -> None:
+    """Two old portals together passed 2^31 long ago; 2^53 is where JavaScript's integers end."""
+    await footfall.see()
+    for amount, name in ((2**31, "beyond 31 bits"), (2**53 - 2**31 - 2, "up to 53 bits")):
+        assert await adjust(footfall, amount, name)
+        total = (await fresh_counts(footfall))["total"]
+    assert total == 2**53 - 1
+
+
+async def test_an_idle_sites_online_decays_to_nobody_without_traffic(footfall: Footfall, redis: Redis) -> None:
+    """The window is read by Redis' clock at every reading, not only when somebody comes."""
+    await footfall.see()
+    await footfall.see(address="203.0.113.8")
+    online = "ff1:{portal}:online"
+    first, second = await redis.zrange(online, 0, -1)
+    await redis.zincrby(online, -301_000, first)  # as if it had been seen five minutes earlier
+    assert numbers(await fresh_counts(footfall)) == (1, 2, 2, 2, 2)
+    await redis.zincrby(online, -301_000, second)
+    assert numbers(await fresh_counts(footfall)) == (0, 2, 2, 2, 2)
+    assert 0 < await redis.pttl(online) <= 300_000
+
+
+async def test_redis_down_at_start_shows_what_postgres_knows_and_counts_to_the_disk(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """The service starts, is alive and ready, and every beacon counts once when Redis comes."""
+    settings = settings_for(own_valkey.url, postgres_url, tmp_path)
+    clock = FakeClock()
+    async with running(settings, clock=clock) as footfall:
+        before = await footfall.see()
+    own_valkey.kill()
+    async with serving(settings, clock) as footfall:
+        assert (await footfall.ops.get("/healthz")).status == 200
+        ready = await footfall.ops.get("/readyz")
+        assert (ready.status, (await ready.json())["status"]) == (200, "degraded")
+        known = await footfall.counts()
+        assert numbers(known) == (None, 1, None, 1, 1)
+        assert (known["stale"], known["day_of"], known["revision"]) == (True, before["day_of"], before["revision"])
+        spooled = await footfall.send(address="203.0.113.8")
+        assert (spooled.status, numbers(await spooled.json())) == (202, numbers(known))
+        await own_valkey.start()
+        await footfall.services.reconciler.quick_step()
+        await footfall.services.recorder.settle()
+        assert numbers(await fresh_counts(footfall))[1:] == (2, 2, 2, 2)
+
+
+async def test_ten_thousand_widgets_at_once_are_one_refresh(
+    redis_url: str, redis: Redis, postgres_url: str, tmp_path: Path
+) -> None:
+    """As after a cache purge of a busy portal: Redis must not notice it."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path, limits={"enabled": False})) as footfall:
+        await footfall.see()
+        footfall.clock.advance(6)
+        before = await redis.info("commandstats")
+        enough = asyncio.Semaphore(200)
+
+        async def read() -> str:
+            async with enough, footfall.public.session.get(footfall.public.make_url("/counts?site=portal")) as response:
+                return await response.text()
+
+        answers = set(await asyncio.gather(*(read() for _ in range(WIDGETS))))
+        after = await redis.info("commandstats")
+        assert len(answers) == 1
+        assert after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"] == 1
+
+
+async def test_old_and_new_version_running_together_both_count(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """During an upgrade the schema is newer than the old workers, or older than the new ones: neither stops them."""
+    async with AsyncExitStack() as stack:
+        schema = await asyncpg.connect(postgres_url)
+        stack.push_async_callback(schema.close)
+        settings = settings_for(redis_url, postgres_url, tmp_path)
+        clock = FakeClock()
+        old = await stack.enter_async_context(running(settings, clock=clock))
+        await schema.execute("INSERT INTO footfall.migration (version, name) VALUES (9999, 'from the future')")
+        new = await stack.enter_async_context(serving(settings, clock))
+        assert numbers(await old.see()) == (1, 1, 1, 1, 1)
+        assert numbers(await new.see(address="203.0.113.8")) == (2, 2, 2, 2, 2)
+        assert [done.saved for done in await old.services.rollup.step(everything=True)] == [1]
+
+        await schema.execute("UPDATE footfall.migration SET version = -version")  # as if not migrated yet
+        assert await new.services.rollup.step(everything=True) == []
+        assert numbers(await new.see(address="203.0.113.9")) == (3, 3, 3, 3, 3)
+        ready = await new.ops.get("/readyz")
+        assert (ready.status, (await ready.json())["status"]) == (200, "degraded")
+
+        await schema.execute("UPDATE footfall.migration SET version = -version")
+        assert [done.saved for done in await new.services.rollup.step()] == [1]
+        assert await schema.fetchval("SELECT sum(views) FROM footfall.report_day WHERE site = 'portal'") == 3
+
+
+async def test_a_redis_that_may_throw_counts_away_is_refused_in_a_sentence(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """With `maxmemory` and an evicting policy numbers would vanish one day, silently."""
+    settings = settings_for(own_valkey.url, postgres_url, tmp_path)
+    async with Redis.from_url(own_valkey.url) as redis:
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        async with running(settings):  # without a limit nothing is ever evicted
+            pass
+        await redis.config_set("maxmemory", "100mb")
+        with pytest.raises(Stop, match="maxmemory-policy is allkeys-lru") as refused:
+            async with running(settings):
+                raise AssertionError("it started")
+        assert refused.value.status == 2
+        await redis.config_set("maxmemory-policy", "noeviction")
+        async with running(settings) as footfall:
+            await footfall.see()

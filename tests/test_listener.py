@@ -1,0 +1,240 @@
+"""Connections over raw sockets: what is not HTTP, what never ends, and what comes all at once."""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from service.listener import Listener
+from service.quiet import Seldom
+from service.web import BODY_TIMEOUT_S, create_public_app
+from tests.footfall import BROWSER, HOST, ORIGIN, SITE, Footfall, running, settings_for
+
+BEACON = json.dumps({"site": SITE}).encode()
+HEAD = f"POST /seen HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nUser-Agent: {BROWSER}\r\n"
+LAST = f"GET /counts?site={SITE} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
+
+
+@pytest.fixture
+async def footfall(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIterator[Footfall]:
+    """A worker with the site `portal`."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
+        yield footfall
+
+
+class Connection:
+    """A client that sends bytes as it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        """Send without waiting for an answer."""
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Read one answer: status, headers, body."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:-2])
+        return int(head[0].split()[1]), headers, await self._reader.readexactly(int(headers["Content-Length"]))
+
+    async def is_closed(self) -> bool:
+        """Wait until the server hangs up; False if it says something more."""
+        return await self._reader.read() == b""
+
+
+@asynccontextmanager
+async def connected(footfall: Footfall) -> AsyncIterator[Connection]:
+    """A raw connection to the public listener."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", footfall.public.port)
+    try:
+        yield Connection(reader, writer)
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+MALFORMED = {
+    "not http": b"hello\r\n\r\n",
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "http 9": b"GET /counts HTTP/9.9\r\nHost: x\r\n\r\n",
+    "unknown method": b"BREW /seen HTTP/1.1\r\nHost: x\r\n\r\n",
+    "space before colon": b"GET /counts HTTP/1.1\r\nHost : x\r\n\r\n",
+    "nul in a header": b"GET /counts HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
+    "folded header": b"GET /counts HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
+    "two lengths": b"POST /seen HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "length and chunks": b"POST /seen HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked twice": b"POST /seen HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "chunked not last": b"POST /seen HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "negative length": b"POST /seen HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    "signed length": b"POST /seen HTTP/1.1\r\nHost: x\r\nContent-Length: +2\r\n\r\n{}",
+    "bad chunk": b"POST /seen HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+    "long target": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "long header": b"GET /counts HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+    "many headers": b"GET /counts HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 300 + b"\r\n",
+}
+
+
+async def test_malformed_requests_get_400_in_our_shape_and_one_line_in_the_log(
+    footfall: Footfall, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scanners send such things all day: no traceback, no address, no banner, nothing echoed, no 500."""
+    with caplog.at_level(logging.INFO):
+        for name, data in MALFORMED.items():
+            async with connected(footfall) as connection:
+                await connection.send(data)
+                status, headers, body = await connection.answer()
+                assert (status, json.loads(body)) == (400, {"error": "bad_request"}), name
+                assert headers["Access-Control-Allow-Origin"] == "*"
+                assert headers["X-Content-Type-Options"] == "nosniff"
+                assert "Server" not in headers
+                assert await connection.is_closed(), name
+    assert [record.message.partition(" times=")[0] for record in caplog.records] == ["Requests were no HTTP."]
+    assert "127.0.0.1" not in caplog.text
+    assert "Traceback" not in caplog.text
+    assert (await footfall.see())["views_today"] == 1
+
+
+async def test_two_megabytes_of_header_are_not_taken(footfall: Footfall, caplog: pytest.LogCaptureFixture) -> None:
+    """The connection ends long before the end of the flood, and the service goes on."""
+    async with connected(footfall) as connection:
+        with suppress(ConnectionError):
+            await connection.send(b"GET /counts HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 2_000_000)
+        with suppress(ConnectionError):
+            await connection.is_closed()
+    assert len(caplog.records) == 1
+    assert (await footfall.see())["views_today"] == 1
+
+
+async def test_a_body_that_announces_too_much_is_refused_before_it_is_sent(footfall: Footfall) -> None:
+    """4 KB are more than any page needs; nobody makes us wait for, or hold, more."""
+    async with connected(footfall) as connection:
+        await connection.send(f"{HEAD}Content-Length: 4097\r\n\r\n".encode())
+        status, _, body = await connection.answer()
+        assert (status, json.loads(body)) == (413, {"error": "too_large"})
+    assert footfall.metric("footfall_beacons_total", site="", outcome="refused", reason="too_large") == 1
+
+
+async def test_a_chunked_body_is_read_up_to_the_limit(footfall: Footfall) -> None:
+    """Some proxies send beacons in chunks, without a length: they count, and the limit holds for them too."""
+    async with connected(footfall) as connection:
+        head = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
+        await connection.send(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BEACON), BEACON))
+        assert (await connection.answer())[0] == 200
+        await connection.send(head + b"400\r\n%s\r\n" % (b" " * 1024) * 5)
+        status, _, body = await connection.answer()
+        assert (status, json.loads(body)) == (413, {"error": "too_large"})
+    assert footfall.metric("footfall_beacons_total", site="", outcome="refused", reason="too_large") == 1
+
+
+@pytest.mark.slow
+async def test_slow_bodies_are_given_up_and_hold_nobody_up(footfall: Footfall) -> None:
+    """A client that never ends its body, or drips it, gets 408; everybody else is answered meanwhile."""
+    async with connected(footfall) as silent, connected(footfall) as dripping, asyncio.timeout(BODY_TIMEOUT_S + 4):
+        announced = f"{HEAD}Content-Length: 2000\r\n\r\n".encode()
+        await silent.send(announced)
+        await dripping.send(announced)
+        answers = asyncio.gather(silent.answer(), dripping.answer())
+        views = 0
+        while not answers.done():
+            with suppress(ConnectionError):
+                await dripping.send(b" ")
+            async with asyncio.timeout(1):
+                views += 1
+                assert (await footfall.see())["views_today"] == views
+            await asyncio.wait([answers], timeout=0.2)
+        for status, _, body in await answers:
+            assert (status, json.loads(body)) == (408, {"error": "timeout"})
+    assert footfall.metric("footfall_beacons_total", site="", outcome="refused", reason="timeout") == 2
+
+
+async def test_a_client_that_leaves_halfway_is_no_error_of_ours(
+    footfall: Footfall, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every closed tab and every tunnel does it: no traceback, nothing counted as a failure."""
+    for ending in ("close", "abort"):
+        async with connected(footfall) as connection:
+            await connection.send(f"{HEAD}Content-Length: 40\r\n\r\n".encode() + BEACON[:5])
+            if ending == "abort":
+                connection.writer.transport.abort()
+    async with asyncio.timeout(5):
+        while footfall.metric("footfall_request_seconds_count", route="/seen", status="400") < 2:
+            await asyncio.sleep(0)
+    assert footfall.metric("footfall_beacons_total", site="", outcome="refused", reason="bad_request") == 2
+    assert caplog.records == []
+
+
+async def test_pipelined_requests_are_answered_in_their_order(footfall: Footfall) -> None:
+    """More than the server queues: it stops reading for a while, and loses and mixes up nothing."""
+    beacon = f"{HEAD}Content-Length: {len(BEACON)}\r\n\r\n".encode() + BEACON
+    async with connected(footfall) as connection:
+        await connection.send(beacon * 100 + LAST)
+        views = [json.loads((await connection.answer())[2])["views_today"] for _ in range(101)]
+        assert views == [*range(1, 101), 100]
+        assert await connection.is_closed()
+
+
+async def test_a_smuggled_request_is_not_run(footfall: Footfall) -> None:
+    """What follows a request of doubtful length is never taken for another request."""
+    smuggled = (
+        f"{HEAD}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        f"{HEAD}Content-Length: {len(BEACON)}\r\n\r\n"
+    ).encode() + BEACON
+    async with connected(footfall) as connection:
+        await connection.send(smuggled)
+        assert (await connection.answer())[0] == 400
+        assert await connection.is_closed()
+    assert (await footfall.see(kind="ping"))["views_today"] == 0
+
+
+async def test_an_idle_connection_is_closed(footfall: Footfall) -> None:
+    """Whether it says nothing, or half of a head: connections are a limited good."""
+    listener = Listener(create_public_app(footfall.services), keepalive_s=0.2)
+    await listener.setup()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        await web.SockSite(listener, server).start()
+        for begun in (b"", b"GET /counts HTTP/1.1\r\nHost"):
+            reader, writer = await asyncio.open_connection(*server.getsockname())
+            writer.write(begun)
+            async with asyncio.timeout(5):
+                assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+        await listener.cleanup()
+
+
+async def test_a_proxy_on_a_unix_socket_is_believed(footfall: Footfall, tmp_path: Path) -> None:
+    """nginx on the same host talks to a socket file; two visitors behind it are two."""
+    listener = Listener(create_public_app(footfall.services))
+    await listener.setup()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "web"))
+        await web.SockSite(listener, server).start()
+        for address in ("203.0.113.1", "203.0.113.2"):
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "web"))
+            head = f"{HEAD}X-Forwarded-For: {address}\r\nConnection: close\r\nContent-Length: {len(BEACON)}\r\n\r\n"
+            writer.write(head.encode() + BEACON)
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+            await writer.wait_closed()
+        await listener.cleanup()
+    assert (await footfall.see(kind="ping", address="203.0.113.2"))["today"] == 2
+
+
+def test_a_flood_is_one_line_a_minute_with_a_count() -> None:
+    """The first one is told at once; a line per malformed request would be an attack on the disk."""
+    now_s = 0.0
+    seldom = Seldom(every_s=60, monotonic=lambda: now_s)
+    told = []
+    for now_s in range(180):
+        told += [times for _ in range(10) if (times := seldom.happened())]
+    assert told == [1, 600, 600]

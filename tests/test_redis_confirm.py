@@ -1,0 +1,211 @@
+"""What Redis does once Postgres has a snapshot: what stays dirty, which days close, and when keys may expire."""
+
+from collections.abc import AsyncIterator
+from datetime import date
+
+import pytest
+from redis.asyncio import Redis
+
+from service.counts import Reading
+from service.day_state import Closed, DayState
+from service.logs import Batch
+from service.periods import week_end, week_of
+from service.redis_store import RedisStore, Snapshot, day_key
+from tests.footfall import SITE, VIETNAM
+from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, batch, period_of, plain_redis, ready_site
+
+DIRTY = f"ff1:{{{SITE}}}:dirty"
+DAYS = f"ff1:{{{SITE}}}:days"
+TWO_DAYS_S = 2 * 86400
+NO_EXPIRY = -1
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """To look with."""
+    async with plain_redis(redis_url) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[RedisStore]:
+    """A site that is ready, with the days before its week closed."""
+    async with ready_site(redis_url) as store:
+        yield store
+
+
+async def count(store: RedisStore, counted: Batch | None) -> Reading:
+    recorded = await store.record(SITE, period_of(TODAY), 300, counted)
+    assert recorded.reading is not None
+    return recorded.reading
+
+
+async def look(store: RedisStore, *, all_days: bool = False) -> Snapshot:
+    snapshot = await store.snapshot(SITE, [], all_days=all_days)
+    assert snapshot is not None
+    return snapshot
+
+
+def closed(through: date, read_at_us: int, visitors: int = 0, adjustments: int = 0) -> Closed:
+    return Closed(read_at_us, through, visitors, 0, adjustments, f"revision {read_at_us}")
+
+
+async def confirm(
+    store: RedisStore, snapshot: Snapshot, now: Closed, week_ends_s: float | None = None
+) -> None:
+    ends = {day: int(week_ends_s or week_end(week_of(day), VIETNAM)) for day in snapshot.present}
+    await store.confirm(SITE, snapshot.changes, now, ends)
+
+
+def keys_of(day: date) -> list[str]:
+    week = f"ff1:{{{SITE}}}:week:{week_of(day)}:visitors"
+    return [day_key(SITE, day, "visitors"), day_key(SITE, day, "logs"), week]
+
+
+async def lifetimes(redis: Redis, day: date) -> list[int]:
+    return [await redis.ttl(key) for key in keys_of(day)]
+
+
+async def test_a_confirmed_day_is_no_longer_dirty(store: RedisStore) -> None:
+    """The next rollup has nothing to do."""
+    await count(store, batch(1, [1]))
+    snapshot = await look(store)
+    assert [state.day for state in snapshot.days] == snapshot.present == [TODAY]
+    await confirm(store, snapshot, closed(MONDAY, 2))
+    assert (await look(store)).days == []
+    assert [state.logs for state in (await look(store, all_days=True)).days] == [{LOG: (1, 1)}]
+
+
+async def test_a_write_between_snapshot_and_confirmation_stays_dirty(store: RedisStore) -> None:
+    """What Postgres has not seen must be looked at again."""
+    await count(store, batch(1, [1]))
+    snapshot = await look(store)
+    await count(store, batch(2, [2]))
+    await confirm(store, snapshot, closed(MONDAY, 2))
+    assert [state.logs for state in (await look(store)).days] == [{LOG: (2, 2)}]
+
+
+async def test_a_slow_rollup_does_not_confirm_what_came_after_a_quicker_one(store: RedisStore) -> None:
+    """Two rollups see the same change, one confirms it, a batch comes: the other one's confirmation is out of date."""
+    await count(store, batch(1, [1]))
+    slow, quick = await look(store), await look(store)
+    await confirm(store, quick, closed(MONDAY, 2))
+    await count(store, batch(2, [2]))
+    await confirm(store, slow, closed(MONDAY, 3))
+    assert [state.logs for state in (await look(store)).days] == [{LOG: (2, 2)}]
+
+
+async def test_a_joined_day_is_dirty(store: RedisStore) -> None:
+    """It is confirmed, and gets its end of life back, by the next rollup."""
+    await store.join(SITE, [DayState(TODAY, 0, None, {LOG: (4, 9)})])
+    assert list((await look(store)).changes) == [TODAY]
+
+
+async def test_nothing_that_counts_expires_before_it_is_confirmed_and_closed(
+    store: RedisStore, redis: Redis
+) -> None:
+    """A lifetime given too early is a loss that nobody sees."""
+    await count(store, batch(1, [1], day=MONDAY))
+    assert await lifetimes(redis, MONDAY) == [NO_EXPIRY] * 3
+    early = await look(store)
+    await confirm(store, early, closed(MONDAY - DAY, 2))
+    assert await lifetimes(redis, MONDAY) == [NO_EXPIRY] * 3  # confirmed, but not closed
+
+    await count(store, batch(2, [1], day=MONDAY))
+    await store.confirm(SITE, {}, closed(MONDAY, 3), {MONDAY: 0})
+    assert await lifetimes(redis, MONDAY) == [NO_EXPIRY] * 3  # neither closed nor confirmed
+
+    await confirm(store, await look(store), closed(MONDAY, 4), week_ends_s=1)
+    assert all(TWO_DAYS_S - 5 <= life <= TWO_DAYS_S for life in await lifetimes(redis, MONDAY))
+
+
+async def test_a_day_lives_until_its_week_is_over(store: RedisStore, redis: Redis) -> None:
+    """The week's views are the sum of its days, and its sketch is made of them when it is missing."""
+    await count(store, batch(1, [1], day=MONDAY))
+    week_ends_s = int(await store.clock_s()) + 5 * 86400
+    await confirm(store, await look(store), closed(MONDAY, 2), week_ends_s)
+    assert all(5 * 86400 - 5 <= life <= 5 * 86400 for life in await lifetimes(redis, MONDAY))
+
+
+@pytest.mark.parametrize("how", ["a late batch", "a join"])
+async def test_a_day_that_changes_again_does_not_expire(store: RedisStore, redis: Redis, how: str) -> None:
+    """PFADD and HSET keep a key's lifetime: a late write would vanish with it, unconfirmed."""
+    await count(store, batch(1, [1], day=MONDAY))
+    await confirm(store, await look(store), closed(MONDAY, 2))
+    assert NO_EXPIRY not in await lifetimes(redis, MONDAY)
+    if how == "a join":
+        await store.join(SITE, [DayState(MONDAY, 0, None, {OTHER_LOG: (1, 1)})])
+    else:
+        await count(store, batch(2, [2], day=MONDAY))
+    assert await lifetimes(redis, MONDAY) == [NO_EXPIRY] * 3
+    await confirm(store, await look(store), closed(MONDAY, 3))
+    assert NO_EXPIRY not in await lifetimes(redis, MONDAY)
+
+
+async def test_a_week_that_was_made_again_expires_too(store: RedisStore, redis: Redis) -> None:
+    """A late reader makes last week's sketch from its days; nothing else would ever take it away."""
+    await count(store, batch(1, [1], day=MONDAY))
+    await confirm(store, await look(store), closed(MONDAY, 2))
+    await redis.delete(keys_of(MONDAY)[2])
+    await count(store, None)
+    await confirm(store, await look(store), closed(MONDAY, 3))
+    assert NO_EXPIRY not in await lifetimes(redis, MONDAY)
+
+
+async def test_a_confirmation_does_not_prolong_a_life_that_is_counted(store: RedisStore, redis: Redis) -> None:
+    """Else a day of a busy site would never go."""
+    await count(store, batch(1, [1], day=MONDAY))
+    await confirm(store, await look(store), closed(MONDAY, 2))
+    day_sketch = keys_of(MONDAY)[0]
+    await redis.expire(day_sketch, 100)
+    await confirm(store, await look(store), closed(MONDAY, 3))
+    assert await redis.ttl(day_sketch) <= 100
+
+
+async def test_the_list_of_days_forgets_what_expired(store: RedisStore, redis: Redis) -> None:
+    """Scripts cannot list keys, so they go by this set: it must not grow for ever."""
+    await count(store, batch(1, [1], day=MONDAY))
+    await count(store, batch(1, [1], log=OTHER_LOG))
+    await confirm(store, await look(store), closed(MONDAY, 2))
+    await redis.delete(*keys_of(MONDAY)[:2])  # as their expiry does
+    assert (await look(store)).present == [MONDAY, TODAY]
+    await confirm(store, await look(store), closed(MONDAY, 3))
+    assert (await look(store)).present == [TODAY]
+    assert await redis.smembers(DAYS) == {str(TODAY).encode()}
+
+
+async def test_an_earlier_reading_of_the_closed_days_does_not_replace_a_later_one(store: RedisStore) -> None:
+    """Rollups may end in any order; the total must not go back to what the slower one had read."""
+    await store.confirm(SITE, {}, closed(MONDAY, 20, visitors=500, adjustments=7), {})
+    await store.confirm(SITE, {}, closed(MONDAY, 10, visitors=100, adjustments=0), {})
+    await store.confirm(SITE, {}, closed(MONDAY - DAY, 30, visitors=100), {})  # a clock that was set back
+    read = await count(store, None)
+    assert (read.total_visitors, read.adjustments, read.revision) == (500, 7, "revision 20")
+
+
+async def test_a_day_with_unconfirmed_changes_is_not_closed(store: RedisStore) -> None:
+    """The total would dip by them until the next rollup."""
+    await count(store, batch(1, range(10), day=MONDAY))
+    await store.confirm(SITE, {}, closed(MONDAY, 2, visitors=4), {})
+    assert (await count(store, None)).total_visitors == 10
+    await confirm(store, await look(store), closed(MONDAY, 3, visitors=10))
+    read = await count(store, None)
+    assert (read.total_visitors, read.revision) == (10, "revision 3")
+
+
+async def test_a_late_change_of_a_closed_day_does_not_hold_up_adjustments(store: RedisStore) -> None:
+    """Only days that are about to be closed wait for their confirmation."""
+    await count(store, batch(1, [1], day=MONDAY))
+    await confirm(store, await look(store), closed(MONDAY, 2, visitors=1))
+    await count(store, batch(2, [2], day=MONDAY))
+    await store.confirm(SITE, {}, closed(MONDAY, 3, visitors=1, adjustments=50), {})
+    assert (await count(store, None)).adjustments == 50
+
+
+async def test_a_foreign_redis_is_confirmed_nothing(store: RedisStore, redis: Redis) -> None:
+    """Another installation's changes are not ours to confirm."""
+    await count(store, batch(1, [1]))
+    snapshot = await look(store)
+    store.installation = "theirs"
+    await confirm(store, snapshot, closed(MONDAY, 2))
+    assert await redis.hlen(DIRTY) == 1

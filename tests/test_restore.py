@@ -1,0 +1,202 @@
+"""Postgres to Redis: an emptied Redis ends with the same bytes, whoever restores it, and gets nothing that is damaged."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from service.redis_store import day_key
+from service.rollup import Rollup
+from service.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, checksum
+from tests.footfall import SITE
+from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, TOMORROW, Stores, Worker, batch, open_stores, registers
+
+WEEK_SKETCH = f"ff1:{{{SITE}}}:week:{MONDAY}:visitors"
+
+
+@pytest.fixture
+async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
+    """Both stores, migrated and empty."""
+    async with open_stores(redis_url, postgres_url) as stores:
+        yield stores
+
+
+@pytest.fixture
+async def worker(stores: Stores) -> Worker:
+    """A worker whose site is ready."""
+    worker = await stores.worker()
+    assert await worker.rollup.open_site(worker.site)
+    return worker
+
+
+async def test_a_new_site_is_ready_with_its_key_already_in_postgres(stores: Stores, worker: Worker) -> None:
+    """Its first key of the visitor hash must not be lost with Redis in the first ten seconds."""
+    assert await stores.sql.fetchval("SELECT count(*) FROM footfall.salt WHERE week = $1", MONDAY) == 1
+    installation = await stores.sql.fetchval("SELECT id FROM footfall.installation")
+    assert (await stores.redis.get(f"ff1:{{{SITE}}}:ready")).decode() == installation
+    assert (await worker.count()).total_visitors == 0
+
+
+async def test_an_emptied_redis_is_restored_byte_by_byte(stores: Stores, worker: Worker) -> None:
+    """Sparse and dense days, a full week, closed days, adjustments: the same registers, logs and numbers."""
+    days = [TODAY, TOMORROW, TOMORROW + DAY]
+    for day, visitors in zip(days, (40, 700, 9000), strict=True):
+        for seq in range(1, visitors // 1000 + 2):
+            await worker.count(batch(seq, range(seq * 1000, seq * 1000 + min(visitors, 1000)), day=day))
+        await worker.count(batch(1, [day.day], views=12, day=day, log=OTHER_LOG))
+    await worker.postgres.adjust(SITE, "old", 1_373_876, "old counter")
+    stores.clock.advance(2 * 86400)
+    await worker.rollup.step(everything=True)
+    before, week = await worker.count(), registers(await stores.redis.get(WEEK_SKETCH))
+    sketches = [await stores.sketch(day) for day in days]
+    assert len(sketches[2]) == DENSE_BYTES - HEADER_BYTES > len(sketches[0])
+
+    await stores.redis.flushall()
+    fresh = await stores.worker()
+    assert await fresh.rollup.open_site(fresh.site)
+    assert [await stores.sketch(day) for day in days] == sketches
+    assert registers(await stores.redis.get(WEEK_SKETCH)) == week
+    assert replace(await fresh.count(), at_ms=before.at_ms) == before
+    assert await stores.agree(*days)
+
+
+async def test_nothing_is_counted_before_the_restore_is_whole(stores: Stores, worker: Worker) -> None:
+    """`ready` is the last write of one script: who counts, counts into everything."""
+    await worker.count(batch(1, [1]))
+    await worker.rollup.roll_up(worker.site)
+    await stores.redis.flushall()
+    await stores.redis.set(WEEK_SKETCH, b"no sketch")  # the script fails half way
+    assert await worker.rollup.step() == []
+    assert not await stores.redis.exists(f"ff1:{{{SITE}}}:ready")
+    assert (await worker.send(batch(2))).reading is None
+    assert await stores.redis.ttl(f"ff1:{{{SITE}}}:joining") in range(61)
+    await stores.redis.delete(WEEK_SKETCH)
+    assert await worker.rollup.open_site(worker.site)
+    assert (await worker.count(batch(2))).today_views == 2
+
+
+async def test_two_restorers_at_once_are_one(stores: Stores, worker: Worker) -> None:
+    """All workers notice an emptied Redis in the same second."""
+    await worker.count(batch(1, range(100), views=100))
+    await worker.rollup.roll_up(worker.site)
+    await stores.redis.flushall()
+    others = [await stores.worker() for _ in range(3)]
+    opened = await asyncio.gather(*(other.rollup.open_site(other.site) for other in [worker, *others] * 2))
+    assert all(opened)
+    assert len({other.salts.of(other.site, MONDAY) for other in [worker, *others]}) == 1
+    await worker.rollup.roll_up(worker.site)
+    assert await stores.agree(TODAY)
+    assert (await worker.count()).today_views == 100
+
+
+async def test_a_restorer_that_slept_takes_nothing_back(stores: Stores, worker: Worker) -> None:
+    """It read Postgres, was stopped, and wakes up when counting has gone on for an hour."""
+    await worker.count(batch(1, range(10)))
+    await worker.rollup.roll_up(worker.site)
+    days, closed = await worker.postgres.open_days(SITE, TODAY, TODAY - DAY)
+    await worker.postgres.adjust(SITE, "since", 5, "since")
+    await worker.count(batch(2, range(10, 60), views=99))
+    await worker.rollup.step(everything=True)
+    before = await worker.count()
+    assert await worker.redis.join(SITE, days, ready=True, closed=closed)
+    assert replace(await worker.count(), at_ms=before.at_ms) == before
+    await worker.rollup.roll_up(worker.site)
+    assert await stores.agree(TODAY)
+
+
+def flipped(sketch: bytes) -> tuple[bytes, bytes]:
+    middle = len(sketch) // 2
+    return sketch[:middle] + bytes([sketch[middle] ^ 1]) + sketch[middle + 1 :], checksum(sketch)
+
+
+def with_its_checksum(damaged: bytes) -> tuple[bytes, bytes]:
+    return damaged, checksum(damaged)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(flipped, id="a flipped bit"),
+        pytest.param(lambda sketch: (sketch, bytes(16)), id="another checksum"),
+        pytest.param(lambda sketch: (sketch, b""), id="no checksum"),
+        pytest.param(lambda sketch: with_its_checksum(sketch + b"\x00"), id="runs beyond the last register"),
+        pytest.param(lambda sketch: with_its_checksum(sketch[:-1]), id="cut short"),
+        pytest.param(lambda sketch: with_its_checksum(sketch[:4] + b"\x02" + sketch[5:]), id="unknown encoding"),
+        pytest.param(lambda sketch: with_its_checksum(sketch[:4] + bytes([DENSE]) + sketch[5:]), id="wrong encoding"),
+        pytest.param(lambda sketch: with_its_checksum(b"XYLL" + sketch[4:]), id="no sketch"),
+        pytest.param(lambda _: with_its_checksum(b""), id="empty"),
+    ],
+)
+async def test_a_damaged_sketch_never_reaches_redis_and_its_number_is_kept(
+    stores: Stores, worker: Worker, damage: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis trusts run lengths and cached counts; crafted sketches have been a way to run code in it."""
+    assert callable(damage)
+    await worker.count(batch(1, range(300), views=300))
+    await worker.rollup.roll_up(worker.site)
+    row = await stores.row()
+    await stores.sql.execute("UPDATE footfall.site_day SET (sketch, checksum) = ($1, $2)", *damage(row["sketch"]))
+    await stores.redis.flushall()
+    caplog.clear()
+    fresh = await stores.worker()
+    assert await fresh.rollup.open_site(fresh.site)
+    assert await stores.redis.pfcount(day_key(SITE, TODAY, "visitors")) == 0
+    assert fresh.metric("footfall_damaged_sketches_total") == 1
+    assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
+
+    read = await fresh.count(batch(2, range(50), views=310))
+    assert read.today_views == 310
+    await fresh.rollup.roll_up(fresh.site)
+    after = await stores.row()
+    assert (after["visitors"], after["views"]) == (row["visitors"], 310)
+    assert await stores.agree(TODAY)  # sound again, with what has come since
+
+
+async def test_a_wrong_checksum_beside_a_good_sketch_is_put_right(stores: Stores, worker: Worker) -> None:
+    """While Redis still has the day, the next look at all days repairs the row."""
+    await worker.count(batch(1, range(300)))
+    await worker.rollup.roll_up(worker.site)
+    await stores.sql.execute("UPDATE footfall.site_day SET checksum = '\\x00'")
+    await worker.rollup.roll_up(worker.site, all_days=True)
+    row = await stores.row()
+    assert row["checksum"] == checksum(row["sketch"])
+
+
+async def test_a_believable_count_in_a_sketch_is_not_believed(stores: Stores, worker: Worker) -> None:
+    """SET trusts the count that a sketch carries (one that claimed 123,456,789 was believed); PFMERGE works it out."""
+    await worker.count(batch(1, range(100)))
+    await worker.rollup.roll_up(worker.site)
+    visitors = (await worker.count()).today_visitors
+    sketch = (await stores.row())["sketch"]
+    boasting = sketch[:8] + (123_456_789).to_bytes(8, "little") + sketch[16:]
+    await stores.sql.execute("UPDATE footfall.site_day SET (sketch, checksum) = ($1, $2)", *with_its_checksum(boasting))
+    await stores.redis.flushall()
+    assert await worker.rollup.open_site(worker.site)
+    read = await worker.count()
+    assert (read.today_visitors, read.week_visitors) == (visitors, visitors)
+
+
+async def test_views_beyond_any_portal_survive_the_round_trip(stores: Stores, worker: Worker) -> None:
+    """2^53 - 1 is the largest whole number that every reader on the way can hold."""
+    await worker.count(batch(1, [1], views=2**53 - 1))
+    await worker.rollup.roll_up(worker.site)
+    await stores.redis.flushall()
+    assert await worker.rollup.open_site(worker.site)
+    read = await worker.count()
+    assert (read.today_views, read.week_views, read.total_views) == (2**53 - 1,) * 3
+    assert await stores.logs() == {LOG.encode(): b"1:9007199254740991"}
+    stores.clock.advance(2 * 86400)
+    await worker.rollup.roll_up(worker.site)
+    assert (await worker.count()).total_views == 2**53 - 1
+
+
+async def test_however_many_ask_a_worker_opens_a_site_once(stores: Stores) -> None:
+    """Hundreds of beacons meet a site that is not ready; Postgres is asked once for them all."""
+    worker = await stores.worker()
+    assert all(await asyncio.gather(*(worker.rollup.open_site(worker.site) for _ in range(50))))
+    assert worker.metric("footfall_joined_days_total", direction="to_redis") == 0
+    opened = await stores.sql.fetchval("SELECT count(*) FROM footfall.salt")
+    assert opened == 2  # this week's and the next one's
+    assert isinstance(worker.rollup, Rollup)

@@ -1,0 +1,267 @@
+"""Footfall with as few rights as `deploy/` and `sql/` give it, on real users, and through TLS."""
+
+import asyncio
+import re
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+from service import sql_folder
+from service.embedded import POSTGRES_SOCKET, Postgres, Valkey, socket_folder
+from service.errors import StoreUnavailable
+from service.migrations import migrate
+from service.postgres_store import open_postgres
+from service.redis_store import open_redis
+from tests.footfall import FakeClock, serving, settings_for
+
+ROOT = Path(__file__).parents[1]
+ACL = ROOT / "deploy" / "redis-acl.conf"
+ROLES = ROOT / "sql" / "roles.sql"
+USED_BY_CLIENT = {"evalsha", "script|load", "info", "time", "ping", "select"}
+FORBIDDEN_COMMANDS = (
+    "FLUSHALL",
+    "KEYS *",
+    "SCAN 0",
+    "CONFIG GET *",
+    "SHUTDOWN",
+    "GET other",
+    "SET other 1",
+    "EVAL return(1) 0",
+    "ACL LIST",
+    "MONITOR",
+    "SUBSCRIBE x",
+)
+FORBIDDEN_STATEMENTS = (
+    "DELETE FROM footfall.site_day",
+    "TRUNCATE footfall.site_day",
+    "DROP TABLE footfall.site_day",
+    "ALTER TABLE footfall.site_day ADD COLUMN address text",
+    "DELETE FROM footfall.adjustment",
+    "UPDATE footfall.adjustment SET amount = 0",
+    "INSERT INTO footfall.adjustment (site, id, amount, reason, made_by) VALUES ('portal', 'x', 1, 'y', 'boss')",
+    "UPDATE footfall.salt SET key = ''",
+    "UPDATE footfall.installation SET id = 'x'",
+    "DELETE FROM footfall.migration",
+    "CREATE TABLE footfall.mine ()",
+    "CREATE TABLE public.mine ()",
+    "CREATE SCHEMA mine",
+    "CREATE ROLE mine",
+    "CREATE DATABASE mine",
+    "COPY footfall.site_day TO PROGRAM 'cat'",
+)
+
+
+def user_line() -> list[str]:
+    """The words of the line that names our user: its name, then its rules."""
+    (line,) = re.findall(r"^user footfall (.+)$", ACL.read_text(), re.MULTILINE)
+    return ["footfall", *line.split()]
+
+
+@pytest.fixture
+async def restricted_redis(own_valkey: Valkey) -> str:
+    """The URL of our user, on a server that knows it by the file's own line."""
+    async with Redis.from_url(own_valkey.url) as admin:
+        await admin.execute_command("ACL", "SETUSER", *user_line())
+    return own_valkey.url.replace("unix://", "unix://footfall:CHANGE-ME@")
+
+
+@pytest.fixture
+async def restricted_postgres(own_postgres: Postgres) -> str:
+    """The URL of the service's role, in a database that its owner migrated."""
+    admin = await asyncpg.connect(own_postgres.url)
+    try:
+        await admin.execute("CREATE DATABASE portal")
+        in_portal = await asyncpg.connect(own_postgres.url.replace("/postgres?", "/portal?"))
+        try:
+            await in_portal.execute(ROLES.read_text())
+            await migrate(url_for(own_postgres, "footfall_owner"), sql_folder())
+            await in_portal.execute(ROLES.read_text())
+        finally:
+            await in_portal.close()
+    finally:
+        await admin.close()
+    return url_for(own_postgres, "footfall_service")
+
+
+def url_for(server: Postgres, role: str) -> str:
+    """The URL of a role in the database of Footfall."""
+    return server.url.replace("/postgres?", "/portal?").replace("footfall@", f"{role}@")
+
+
+async def test_footfall_needs_no_more_rights_than_it_is_given(
+    restricted_redis: str, restricted_postgres: str, tmp_path: Path
+) -> None:
+    """Counting, rolling up, correcting, restoring and closing a day, all of it as an operator would run it."""
+    settings = settings_for(restricted_redis, restricted_postgres, tmp_path)
+    clock = FakeClock()
+    async with serving(settings, clock) as footfall:
+        assert (await footfall.see())["total"] == 1
+        await footfall.services.reconciler.step()
+        async with open_postgres(restricted_postgres) as postgres:
+            assert await postgres.adjust("portal", "old-counter", 1000, "the old one")
+            assert not await postgres.adjust("portal", "old-counter", 1000, "the old one")
+        await footfall.services.reconciler.step()
+        assert (await footfall.see())["total"] == 1001
+        clock.advance(8 * 86400)
+        assert (await footfall.see(address="203.0.113.8"))["total"] == 1002
+        await footfall.services.reconciler.step()
+        await footfall.services.reconciler.quick_step()
+        async with Redis.from_url(restricted_redis) as redis:
+            await redis.delete("ff1:{portal}:ready")
+        assert (await footfall.see(address="203.0.113.9"))["total"] == 1003
+        assert (await footfall.ops.get("/readyz")).status == 200
+    async with open_redis(restricted_redis, 1) as redis_store:
+        assert (await redis_store.facts()).role == "master"
+        assert await redis_store.clock_s() > 0
+
+
+async def test_a_stolen_redis_password_opens_nothing_else(restricted_redis: str) -> None:
+    """Redis is often shared, and it forgives nothing: one FLUSHALL takes everybody's data."""
+    async with Redis.from_url(restricted_redis) as redis:
+        for command in FORBIDDEN_COMMANDS:
+            with pytest.raises(NoPermissionError):
+                await redis.execute_command(*command.split())
+                pytest.fail(command)
+        with pytest.raises(ResponseError, match="ACL failure in script"):
+            await redis.register_script("return redis.call('GET', 'other')")()
+
+
+async def test_a_redis_that_includes_the_file_lets_nobody_else_in(own_folder: Path) -> None:
+    """The file is what an operator copies: the server itself has to accept it, word by word."""
+    server = Valkey(own_folder, {"include": str(ACL)})
+    starting = asyncio.create_task(server.start())
+    try:
+        url = server.url
+        async with asyncio.timeout(20):
+            while True:
+                with suppress(OSError, ConnectionError, StoreUnavailable):
+                    async with open_redis(url.replace("unix://", "unix://footfall:CHANGE-ME@"), 1) as store:
+                        await store.clock_s()
+                        break
+                assert not starting.done(), starting
+                await asyncio.sleep(0.01)
+        async with Redis.from_url(url) as redis:
+            with pytest.raises(RedisError, match="(?i)authenticat"):
+                await redis.ping()
+    finally:
+        # It answers our own user only, so that waiting for its PONG would never end.
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+
+
+def test_the_acl_lists_what_the_scripts_call_and_no_more() -> None:
+    """A script may do what its user may do: a command that is missing here fails at the customer's."""
+    scripts = "".join(file.read_text() for file in (ROOT / "service" / "lua").glob("*.lua"))
+    called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", scripts)}
+    allowed = {word.removeprefix("+") for word in user_line() if word.startswith("+")}
+    assert allowed == called | USED_BY_CLIENT
+
+
+async def test_a_stolen_postgres_password_changes_no_history(restricted_postgres: str) -> None:
+    """The service writes days and corrections; it cannot delete, rename the author of one, or make tables."""
+    connection = await asyncpg.connect(restricted_postgres)
+    try:
+        for statement in FORBIDDEN_STATEMENTS:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+                pytest.fail(statement)
+    finally:
+        await connection.close()
+
+
+async def test_a_report_reads_the_days_and_nothing_else(own_postgres: Postgres, restricted_postgres: str) -> None:
+    """Reports are made by people; neither sketches nor salts are their business."""
+    admin = await asyncpg.connect(url_for(own_postgres, "footfall"))
+    try:
+        await admin.execute("SET ROLE footfall_report")
+        assert await admin.fetch("SELECT site, day, visitors, views FROM footfall.report_day") == []
+        for table in ("salt", "site_day", "adjustment"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await admin.fetch(f"SELECT * FROM footfall.{table}")
+    finally:
+        await admin.close()
+
+
+# TLS: the embedded servers speak none, so a relay of the test does, with a certificate that it made itself.
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture(scope="session")
+def certificate(servers_folder: Path) -> Path:
+    """A folder with a certificate for localhost and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine to make a certificate with")
+    folder = servers_folder / "tls"
+    folder.mkdir()
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem -out cert.pem -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command.split(), *names], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@asynccontextmanager
+async def relay(socket: Path, folder: Path, *, postgres: bool) -> AsyncIterator[int]:
+    """Speak TLS on a port and plainly with the server's socket; PostgreSQL's clients ask for TLS first."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while some := await reader.read(65536):
+                writer.write(some)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            if postgres:
+                await reader.readexactly(8)
+                writer.write(b"S")
+                await writer.start_tls(context)
+            server_reader, server_writer = await asyncio.open_unix_connection(socket)
+            for ends in ((reader, server_writer), (server_reader, writer)):
+                task = asyncio.create_task(pump(*ends))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(serve, "localhost", 0, ssl=None if postgres else context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.gather(*tasks)
+
+
+async def test_redis_is_reached_through_tls(restricted_redis: str, own_valkey: Valkey, certificate: Path) -> None:
+    """A password on the network is everybody's; and a server that cannot show its certificate is not ours."""
+    async with relay(own_valkey.socket, certificate, postgres=False) as port:
+        url = f"rediss://footfall:CHANGE-ME@localhost:{port}/0"
+        async with open_redis(f"{url}?ssl_ca_certs={certificate / 'cert.pem'}", 5) as store:
+            assert (await store.facts()).role == "master"
+        async with open_redis(url, 5) as store:
+            with pytest.raises(StoreUnavailable, match="(?i)certificate"):
+                await store.facts()
+
+
+async def test_postgres_is_reached_through_tls(
+    restricted_postgres: str, own_folder: Path, certificate: Path
+) -> None:
+    """`sslmode=verify-full` is what the example says, so it has to work, and to refuse a stranger."""
+    async with relay(socket_folder(own_folder) / POSTGRES_SOCKET, certificate, postgres=True) as port:
+        url = f"postgresql://footfall_service@localhost:{port}/portal?sslmode=verify-full"
+        async with open_postgres(f"{url}&sslrootcert={certificate / 'cert.pem'}") as store:
+            assert (await store.facts())[0] >= 130000
+        async with open_postgres(url) as store:
+            with pytest.raises(StoreUnavailable):
+                await store.facts()

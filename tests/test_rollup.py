@@ -1,0 +1,300 @@
+"""The join of one site between real stores: whatever the order of rollups, losses and late batches, it ends in equality."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from service.day_state import DayState
+from service.logs import Answer
+from service.postgres_store import Saved
+from service.redis_store import Snapshot, day_key
+from service.rollup import FULL_EVERY_S, SKETCHES_KEPT, RolledUp, closed_through
+from tests.footfall import SITE
+from tests.storage import (
+    DAY,
+    LOG,
+    MONDAY,
+    OTHER_LOG,
+    TODAY,
+    TOMORROW,
+    Stores,
+    Worker,
+    batch,
+    open_stores,
+    reference,
+)
+
+YESTERDAY = TODAY - DAY
+
+
+@pytest.fixture
+async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
+    """Both stores, migrated and empty."""
+    async with open_stores(redis_url, postgres_url) as stores:
+        yield stores
+
+
+@pytest.fixture
+async def worker(stores: Stores) -> Worker:
+    """A worker whose site is ready."""
+    worker = await stores.worker()
+    assert await worker.rollup.open_site(worker.site)
+    return worker
+
+
+async def look(worker: Worker, *, all_days: bool = True) -> Snapshot:
+    snapshot = await worker.redis.snapshot(SITE, [], all_days=all_days)
+    assert snapshot is not None
+    return snapshot
+
+
+async def save(worker: Worker, days: list[DayState]) -> Saved:
+    return await worker.postgres.save(
+        SITE,
+        days,
+        {},
+        present=[state.day for state in days],
+        needed_from=TODAY,
+        closed_through=YESTERDAY,
+        salts_from=MONDAY,
+        sketches_from=TODAY - SKETCHES_KEPT,
+    )
+
+
+async def forget_in_redis(stores: Stores, *days: date) -> None:
+    """Let days expire before their time, index and all, as a Redis that fell back to an old copy has it."""
+    for day in days:
+        await stores.redis.delete(day_key(SITE, day, "visitors"), day_key(SITE, day, "logs"))
+        await stores.redis.srem(f"ff1:{{{SITE}}}:days", str(day))
+        await stores.redis.hdel(f"ff1:{{{SITE}}}:dirty", str(day))
+
+
+async def test_a_rollup_brings_the_day_to_postgres(stores: Stores, worker: Worker) -> None:
+    """Sketch, count and logs lie beside each other, and reports read a stable view."""
+    await worker.count(batch(1, range(300), views=400))
+    await worker.count(batch(1, range(200, 500), views=2**40, log=OTHER_LOG))
+    assert await worker.rollup.roll_up(worker.site) == RolledUp(SITE, 1, 0)
+    assert await stores.agree(TODAY)
+    report = await stores.sql.fetchrow("SELECT * FROM footfall.report_day")
+    visitors = await stores.redis.pfcount(day_key(SITE, TODAY, "visitors"))
+    assert dict(report or {}) == {"site": SITE, "day": TODAY, "visitors": visitors, "views": 2**40 + 400}
+
+
+async def test_a_row_that_says_the_same_is_not_written_again(stores: Stores, worker: Worker) -> None:
+    """The 12 KB of a sketch every ten seconds, for every day in Redis, would wear out the write-ahead log."""
+    await worker.count(batch(1, range(100)))
+    await worker.rollup.roll_up(worker.site)
+    written_by = (await stores.row())["written_by"]
+    await worker.rollup.roll_up(worker.site, all_days=True)
+    assert (await stores.row())["written_by"] == written_by
+    await worker.count(batch(2, [1]))
+    await worker.rollup.roll_up(worker.site)
+    assert (await stores.row())["written_by"] != written_by
+
+
+async def test_two_rollups_that_commit_in_reverse_order_lose_nothing(stores: Stores, worker: Worker) -> None:
+    """The stale one finds that the row knows more, and leaves it alone."""
+    await worker.count(batch(1, [1], views=3))
+    stale = await look(worker)
+    await worker.count(batch(2, [2], views=9))
+    assert (await save(worker, (await look(worker)).days)).ahead == []
+    written_by = (await stores.row())["written_by"]
+    assert [state.logs for state in (await save(worker, stale.days)).ahead] == [{LOG: (2, 9)}]
+    row = await stores.row()
+    assert (row["views"], row["visitors"], row["written_by"]) == (9, 2, written_by)
+
+
+async def test_a_snapshot_taken_before_redis_was_emptied_still_counts(stores: Stores, worker: Worker) -> None:
+    """Redis is restored without it, then it is committed: now Postgres knows more, and the next rollup joins it back."""
+    await worker.count(batch(1, range(50)))
+    await worker.rollup.roll_up(worker.site)
+    await worker.count(batch(2, range(50, 90)))
+    snapshot = await look(worker)
+    await stores.redis.flushall()
+    assert await worker.rollup.open_site(worker.site)
+    await worker.count(batch(1, [1000], log=OTHER_LOG))
+    await save(worker, snapshot.days)
+    assert (await worker.rollup.roll_up(worker.site)).joined_back == 1
+    assert await stores.agree(TODAY)
+    assert await stores.logs() == {LOG.encode(): b"2:2", OTHER_LOG.encode(): b"1:1"}
+    assert await stores.sketch() == await reference(stores.redis, [*range(90), 1000])
+
+
+async def test_a_redis_that_fell_back_is_joined_from_the_row(stores: Stores, worker: Worker) -> None:
+    """A failover to a lagging replica: what Postgres has comes back without any worker."""
+    await worker.count(batch(1, range(50)))
+    older = await look(worker)
+    await worker.count(batch(2, range(400)))
+    await worker.rollup.roll_up(worker.site)
+    await forget_in_redis(stores, TODAY)
+    await worker.redis.join(SITE, older.days)
+    assert (await worker.rollup.roll_up(worker.site)).joined_back == 1
+    assert await stores.logs() == {LOG.encode(): b"2:2"}
+    assert await stores.sketch() == await reference(stores.redis, range(400))
+    assert worker.metric("footfall_joined_days_total", direction="to_redis") >= 1
+
+
+async def test_a_redis_that_fell_back_by_days_gets_all_its_days_back(stores: Stores, worker: Worker) -> None:
+    """An old copy of Redis has `ready` but not the days since: without traffic in them nobody would ask for them."""
+    friday = TOMORROW + DAY
+    for day in (TODAY, TOMORROW, friday):
+        await worker.count(batch(1, range(day.day, day.day + 20), day=day))
+        await worker.rollup.roll_up(worker.site)
+        stores.clock.advance(86400)
+    stores.clock.advance(-86400)
+    before = await worker.count()
+    await forget_in_redis(stores, TOMORROW, friday)
+    await stores.redis.delete(f"ff1:{{{SITE}}}:week:{MONDAY}:visitors")
+    assert (await worker.rollup.roll_up(worker.site)).joined_back == 2
+    assert replace(await worker.count(), at_ms=before.at_ms) == before
+    assert await stores.agree(TODAY, TOMORROW, friday)
+
+
+async def test_two_lineages_end_as_their_union(stores: Stores, worker: Worker) -> None:
+    """Split brain: each side counted batches of other workers, and one rollup of the lost side was committed."""
+    await worker.count(batch(1, range(10)))
+    await worker.rollup.roll_up(worker.site)
+    fork = await look(worker)
+    await worker.count(batch(2, range(10, 60)))
+    await save(worker, (await look(worker)).days)
+    await forget_in_redis(stores, TODAY)
+    await worker.redis.join(SITE, fork.days)
+    await worker.count(batch(1, range(700, 800), log=OTHER_LOG, views=30))
+    assert (await worker.rollup.roll_up(worker.site)).joined_back == 1
+    assert await stores.agree(TODAY)
+    assert await stores.logs() == {LOG.encode(): b"2:2", OTHER_LOG.encode(): b"1:30"}
+    assert await stores.sketch() == await reference(stores.redis, [*range(60), *range(700, 800)])
+    assert (await stores.row())["views"] == 32
+
+
+async def test_two_workers_roll_up_while_both_count(stores: Stores, worker: Worker) -> None:
+    """Any number of workers may do it at any time."""
+    other = await stores.worker()
+    for seq in range(1, 9):
+        await asyncio.gather(
+            worker.count(batch(seq, range(seq * 10, seq * 10 + 30))),
+            other.count(batch(seq, range(500, 500 + seq), log=OTHER_LOG)),
+            worker.rollup.roll_up(worker.site),
+            other.rollup.roll_up(other.site, all_days=True),
+        )
+    await worker.rollup.roll_up(worker.site)
+    assert await stores.agree(TODAY)
+    assert (await look(worker, all_days=False)).days == []
+
+
+async def test_rollups_of_the_same_days_in_another_order_do_not_deadlock(stores: Stores, worker: Worker) -> None:
+    """Days come out of a set in no order; each of two transactions would hold the row that the other one needs."""
+    first, middle, last = (DayState(MONDAY + n * DAY, 1, None, {LOG: (1, 1)}) for n in range(3))
+    await save(worker, [first, middle, last])
+    newer = [DayState(state.day, 1, None, {LOG: (2, 2)}) for state in (first, middle, last)]
+    other = await stores.worker()
+    async with stores.sql.transaction():
+        await stores.sql.execute("SELECT FROM footfall.site_day WHERE day = $1 FOR UPDATE", middle.day)
+        saving = [
+            asyncio.create_task(save(worker, [newer[0], newer[1], newer[2]])),
+            asyncio.create_task(save(other, [newer[2], newer[1], newer[0]])),
+        ]
+        while await stores.sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < 2:
+            assert not any(task.done() for task in saving)
+    assert [saved.ahead for saved in await asyncio.gather(*saving)] == [[], []]
+
+
+@pytest.mark.parametrize("saved_before", [True, False], ids=["Postgres has it", "Postgres never had it"])
+async def test_a_late_batch_for_a_day_that_left_redis_counts_there(
+    stores: Stores, worker: Worker, saved_before: bool
+) -> None:
+    """From a worker's disk, days later: the day comes back from Postgres, counts, and is confirmed again."""
+    if saved_before:
+        await worker.count(batch(1, range(20)))
+        await worker.rollup.roll_up(worker.site)
+    stores.clock.advance(9 * 86400)
+    await worker.rollup.roll_up(worker.site)
+    await forget_in_redis(stores, TODAY)
+    late = batch(1, range(10, 40), views=8, log=OTHER_LOG)
+    assert (await worker.send(late)).answer is Answer.OLD
+    await worker.rollup.join_days(worker.site, [TODAY])
+    await worker.count(late)
+    await worker.rollup.roll_up(worker.site)
+    assert await stores.agree(TODAY)
+    assert await stores.sketch() == await reference(stores.redis, range(0 if saved_before else 10, 40))
+    read, row = await worker.count(), await stores.row()
+    assert (read.total_visitors, read.total_views) == (row["visitors"], row["views"])
+    assert row["views"] == (9 if saved_before else 8)
+    assert await stores.redis.ttl(day_key(SITE, TODAY, "visitors")) > 0
+
+
+async def test_sketches_go_after_35_days_and_the_numbers_stay(stores: Stores, worker: Worker) -> None:
+    """A late batch for such a day still adds its views, and never lowers the visitors."""
+    visitors = (await worker.count(batch(1, range(100), views=100))).today_visitors
+    await worker.rollup.roll_up(worker.site)
+    stores.clock.advance(SKETCHES_KEPT.total_seconds())
+    await worker.rollup.roll_up(worker.site)
+    assert (await stores.row())["sketch"] is not None
+    stores.clock.advance(86400)
+    await worker.rollup.roll_up(worker.site)
+    row = await stores.row()
+    assert (row["sketch"], row["checksum"], row["visitors"], row["views"]) == (None, None, visitors, 100)
+
+    await forget_in_redis(stores, TODAY)
+    await worker.rollup.join_days(worker.site, [TODAY])
+    await worker.count(batch(2, [5, 1000], views=110))
+    await worker.rollup.roll_up(worker.site)
+    row = await stores.row()
+    assert (row["sketch"], row["visitors"], row["views"]) == (None, visitors, 110)
+    assert await worker.postgres.durable([(SITE, TODAY, LOG), (SITE, TODAY, "none")]) == [2, 0]
+
+
+async def test_an_unconfirmed_sketch_is_never_dropped_for_its_age(stores: Stores, worker: Worker) -> None:
+    """Postgres was away for six weeks: what it gets now it keeps until it is confirmed."""
+    await worker.count(batch(1, range(100)))
+    stores.clock.advance(42 * 86400)
+    await worker.rollup.roll_up(worker.site)
+    assert await stores.agree(TODAY)
+
+
+async def test_an_old_dump_is_filled_again_from_redis(stores: Stores, worker: Worker) -> None:
+    """Days that are still in Redis are written again by the next look at all days."""
+    await worker.count(batch(1, range(10)))
+    await worker.count(batch(1, range(10), day=TOMORROW))
+    await worker.rollup.roll_up(worker.site)
+    await stores.sql.execute("CREATE TABLE dump AS TABLE footfall.site_day")
+    await worker.count(batch(2, range(100)))
+    await worker.rollup.roll_up(worker.site)
+    await stores.sql.execute("DELETE FROM footfall.site_day")
+    await stores.sql.execute("INSERT INTO footfall.site_day SELECT * FROM dump WHERE day = $1", TODAY)
+    worker.rollup.note_change(SITE)
+    stores.clock.advance(FULL_EVERY_S)
+    await worker.rollup.step()
+    assert await stores.agree(TODAY, TOMORROW)
+
+
+async def test_the_total_is_the_same_before_and_after_a_day_closes(stores: Stores, worker: Worker) -> None:
+    """At midnight, at two o'clock, and with a rollup between any of them."""
+    await worker.count(batch(1, range(37), views=50))
+    stores.clock.advance(12 * 3600)
+    seen = []
+    for _ in range(4):
+        for do in (worker.count(), worker.rollup.roll_up(worker.site), worker.count()):
+            await do
+            read = await worker.count()
+            seen.append((read.total_visitors, read.total_views, read.week_visitors))
+        stores.clock.advance(3600)
+    assert set(seen) == {(37, 50, 37)}
+    assert closed_through(worker.site, stores.clock()) == TODAY
+
+
+async def test_what_postgres_alone_says_is_what_redis_said(stores: Stores, worker: Worker) -> None:
+    """Footfall starts while Redis is away: pages see the last numbers, and unknown is unknown."""
+    for day in (TODAY, TOMORROW):
+        await worker.count(batch(1, range(day.day, day.day + 30), views=70, day=day))
+    await worker.postgres.adjust(SITE, "old", 1000, "old counter")
+    await worker.rollup.step(everything=True)
+    live = await worker.count()
+    saved = await (await stores.worker()).rollup.saved_reading(worker.site)
+    assert (saved.online, saved.week_visitors) == (None, None)
+    for number in ("today_visitors", "today_views", "week_views", "total_visitors", "total_views", "adjustments"):
+        assert getattr(saved, number) == getattr(live, number), number
+    assert (saved.revision, saved.day_of) == (live.revision, TODAY)

@@ -1,0 +1,114 @@
+"""Which bytes may be handed to Redis as a sketch: all that it makes itself, and nothing it could trip over."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from service.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, REGISTERS, SPARSE, checksum, is_sound
+from tests.storage import plain_redis
+
+EMPTY = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF])
+
+
+def sparse(runs: bytes) -> bytes:
+    return b"HYLL" + bytes([SPARSE]) + bytes(11) + runs
+
+
+def encoded(runs: list[tuple[str, int]]) -> tuple[bytes, int]:
+    """Encode runs as Redis does, and count the registers they describe."""
+    packed, registers = bytearray(), 0
+    for kind, length in runs:
+        registers += length
+        if kind == "short":
+            packed.append(length - 1)
+        elif kind == "long":
+            packed += bytes([0x40 | (length - 1) >> 8, (length - 1) & 0xFF])
+        else:
+            packed.append(0x80 | length - 1)
+    return bytes(packed), registers
+
+
+RUNS = st.lists(
+    st.tuples(st.just("short"), st.integers(1, 64))
+    | st.tuples(st.just("long"), st.integers(1, REGISTERS))
+    | st.tuples(st.just("value"), st.integers(1, 4)),
+    max_size=40,
+)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """To make sketches with."""
+    async with plain_redis(redis_url) as redis:
+        yield redis
+
+
+@pytest.mark.parametrize("visitors", [0, 1, 10, 1000, 1700, 3000, 50_000])
+async def test_every_sketch_that_redis_makes_is_sound(redis: Redis, visitors: int) -> None:
+    """A check that refused a good day would lose it."""
+    await redis.pfadd("day")
+    for first in range(0, visitors, 1000):
+        await redis.pfadd("day", *range(first, min(first + 1000, visitors)))
+    sketch = await redis.get("day")
+    assert is_sound(sketch)
+    assert (sketch[4] == DENSE) is (len(sketch) == DENSE_BYTES)
+
+
+@given(RUNS)
+def test_sparse_runs_must_cover_the_registers_and_no_more(runs: list[tuple[str, int]]) -> None:
+    """Runs that sum beyond the last register have written behind the end of memory in Redis."""
+    packed, registers = encoded(runs)
+    assert is_sound(sparse(packed)) is (registers == REGISTERS)
+    missing = REGISTERS - registers
+    if missing > 0:
+        assert is_sound(sparse(packed + encoded([("long", missing)])[0]))
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_check_fail(noise: bytes) -> None:
+    """It reads what a damaged disk says: whatever that is, the answer is yes or no."""
+    assert is_sound(noise) is False
+    assert isinstance(is_sound(sparse(noise)), bool)
+
+
+@given(st.integers(0, DENSE_BYTES + 20))
+def test_a_dense_sketch_has_one_length(length: int) -> None:
+    """The server reads 12 KB from it, however long it is."""
+    sketch = (b"HYLL" + bytes([DENSE]) + bytes(DENSE_BYTES * 2))[:length]
+    assert is_sound(sketch) is (length == DENSE_BYTES)
+
+
+@pytest.mark.parametrize("encoding", [2, 3, 127, 255])
+def test_unknown_encodings_are_refused(encoding: int) -> None:
+    """A later Redis may have more of them; this program cannot check what it does not know."""
+    assert not is_sound(EMPTY[:4] + bytes([encoding]) + EMPTY[5:])
+
+
+@pytest.mark.parametrize("cut", range(HEADER_BYTES + 2))
+def test_a_cut_sketch_is_refused(cut: int) -> None:
+    """Down to nothing at all."""
+    assert not is_sound(EMPTY[:cut])
+
+
+@settings(max_examples=60, deadline=None)
+@given(at=st.integers(0, DENSE_BYTES - 1), bit=st.integers(0, 7))
+def test_the_checksum_tells_every_flipped_bit(at: int, bit: int) -> None:
+    """Most flips in a sketch leave it sound, with other visitors in it."""
+    sketch = bytearray(b"HYLL" + bytes(DENSE_BYTES - 4))
+    before = checksum(bytes(sketch))
+    sketch[at] ^= 1 << bit
+    assert checksum(bytes(sketch)) != before
+    assert len(before) == 16
+
+
+async def test_redis_believes_what_this_check_refuses(redis: Redis) -> None:
+    """Why the check exists: the server itself notices an overrun late or never."""
+    overrun = sparse(encoded([("long", REGISTERS), ("value", 4)])[0])
+    assert not is_sound(overrun)
+    await redis.set("overrun", overrun)
+    with pytest.raises(ResponseError, match="INVALIDOBJ"):
+        await redis.pfmerge("union", "overrun")

@@ -1,0 +1,221 @@
+"""Batches on the disk: there when it was said, for whoever comes next, within bounds, and nothing damaged is thrown away."""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from service.errors import StoreUnavailable
+from service.logs import Batch
+from service.spool import Spool, SpooledLog, open_spool
+from tests.footfall import SITE
+from tests.storage import LOG, OTHER_LOG, TODAY, batch
+
+SMALL_BYTES = 256 * 1024
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
+    """An empty spool in a folder of its own."""
+    async with open_spool(tmp_path, "mine", SMALL_BYTES) as spool:
+        yield spool
+
+
+def write_and_die(folder: Path, batches: list[Batch]) -> None:
+    """A worker whose machine gives it no time to close anything."""
+
+    async def write() -> None:
+        spool = Spool(folder, "dead", SMALL_BYTES)
+        spool.open()
+        await spool.write(batches)
+        os._exit(9)
+
+    asyncio.run(write())
+
+
+def leave_behind(folder: Path, batches: list[Batch]) -> None:
+    child = multiprocessing.get_context("spawn").Process(target=write_and_die, args=(folder, batches))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 9
+
+
+async def fill(spool: Spool, log: str = LOG) -> int:
+    """Write until it takes no more; return the last number that was taken."""
+    for seq in count(1):
+        try:
+            await spool.write([batch(seq, range(seq * 100, seq * 100 + 100), log=log)])
+        except StoreUnavailable:
+            return seq - 1
+    raise AssertionError
+
+
+async def test_what_is_written_is_read_in_order(spool: Spool) -> None:
+    """A batch comes back as it went: same bytes, same number."""
+    batches = [batch(seq, [seq, seq + 1], views=2**53 - 9 + seq, gone=[7]) for seq in range(1, 8)]
+    await spool.write(batches[4:])
+    await spool.write(batches[:4])
+    await spool.write([batch(1, log=OTHER_LOG)])
+    assert await spool.read(LOG, 0, 100) == batches
+    assert await spool.read(LOG, 2, 3) == batches[2:5]
+    assert await spool.read("unknown", 0, 100) == []
+
+
+async def test_the_same_number_again_changes_nothing(spool: Spool) -> None:
+    """A batch is stored when it is in doubt, and again at exit."""
+    await spool.write([batch(1, [1])])
+    await spool.write([batch(1, [1]), batch(2)])
+    assert [kept.seq for kept in await spool.read(LOG, 0, 9)] == [1, 2]
+
+
+async def test_a_batch_survives_the_sudden_end_of_its_worker(tmp_path: Path, spool: Spool) -> None:
+    """202 means: on the disk. Another process finds it, and takes over the file."""
+    batches = [batch(seq, range(50), views=10 * seq) for seq in (4, 5, 6)]
+    leave_behind(tmp_path, [*batches, batch(1, log=OTHER_LOG)])
+    adopted = await spool.adopt()
+    assert sorted(adopted, key=lambda log: log.log) == [
+        SpooledLog(SITE, TODAY, LOG, 6, 60),
+        SpooledLog(SITE, TODAY, OTHER_LOG, 1, 1),
+    ]
+    assert await spool.read(LOG, 0, 9) == batches
+    assert {path.name for path in tmp_path.iterdir()} <= {"lock", "mine.spool", "mine.spool-wal"}
+    assert await spool.adopt() == []
+
+
+async def test_a_write_is_synced_before_it_is_answered(spool: Spool) -> None:
+    """A crash of the whole machine is what `synchronous = FULL` is for; a default build of SQLite may sync less."""
+    file = spool._file  # noqa: SLF001
+    assert file is not None
+    pragmas = [file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "locking_mode")]
+    assert pragmas == [2, "wal", "exclusive"]
+
+
+async def test_the_file_of_a_living_worker_is_left_alone(tmp_path: Path, spool: Spool) -> None:
+    """Its worker holds it for life; only a free file is an orphan."""
+    async with open_spool(tmp_path, "other", SMALL_BYTES) as other:
+        await other.write([batch(1)])
+        assert await spool.adopt() == []
+        await other.write([batch(2)])
+        assert len(await other.read(LOG, 0, 9)) == 2
+    assert [log.last for log in await spool.adopt()] == [2]
+
+
+async def test_many_adopters_and_starters_lose_nothing(tmp_path: Path) -> None:
+    """Workers start together, and each looks for orphans: a file is taken by one, and none that has just been made."""
+    for name in range(6):
+        async with open_spool(tmp_path, f"gone{name}", SMALL_BYTES) as gone:
+            await gone.write([batch(1, log=f"{name:016}")])
+    spools = [Spool(tmp_path, f"new{number}", SMALL_BYTES) for number in range(4)]
+
+    async def start(spool: Spool) -> list[SpooledLog]:
+        await asyncio.to_thread(spool.open)
+        await spool.write([batch(1, log=f"own{spool._path.stem}")])  # noqa: SLF001
+        return [log for _ in range(5) for log in await spool.adopt()]
+
+    adopted = [log.log for logs in await asyncio.gather(*map(start, spools)) for log in logs]
+    assert sorted(adopted) == [f"{name:016}" for name in range(6)]
+    for spool in spools:
+        assert spool._path.exists()  # noqa: SLF001
+        await spool.close()
+
+
+async def test_a_full_spool_refuses_and_deletes_make_room(spool: Spool) -> None:
+    """The disk is shared with the operator's other services; full means 503, and what is there stays there."""
+    last = await fill(spool)
+    assert last > 50
+    assert spool.full
+    assert spool.used_bytes <= SMALL_BYTES
+    assert (await spool.read(LOG, last - 1, 9))[0].seq == last
+    with pytest.raises(StoreUnavailable, match="spool"):
+        await spool.write([batch(last + 1, range(100))])
+    await spool.delete(LOG, last // 2)
+    assert not spool.full
+    await spool.write([batch(last + 1, range(100))])
+    assert [kept.seq for kept in await spool.read(LOG, 0, 1)] == [last // 2 + 1]
+
+
+async def test_a_full_orphan_is_taken_over_all_the_same(tmp_path: Path, spool: Spool) -> None:
+    """Its beacons were acknowledged: if its size kept it from being adopted, they would never be counted."""
+    async with open_spool(tmp_path, "full", SMALL_BYTES) as full:
+        last = await fill(full, OTHER_LOG)
+    await spool.write([batch(1)])
+    assert [(log.log, log.last) for log in await spool.adopt()] == [(OTHER_LOG, last)]
+    assert len(await spool.read(OTHER_LOG, 0, last + 1)) == last
+    assert spool.full
+    with pytest.raises(StoreUnavailable):
+        await spool.write([batch(2)])
+    await spool.delete(OTHER_LOG, last)
+    await spool.write([batch(2)])
+
+
+@pytest.mark.parametrize("damage", ["no database", "torn page"])
+async def test_a_damaged_file_is_kept_and_reported_once(
+    tmp_path: Path, spool: Spool, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody may still read acknowledged beacons out of it; the others must not wait for that."""
+    async with open_spool(tmp_path, "bad", SMALL_BYTES) as bad:
+        await fill(bad)
+    async with open_spool(tmp_path, "good", SMALL_BYTES) as good:
+        await good.write([batch(1, log=OTHER_LOG)])
+    path = tmp_path / "bad.spool"
+    content = path.read_bytes()
+    path.write_bytes(b"x" * 8192 if damage == "no database" else content[:8192] + b"\xff" * 16384 + content[24576:])
+    left = path.read_bytes()
+    caplog.set_level(logging.ERROR)
+    assert [log.log for log in await spool.adopt()] == [OTHER_LOG]
+    assert await spool.adopt() == []
+    assert [record.getMessage().split(".")[0] for record in caplog.records] == [
+        "A spool file cannot be taken over; it is kept"
+    ]
+    assert len(path.read_bytes()) == len(left)
+    assert await spool.read(LOG, 0, 9) == []
+
+
+async def test_a_file_whose_worker_died_at_birth_is_removed(tmp_path: Path, spool: Spool) -> None:
+    """It has no table yet, and nothing to take over."""
+    (tmp_path / "newborn.spool").touch()
+    assert await spool.adopt() == []
+    assert not (tmp_path / "newborn.spool").exists()
+
+
+async def test_an_empty_file_is_removed_at_the_end(tmp_path: Path) -> None:
+    """Each start makes a file; a healthy service leaves none behind."""
+    async with open_spool(tmp_path, "mine", SMALL_BYTES) as spool:
+        await spool.write([batch(1)])
+        await spool.delete(LOG, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+async def test_a_file_with_batches_stays_at_the_end(tmp_path: Path) -> None:
+    """What Postgres does not have yet is the next worker's."""
+    async with open_spool(tmp_path, "mine", SMALL_BYTES) as spool:
+        await spool.write([batch(1)])
+    with sqlite3.connect(tmp_path / "mine.spool") as file:
+        assert file.execute("SELECT log, seq FROM batch").fetchall() == [(LOG, 1)]
+    file.close()
+
+
+async def test_the_check_writes(tmp_path: Path, spool: Spool) -> None:
+    """`/readyz` promises that a beacon could be stored: a check that writes nothing would promise it on a full disk."""
+    before = (tmp_path / "mine.spool-wal").stat()
+    await spool.check()
+    after = (tmp_path / "mine.spool-wal").stat()
+    assert (after.st_size, after.st_mtime_ns) > (before.st_size, before.st_mtime_ns)
+
+
+async def test_a_disk_that_refuses_is_no_reason_not_to_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a spool Footfall counts as long as Redis answers, and says what it cannot do."""
+    (tmp_path / "file").touch()
+    async with open_spool(tmp_path / "file" / "spool", "mine", SMALL_BYTES) as spool:
+        for refused in (spool.write([batch(1)]), spool.check(), spool.adopt(), spool.read(LOG, 0, 1)):
+            with pytest.raises(StoreUnavailable, match="spool"):
+                await refused
+    assert len(caplog.records) == 1

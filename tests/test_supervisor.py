@@ -1,0 +1,231 @@
+"""The parent and its workers, as processes, under real signals."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.embedded import Valkey
+from tests.process import fresh_connections, production, ready, run, see, start
+
+GONE_MAX_S = 20
+
+
+@pytest.fixture
+async def environ(own_folder: Path, redis_url: str, postgres_url: str) -> dict[str, str]:
+    """A Footfall on the session's stores."""
+    return await production(own_folder, redis_url, postgres_url)
+
+
+@asynccontextmanager
+async def load(url: str, senders: int = 4) -> AsyncIterator[Counter[int]]:
+    """Send views without a pause; the statuses of their answers, 0 where none came."""
+    answers: Counter[int] = Counter()
+    enough = asyncio.Event()
+
+    async def send(http: aiohttp.ClientSession) -> None:
+        while not enough.is_set():
+            try:
+                answers[await see(http, url)] += 1
+            except aiohttp.ClientError:
+                answers[0] += 1
+                await asyncio.sleep(0.01)  # nobody may be listening any more
+
+    async with fresh_connections() as http, asyncio.TaskGroup() as group:
+        for _ in range(senders):
+            group.create_task(send(http))
+        yield answers
+        enough.set()
+
+
+async def until(answers: Counter[int], more: int) -> None:
+    """Wait until so many more views were counted."""
+    goal = answers[200] + more
+    async with asyncio.timeout(GONE_MAX_S):
+        while answers[200] < goal:
+            await asyncio.sleep(0.01)
+
+
+async def counters(ops: str) -> dict[str, float]:
+    """What must never fall: counters, and the counts and sums of histograms."""
+    async with fresh_connections() as http, http.get(f"{ops}/metrics") as response:
+        families = list(text_string_to_metric_families(await response.text()))
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in families
+        if family.type in ("counter", "histogram")
+        for sample in family.samples
+    }
+
+
+async def metric(ops: str, name: str) -> float:
+    """Read one sample without labels, or the sum of those with."""
+    async with fresh_connections() as http, http.get(f"{ops}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+
+async def views(postgres_url: str) -> int:
+    """The views that Postgres has."""
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        return int(await connection.fetchval("SELECT sum(views) FROM footfall.site_day"))
+    finally:
+        await connection.close()
+
+
+async def all_gone(processes: list[psutil.Process]) -> None:
+    """Wait until none of them runs any more."""
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, GONE_MAX_S)
+    assert alive == []
+
+
+async def test_metrics_of_two_workers_are_one_and_never_fall(environ: dict[str, str]) -> None:
+    """Whichever worker Prometheus reaches, it sees all; and a worker that dies is no reset of a counter."""
+    async with start("serve", "--workers", "2", environ=environ) as process:
+        url, ops = await ready(process)
+        sent = 60
+        async with fresh_connections() as http:
+            assert set(await asyncio.gather(*(see(http, url) for _ in range(sent)))) == {200}
+        async with asyncio.timeout(GONE_MAX_S):
+            while await metric(ops, "footfall_beacons_total") < sent:
+                await asyncio.sleep(0.02)
+        first, second = process.workers
+        seen = await counters(ops)
+        first.kill()
+        while first.is_running() or len(process.workers) < 2 or await metric(ops, "footfall_workers") < 2:
+            now = await counters(ops)
+            assert {name: value for name, value in seen.items() if now[name] < value} == {}
+            seen |= now
+        assert second in process.workers
+        async with fresh_connections() as http:
+            assert set(await asyncio.gather(*(see(http, url) for _ in range(sent)))) == {200}
+        async with asyncio.timeout(GONE_MAX_S):
+            while await metric(ops, "footfall_beacons_total") < 2 * sent:
+                await asyncio.sleep(0.02)
+        assert await metric(ops, "footfall_beacons_total") == 2 * sent
+        assert await metric(ops, "process_resident_memory_bytes") > 50e6
+        assert await process.stop() == 0
+
+
+async def test_new_settings_replace_the_workers_and_refuse_nobody(
+    environ: dict[str, str], postgres_url: str
+) -> None:
+    """Settings change at noon, too: no visitor may see an error, and nothing that was acked may be lost."""
+    async with start("serve", "--workers", "2", environ=environ) as process:
+        url, _ = await ready(process)
+        before = process.workers
+        file = Path(environ["FOOTFALL_CONFIG"])
+        file.write_text(file.read_text().replace("[sites.portal]", "poll_after_s = 77\n[sites.portal]"))
+        async with load(url) as answers:
+            await until(answers, 50)
+            process.process.send_signal(signal.SIGHUP)
+            await process.says("settings were read again and the workers replaced")
+            await until(answers, 50)
+        assert set(answers) <= {0, 200}
+        assert not set(process.workers) & set(before)
+        assert len(process.workers) == 2
+        async with fresh_connections() as http, http.get(f"{url}/counts?site=portal") as response:
+            assert (await response.json())["poll_after_s"] == 77
+        assert await process.stop() == 0
+    assert answers[200] <= await views(postgres_url) <= answers[200] + answers[0]
+
+
+async def test_a_stop_under_load_loses_nothing_that_was_acked(environ: dict[str, str], postgres_url: str) -> None:
+    """An upgrade is a stop and a start; between them only unanswered views may be missing."""
+    async with start("serve", "--workers", "2", environ=environ) as process:
+        url, _ = await ready(process)
+        async with load(url) as answers:
+            await until(answers, 100)
+            assert await process.stop() == 0
+    assert set(answers) <= {0, 200}
+    assert answers[200] <= await views(postgres_url) <= answers[200] + answers[0]
+
+
+async def test_bad_settings_change_nothing_and_are_explained(environ: dict[str, str]) -> None:
+    """A typing mistake must not take a counter down that runs."""
+    async with start("serve", environ=environ) as process:
+        url, _ = await ready(process)
+        before = process.workers
+        Path(environ["FOOTFALL_CONFIG"]).write_text("[sites.portal]\nname = 'Cổng'\nhosts = ['a b']\nlanguge = 'vi'\n")
+        process.process.send_signal(signal.SIGHUP)
+        await process.says("new settings cannot be used; the old ones stay.*languge.*language")
+        async with fresh_connections() as http:
+            assert await see(http, url) == 200
+        assert process.workers == before
+        assert await process.stop() == 0
+
+
+async def test_a_worker_that_cannot_start_is_a_sentence(own_folder: Path, postgres_url: str) -> None:
+    """The worker knows why; the operator reads it where the command was typed."""
+    async with Valkey(own_folder, {"maxmemory": "50mb", "maxmemory-policy": "allkeys-lru"}) as valkey:
+        environ = await production(own_folder, valkey.url, postgres_url)
+        status, said = await run("serve", "--workers", "2", environ=environ)
+    assert status == 2
+    assert said.count("maxmemory-policy is allkeys-lru") == 1
+
+
+async def test_workers_end_with_a_parent_that_was_killed(environ: dict[str, str], postgres_url: str) -> None:
+    """Else they would hold the port, and nobody would restart them."""
+    async with start("serve", "--workers", "2", environ=environ) as process:
+        url, _ = await ready(process)
+        async with fresh_connections() as http:
+            assert await see(http, url) == 200
+        below = process.children
+        process.process.kill()
+        await process.process.wait()
+        # The next start waits for the port.
+        port = url.rpartition(":")[2]
+        async with start("serve", environ=environ | {"FOOTFALL_LISTEN": f"127.0.0.1:{port}"}) as successor:
+            await ready(successor)
+            assert await successor.stop() == 0
+        await all_gone(below)
+    assert await views(postgres_url) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_one_signal_stops_it_and_more_do_no_harm(environ: dict[str, str], number: signal.Signals) -> None:
+    """Whoever is impatient presses Ctrl-C again; the terminal sends it to the workers as well."""
+    async with start("serve", "--workers", "2", environ=environ) as process:
+        await ready(process)
+        below = process.children
+        for _ in range(3):
+            for one in [process.process, *process.workers] if number is signal.SIGINT else [process.process]:
+                one.send_signal(number)
+        assert await process.ends() == 0
+        assert process.said[-1] == "Footfall has stopped.\n"
+        await all_gone(below)
+
+
+async def test_a_stop_while_it_starts_is_a_stop(environ: dict[str, str]) -> None:
+    """A stop may come at any moment, also before the workers serve."""
+    async with start("serve", "--workers", "2", environ=environ) as process:
+        async with asyncio.timeout(GONE_MAX_S):
+            while len(process.workers) < 2:
+                await asyncio.sleep(0.01)
+        below = process.children
+        assert await process.stop() == 0
+        assert process.said[-1] == "Footfall has stopped.\n"
+        assert "ready" not in process.text
+        await all_gone(below)
+
+
+async def test_unix_sockets_are_served_and_removed(environ: dict[str, str], own_folder: Path) -> None:
+    """A proxy on the same host needs no port; a socket that stays behind would look like a running service."""
+    public, ops = own_folder / "public.sock", own_folder / "ops.sock"
+    sockets = {"FOOTFALL_LISTEN": f"unix:{public}", "FOOTFALL_OPS_LISTEN": f"unix:{ops}"}
+    async with start("serve", environ=environ | sockets) as process:
+        assert await ready(process) == (f"unix:{public}", f"unix:{ops}")
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(public))) as http:
+            assert await see(http, "http://localhost") == 200
+        assert await process.stop() == 0
+    assert not public.exists()
+    assert not ops.exists()

@@ -1,0 +1,127 @@
+"""A whole Footfall while requests rain on it: the answers, and what Redis holds before and afterwards."""
+
+import asyncio
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import repeat
+
+from redis.asyncio import Redis
+
+from tests.footfall import SITE, Footfall
+from tests.raw_http import beacon, connected, read_answer, send_all
+
+HONEST_ADDRESS = "198.51.100.1"
+FLOOD_PER_S = 1000
+"""Twenty times what the limits let one network send."""
+NEIGHBOUR_VIEWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What Redis holds of the site."""
+
+    views: int
+    visitors: int
+    """Exactly: the ids that are online."""
+    shown: int
+    """The estimate that people see as today's."""
+    keys: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attack: the answers, and the state before and after it."""
+
+    answers: Counter[int]
+    before: State
+    after: State
+    remark: str = ""
+
+    @property
+    def views(self) -> int:
+        """Views that it added."""
+        return self.after.views - self.before.views
+
+    @property
+    def visitors(self) -> int:
+        """Visitors that it added."""
+        return self.after.visitors - self.before.visitors
+
+    @property
+    def added_bytes(self) -> int:
+        """Memory that Redis uses for it."""
+        return self.after.memory_bytes - self.before.memory_bytes
+
+
+async def attack(footfall: Footfall, redis: Redis, requests: Iterable[bytes]) -> Outcome:
+    """Have one honest visitor counted, then send it all; what the visitor alone would have left is not charged."""
+    port = port_of(footfall)
+    await send_all(port, [beacon(X_Forwarded_For=HONEST_ADDRESS)])
+    before = await state_of(footfall, redis)
+    answers = await send_all(port, requests)
+    return Outcome(answers, before, await state_of(footfall, redis))
+
+
+async def flood(footfall: Footfall, redis: Redis) -> Outcome:
+    """Send a steady flood from a network whose budget is spent, and views of another one before and during it."""
+    port = port_of(footfall)
+    await send_all(port, [beacon(X_Forwarded_For=HONEST_ADDRESS)])
+    before = await state_of(footfall, redis)
+    view = beacon(X_Forwarded_For="203.0.113.66")
+    answers = await send_all(port, repeat(view, footfall.services.settings.limits.beacons_burst))
+    alone, alone_s = await _one_by_one(port)
+    done = asyncio.Event()
+    flooding = asyncio.create_task(_pour(port, view, done))
+    during, during_s = await _one_by_one(port)
+    done.set()
+    assert alone + during == {200: 2 * NEIGHBOUR_VIEWS}, "a neighbour of the flood was refused"
+    answers += await flooding + alone + during
+    slower = f"a neighbour's median answer took {during_s / alone_s:.1f} times as long"
+    return Outcome(answers, before, await state_of(footfall, redis), slower)
+
+
+async def _pour(port: int, request: bytes, done: asyncio.Event) -> Counter[int]:
+    """Send `FLOOD_PER_S` requests a second until `done`; their statuses."""
+    statuses: Counter[int] = Counter()
+    async with connected(port) as (reader, writer):
+        while not done.is_set():
+            writer.write(request * (FLOOD_PER_S // 100))
+            for _ in range(FLOOD_PER_S // 100):
+                status, _ = await read_answer(reader)
+                statuses[status] += 1
+            await asyncio.sleep(0.01)  # the pace
+    return statuses
+
+
+async def _one_by_one(port: int) -> tuple[Counter[int], float]:
+    """Send views of one honest client, each after the last one's answer: statuses, and their median time."""
+    statuses: Counter[int] = Counter()
+    took_s = []
+    async with connected(port) as (reader, writer):
+        for _ in range(NEIGHBOUR_VIEWS):
+            started_s = time.perf_counter()
+            writer.write(beacon(X_Forwarded_For=HONEST_ADDRESS))
+            status, _ = await read_answer(reader)
+            took_s.append(time.perf_counter() - started_s)
+            statuses[status] += 1
+    return statuses, statistics.median(took_s)
+
+
+async def state_of(footfall: Footfall, redis: Redis) -> State:
+    """Look at everything in Redis, which holds nothing but the site."""
+    reading = await footfall.services.recorder.read(footfall.services.settings.sites[SITE])
+    keys = [key async for key in redis.scan_iter(count=1000)]
+    sizes = [await redis.memory_usage(key, samples=0) for key in keys]
+    visitors = await redis.zcard(f"ff1:{{{SITE}}}:online")
+    return State(reading.today_views, visitors, reading.today_visitors, len(keys), sum(map(int, sizes)))
+
+
+def port_of(footfall: Footfall) -> int:
+    """Port of the public listener."""
+    port = footfall.public.server.port
+    assert port is not None
+    return port
