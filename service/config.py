@@ -32,7 +32,7 @@ from service.sources import PREFIX, read_environment, read_toml, settings_file
 __all__ = ["Limits", "Listen", "Settings", "Site", "load_settings", "parse_listen", "settings_file"]
 
 DEMO_SITE = "portal"
-DEMO_NAME = "Cổng thông tin điện tử huyện Sông Mây"
+DEMO_NAME = "Cổng thông tin điện tử xã Sông Mây"
 MIB = 1024 * 1024
 
 LabelName = Literal["heading", "online", "today", "week", "total", "views_today"]

@@ -87,7 +87,7 @@ def check_redis_version(facts: ServerFacts) -> Check:
     if facts.version < REDIS_MIN:
         return Check("redis", f"version {version} is too old; install Redis 6.2 or newer, or Valkey", Level.FAIL)
     if facts.role not in ("master", ""):
-        return Check("redis", f"is a replica; give FOOTFALL_REDIS_URL the primary's address", Level.FAIL)
+        return Check("redis", "is a replica; give FOOTFALL_REDIS_URL the primary's address", Level.FAIL)
     return Check("redis", f"answers, compatible with Redis {version}")
 
 

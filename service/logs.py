@@ -149,8 +149,8 @@ class Log:
 
     @property
     def behind(self) -> bool:
-        """Whether Redis lacks batches of this log."""
-        return self.applied < self.written
+        """Whether Redis lacks batches that it can only get from here; what Postgres has, it gets from there."""
+        return max(self.applied, self.durable) < self.written
 
     def next_batch(self) -> Batch | None:
         """Return the first kept batch that Redis lacks.

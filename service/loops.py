@@ -5,6 +5,8 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from service.quiet import Seldom
+
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
@@ -14,13 +16,15 @@ TICKS_REMEMBERED = 10
 async def repeat(step: Callable[[], Awaitable[object]], every_s: float, stopping: asyncio.Event) -> None:
     """Call `step` now and `every_s` seconds after each end of it, until `stopping` is set.
 
-    A step that raises is logged and repeated: a loop that owns data must not end before its time.
+    A step that raises is repeated, and logged once a minute: a loop that owns data must not end before its time.
     """
+    failures = Seldom()
     while not stopping.is_set():
         try:
             await step()
         except Exception:
-            log.exception("A step of the background work failed; it is repeated. step=%s", step)
+            if times := failures.happened():
+                log.exception("A step of the background work failed; it is repeated. step=%s times=%d", step, times)
         try:
             await asyncio.wait_for(stopping.wait(), every_s)
         except TimeoutError:
@@ -30,7 +34,9 @@ async def repeat(step: Callable[[], Awaitable[object]], every_s: float, stopping
 class LoopLag:
     """How late the event loop does what is due, by a ticker that notes how late it woke itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[float], object]) -> None:
+        self._report = report
+        """Told the worst delay at every tick."""
         self._late_s: deque[float] = deque(maxlen=TICKS_REMEMBERED)
         self._due_at = float("inf")
 
@@ -47,3 +53,4 @@ class LoopLag:
             self._due_at = loop.time() + TICK_S
             await asyncio.sleep(TICK_S)
             self._late_s.append(loop.time() - self._due_at)
+            self._report(self.worst_s)

@@ -46,9 +46,7 @@ class Metrics:
             "Batches sent to Redis by its answer; gap, old and notready were refused there, error had no answer",
             "answer",
         )
-        self.batch_beacons = histogram(
-            "footfall_batch_beacons", "Beacons that shared one script call", BATCH_SIZES
-        )
+        self.batch_beacons = histogram("footfall_batch_beacons", "Beacons that shared one script call", BATCH_SIZES)
         self.queue_beacons = gauge("footfall_queue_beacons", "Beacons waiting for their commit now")
         self.retries = counter("footfall_retries_total", "Batches sent again because no answer had come")
         self.resent = counter(
@@ -58,9 +56,7 @@ class Metrics:
         self.spooled = counter("footfall_spooled_beacons_total", "Beacons written to this host's disk (202)")
         self.drained = counter("footfall_drained_batches_total", "Spooled batches that reached Redis")
         self.spool_bytes = gauge("footfall_spool_bytes", "Disk space in use by the spool")
-        self.kept_bytes = gauge(
-            "footfall_kept_bytes", "Memory in use by batches that Postgres does not have yet"
-        )
+        self.kept_bytes = gauge("footfall_kept_bytes", "Memory in use by batches that Postgres does not have yet")
         self.forgotten = counter(
             "footfall_forgotten_batches_total",
             "Batches dropped from memory for room before Postgres had them; Redis has them",

@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from service.errors import StoreUnavailable
-from service.postgres_store import CONNECT_TIMEOUT_S, schema_version
+from service.postgres_store import ASYNCPG_ERRORS, CONNECT_TIMEOUT_S, schema_version
 
 MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 LOCK = 0x466F6F7466616C6C
@@ -39,7 +39,7 @@ async def migrate(url: str, folder: Traversable) -> list[str]:
                 return [name async for name in _apply(connection, folder, version)]
         finally:
             await connection.close()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError, *ASYNCPG_ERRORS) as error:
         raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}") from error
 
 

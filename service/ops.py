@@ -29,7 +29,7 @@ def create_ops_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[measure_and_shape(services.metrics), authorize])
     app[SERVICES] = services
     app[READINESS] = Readiness(services)
-    app[LAG] = LoopLag()
+    app[LAG] = LoopLag(services.metrics.loop_lag.set)
     app.cleanup_ctx.append(watch_lag)
     app.on_response_prepare.append(finish_ops)
     app.router.add_get("/metrics", get_metrics)
@@ -64,7 +64,6 @@ async def get_metrics(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     services.board.export()
     services.metrics.network_share.set(services.admission.busiest_network_share())
-    services.metrics.loop_lag.set(request.app[LAG].worst_s)
     return web.Response(body=generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

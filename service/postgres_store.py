@@ -16,6 +16,8 @@ from service.sketch import checksum, is_sound
 CONNECTIONS = 2
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 15
+ASYNCPG_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The last one is raised too where a server goes in the middle of a conversation."""
 
 SCHEMA_VERSION = 1
 """The newest migration that this program relies on."""
@@ -195,7 +197,8 @@ class PostgresStore:
         """Return the journal of a site, oldest first."""
         async with self._connection() as connection:
             rows = await connection.fetch(
-                "SELECT id, amount, reason, made_by, made_at FROM footfall.adjustment WHERE site = $1 ORDER BY made_at, id",
+                "SELECT id, amount, reason, made_by, made_at FROM footfall.adjustment"
+                " WHERE site = $1 ORDER BY made_at, id",
                 site,
             )
         return [Adjustment(*row) for row in rows]
@@ -218,7 +221,7 @@ class PostgresStore:
         try:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
                 yield connection
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, TimeoutError, *ASYNCPG_ERRORS) as error:
             raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}") from error
 
     @staticmethod
@@ -238,7 +241,7 @@ class PostgresStore:
 
 
 @asynccontextmanager
-async def open_postgres(url: str) -> AsyncIterator[PostgresStore]:
+async def open_postgres(url: str, timeout_s: float = COMMAND_TIMEOUT_S) -> AsyncIterator[PostgresStore]:
     """Hand out a store that connects when it is first used; closes its connections at the end."""
     # No floor of idle connections: asyncpg would log a traceback for each while Postgres is away.
     # No statement cache: poolers in transaction mode hand every statement to another session.
@@ -247,7 +250,7 @@ async def open_postgres(url: str) -> AsyncIterator[PostgresStore]:
         min_size=0,
         max_size=CONNECTIONS,
         timeout=CONNECT_TIMEOUT_S,
-        command_timeout=COMMAND_TIMEOUT_S,
+        command_timeout=timeout_s,
         statement_cache_size=0,
     )
     async with _initialised(pool) as ready:

@@ -168,7 +168,7 @@ class Reconciler:
             if number < writer.log.durable and writer.log.day >= first_needed_day(writers.site, self._clock()):
                 fallen.add(writer.log.day)
             writer.log.redis_has(number)
-            if writer.log.behind and writer.log.durable < writer.log.written:
+            if writer.log.behind:
                 self._recorder.wake(writers, writer)
         if fallen:  # Redis lost what was forgotten here since Postgres has it
             await self._rollup.join_days(writers.site, sorted(fallen))

@@ -8,19 +8,21 @@ applied in Redis, or else is on this host's disk. What Redis lacks, new or lost 
 import asyncio
 import logging
 import time
+from collections import deque
 from datetime import date
 from typing import Protocol
 
 from service.board import Board
 from service.config import Settings, Site
 from service.counts import Reading
+from service.day_state import DayState
 from service.errors import Reason, Refused, StoreUnavailable
 from service.logs import Batch, Need
 from service.metrics import Metrics
-from service.periods import Clock, period_at
+from service.periods import Clock, local_day, period_at
 from service.redis_store import Recorded, RedisStore
 from service.spool import Spool
-from service.writers import Gathered, SiteWriters, Writer, new_log_id
+from service.writers import Gathered, SiteWriters, Writer
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ SITE_SHARE = 4
 """No site may fill more than a quarter of the queue."""
 
 REPAIRS_MAX = 4
-"""Joins and restores for one batch before it is left to wait; each answer but GAP needs at most one."""
+"""Joins and restores for one batch before its log is left to wait; each answer but GAP needs at most one."""
 
 
 class Joins(Protocol):
@@ -40,8 +42,8 @@ class Joins(Protocol):
     async def open_site(self, site: Site) -> bool:
         """Make the site ready in Redis."""
 
-    async def join_days(self, site: Site, days: list[date]) -> None:
-        """Bring days back into Redis."""
+    async def join_days(self, site: Site, days: list[date]) -> dict[date, DayState]:
+        """Bring days back into Redis, and return what Postgres has of them."""
 
     def note_change(self, site_id: str) -> None:
         """The next rollup looks at this site."""
@@ -75,9 +77,7 @@ class Recorder:
         self.queued = 0
         self.kept_bytes = 0
 
-    async def record(
-        self, site: Site, day: date, visitor: bytes | None, gone: bytes | None, *, view: bool
-    ) -> bool:
+    async def record(self, site: Site, day: date, visitor: bytes | None, gone: bytes | None, *, view: bool) -> bool:
         """Count one beacon of `day`: True once it is in Redis, False once it is on this host's disk.
 
         Raises Refused when the queue is full (nothing was stored) or neither Redis nor the disk takes it. The
@@ -106,25 +106,21 @@ class Recorder:
             writer.sending = asyncio.create_task(self._send(writers, writer))
 
     async def probe(self, writers: SiteWriters) -> bool:
-        """Ask Redis, with the real script, whether it takes beacons of this site; make it ready if it can be.
+        """Ask Redis, with the real script, whether it counts this site; make it ready if it can be.
 
-        When it does after having been away, everything that waits is sent.
+        Reading is no proof that it also takes beacons. A batch that waits for it is: if there is one it is sent, and
+        its answer tells whether Redis is back.
         """
         try:
             await self.read(writers.site)
         except StoreUnavailable as error:
             self._is_away(writers, error)
             return False
-        if writers.away_since_s is not None:
-            log.info(
-                "Redis takes beacons again. site=%s away_s=%.0f",
-                writers.site.id,
-                self._clock() - writers.away_since_s,
-            )
-            writers.away_since_s = None
-        for writer in writers:
-            if writer.log.behind:
-                self.wake(writers, writer)
+        live = writers.live.get(self._today(writers))
+        if live is not None and live.log.behind:
+            self.wake(writers, live)
+        else:
+            self._is_back(writers)
         return True
 
     async def read(self, site: Site) -> Reading:
@@ -147,42 +143,48 @@ class Recorder:
         ]:
             await asyncio.wait(tasks)
 
-    async def _send(self, writers: SiteWriters, writer: Writer) -> bool:
-        """Send what Redis lacks of a log, one batch at a time, until it lacks nothing; False when it must wait."""
+    async def _send(self, writers: SiteWriters, writer: Writer) -> None:
+        """Send what Redis lacks of a log, one batch at a time, until it lacks nothing or the log has to wait."""
         repairs = 0
         try:
             while (batch := await self._next(writer)) is not None:
-                sending = writer.log
-                first_time = sending.sending(batch)
-                self._count_sending(writer, batch, first_time=first_time)
-                writer.unanswered = batch.seq
-                recorded = await self._call(writers, batch, hole=sending.hole)
-                writer.unanswered = 0
-                need = sending.answered(batch, recorded.answer, recorded.applied, first_time=first_time)
-                if recorded.reading is not None and need is Need.NOTHING:
-                    self._applied(writer, batch)
+                need = await self._send_one(writers, writer, batch)
+                if writer.log.applied >= batch.seq:
                     repairs = 0
-                elif need is not Need.NOTHING:
+                if need is not Need.NOTHING:
                     repairs += 1
-                    if repairs > REPAIRS_MAX:
-                        raise StoreUnavailable(
-                            "redis", f"answers {recorded.answer} whatever is joined into it"
-                        )
-                    await self._repair(writers, writer, batch, need)
-            return True
+                    await self._repair(writers, writer, batch, need, repairs)
         except StoreUnavailable as error:
             await self._postpone(writers, writer, error)
-            return False
+        except Exception as error:
+            log.exception("A batch could not be sent; it waits. site=%s", writers.site.id)
+            await self._postpone(writers, writer, StoreUnavailable("redis", type(error).__name__))
         finally:
             writer.sending = None
+            if writer.log.on_disk:
+                writer.log.kept.clear()
+
+    async def _send_one(self, writers: SiteWriters, writer: Writer, batch: Batch) -> Need:
+        sending = writer.log
+        skipped = sending.skips(batch) if sending.hole else 0
+        first_time = sending.sending(batch)
+        if batch.seq == writer.unanswered:
+            self._metrics.retries.inc()
+        elif not first_time:
+            self._metrics.resent.inc()
+        writer.unanswered = batch.seq
+        recorded = await self._call(writers, batch, hole=sending.hole)
+        writer.unanswered = 0
+        need = sending.answered(batch, recorded.answer, recorded.applied, first_time=first_time)
+        if sending.applied >= batch.seq:
+            self._applied(writers, writer, lost=skipped)
+        return need
 
     async def _next(self, writer: Writer) -> Batch | None:
         """Return what Redis lacks first: from memory, from the disk, or what has gathered meanwhile."""
         following = writer.log.next_batch()
         if writer.log.on_disk and writer.log.behind and (following is None or writer.log.skips(following)):
-            page = await self._spool.read(writer.log.id, writer.log.applied, PAGE_BATCHES)
-            writer.log.kept.clear()
-            writer.log.kept.extend(page)
+            writer.log.turn_page(await self._spool.read(writer.log.id, writer.log.applied, PAGE_BATCHES))
             following = writer.log.next_batch()
         if following is not None or writer.log.on_disk:
             return following
@@ -216,70 +218,96 @@ class Recorder:
             self._board.accept(site, recorded.reading)
         return recorded
 
-    def _count_sending(self, writer: Writer, batch: Batch, *, first_time: bool) -> None:
-        if writer.log.hole and (lost := writer.log.skips(batch)):
+    def _applied(self, writers: SiteWriters, writer: Writer, *, lost: int) -> None:
+        self._joins.note_change(writers.site.id)
+        if writer.log.on_disk:
+            self._metrics.drained.inc()
+        for seq in [seq for seq in writer.waiting if seq <= writer.log.applied]:
+            self._answer(writers.site.id, writer.waiting.pop(seq), committed=True)
+        if lost:
             self._metrics.lost.inc(lost)
             log.error(
                 "Batches are lost: neither this worker nor Postgres has them. Their views are counted, their"
                 " visitors may not be. site=%s day=%s batches=%d",
-                batch.site,
-                batch.day,
+                writers.site.id,
+                writer.log.day,
                 lost,
             )
-        if batch.seq == writer.unanswered:
-            self._metrics.retries.inc()
-        elif not first_time:
-            self._metrics.resent.inc()
+        if writers.live.get(writer.log.day) is writer:
+            self._is_back(writers)
 
-    def _applied(self, writer: Writer, batch: Batch) -> None:
-        self._joins.note_change(batch.site)
-        if writer.log.on_disk:
-            self._metrics.drained.inc()
-        for seq in [seq for seq in writer.waiting if seq <= writer.log.applied]:
-            self._answer(batch.site, writer.waiting.pop(seq), committed=True)
-
-    async def _repair(self, writers: SiteWriters, writer: Writer, batch: Batch, need: Need) -> None:
+    async def _repair(self, writers: SiteWriters, writer: Writer, batch: Batch, need: Need, repairs: int) -> None:
+        """Do what a log needs before it can go on; StoreUnavailable of "postgres" where only this log must wait."""
+        if repairs > REPAIRS_MAX:
+            store = "redis" if need is Need.RESTORE else "postgres"
+            raise StoreUnavailable(store, "what it has of a day does not help Redis to take the next batch")
         if need is Need.RESTORE:
             await self._open(writers)
         elif need is Need.JOIN:
-            if writer.log.on_disk:
-                writer.log.kept.clear()  # the disk may have what this page has not
-                if (following := await self._next(writer)) and not writer.log.skips(following):
-                    return
-            await self._joins.join_days(writers.site, [batch.day])
-            writer.log.joined = True
+            known = (await self._joins.join_days(writers.site, [batch.day])).get(batch.day)
+            writer.log.joined = known.logs.get(writer.log.id, (0, 0))[0] if known else 0
         else:
-            log.error(
-                "Somebody else writes under this worker's log, as after cloning a running machine: a new log is"
-                " begun. site=%s day=%s",
-                batch.site,
-                batch.day,
-            )
-            renewed = Writer(writer.log.renew(new_log_id(), batch))
-            renewed.waiting = {seq - batch.seq + 1: gathered for seq, gathered in writer.waiting.items()}
-            renewed.gathered, writer.gathered, writer.waiting = writer.gathered, renewed.gathered, {}
-            writers.set_aside(writer)
-            writers.live[batch.day] = renewed
-            self.wake(writers, renewed)
+            await self._begin_anew(writers, writer, batch)
+
+    async def _begin_anew(self, writers: SiteWriters, writer: Writer, batch: Batch) -> None:
+        log.error(
+            "Somebody else writes under this worker's log, as after cloning a running machine: a new log is begun."
+            " site=%s day=%s",
+            batch.site,
+            batch.day,
+        )
+        writers.set_aside(writer)
+        fresh = writers.live_writer(batch.day)
+        moved = fresh.log.number(writer.log.brought, batch.visitors, batch.gone, batch.seen_ms, batch.beacons)
+        fresh.log.keep(moved)
+        if (gathered := writer.waiting.pop(batch.seq, None)) is not None:
+            fresh.waiting[moved.seq] = gathered
+        writer.log.take_out(batch)
+        self.wake(writers, fresh)
+        if writer.log.on_disk:
+            self.kept_bytes += moved.size_bytes
+            fresh.spilled = True
+            await self._spool.write([moved])
+        else:
+            self._gather_in(fresh, writer)
 
     async def _open(self, writers: SiteWriters) -> None:
-        if not await self._joins.open_site(writers.site):
+        try:
+            opened = await self._joins.open_site(writers.site)
+        except StoreUnavailable as error:
+            raise StoreUnavailable("redis", f"is not ready; {error}") from error
+        if not opened:
             raise StoreUnavailable("redis", "holds the state of another installation")
 
     async def _postpone(self, writers: SiteWriters, writer: Writer, error: StoreUnavailable) -> None:
-        """Bring all that waits for this log to the disk; `reconciler.py` sends it later."""
-        today = period_at(self._clock(), writers.site.zone).day
-        if error.store == "redis" or writers.live.get(today) is writer:
+        """Answer all who wait for this log from the disk; `probe` or `reconciler.py` sends it later.
+
+        Redis is away when it does not take today's beacons. Where only one log cannot go on, because Postgres would
+        have to be asked, new beacons go to another log instead; and a log of another day stops nobody.
+        """
+        writer.log.unanswered()
+        if error.store == "postgres":
+            writers.set_aside(writer)
+        elif writers.live.get(self._today(writers)) is writer:
             self._is_away(writers, error)
-        spool_writer = writers.spool_writer(writer.log.day)
-        if spool_writer is not writer and writer.gathered:
-            spool_writer.gathered.extend(writer.gathered)
-            writer.gathered.clear()
-            self._wake_spool(writers, spool_writer)
         waiting = [batch for batch in writer.log.kept if batch.seq in writer.waiting]
         if waiting:
             writer.spilled = True
             await self._to_disk([(batch, writer.waiting.pop(batch.seq)) for batch in waiting])
+        if writer.gathered and not writer.log.on_disk:  # last of all: from here on nobody finds this log busy
+            if error.store == "postgres":
+                fresh = writers.live_writer(writer.log.day)
+                self._gather_in(fresh, writer)
+                self.wake(writers, fresh)
+            else:
+                spool_writer = writers.spool_writer(writer.log.day)
+                self._gather_in(spool_writer, writer)
+                self._wake_spool(writers, spool_writer)
+
+    @staticmethod
+    def _gather_in(other: Writer, writer: Writer) -> None:
+        other.gathered.extend(writer.gathered)
+        writer.gathered.clear()
 
     def _wake_spool(self, writers: SiteWriters, writer: Writer) -> None:
         self._to_spool[writer] = writers
@@ -298,11 +326,27 @@ class Recorder:
                 on_disk = await self._to_disk(rows)
                 for writer, writers in waiting.items():
                     if on_disk:
-                        writer.log.stored()
-                    else:  # numbers that may or may not be on the disk are not used again
-                        writers.set_aside(writer)
+                        self._stored(writers, writer)
+                    else:
+                        self._not_stored(writers, writer)
         finally:
             self._spooling = None
+
+    def _stored(self, writers: SiteWriters, writer: Writer) -> None:
+        writer.log.stored()
+        if writers.away_since_s is None:
+            self.wake(writers, writer)
+
+    def _not_stored(self, writers: SiteWriters, writer: Writer) -> None:
+        """Go on with another log: numbers that may or may not be on the disk are not used again."""
+        writer.log.not_stored()
+        self._to_spool.pop(writer, None)
+        late, writer.gathered = writer.gathered, deque()
+        writers.set_aside(writer)
+        if late:
+            fresh = writers.spool_writer(writer.log.day)
+            fresh.gathered.extend(late)
+            self._to_spool[fresh] = writers
 
     async def _to_disk(self, rows: list[tuple[Batch, Gathered]]) -> bool:
         try:
@@ -337,6 +381,19 @@ class Recorder:
         if writers.away_since_s is None:
             writers.away_since_s = self._clock()
             log.error("Redis takes no beacons; they go to the disk. site=%s error=%s", writers.site.id, error)
+
+    def _is_back(self, writers: SiteWriters) -> None:
+        if writers.away_since_s is None:
+            return
+        away_s = self._clock() - writers.away_since_s
+        log.info("Redis takes beacons again. site=%s away_s=%.0f", writers.site.id, away_s)
+        writers.away_since_s = None
+        for writer in writers:
+            if writer.log.behind:
+                self.wake(writers, writer)
+
+    def _today(self, writers: SiteWriters) -> date:
+        return local_day(self._clock(), writers.site.zone)
 
     def _stamp_ms(self) -> int:
         return int((self._clock() + self._skew_s) * 1000)

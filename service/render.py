@@ -62,6 +62,7 @@ CONTENT_TYPES = MappingProxyType(
         ".css": "text/css; charset=utf-8",
         ".html": "text/html; charset=utf-8",
         ".js": "text/javascript; charset=utf-8",
+        ".json": "application/json",
         ".svg": "image/svg+xml; charset=utf-8",
     }
 )
@@ -78,9 +79,12 @@ class Asset:
 
 
 def load_assets() -> Mapping[str, Asset]:
-    """Read what every Footfall serves, by path: the script, without its comments and white space."""
+    """Read what every Footfall serves, by path: the script, without its comments and white space, and the contract."""
     script = (STATIC / "footfall.js").read_text(encoding="utf-8")
-    return MappingProxyType({"/footfall.js": _asset(rjsmin.jsmin(script), ".js")})
+    contract = (STATIC / "openapi.json").read_text(encoding="utf-8")
+    return MappingProxyType(
+        {"/footfall.js": _asset(rjsmin.jsmin(script), ".js"), "/openapi.json": _asset(contract, ".json")}
+    )
 
 
 def load_demo() -> Mapping[str, Asset]:

@@ -44,9 +44,7 @@ class Salts:
     def offers(self, site: Site, at_s: float) -> dict[date, bytes]:
         """Return what this worker proposes for the current and the next week: what it knows, else new keys."""
         week = week_of(local_day(at_s, site.zone))
-        return {
-            monday: self.of(site, monday) or secrets.token_bytes(SALT_BYTES) for monday in (week, week + WEEK)
-        }
+        return {monday: self.of(site, monday) or secrets.token_bytes(SALT_BYTES) for monday in (week, week + WEEK)}
 
     def learn(self, site: Site, salts: Mapping[date, bytes]) -> None:
         """Take note of the salts in force; one that differs from what was used until now is an alarm."""

@@ -1,4 +1,4 @@
-"""`footfall serve`: opens the listeners, the embedded servers and the workers, in that order, and closes them in reverse."""
+"""`footfall serve`: opens the listeners, the embedded servers and the workers, and closes them in reverse order."""
 
 import asyncio
 import os

@@ -7,6 +7,9 @@ file every half second and before every answer, not with every increment, which 
 its other metrics together; a worker that is killed loses the counts of its last half second.
 """
 
+# prometheus_client has types for its public part only.
+# mypy: disallow-untyped-calls=False
+
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -54,7 +57,7 @@ class Slot:
         self._number = number
         self._files: dict[str, MmapedDict] = {}
         self._unwritten: list[_Value] = []
-        values.ValueClass = self._value  # type: ignore[assignment, misc]
+        values.ValueClass = self._value
         self.metrics = Metrics(CollectorRegistry())
         self.metrics.registry = CollectorRegistry()
         self.metrics.registry.register(_Collector(self, folder))
@@ -67,6 +70,12 @@ class Slot:
         """Write what has changed to the files."""
         while self._unwritten:
             self._unwritten.pop().write()
+
+    def close(self) -> None:
+        """Write what has changed, for those who run on."""
+        self.write()
+        for file in self._files.values():
+            file.close()
 
     def _value(
         self,
@@ -104,6 +113,8 @@ class _Value:
         self._file = file
         self._key = key
         self._unwritten = unwritten
+        self._value: float
+        self._stamp: float
         self._value, self._stamp = file.read_value(key)
         self._changed = False
 

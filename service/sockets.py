@@ -27,7 +27,7 @@ async def listening(setting: str, variable: str) -> AsyncIterator[socket.socket]
         listener = await _bind_patiently(where)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        advice = "stop what uses it, or set" if taken else "set"
+        advice = "stop what uses it or set" if taken else "set"
         raise Stop(
             f"Footfall cannot listen on {setting}: {error.strerror or error}; {advice} {variable} to another address."
         ) from error
@@ -99,8 +99,10 @@ def _listen(listener: socket.socket, address: str | tuple[str, int]) -> socket.s
 
 def _remove_leftover(path: Path) -> None:
     """Remove the socket of a process that was killed; never a file, nor a socket on which somebody answers."""
+    if not path.exists():
+        return
     if not path.is_socket():
-        return  # binding to what is there fails by itself
+        raise FileExistsError(errno.EEXIST, "something else than a socket is there")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:

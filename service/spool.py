@@ -160,7 +160,7 @@ class Spool:
                 self._insert(file, orphan.execute(f"SELECT {COLUMNS} FROM batch"))  # noqa: S608 (own names)
             finally:
                 file.execute(f"PRAGMA max_page_count = {self._max_pages}")
-            path.unlink()
+        path.unlink()
         return logs
 
     def _report(self, path: Path, error: sqlite3.Error) -> None:
@@ -171,11 +171,14 @@ class Spool:
     def _close(self) -> None:
         if self._file is None:
             return
+        empty = False
         with suppress(sqlite3.Error):
             empty = self._file.execute("SELECT 1 FROM batch LIMIT 1").fetchone() is None
+        with suppress(OSError), _reserved(self._folder, wait=True):
+            self._file.close()
             if empty:
-                self._path.unlink(missing_ok=True)
-        self._file.close()
+                self._path.unlink()
+        self._file.close()  # the folder may be gone
         self._file = None
 
 
@@ -207,9 +210,7 @@ def _reserved(folder: Path, *, wait: bool) -> Iterator[None]:
 
 def _locked(path: Path, *, create: bool) -> sqlite3.Connection:
     mode = "rwc" if create else "rw"
-    file = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=0, check_same_thread=False
-    )
+    file = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=0, check_same_thread=False)
     try:
         file.execute("PRAGMA locking_mode = EXCLUSIVE")
         file.execute("PRAGMA journal_mode = WAL")
@@ -223,14 +224,10 @@ def _locked(path: Path, *, create: bool) -> sqlite3.Connection:
 
 
 def _used_bytes(file: sqlite3.Connection) -> int:
-    pages = (
-        file.execute("PRAGMA page_count").fetchone()[0] - file.execute("PRAGMA freelist_count").fetchone()[0]
-    )
+    pages = file.execute("PRAGMA page_count").fetchone()[0] - file.execute("PRAGMA freelist_count").fetchone()[0]
     return int(pages) * PAGE_BYTES
 
 
 def _spooled_logs(file: sqlite3.Connection) -> list[SpooledLog]:
     rows = file.execute("SELECT site, day, log, max(seq), max(views) FROM batch GROUP BY log")
-    return [
-        SpooledLog(site, date.fromisoformat(day), name, last, views) for site, day, name, last, views in rows
-    ]
+    return [SpooledLog(site, date.fromisoformat(day), name, last, views) for site, day, name, last, views in rows]

@@ -63,9 +63,7 @@ class Supervisor:
         self._metrics_folder = metrics_folder
         self._workers: list[Worker] = []
 
-    async def run(
-        self, load: Callable[[], Settings], reload: asyncio.Event, ready: Callable[[], None]
-    ) -> NoReturn:
+    async def run(self, load: Callable[[], Settings], reload: asyncio.Event, ready: Callable[[], None]) -> NoReturn:
         """Run until cancelled, then stop all workers; `reload` asks for new settings, which `load` reads.
 
         Calls `ready` when the first workers serve; raises Stop when one of them cannot.

@@ -58,7 +58,7 @@ async def _work(task: Task, parent: Connection) -> None:
         loop.remove_reader(parent.fileno())
         ended.set()
         await flushing
-        slot.write()
+        slot.close()
 
 
 def start_logging() -> None:

@@ -7,7 +7,8 @@
 Nothing runs in the background. A test that wants a rollup or a probe calls the step itself.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -151,6 +152,12 @@ async def serving(settings: Settings, clock: FakeClock) -> AsyncIterator[Footfal
         public = await stack.enter_async_context(TestClient(_Listener(create_public_app(services))))
         ops = await stack.enter_async_context(TestClient(_Listener(create_ops_app(services))))
         yield Footfall(services, public, ops, clock)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everything else go on until it has led to `condition`; the test's timeout is the limit."""
+    while not condition():  # noqa: ASYNC110 (a queue's length and a metric have no event)
+        await asyncio.sleep(0)
 
 
 class _Listener(TestServer):

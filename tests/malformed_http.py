@@ -82,7 +82,6 @@ FIELDS = {
     "10,000 of them": _post(*(b"X-%d: a" % n for n in range(10_000)), b"Content-Length: 17"),
 }
 LINES = {
-    "HTTP/0.9": b"GET /counts?site=portal\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/9.9": _request_line(b"POST /seen HTTP/9.9"),
     "three numbers": _request_line(b"POST /seen HTTP/1.1.1"),
@@ -107,7 +106,6 @@ LINES = {
     "no bytes of text": bytes(range(128, 256)) * 8,
     "only NUL": bytes(1000),
     "a Redis command": b"*1\r\n$4\r\nPING\r\n",
-    "an expectation nobody knows": _post(b"Expect: the worst", b"Content-Length: 17"),
     "an upgrade to HTTP/2": _post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AA"),
 }
 

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ PROJECT = Path(__file__).parents[1]
 HOST = "portal.example.vn"
 HEADERS = {"Origin": f"https://{HOST}", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0"}
 TIMEOUT_S = 40
+LOOK_EVERY_S = 0.01
 SETTINGS = f'[sites.portal]\nname = "Cổng thử"\nhosts = ["{HOST}"]\n'
 
 
@@ -143,6 +144,22 @@ def embedded(folder: Path) -> dict[str, str]:
         "FOOTFALL_LISTEN": "127.0.0.1:0",
         "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
     }
+
+
+async def until(fact: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Look until it is so: another process offers nothing to wait for."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            seen = fact()
+            if seen if isinstance(seen, bool) else await seen:
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def all_gone(processes: list[psutil.Process]) -> None:
+    """Wait until none of them runs any more."""
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, TIMEOUT_S)
+    assert alive == []
 
 
 async def see(http: aiohttp.ClientSession, url: str, host: str = f"https://{HOST}") -> int:

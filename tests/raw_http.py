@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -87,7 +88,7 @@ async def send_raw(port: int, *pieces: bytes, pause_s: float = 0) -> bytes:
 def statuses_of(answer: bytes) -> list[int]:
     """The statuses of all answers in what came back.
 
-    >>> statuses_of(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nokHTTP/1.1 400 Bad Request\\r\\n\\r\\n")
+    >>> statuses_of(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nokHTTP/1.0 400 Bad Request\\r\\n\\r\\n")
     [200, 400]
     """
-    return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from prometheus_client import CollectorRegistry
@@ -13,9 +14,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service import sql_folder
+from service.config import Settings, Site
 from service.counts import Reading
 from service.day_state import Closed
-from service.config import Settings, Site
 from service.logs import Batch
 from service.metrics import Metrics
 from service.migrations import migrate
@@ -35,6 +36,8 @@ MONDAY = TODAY - 2 * DAY
 LOG = "a" * 16
 OTHER_LOG = "b" * 16
 TIMEOUT_S = 5.0
+RawRedis = Any
+"""A plain client; its own types say bytes or str of every answer, whatever it decodes."""
 
 
 def packed(visitors: Iterable[int]) -> bytes:
@@ -74,7 +77,7 @@ async def ready_site(redis_url: str) -> AsyncIterator[RedisStore]:
         yield store
 
 
-def plain_redis(url: str) -> Redis:
+def plain_redis(url: str) -> RawRedis:
     """A client to look at Redis with, and to break it."""
     return Redis.from_url(url, retry=Retry(NoBackoff(), 0))
 
@@ -85,12 +88,12 @@ def registers(sketch: bytes | None) -> bytes:
     return sketch[HEADER_BYTES:]
 
 
-async def everything_in(redis: Redis) -> dict[bytes, bytes]:
+async def everything_in(redis: RawRedis) -> dict[bytes, bytes]:
     """All keys with their content, to see that nothing was written."""
     return {key: await redis.dump(key) for key in await redis.keys()}
 
 
-async def reference(redis: Redis, visitors: Iterable[int]) -> bytes:
+async def reference(redis: RawRedis, visitors: Iterable[int]) -> bytes:
     """The registers of a sketch that saw exactly these visitors."""
     await redis.delete("reference")
     await redis.pfadd("reference", *(packed([visitor]) for visitor in visitors))
@@ -132,7 +135,7 @@ class Stores:
 
     redis_url: str
     postgres_url: str
-    redis: Redis
+    redis: RawRedis
     sql: asyncpg.Connection
     clock: FakeClock
     stack: AsyncExitStack

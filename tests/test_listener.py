@@ -14,7 +14,7 @@ from aiohttp import web
 from service.listener import Listener
 from service.quiet import Seldom
 from service.web import BODY_TIMEOUT_S, create_public_app
-from tests.footfall import BROWSER, HOST, ORIGIN, SITE, Footfall, running, settings_for
+from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 BEACON = json.dumps({"site": SITE}).encode()
 HEAD = f"POST /seen HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nUser-Agent: {BROWSER}\r\n"
@@ -72,7 +72,9 @@ MALFORMED = {
     "nul in a header": b"GET /counts HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
     "folded header": b"GET /counts HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
     "two lengths": b"POST /seen HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-    "length and chunks": b"POST /seen HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "length and chunks": (
+        b"POST /seen HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
     "chunked twice": b"POST /seen HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     "chunked not last": b"POST /seen HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
     "negative length": b"POST /seen HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
@@ -166,9 +168,7 @@ async def test_a_client_that_leaves_halfway_is_no_error_of_ours(
             await connection.send(f"{HEAD}Content-Length: 40\r\n\r\n".encode() + BEACON[:5])
             if ending == "abort":
                 connection.writer.transport.abort()
-    async with asyncio.timeout(5):
-        while footfall.metric("footfall_request_seconds_count", route="/seen", status="400") < 2:
-            await asyncio.sleep(0)
+    await until(lambda: footfall.metric("footfall_request_seconds_count", route="/seen", status="400") == 2)
     assert footfall.metric("footfall_beacons_total", site="", outcome="refused", reason="bad_request") == 2
     assert caplog.records == []
 
@@ -232,9 +232,10 @@ async def test_a_proxy_on_a_unix_socket_is_believed(footfall: Footfall, tmp_path
 
 def test_a_flood_is_one_line_a_minute_with_a_count() -> None:
     """The first one is told at once; a line per malformed request would be an attack on the disk."""
-    now_s = 0.0
-    seldom = Seldom(every_s=60, monotonic=lambda: now_s)
+    clock = FakeClock()
+    seldom = Seldom(every_s=60, monotonic=clock.monotonic)
     told = []
-    for now_s in range(180):
+    for _ in range(180):
         told += [times for _ in range(10) if (times := seldom.happened())]
+        clock.advance(1)
     assert told == [1, 600, 600]

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
-from redis.asyncio import Redis
 
 from service.counts import Reading
 from service.day_state import Closed, DayState
@@ -12,7 +11,7 @@ from service.logs import Batch
 from service.periods import week_end, week_of
 from service.redis_store import RedisStore, Snapshot, day_key
 from tests.footfall import SITE, VIETNAM
-from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, batch, period_of, plain_redis, ready_site
+from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, plain_redis, ready_site
 
 DIRTY = f"ff1:{{{SITE}}}:dirty"
 DAYS = f"ff1:{{{SITE}}}:days"
@@ -21,7 +20,7 @@ NO_EXPIRY = -1
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
+async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
     """To look with."""
     async with plain_redis(redis_url) as redis:
         yield redis
@@ -50,9 +49,7 @@ def closed(through: date, read_at_us: int, visitors: int = 0, adjustments: int =
     return Closed(read_at_us, through, visitors, 0, adjustments, f"revision {read_at_us}")
 
 
-async def confirm(
-    store: RedisStore, snapshot: Snapshot, now: Closed, week_ends_s: float | None = None
-) -> None:
+async def confirm(store: RedisStore, snapshot: Snapshot, now: Closed, week_ends_s: float | None = None) -> None:
     ends = {day: int(week_ends_s or week_end(week_of(day), VIETNAM)) for day in snapshot.present}
     await store.confirm(SITE, snapshot.changes, now, ends)
 
@@ -62,7 +59,7 @@ def keys_of(day: date) -> list[str]:
     return [day_key(SITE, day, "visitors"), day_key(SITE, day, "logs"), week]
 
 
-async def lifetimes(redis: Redis, day: date) -> list[int]:
+async def lifetimes(redis: RawRedis, day: date) -> list[int]:
     return [await redis.ttl(key) for key in keys_of(day)]
 
 
@@ -102,7 +99,7 @@ async def test_a_joined_day_is_dirty(store: RedisStore) -> None:
 
 
 async def test_nothing_that_counts_expires_before_it_is_confirmed_and_closed(
-    store: RedisStore, redis: Redis
+    store: RedisStore, redis: RawRedis
 ) -> None:
     """A lifetime given too early is a loss that nobody sees."""
     await count(store, batch(1, [1], day=MONDAY))
@@ -119,7 +116,7 @@ async def test_nothing_that_counts_expires_before_it_is_confirmed_and_closed(
     assert all(TWO_DAYS_S - 5 <= life <= TWO_DAYS_S for life in await lifetimes(redis, MONDAY))
 
 
-async def test_a_day_lives_until_its_week_is_over(store: RedisStore, redis: Redis) -> None:
+async def test_a_day_lives_until_its_week_is_over(store: RedisStore, redis: RawRedis) -> None:
     """The week's views are the sum of its days, and its sketch is made of them when it is missing."""
     await count(store, batch(1, [1], day=MONDAY))
     week_ends_s = int(await store.clock_s()) + 5 * 86400
@@ -128,7 +125,7 @@ async def test_a_day_lives_until_its_week_is_over(store: RedisStore, redis: Redi
 
 
 @pytest.mark.parametrize("how", ["a late batch", "a join"])
-async def test_a_day_that_changes_again_does_not_expire(store: RedisStore, redis: Redis, how: str) -> None:
+async def test_a_day_that_changes_again_does_not_expire(store: RedisStore, redis: RawRedis, how: str) -> None:
     """PFADD and HSET keep a key's lifetime: a late write would vanish with it, unconfirmed."""
     await count(store, batch(1, [1], day=MONDAY))
     await confirm(store, await look(store), closed(MONDAY, 2))
@@ -142,7 +139,7 @@ async def test_a_day_that_changes_again_does_not_expire(store: RedisStore, redis
     assert NO_EXPIRY not in await lifetimes(redis, MONDAY)
 
 
-async def test_a_week_that_was_made_again_expires_too(store: RedisStore, redis: Redis) -> None:
+async def test_a_week_that_was_made_again_expires_too(store: RedisStore, redis: RawRedis) -> None:
     """A late reader makes last week's sketch from its days; nothing else would ever take it away."""
     await count(store, batch(1, [1], day=MONDAY))
     await confirm(store, await look(store), closed(MONDAY, 2))
@@ -152,7 +149,7 @@ async def test_a_week_that_was_made_again_expires_too(store: RedisStore, redis: 
     assert NO_EXPIRY not in await lifetimes(redis, MONDAY)
 
 
-async def test_a_confirmation_does_not_prolong_a_life_that_is_counted(store: RedisStore, redis: Redis) -> None:
+async def test_a_confirmation_does_not_prolong_a_life_that_is_counted(store: RedisStore, redis: RawRedis) -> None:
     """Else a day of a busy site would never go."""
     await count(store, batch(1, [1], day=MONDAY))
     await confirm(store, await look(store), closed(MONDAY, 2))
@@ -162,7 +159,7 @@ async def test_a_confirmation_does_not_prolong_a_life_that_is_counted(store: Red
     assert await redis.ttl(day_sketch) <= 100
 
 
-async def test_the_list_of_days_forgets_what_expired(store: RedisStore, redis: Redis) -> None:
+async def test_the_list_of_days_forgets_what_expired(store: RedisStore, redis: RawRedis) -> None:
     """Scripts cannot list keys, so they go by this set: it must not grow for ever."""
     await count(store, batch(1, [1], day=MONDAY))
     await count(store, batch(1, [1], log=OTHER_LOG))
@@ -202,7 +199,7 @@ async def test_a_late_change_of_a_closed_day_does_not_hold_up_adjustments(store:
     assert (await count(store, None)).adjustments == 50
 
 
-async def test_a_foreign_redis_is_confirmed_nothing(store: RedisStore, redis: Redis) -> None:
+async def test_a_foreign_redis_is_confirmed_nothing(store: RedisStore, redis: RawRedis) -> None:
     """Another installation's changes are not ours to confirm."""
     await count(store, batch(1, [1]))
     snapshot = await look(store)

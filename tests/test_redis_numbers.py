@@ -4,20 +4,31 @@ from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
-from redis.asyncio import Redis
 
 from service.counts import Reading
 from service.day_state import Closed
 from service.logs import Batch
 from service.redis_store import RedisStore, day_key
 from tests.footfall import SITE
-from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, batch, period_of, plain_redis, ready_site, registers
+from tests.storage import (
+    DAY,
+    LOG,
+    MONDAY,
+    OTHER_LOG,
+    TODAY,
+    RawRedis,
+    batch,
+    period_of,
+    plain_redis,
+    ready_site,
+    registers,
+)
 
 WINDOW_S = 300
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
+async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
     """To look with."""
     async with plain_redis(redis_url) as redis:
         yield redis
@@ -42,7 +53,7 @@ def week_key(week: date) -> str:
     return f"ff1:{{{SITE}}}:week:{week}:visitors"
 
 
-async def test_day_and_week_are_fed_the_same_ids(store: RedisStore, redis: Redis) -> None:
+async def test_day_and_week_are_fed_the_same_ids(store: RedisStore, redis: RawRedis) -> None:
     """With keys of their own, a Monday's week was below its today on 25 of 40 Mondays."""
     for day in (MONDAY, MONDAY + DAY):
         read = await reading(store, batch(1, range(day.day, day.day + 900), day=day), today=day)
@@ -61,7 +72,7 @@ async def test_on_a_monday_the_week_is_today(store: RedisStore) -> None:
 
 
 @pytest.mark.parametrize("counted", [None, batch(1, [1], log=OTHER_LOG)], ids=["by a read", "by a batch"])
-async def test_a_missing_week_is_made_from_its_days(store: RedisStore, redis: Redis, counted: Batch | None) -> None:
+async def test_a_missing_week_is_made_from_its_days(store: RedisStore, redis: RawRedis, counted: Batch | None) -> None:
     """The week's sketch is derived: what can be derived cannot be lost."""
     await reading(store, batch(1, range(500), day=MONDAY))
     await reading(store, batch(1, range(300, 900)))
@@ -72,7 +83,7 @@ async def test_a_missing_week_is_made_from_its_days(store: RedisStore, redis: Re
     assert read.week_visitors == await redis.pfcount(week_key(MONDAY))
 
 
-async def test_the_week_over_new_year_is_one_week(store: RedisStore, redis: Redis) -> None:
+async def test_the_week_over_new_year_is_one_week(store: RedisStore, redis: RawRedis) -> None:
     """A week is named by its Monday, so 31 December and 1 January may share one, whatever ISO calls it."""
     eve, new_year = date(2054, 12, 31), date(2055, 1, 1)
     await reading(store, batch(1, [1, 2], day=eve), today=eve)
@@ -129,7 +140,7 @@ async def snapshot_changes(store: RedisStore) -> dict[date, str]:
     return snapshot.changes
 
 
-async def test_online_decays_to_zero_by_itself(store: RedisStore, redis: Redis) -> None:
+async def test_online_decays_to_zero_by_itself(store: RedisStore, redis: RawRedis) -> None:
     """An idle site has no beacon that would prune it: the window is read by Redis' clock, and the key expires."""
     now_ms = int(await store.clock_s() * 1000)
     await reading(store, batch(1, [1, 2], seen_ms=now_ms - WINDOW_S * 1000 + 400))
@@ -140,7 +151,7 @@ async def test_online_decays_to_zero_by_itself(store: RedisStore, redis: Redis) 
     assert read.at_ms >= now_ms + 400
 
 
-async def test_a_clock_ahead_keeps_nobody_online_longer(store: RedisStore, redis: Redis) -> None:
+async def test_a_clock_ahead_keeps_nobody_online_longer(store: RedisStore, redis: RawRedis) -> None:
     """A worker an hour ahead would else hold its visitors online for an hour."""
     now_ms = int(await store.clock_s() * 1000)
     await reading(store, batch(1, [1], seen_ms=now_ms + 3_600_000))
@@ -148,7 +159,7 @@ async def test_a_clock_ahead_keeps_nobody_online_longer(store: RedisStore, redis
     assert now_ms <= score <= await store.clock_s() * 1000
 
 
-async def test_a_batch_older_than_the_window_makes_nobody_online(store: RedisStore, redis: Redis) -> None:
+async def test_a_batch_older_than_the_window_makes_nobody_online(store: RedisStore, redis: RawRedis) -> None:
     """What drains from the disk hours later counts in its day, and is nobody who is there now."""
     now_ms = int(await store.clock_s() * 1000)
     read = await reading(store, batch(1, [1, 2], seen_ms=now_ms - WINDOW_S * 1000))
@@ -156,7 +167,7 @@ async def test_a_batch_older_than_the_window_makes_nobody_online(store: RedisSto
     assert not await redis.exists(f"ff1:{{{SITE}}}:online")
 
 
-async def test_an_older_beacon_does_not_make_a_visitor_leave_sooner(store: RedisStore, redis: Redis) -> None:
+async def test_an_older_beacon_does_not_make_a_visitor_leave_sooner(store: RedisStore, redis: RawRedis) -> None:
     """Batches of two workers may arrive in any order; the latest sign of life counts."""
     now_ms = int(await store.clock_s() * 1000)
     await reading(store, batch(1, [1], seen_ms=now_ms))
@@ -164,7 +175,7 @@ async def test_an_older_beacon_does_not_make_a_visitor_leave_sooner(store: Redis
     assert await redis.zscore(f"ff1:{{{SITE}}}:online", (1).to_bytes(16, "big")) == now_ms
 
 
-async def test_who_left_is_pruned_by_the_next_batch(store: RedisStore, redis: Redis) -> None:
+async def test_who_left_is_pruned_by_the_next_batch(store: RedisStore, redis: RawRedis) -> None:
     """The set stays as small as the number that it tells."""
     now_ms = int(await store.clock_s() * 1000)
     await redis.zadd(f"ff1:{{{SITE}}}:online", {b"gone long ago": now_ms - WINDOW_S * 1000})

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.asyncio import Redis
 
 from service.day_state import Closed
 from service.errors import StoreUnavailable
@@ -16,6 +15,7 @@ from tests.storage import (
     MONDAY,
     OTHER_LOG,
     TODAY,
+    RawRedis,
     batch,
     everything_in,
     period_of,
@@ -33,7 +33,7 @@ NOW = period_of(TODAY)
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
+async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
     """To look with."""
     async with plain_redis(redis_url) as redis:
         yield redis
@@ -50,7 +50,7 @@ async def count(store: RedisStore, counted: Batch | None, *, hole: bool = False)
     return await store.record(SITE, NOW, WINDOW_S, counted, hole=hole)
 
 
-async def test_a_batch_is_counted_and_its_answer_carries_the_numbers(store: RedisStore, redis: Redis) -> None:
+async def test_a_batch_is_counted_and_its_answer_carries_the_numbers(store: RedisStore, redis: RawRedis) -> None:
     """One round trip per beacon: the answer to the commit is the answer to the page, its sender included."""
     now_ms = int(await store.clock_s() * 1000)
     recorded = await count(store, batch(1, [1, 2, 3], views=5, seen_ms=now_ms))
@@ -101,7 +101,7 @@ async def test_a_hole_is_skipped_only_with_leave(store: RedisStore) -> None:
     ],
 )
 async def test_what_is_refused_leaves_no_trace(
-    store: RedisStore, redis: Redis, answer: Answer, refused: Batch
+    store: RedisStore, redis: RawRedis, answer: Answer, refused: Batch
 ) -> None:
     """A refused batch is sent again after a repair: half of it in the sketches would be counted unasked."""
     await count(store, batch(1, [1]))
@@ -112,7 +112,7 @@ async def test_what_is_refused_leaves_no_trace(
 
 @pytest.mark.parametrize(("found", "installation"), [(None, ""), (b"theirs", "theirs")])
 async def test_nobody_counts_into_what_is_not_ready_or_not_ours(
-    store: RedisStore, redis: Redis, found: bytes | None, installation: str
+    store: RedisStore, redis: RawRedis, found: bytes | None, installation: str
 ) -> None:
     """An emptied Redis would count from zero, and a foreign one would mix two portals' histories."""
     await redis.delete(f"ff1:{{{SITE}}}:ready")
@@ -144,9 +144,9 @@ async def test_before_postgres_has_told_who_we_are_any_ready_state_is_counted_in
     ],
 )
 async def test_an_error_half_way_has_counted_nothing(
-    store: RedisStore, redis: Redis, key: str, planted: bytes
+    store: RedisStore, redis: RawRedis, key: str, planted: bytes
 ) -> None:
-    """A script does not roll back; since the write that counts is the last one, the same batch may simply come again."""
+    """A script does not roll back; as the write that counts is the last one, the batch may come again."""
     sent = batch(1, [1, 2], views=7, seen_ms=int(await store.clock_s() * 1000))
     await redis.set(key, planted)
     with pytest.raises(StoreUnavailable):
@@ -161,7 +161,7 @@ async def test_an_error_half_way_has_counted_nothing(
     assert await redis.get(WEEK_SKETCH) == await redis.get(DAY_SKETCH)
 
 
-async def test_an_error_after_the_count_is_a_duplicate_when_it_comes_again(store: RedisStore, redis: Redis) -> None:
+async def test_an_error_after_the_count_is_a_duplicate_when_it_comes_again(store: RedisStore, redis: RawRedis) -> None:
     """Reading another open day may fail once the batch is counted: sending it again must not count it twice."""
     yesterday = day_key(SITE, TODAY - DAY, "visitors")
     await count(store, batch(1, day=TODAY - DAY, log=OTHER_LOG))
@@ -175,8 +175,8 @@ async def test_an_error_after_the_count_is_a_duplicate_when_it_comes_again(store
     assert again.reading.today_views == 3
 
 
-async def test_a_full_batch_goes_through(store: RedisStore, redis: Redis) -> None:
-    """`unpack` fails at 8,000 values after earlier writes were applied; a batch is far below, new and gone ids together."""
+async def test_a_full_batch_goes_through(store: RedisStore, redis: RawRedis) -> None:
+    """`unpack` fails at 8,000 values, after earlier writes were applied; a batch stays far below."""
     old, new = range(1, BATCH_MAX_VISITORS + 1), range(5001, 5001 + BATCH_MAX_VISITORS)
     now_ms = int(await store.clock_s() * 1000)
     await count(store, batch(1, old, seen_ms=now_ms))
@@ -186,7 +186,7 @@ async def test_a_full_batch_goes_through(store: RedisStore, redis: Redis) -> Non
     assert registers(await redis.get(DAY_SKETCH)) == await reference(redis, [*old, *new])
 
 
-async def test_big_numbers_stay_whole(store: RedisStore, redis: Redis) -> None:
+async def test_big_numbers_stay_whole(store: RedisStore, redis: RawRedis) -> None:
     """Lua counts in doubles and prints 1e+15 if it is let: views must be right up to what JavaScript can read."""
     most = 2**53 - 1
     await count(store, batch(1, views=2**31 + 1))
@@ -204,7 +204,9 @@ async def test_big_numbers_stay_whole(store: RedisStore, redis: Redis) -> None:
     assert (recorded.reading.total_visitors, recorded.reading.adjustments) == (2**53 - 5, -(2**53) + 9)
 
 
-async def test_a_reply_that_does_not_come_is_not_asked_for_again(redis: Redis, redis_url: str, store: RedisStore) -> None:
+async def test_a_reply_that_does_not_come_is_not_asked_for_again(
+    redis: RawRedis, redis_url: str, store: RedisStore
+) -> None:
     """The client library repeats commands up to ten times by default, and then the order of writes is nobody's."""
     async with open_redis(redis_url, timeout_s=0.1) as hasty:
         hasty.installation = "ours"
@@ -219,21 +221,21 @@ async def test_a_reply_that_does_not_come_is_not_asked_for_again(redis: Redis, r
     assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] <= 2
 
 
-async def test_lost_scripts_are_loaded_again(store: RedisStore, redis: Redis) -> None:
+async def test_lost_scripts_are_loaded_again(store: RedisStore, redis: RawRedis) -> None:
     """Redis forgets its scripts at a restart or a failover."""
     await count(store, batch(1))
     await redis.script_flush()
     assert (await count(store, batch(2))).answer is Answer.OK
 
 
-async def test_an_unknown_site_is_read_without_making_a_key(store: RedisStore, redis: Redis) -> None:
+async def test_an_unknown_site_is_read_without_making_a_key(store: RedisStore, redis: RawRedis) -> None:
     """Reading must not fill the store."""
     before = await everything_in(redis)
     assert (await store.record("nobody", NOW, WINDOW_S)).answer is Answer.NOTREADY
     assert await everything_in(redis) == before
 
 
-async def test_every_key_of_a_site_carries_its_hash_tag(store: RedisStore, redis: Redis) -> None:
+async def test_every_key_of_a_site_carries_its_hash_tag(store: RedisStore, redis: RawRedis) -> None:
     """Redis Cluster runs a script only where all of its keys are."""
     await count(store, batch(1, [1], seen_ms=int(await store.clock_s() * 1000)))
     assert all(key.startswith(b"ff1:{portal}:") for key in await redis.keys())

@@ -1,4 +1,4 @@
-"""Postgres to Redis: an emptied Redis ends with the same bytes, whoever restores it, and gets nothing that is damaged."""
+"""Postgres to Redis: an emptied Redis gets the same bytes back, whoever restores it, and nothing damaged."""
 
 import asyncio
 import logging

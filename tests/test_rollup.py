@@ -1,4 +1,4 @@
-"""The join of one site between real stores: whatever the order of rollups, losses and late batches, it ends in equality."""
+"""The join of one site between real stores: rollups, losses and late batches in any order end in equality."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -108,7 +108,7 @@ async def test_two_rollups_that_commit_in_reverse_order_lose_nothing(stores: Sto
 
 
 async def test_a_snapshot_taken_before_redis_was_emptied_still_counts(stores: Stores, worker: Worker) -> None:
-    """Redis is restored without it, then it is committed: now Postgres knows more, and the next rollup joins it back."""
+    """Redis is restored without it, then it is committed: the next rollup joins back what Postgres has more."""
     await worker.count(batch(1, range(50)))
     await worker.rollup.roll_up(worker.site)
     await worker.count(batch(2, range(50, 90)))

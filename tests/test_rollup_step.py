@@ -146,13 +146,13 @@ async def test_postgres_away_costs_one_log_line_and_is_caught_up(
             assert [await worker.rollup.step() for _ in range(3)] == [[], [], []]
             stores.clock.advance(86400)
         assert [record.levelname for record in caplog.records] == ["ERROR"]
-        assert worker.rollup.away_since_s is not None
+        assert worker.metric("footfall_store_up", store="postgres") == 0
         assert await stores.redis.ttl(day_key(SITE, TODAY, "visitors")) == -1
 
         await own_postgres.start()
         assert [done.saved for done in await worker.rollup.step()] == [4]
         assert len(caplog.records) == 2
-        assert worker.rollup.away_since_s is None
+        assert worker.metric("footfall_store_up", store="postgres") == 1
         assert await stores.redis.ttl(day_key(SITE, TODAY, "visitors")) > 0
         read = await worker.count()
         assert (read.total_visitors, read.total_views) == (20, 8)

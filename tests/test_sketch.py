@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from service.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, REGISTERS, SPARSE, checksum, is_sound
-from tests.storage import plain_redis
+from tests.storage import RawRedis, plain_redis
 
 EMPTY = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF])
 
@@ -41,14 +40,14 @@ RUNS = st.lists(
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
+async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
     """To make sketches with."""
     async with plain_redis(redis_url) as redis:
         yield redis
 
 
 @pytest.mark.parametrize("visitors", [0, 1, 10, 1000, 1700, 3000, 50_000])
-async def test_every_sketch_that_redis_makes_is_sound(redis: Redis, visitors: int) -> None:
+async def test_every_sketch_that_redis_makes_is_sound(redis: RawRedis, visitors: int) -> None:
     """A check that refused a good day would lose it."""
     await redis.pfadd("day")
     for first in range(0, visitors, 1000):
@@ -105,7 +104,7 @@ def test_the_checksum_tells_every_flipped_bit(at: int, bit: int) -> None:
     assert len(before) == 16
 
 
-async def test_redis_believes_what_this_check_refuses(redis: Redis) -> None:
+async def test_redis_believes_what_this_check_refuses(redis: RawRedis) -> None:
     """Why the check exists: the server itself notices an overrun late or never."""
     overrun = sparse(encoded([("long", REGISTERS), ("value", 4)])[0])
     assert not is_sound(overrun)

@@ -9,14 +9,11 @@ from pathlib import Path
 
 import aiohttp
 import asyncpg
-import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.embedded import Valkey
-from tests.process import fresh_connections, production, ready, run, see, start
-
-GONE_MAX_S = 20
+from tests.process import all_gone, fresh_connections, production, ready, run, see, start, until
 
 
 @pytest.fixture
@@ -46,12 +43,10 @@ async def load(url: str, senders: int = 4) -> AsyncIterator[Counter[int]]:
         enough.set()
 
 
-async def until(answers: Counter[int], more: int) -> None:
+async def more(answers: Counter[int], views: int) -> None:
     """Wait until so many more views were counted."""
-    goal = answers[200] + more
-    async with asyncio.timeout(GONE_MAX_S):
-        while answers[200] < goal:
-            await asyncio.sleep(0.01)
+    goal = answers[200] + views
+    await until(lambda: answers[200] >= goal)
 
 
 async def counters(ops: str) -> dict[str, float]:
@@ -73,6 +68,11 @@ async def metric(ops: str, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
 
+async def has(ops: str, name: str, value: float) -> bool:
+    """Whether a metric has reached a value."""
+    return await metric(ops, name) >= value
+
+
 async def views(postgres_url: str) -> int:
     """The views that Postgres has."""
     connection = await asyncpg.connect(postgres_url)
@@ -82,12 +82,6 @@ async def views(postgres_url: str) -> int:
         await connection.close()
 
 
-async def all_gone(processes: list[psutil.Process]) -> None:
-    """Wait until none of them runs any more."""
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, GONE_MAX_S)
-    assert alive == []
-
-
 async def test_metrics_of_two_workers_are_one_and_never_fall(environ: dict[str, str]) -> None:
     """Whichever worker Prometheus reaches, it sees all; and a worker that dies is no reset of a counter."""
     async with start("serve", "--workers", "2", environ=environ) as process:
@@ -95,9 +89,7 @@ async def test_metrics_of_two_workers_are_one_and_never_fall(environ: dict[str, 
         sent = 60
         async with fresh_connections() as http:
             assert set(await asyncio.gather(*(see(http, url) for _ in range(sent)))) == {200}
-        async with asyncio.timeout(GONE_MAX_S):
-            while await metric(ops, "footfall_beacons_total") < sent:
-                await asyncio.sleep(0.02)
+        await until(lambda: has(ops, "footfall_beacons_total", sent))
         first, second = process.workers
         seen = await counters(ops)
         first.kill()
@@ -108,17 +100,13 @@ async def test_metrics_of_two_workers_are_one_and_never_fall(environ: dict[str, 
         assert second in process.workers
         async with fresh_connections() as http:
             assert set(await asyncio.gather(*(see(http, url) for _ in range(sent)))) == {200}
-        async with asyncio.timeout(GONE_MAX_S):
-            while await metric(ops, "footfall_beacons_total") < 2 * sent:
-                await asyncio.sleep(0.02)
+        await until(lambda: has(ops, "footfall_beacons_total", 2 * sent))
         assert await metric(ops, "footfall_beacons_total") == 2 * sent
         assert await metric(ops, "process_resident_memory_bytes") > 50e6
         assert await process.stop() == 0
 
 
-async def test_new_settings_replace_the_workers_and_refuse_nobody(
-    environ: dict[str, str], postgres_url: str
-) -> None:
+async def test_new_settings_replace_the_workers_and_refuse_nobody(environ: dict[str, str], postgres_url: str) -> None:
     """Settings change at noon, too: no visitor may see an error, and nothing that was acked may be lost."""
     async with start("serve", "--workers", "2", environ=environ) as process:
         url, _ = await ready(process)
@@ -126,10 +114,10 @@ async def test_new_settings_replace_the_workers_and_refuse_nobody(
         file = Path(environ["FOOTFALL_CONFIG"])
         file.write_text(file.read_text().replace("[sites.portal]", "poll_after_s = 77\n[sites.portal]"))
         async with load(url) as answers:
-            await until(answers, 50)
+            await more(answers, 50)
             process.process.send_signal(signal.SIGHUP)
             await process.says("settings were read again and the workers replaced")
-            await until(answers, 50)
+            await more(answers, 50)
         assert set(answers) <= {0, 200}
         assert not set(process.workers) & set(before)
         assert len(process.workers) == 2
@@ -144,7 +132,7 @@ async def test_a_stop_under_load_loses_nothing_that_was_acked(environ: dict[str,
     async with start("serve", "--workers", "2", environ=environ) as process:
         url, _ = await ready(process)
         async with load(url) as answers:
-            await until(answers, 100)
+            await more(answers, 100)
             assert await process.stop() == 0
     assert set(answers) <= {0, 200}
     assert answers[200] <= await views(postgres_url) <= answers[200] + answers[0]
@@ -197,9 +185,11 @@ async def test_one_signal_stops_it_and_more_do_no_harm(environ: dict[str, str], 
     async with start("serve", "--workers", "2", environ=environ) as process:
         await ready(process)
         below = process.children
+        workers = process.workers if number is signal.SIGINT else []
         for _ in range(3):
-            for one in [process.process, *process.workers] if number is signal.SIGINT else [process.process]:
-                one.send_signal(number)
+            process.process.send_signal(number)
+            for worker in workers:
+                worker.send_signal(number)
         assert await process.ends() == 0
         assert process.said[-1] == "Footfall has stopped.\n"
         await all_gone(below)
@@ -208,9 +198,7 @@ async def test_one_signal_stops_it_and_more_do_no_harm(environ: dict[str, str], 
 async def test_a_stop_while_it_starts_is_a_stop(environ: dict[str, str]) -> None:
     """A stop may come at any moment, also before the workers serve."""
     async with start("serve", "--workers", "2", environ=environ) as process:
-        async with asyncio.timeout(GONE_MAX_S):
-            while len(process.workers) < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(process.workers) == 2)
         below = process.children
         assert await process.stop() == 0
         assert process.said[-1] == "Footfall has stopped.\n"

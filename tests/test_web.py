@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from service.beacon import BODY_MAX_BYTES
 from service.embedded import Valkey
 from service.web import PIXEL
-from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for
+from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 PUBLIC_HEADERS = {
     "Access-Control-Allow-Origin": "*",
@@ -42,7 +42,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
         yield redis
 
 
-async def stored(redis: Redis) -> dict[bytes, Any]:
+async def stored(redis: Redis) -> dict[Any, Any]:
     """Every key with its bytes; equal before and after is the proof that nothing was counted."""
     return {key: await redis.dump(key) for key in sorted(await redis.keys())}
 
@@ -344,8 +344,7 @@ async def test_a_full_queue_refuses_at_once_and_what_it_holds_is_counted(
         recorder = footfall.services.recorder
         own_valkey.suspend()
         waiting = [asyncio.create_task(footfall.see()) for _ in range(25)]  # a quarter of the queue: one site's share
-        while recorder.queued < 25:
-            await asyncio.sleep(0)
+        await until(lambda: recorder.queued == 25)
         async with asyncio.timeout(1):
             refused = await footfall.send()
         assert (refused.status, refused.headers["Retry-After"]) == (503, "1")

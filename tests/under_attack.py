@@ -115,9 +115,9 @@ async def state_of(footfall: Footfall, redis: Redis) -> State:
     """Look at everything in Redis, which holds nothing but the site."""
     reading = await footfall.services.recorder.read(footfall.services.settings.sites[SITE])
     keys = [key async for key in redis.scan_iter(count=1000)]
-    sizes = [await redis.memory_usage(key, samples=0) for key in keys]
+    sizes = [await redis.memory_usage(key, samples=0) or 0 for key in keys]
     visitors = await redis.zcard(f"ff1:{{{SITE}}}:online")
-    return State(reading.today_views, visitors, reading.today_visitors, len(keys), sum(map(int, sizes)))
+    return State(reading.today_views, visitors, reading.today_visitors, len(keys), sum(sizes))
 
 
 def port_of(footfall: Footfall) -> int:

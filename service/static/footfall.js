@@ -83,7 +83,8 @@
     if (!list) {
       list = document.createElement("ul");
       ours.add(list);
-      (host.getAttribute("data-show") || "online today week total").split(/\W+/).forEach(name => {
+      const wanted = (host.getAttribute("data-show") || "online today week total").split(/\W+/);
+      wanted.filter(name => names.includes(name)).forEach(name => {
         const number = document.createElement("b");
         number.setAttribute("data-count", name);
         list.appendChild(document.createElement("li")).append("", number);
@@ -103,17 +104,20 @@
   };
 
   // Writes only what differs: no framework, screen reader or observer is bothered by the same number.
+  const fill = (element, number) => {
+    const before = element.textContent;
+    const known = typeof number === "number";
+    const text = known ? number.toLocaleString(languageOf(element)) : before.trim() || "–";
+    if (text !== before) element.textContent = text;
+  };
+
   const paint = () => {
-    document.querySelectorAll("visitor-counts").forEach(fillShortForm);
-    names.forEach(name => {
-      const number = shown[name];
-      document.querySelectorAll(targets(name)).forEach(element => {
-        const before = element.textContent;
-        const known = typeof number === "number";
-        const text = known ? number.toLocaleString(languageOf(element)) : before.trim() || "–";
-        if (text !== before) element.textContent = text;
+    try {
+      document.querySelectorAll("visitor-counts").forEach(fillShortForm);
+      names.forEach(name => {
+        document.querySelectorAll(targets(name)).forEach(element => fill(element, shown[name]));
       });
-    });
+    } catch (takenApartByThePage) {}
   };
 
   const period = counts => [counts.day_of, counts.week_of, counts.revision, counts.measure].join();

@@ -2,13 +2,20 @@
 
 from playwright.async_api import Locator, Page
 
-from tests.browser.relay import Relay
+from tests.browser.relay import NOTHING, Relay
 
 STEP_S = 10
 LOAD_IMAGE = """address => new Promise(done => {
   const image = document.createElement("img");
   image.onload = image.onerror = done;
   image.src = address + Math.random();
+})"""
+
+SHIFT = """() => new Promise(done => {
+  let shift = 0;
+  const observer = new PerformanceObserver(list => list.getEntries().forEach(entry => { shift += entry.value }));
+  observer.observe({ type: "layout-shift", buffered: true });
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(shift), 100)));
 })"""
 
 TURN = """hidden => {
@@ -27,7 +34,8 @@ def number(page: Page, name: str) -> Locator:
 async def settle(page: Page, relay: Relay) -> None:
     """Whatever the page had sent has arrived, and its answers have come back: a request behind them all has."""
     for _ in range(2):
-        await page.evaluate(LOAD_IMAGE, f"{relay.url}/nothing?")
+        await page.evaluate(LOAD_IMAGE, f"{relay.url}/{NOTHING}?")
+        await relay.idle()
 
 
 async def let_pass(page: Page, relay: Relay, seconds: int) -> None:
@@ -53,3 +61,8 @@ async def turn_clock(page: Page, seconds: int) -> None:
     """Change what time the page believes it is, while its timers go on as before."""
     now_s = await page.evaluate("Date.now() / 1000")
     await page.clock.set_system_time(now_s + seconds)
+
+
+async def layout_shift(page: Page) -> float:
+    """How much the page has moved under its reader so far; the page must have a real clock."""
+    return float(await page.evaluate(SHIFT))

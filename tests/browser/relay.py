@@ -13,7 +13,10 @@ from aiohttp import ClientSession, web
 from tests.browser.serving import serve
 
 VISITOR_ADDRESS = "203.0.113.7"
+NOTHING = "nothing"
+"""What pages ask for only to know that whatever they asked for before has arrived."""
 WAIT_S = 10
+OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After, Footfall-Ignored"}
 NOT_PASSED_ON = {"connection", "content-length", "content-encoding", "date", "host", "server", "transfer-encoding"}
 
 
@@ -55,6 +58,7 @@ class Relay:
     faults: deque[Fault] = field(default_factory=deque)
     change: Mapping[str, Any] = field(default_factory=dict)
     """Fields that every answer's counts have instead of Footfall's own."""
+    _under_way: int = 0
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _end: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -76,28 +80,36 @@ class Relay:
             raise AssertionError(f"waited for {count} beacons, there were {self.kinds}") from None
         return self.kinds
 
+    async def idle(self) -> None:
+        """Wait until every request that has arrived is answered or on hold."""
+        await self.until(lambda _: self._under_way == 0)
+
     def release(self) -> None:
         """Let go of the beacons on hold."""
         self._end.set()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request of a browser."""
-        self.paths.add(request.path)
         name = request.path.rsplit("/", 1)[-1]
+        if name == NOTHING:
+            return web.Response(status=204)
         if self.down and name != "footfall.js":
             return _cut(request)
-        body = await request.read()
+        self._under_way += 1
         fault = self.faults.popleft() if name == "seen" and self.faults else None
-        if fault and fault.kind == "refuse":
-            response = web.Response(status=fault.status, headers={**OPEN, **fault.headers})
-        elif fault and fault.kind == "lose request":
-            response = _cut(request)
-        else:
-            response = await self._forward(name, request, body)
+        body = await request.read()
+        response = await self._respond(name, request, body, fault)
         await self._note(name, request, body)
         if fault and fault.kind == "hold":
             await self._end.wait()
         return _cut(request) if fault and fault.kind in ("lose answer", "hold") else response
+
+    async def _respond(self, name: str, request: web.Request, body: bytes, fault: Fault | None) -> web.Response:
+        if fault and fault.kind == "refuse":
+            return web.Response(status=fault.status, headers={**OPEN, **fault.headers})
+        if fault and fault.kind == "lose request":
+            return _cut(request)
+        return await self._forward(name, request, body)
 
     async def _forward(self, name: str, request: web.Request, body: bytes) -> web.Response:
         headers = {key: value for key, value in request.headers.items() if key.lower() not in NOT_PASSED_ON}
@@ -118,6 +130,8 @@ class Relay:
 
     async def _note(self, name: str, request: web.Request, body: bytes) -> None:
         async with self._news:
+            self._under_way -= 1
+            self.paths.add(request.path)
             if name == "seen":
                 beacon = json.loads(body)
                 self.beacons.append(Passed(beacon["kind"], beacon, dict(request.headers)))
@@ -128,9 +142,6 @@ class Relay:
             elif name == "footfall.js":
                 self.scripts += 1
             self._news.notify_all()
-
-
-OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After, Footfall-Ignored"}
 
 
 def _cut(request: web.Request) -> web.Response:

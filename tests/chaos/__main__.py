@@ -1,5 +1,40 @@
-import asyncio, sys
+"""Play the fault matrix and print its table; the exit status is 0 only if every difference is 0.
+
+    python -m tests.chaos [--fault F7] [--seed 3] [--seeds 3] [--lanes 2]
+
+Without a seed three are drawn. Every run is a process of its own, on servers of its own.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+
+from tests.chaos.lanes import Job, play_all, print_table
+from tests.chaos.matrix import FAULTS
 from tests.chaos.run import run
-row = asyncio.run(run(sys.argv[1], int(sys.argv[2])))
-print(row.as_dict() | {"lines": None})
-for l in row.lines: print(l, end="")
+
+
+def main() -> int:
+    """Read the command line, play, print; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Inject faults and compare the counts.")
+    parser.add_argument("--fault", choices=FAULTS, help="only this one")
+    parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--seeds", type=int, default=3, help="how many to draw (3)")
+    parser.add_argument("--lanes", type=int, default=2, help="how many faults to play at once (2)")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds of each fault")
+    parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps(asyncio.run(run(options.fault, options.seed, quick=options.quick)).as_dict()))
+        return 0
+    seeds = [options.seed] if options.seed is not None else random.sample(range(1, 100_000), options.seeds)
+    names = [options.fault] if options.fault else list(FAULTS)
+    jobs = [Job(name, seed, quick=options.quick) for name in names for seed in seeds]
+    rows = asyncio.run(play_all(jobs, options.lanes))
+    return print_table(jobs, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from tests.chaos import redis_faults, wire, workers
+from tests.chaos import (
+    awaits,
+    clocks,
+    failover,
+    overload,
+    postgres_faults,
+    redis_faults,
+    restores,
+    sketches,
+    wire,
+    workers,
+)
 from tests.chaos.stage import Plan, Stage
 
 
@@ -19,6 +30,9 @@ class Fault:
     """Measures time or memory, so nothing else may run beside it."""
 
 
+INSIDE = Plan(hosts=0)
+"""Workers in our own process, which the fault starts itself."""
+
 FAULTS: Mapping[str, Fault] = MappingProxyType(
     {
         "F1": Fault("workers killed", workers.kill, Plan(hosts=2)),
@@ -30,6 +44,16 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "F7": Fault("replies lost", wire.lose_answers),
         "F8": Fault("requests cut in half", wire.cut_requests),
         "F9": Fault("slow network", wire.slow_down),
+        "F10": Fault("failover, split brain", failover.promote_and_split, Plan(hosts=2, workers=1)),
         "F11": Fault("errors from Redis", redis_faults.errors),
+        "F12": Fault("Postgres away over midnights", clocks.outlast_postgres, INSIDE),
+        "F13": Fault("Postgres hangs, killed in commit", postgres_faults.hang_and_kill),
+        "F14": Fault("old dump, late commits", postgres_faults.go_back_in_time, Plan(hosts=2, workers=1)),
+        "F15": Fault("damaged sketches", sketches.damage),
+        "F16": Fault("clock steps", clocks.set_clocks, INSIDE),
+        "F17": Fault("overload", overload.overload, Plan(settings={"queue_max_beacons": 1000}), alone=True),
+        "F18": Fault("slow and idle clients", overload.slow_clients, alone=True),
+        "F19": Fault("restorers race", restores.race, Plan(hosts=2)),
+        "F20": Fault("every await fails once", awaits.fail_each, INSIDE),
     }
 )

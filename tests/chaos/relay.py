@@ -170,9 +170,10 @@ def answer_instead(error: bytes) -> Passage:
 
 
 class Hold:
-    """A passage that stops a link from the first request with certain words in it, until it is released."""
+    """A passage that stops a link at the first chunk with certain words in it, until it is released."""
 
-    def __init__(self, words: bytes) -> None:
+    def __init__(self, onward: Passage, words: bytes = b"") -> None:
+        self._onward = onward
         self._words = words
         self._released = asyncio.Event()
         self.reached = asyncio.Event()
@@ -183,7 +184,7 @@ class Hold:
         if self._words in chunk:
             self.reached.set()
             await self._released.wait()
-        await link.to_server(chunk)
+        await self._onward(link, chunk)
 
     def release(self) -> None:
         """Let what is held go on."""

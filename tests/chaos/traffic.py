@@ -32,7 +32,7 @@ class Traffic:
     """Sends beacons of random visitors to random sites and hosts, and notes in the ledger how they are answered."""
 
     def __init__(self, urls: Sequence[str], day: date, ledger: Ledger, chance: random.Random, visitors: int) -> None:
-        self._urls = urls
+        self.urls = urls
         self._day = day
         self._ledger = ledger
         self._chance = chance
@@ -81,7 +81,7 @@ class Traffic:
         asked_s = time.monotonic()
         status, reason = 0, ""
         try:
-            async with session.post(f"{self._chance.choice(self._urls)}/seen", data=body, headers=headers) as response:
+            async with session.post(f"{self._chance.choice(self.urls)}/seen", data=body, headers=headers) as response:
                 answer = await response.json()
                 status, reason = response.status, answer.get("error", "")
         except (aiohttp.ClientError, TimeoutError, ValueError):

@@ -1,0 +1,132 @@
+"""F20: the Nth await of a store in a flush, a rollup or a restore fails, for N = 1, 2, ... until all go well."""
+
+import asyncio
+import types
+from collections.abc import Coroutine, Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.equality import compare
+from tests.chaos.inside import send, worker
+from tests.chaos.stage import Stage
+from tests.chaos.traffic import SITES
+from tests.footfall import FakeClock, Footfall
+
+AWAITS_MAX = 200
+GUARDED = ("Recorder._send", "Recorder._spool_all", "Rollup._open", "Reconciler.step")
+"""Tasks in which awaits are counted: those that own data."""
+STORES = ("redis_store.py", "postgres_store.py", "spool.py")
+"""Where an await may fail: nothing else of ours waits for anybody outside."""
+
+
+class Nth:
+    """Lets the Nth await of the guarded tasks fail, as a connection does that breaks."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self._failed = False
+
+    @property
+    def fired(self) -> bool:
+        """Whether there were so many awaits."""
+        return self._failed
+
+    def make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        """A task factory that guards what is to be guarded."""
+        guarded = getattr(coroutine, "__qualname__", "") in GUARDED
+        return asyncio.Task(self._as_coroutine(coroutine) if guarded else coroutine, loop=loop, **options)
+
+    async def _as_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return await self._drive(coroutine)
+
+    @types.coroutine
+    def _drive(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        steps = coroutine.__await__()
+        resume = partial(next, steps)
+        while True:
+            try:
+                waited_for = resume()
+            except StopIteration as end:
+                return end.value
+            self._left -= waits_for_store(coroutine)
+            if self._left == 0 and not self._failed:
+                self._failed = True
+                resume = partial(steps.throw, ConnectionResetError("this await was chosen to fail"))
+                continue
+            try:
+                yield waited_for
+                resume = partial(next, steps)
+            except BaseException as error:  # noqa: BLE001 - passed on to where it belongs
+                resume = partial(steps.throw, error)
+
+
+def waits_for_store(coroutine: Any) -> bool:
+    """Whether what a coroutine waits for, however deep, is an answer of a store."""
+    inner = coroutine
+    while inner is not None:
+        code = getattr(inner, "cr_code", None) or getattr(inner, "ag_code", None)
+        if code is not None and Path(code.co_filename).name in STORES:
+            return True
+        inner = getattr(inner, "cr_await", None) or getattr(inner, "ag_await", None)
+    return False
+
+
+async def fail_each(stage: Stage) -> None:
+    """Let every single await fail once, and see that nothing is lost or counted twice."""
+    async with worker(stage, FakeClock(), "one") as one:
+        for act in (_flush, _roll_up, _restore):
+            for number in range(1, AWAITS_MAX):
+                nth = Nth(number)
+                loop = asyncio.get_running_loop()
+                loop.set_task_factory(nth.make_task)
+                try:
+                    async with asyncio.timeout(20):
+                        await act(stage, one)
+                except TimeoutError:
+                    stage.problems.append(f"{act.__name__} hung when its await {number} failed")
+                finally:
+                    loop.set_task_factory(None)
+                await _heal(one)
+                unequal = await compare(stage.ledger, stage.stores, SITES)
+                stage.problems += [f"after await {number} of {act.__name__} failed: {found}" for found in unequal]
+                if not nth.fired or stage.problems:
+                    break
+
+
+async def _flush(stage: Stage, one: Footfall) -> None:
+    """Two beacons of each site, and what follows from them."""
+    await asyncio.gather(*[send(stage, one, site) for site in SITES for _ in range(2)])
+    await one.services.recorder.settle()
+
+
+async def _roll_up(stage: Stage, one: Footfall) -> None:
+    """A rollup of something new."""
+    for site in SITES:
+        await send(stage, one, site)
+    await _guarded_step(one)
+
+
+async def _restore(stage: Stage, one: Footfall) -> None:
+    """A Redis that was emptied, with beacons on their way."""
+    await _flush(stage, one)
+    await one.services.reconciler.step()
+    await stage.stores.redis.flushall()
+    await _flush(stage, one)
+    await _guarded_step(one)
+
+
+async def _guarded_step(one: Footfall) -> None:
+    task = asyncio.create_task(one.services.reconciler.step())
+    await asyncio.wait([task])
+    task.exception()  # the loop of the real service logs it and steps again
+
+
+async def _heal(one: Footfall) -> None:
+    """What the background does in the next seconds, with nothing failing any more."""
+    for _ in range(2):
+        await one.services.reconciler.quick_step()
+        await one.services.recorder.settle()
+        await one.services.reconciler.step()
+        await one.services.recorder.settle()
+    await one.services.reconciler.step()

@@ -1,0 +1,47 @@
+"""F10: a replica that lags behind is promoted, and two primaries are written to at once."""
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from service.embedded import Valkey
+from tests.chaos.redis_faults import wait_until_counted
+from tests.chaos.relay import Hold, open_relay, pass_reply
+from tests.chaos.stage import DEBUGGED, Stage, socket_of
+
+SYNC_MAX_S = 15
+
+
+async def promote_and_split(stage: Stage) -> None:
+    """Kill the primary and promote a lagging replica; then promote again while half of the hosts stay behind."""
+    stage.watcher.across_workers = False
+    first = stage.valkey
+    second = await stage.exits.enter_async_context(Valkey(stage.folder / "second", DEBUGGED))
+
+    await _replicate(stage, first, second)
+    first.kill()
+    for host in stage.hosts:
+        host.redis.switch(socket_of(second))
+    await wait_until_counted(stage)
+
+    await first.start()
+    await _replicate(stage, second, first)
+    for host in stage.hosts[::2]:
+        host.redis.switch(socket_of(first))
+    await asyncio.sleep(5)
+    for host in stage.hosts:
+        host.redis.switch(socket_of(first))
+    await wait_until_counted(stage)
+
+
+async def _replicate(stage: Stage, primary: Valkey, replica: Valkey) -> None:
+    """Have `replica` follow, let it fall behind by a second or two, and promote it."""
+    async with open_relay(socket_of(primary)) as link, Redis.from_url(replica.url) as redis:
+        await redis.execute_command("REPLICAOF", "127.0.0.1", link.port)
+        async with asyncio.timeout(SYNC_MAX_S):
+            while (await redis.info("replication"))["master_link_status"] != "up":
+                await asyncio.sleep(0.05)
+        await stage.pause(1, 2)
+        link.replies = Hold(pass_reply)
+        await stage.pause(1, 2)
+        await redis.execute_command("REPLICAOF", "NO", "ONE")

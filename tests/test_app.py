@@ -1,0 +1,153 @@
+"""The demo as a newcomer runs it: one command, its own servers, a page that counts; and what a worker is made of."""
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import aiohttp
+import psutil
+import pytest
+
+from service.app import open_services, run_background
+from service.embedded import Valkey, socket_folder
+from service.errors import Stop
+from tests.footfall import FakeClock, running, settings_for
+from tests.process import HEADERS, PROJECT, all_gone, embedded, fresh_connections, ready, see, start, until
+
+DEMO = ("serve", "--embedded", "--demo")
+
+
+async def numbers(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    """What the footer shows, without what is different at every moment."""
+    async with http.get(f"{url}/counts?site=portal") as response:
+        shown = await response.json()
+        assert response.status == 200, shown
+    return {name: shown[name] for name in ("today", "week", "total", "views_today", "revision")}
+
+
+async def visit(url: str) -> dict[str, Any]:
+    """Open the portal as a browser does: the page, the script that it names, and the script's beacon."""
+    async with fresh_connections() as http:
+        async with http.get(f"{url}/") as response:
+            page = await response.text()
+            assert response.status == 200
+        script = re.search(r'<script[^>]* src="([^"]+)"', page)
+        assert script is not None
+        async with http.get(urljoin(url, script[1])) as response:
+            assert (response.status, response.content_type) == (200, "text/javascript")
+        assert await see(http, url, host=url) == 200
+        return await numbers(http, url)
+
+
+async def test_the_demo_shows_the_same_numbers_after_a_stop_and_after_a_crash(own_folder: Path) -> None:
+    """What a newcomer tries first: open the page, press Ctrl-C, start it again; and pull the plug."""
+    async with start(*DEMO, environ=embedded(own_folder)) as process:
+        url, _ = await ready(process)
+        first = await visit(url)
+        assert (first["today"], first["views_today"]) == (1, 1)
+        below = process.children
+        assert len(below) >= 3
+        # A terminal sends Ctrl-C to the whole group; the servers and the workers must not mind.
+        os.killpg(process.process.pid, signal.SIGINT)
+        assert await process.ends() == 0
+        assert process.said[-1] == "Footfall has stopped.\n"
+        await all_gone(below)
+
+    async with start(*DEMO, environ=embedded(own_folder)) as process:
+        url, _ = await ready(process)
+        async with fresh_connections() as http:
+            assert await numbers(http, url) == first
+        second = await visit(url)
+        assert (second["today"], second["views_today"]) == (1, 2)
+        below = process.children
+        process.process.kill()
+        await process.process.wait()
+
+    async with start(*DEMO, environ=embedded(own_folder)) as process:
+        url, _ = await ready(process)
+        async with fresh_connections() as http:
+            assert await numbers(http, url) == second
+        await all_gone(below)
+        assert await process.stop() == 0
+
+
+async def test_a_stop_while_the_servers_start_leaves_nothing_behind(own_folder: Path) -> None:
+    """The first start takes some seconds, and that is when people change their mind."""
+    async with start(*DEMO, environ=embedded(own_folder)) as process:
+        await process.says("is starting its Valkey")
+        await until(lambda: bool(process.children))
+        below = process.children
+        assert await process.stop(signal.SIGINT) == 0
+        await all_gone(below)
+    async with start(*DEMO, environ=embedded(own_folder)) as process:
+        url, _ = await ready(process)
+        assert (await visit(url))["views_today"] == 1
+        assert await process.stop() == 0
+
+
+async def test_an_ordinary_account_can_run_the_demo(own_folder: Path) -> None:
+    """Most people run Footfall under their own account; here `nobody` stands for them."""
+    if os.geteuid() != 0:
+        pytest.skip("not run as root: every other test shows this")
+    try:
+        subprocess.run([sys.executable, "-c", "import service"], cwd=PROJECT, user="nobody", check=True)
+    except (PermissionError, subprocess.CalledProcessError):
+        pytest.skip("the account nobody cannot reach this Python")
+    account = pwd.getpwnam("nobody")
+    own_folder.mkdir()
+    os.chown(own_folder, account.pw_uid, account.pw_gid)
+    environ = embedded(own_folder / "data") | {"HOME": str(own_folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    async with start(*DEMO, environ=environ, user="nobody") as process:
+        url, _ = await ready(process)
+        assert (await visit(url))["views_today"] == 1
+        assert {child.username() for child in process.children} == {"nobody"}
+        assert await process.stop() == 0
+    shutil.rmtree(socket_folder(own_folder / "data"), ignore_errors=True)
+
+
+async def test_a_redis_that_throws_counts_away_is_refused(own_folder: Path, postgres_url: str) -> None:
+    """Evicted keys are lost numbers; the sentence says which setting to change."""
+    async with Valkey(own_folder, {"maxmemory": "50mb", "maxmemory-policy": "allkeys-lru"}) as valkey:
+        with pytest.raises(Stop, match=r"maxmemory-policy is allkeys-lru.*noeviction"):
+            async with open_services(settings_for(valkey.url, postgres_url, own_folder)):
+                pytest.fail("it opened")
+
+
+async def test_a_worker_starts_while_both_stores_are_away(own_folder: Path) -> None:
+    """A host that restarts brings its services up in any order; the counter must not be the one that gives up."""
+    nowhere = settings_for("redis://127.0.0.1:1/0", "postgresql://nobody@127.0.0.1:1/none", own_folder)
+    async with open_services(nowhere) as services, run_background(services):
+        shown = services.board.shown(nowhere.sites["portal"]).counts
+        assert (shown.today, shown.stale) == (None, True)
+
+
+async def test_a_worker_says_how_it_is(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """Time on the CPU, memory and open files are the first that an operator looks at."""
+    settings = settings_for(redis_url, postgres_url, tmp_path)
+    async with running(settings, clock=FakeClock()) as footfall, run_background(footfall.services):
+        await until(lambda: footfall.metric("process_cpu_seconds_total") > 0)
+        assert footfall.metric("process_resident_memory_bytes") > 20e6
+        assert footfall.metric("process_open_fds") > 3
+        assert footfall.metric("process_max_fds") >= footfall.metric("process_open_fds")
+        started = footfall.metric("process_start_time_seconds")
+        assert started == psutil.Process().create_time()
+        assert footfall.metric("footfall_workers") == 1
+
+
+async def test_a_public_listener_names_no_server(own_folder: Path) -> None:
+    """The banner would tell an attacker which version to look up; asked of the real listener, not of a test's."""
+    async with start(*DEMO, environ=embedded(own_folder)) as process:
+        url, ops = await ready(process)
+        async with fresh_connections() as http:
+            for address in (f"{url}/counts?site=portal", f"{ops}/healthz"):
+                async with http.get(address, headers=HEADERS) as response:
+                    assert response.status == 200
+                    assert "Server" not in response.headers
+        assert await process.stop() == 0

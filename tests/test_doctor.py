@@ -1,0 +1,213 @@
+"""What `footfall doctor` finds: each mistake of an operator, made on purpose."""
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from aiohttp import web
+from redis.asyncio import Redis
+
+from service import sql_folder
+from service.config import Settings, Site
+from service.doctor import (
+    Check,
+    Level,
+    check_memory,
+    check_persistence,
+    check_redis_version,
+    check_schema,
+    check_zone,
+    examine,
+)
+from service.embedded import Valkey
+from service.migrations import migrate
+from service.periods import Clock
+from service.redis_store import ServerFacts
+from tests.footfall import FakeClock, running, settings_for
+
+GOOD = ServerFacts(
+    version=(7, 2, 4), maxmemory=0, maxmemory_policy="noeviction", aof=True, rdb_saved_at_s=0, role="master"
+)
+
+
+def facts(**changes: object) -> ServerFacts:
+    """A good Redis, but for these."""
+    values = {name: getattr(GOOD, name) for name in ServerFacts.__slots__}
+    return ServerFacts(**values | changes)
+
+
+async def findings(settings: Settings, clock: Clock = time.time) -> dict[str, Check]:
+    """All checks by what they look at."""
+    return {check.what: check async for check in examine(settings, None, clock)}
+
+
+@pytest.fixture
+async def migrated(postgres_url: str) -> str:
+    """A database with our tables."""
+    await migrate(postgres_url, sql_folder())
+    return postgres_url
+
+
+@pytest.mark.parametrize(
+    ("check", "level", "words"),
+    [
+        pytest.param(check_redis_version(GOOD), Level.OK, "7.2.4", id="recent"),
+        pytest.param(check_redis_version(facts(version=(6, 0, 16))), Level.FAIL, "Redis 6.2 or newer", id="old"),
+        pytest.param(check_redis_version(facts(role="slave")), Level.FAIL, "the primary's address", id="replica"),
+        pytest.param(check_memory(GOOD), Level.OK, "not limited", id="no limit"),
+        pytest.param(check_memory(facts(maxmemory=1 << 28)), Level.OK, "256 MiB", id="limit without eviction"),
+        pytest.param(
+            check_memory(facts(maxmemory=1, maxmemory_policy="allkeys-lru")), Level.FAIL, "noeviction", id="evicts"
+        ),
+        pytest.param(
+            check_memory(facts(maxmemory_policy="allkeys-lru")), Level.OK, "not limited", id="would evict, never does"
+        ),
+        pytest.param(check_persistence(GOOD), Level.OK, "append-only file", id="append-only"),
+        pytest.param(check_persistence(facts(aof=False)), Level.WARN, "appendonly yes", id="memory only"),
+        pytest.param(check_schema(0), Level.FAIL, "footfall migrate", id="no tables"),
+        pytest.param(check_schema(10_000), Level.OK, "newer", id="newer schema"),
+    ],
+)
+def test_a_finding_says_what_to_do(check: Check, level: Level, words: str) -> None:
+    """An operator acts on the line alone."""
+    assert check.level is level
+    assert words in check.found
+    assert str(check).startswith(f"{level}  {check.what}: ")
+
+
+async def test_everything_is_well_where_everything_is_well(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """A doctor who always finds something is not asked again."""
+    settings = settings_for(redis_url, postgres_url, tmp_path)
+    async with running(settings, clock=FakeClock()) as footfall:
+        here = {
+            "public_url": str(footfall.public.make_url("")).rstrip("/"),
+            "ops_listen": f"127.0.0.1:{footfall.ops.port}",
+        }
+        found = await findings(settings.model_copy(update=here), clock=FakeClock())
+    # The clock of this test stands still in another year, which is what one check is there to find.
+    assert {what for what, check in found.items() if check.level is not Level.OK} == {"clocks"}
+    assert "too few beacons" in found["busiest network"].found
+
+
+async def test_stores_that_cannot_be_reached_are_found_and_the_rest_is_checked(tmp_path: Path) -> None:
+    """One mistake must not hide the next; and the password in the URL is nobody's business."""
+    settings = settings_for("redis://user:secret1@127.0.0.1:1/0", "postgresql://user:secret2@127.0.0.1:1/db", tmp_path)
+    found = await findings(settings)
+    failed = {what for what, check in found.items() if check.level is Level.FAIL}
+    assert failed == {"redis", "postgres", "installation", "clocks", "script"}
+    assert "FOOTFALL_REDIS_URL" in found["redis"].found
+    assert "FOOTFALL_POSTGRES_URL" in found["postgres"].found
+    assert "secret" not in "".join(map(str, found.values()))
+
+
+async def test_a_database_without_tables_is_found(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """The step that is forgotten most often."""
+    found = await findings(settings_for(redis_url, postgres_url, tmp_path))
+    assert (found["schema"].level, "footfall migrate" in found["schema"].found) == (Level.FAIL, True)
+
+
+async def test_the_redis_of_another_portal_is_found(redis_url: str, migrated: str, tmp_path: Path) -> None:
+    """Two installations on one Redis would mix their numbers; Footfall refuses, and here is why."""
+    async with Redis.from_url(redis_url) as redis:
+        await redis.set("ff1:{portal}:ready", "somebody-else")
+    found = await findings(settings_for(redis_url, migrated, tmp_path))
+    assert found["installation"].level is Level.FAIL
+    assert "its own Redis" in found["installation"].found
+
+
+async def test_an_empty_redis_is_no_mistake(redis_url: str, migrated: str, tmp_path: Path) -> None:
+    """Before the first start it has to be empty."""
+    found = await findings(settings_for(redis_url, migrated, tmp_path))
+    assert found["installation"].level is Level.OK
+    assert "does not hold portal yet" in found["installation"].found
+
+
+async def test_clocks_that_differ_are_found(redis_url: str, migrated: str, tmp_path: Path) -> None:
+    """A host that is an hour ahead counts its beacons into tomorrow."""
+    hour_ahead = FakeClock()
+    hour_ahead.set(datetime.now(ZoneInfo("UTC")))
+    hour_ahead.advance(3600)
+    found = await findings(settings_for(redis_url, migrated, tmp_path), clock=hour_ahead)
+    assert found["clocks"].level is Level.FAIL
+    assert "NTP" in found["clocks"].found
+    assert "-3600" in found["clocks"].found or "-3599" in found["clocks"].found
+
+
+async def test_a_redis_that_evicts_is_found(own_folder: Path, migrated: str) -> None:
+    """Read from INFO, because providers forbid CONFIG."""
+    options: Mapping[str, str] = {"maxmemory": "50mb", "maxmemory-policy": "volatile-ttl", "appendonly": "no"}
+    async with Valkey(own_folder, options) as valkey:
+        found = await findings(settings_for(valkey.url, migrated, own_folder))
+    assert found["redis memory"].level is Level.FAIL
+    assert found["redis persistence"].level is Level.WARN
+
+
+def test_a_site_s_day_and_week_are_told_in_its_zone() -> None:
+    """A wrong zone is seen by whoever looks at the clock; here a day of 25 hours at the end of summer time."""
+    site = Site(id="portal", name="Portal", hosts=("portal.example.vn",), time_zone="Europe/Berlin")
+    check = check_zone(site, datetime(2026, 10, 25, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp())
+    assert "today is 2026-10-25, 2026-10-25 00:00+02:00 to 2026-10-26 00:00+01:00" in check.found
+    assert "week of 2026-10-19 until 2026-10-26 00:00+01:00" in check.found
+
+
+@pytest.mark.parametrize(
+    ("share", "level", "words"),
+    [
+        pytest.param("0.92", Level.WARN, "92% .* FOOTFALL_TRUSTED_PROXIES", id="a proxy that is not trusted"),
+        pytest.param("0.07", Level.OK, "7%", id="many networks"),
+        pytest.param("0.0", Level.OK, "too few", id="no traffic yet"),
+    ],
+)
+async def test_one_network_that_sends_most_is_found(
+    share: str, level: Level, words: str, redis_url: str, migrated: str, own_folder: Path
+) -> None:
+    """Behind a proxy that is not trusted the whole country is one visitor. Here the metrics ask for a token."""
+    asked: list[str] = []
+
+    async def metrics(request: web.Request) -> web.Response:
+        asked.append(request.headers["Authorization"])
+        return web.Response(text=f"# HELP x y\nfootfall_busiest_network_share {share}\n")
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    own_folder.mkdir()
+    try:
+        await web.UnixSite(runner, str(own_folder / "ops.sock")).start()
+        listener = f"unix:{own_folder / 'ops.sock'}"
+        settings = settings_for(redis_url, migrated, own_folder, ops_listen=listener, ops_token="abc")  # noqa: S106
+        found = await findings(settings)
+    finally:
+        await runner.cleanup()
+    assert asked == ["Bearer abc"]
+    check = found["busiest network"]
+    assert check.level is level
+    assert re.search(words, check.found)
+
+
+async def test_an_address_that_answers_with_something_else_is_found(
+    redis_url: str, migrated: str, tmp_path: Path
+) -> None:
+    """A portal's friendly "not found" page is a 200, too."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/footfall.js", page)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        found = await findings(settings_for(redis_url, migrated, tmp_path, public_url=f"http://127.0.0.1:{port}"))
+    finally:
+        await runner.cleanup()
+    assert found["script"].level is Level.FAIL
+    assert "text/html, not the script" in found["script"].found

@@ -1,0 +1,197 @@
+"""What is never kept: who sent a beacon. Everything that a Footfall leaves behind is searched for it."""
+
+import asyncio
+import io
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+from redis.asyncio import Redis
+
+from service import sql_folder
+from service.embedded import Postgres, Valkey
+from service.migrations import migrate
+from tests.footfall import HOST, ORIGIN, SITE
+from tests.own_footfall import PROJECT
+from tests.raw_http import beacon, head, send_all, send_raw, statuses_of
+
+ADDRESSES = ("198.19.219.171", "2001:db8:d1ce:b00c:5ea:f00d:abba:c0de")
+AGENT = "Mozilla/5.0 (X11; Marker) Gecko/20100101 Firefox/140.0 kqzx-agent"
+WORDS = ("kqzx-agent", "kqzx-own-id", "kqzx-page", "kqzx-cookie", "kqzx-referer", "kqzx-query", "kqzx-header")
+STOP_TIMEOUT_S = 30
+
+
+def traces() -> dict[str, bytes]:
+    """Every form in which what is sent below could turn up, by a name for it."""
+    found = {word: word.encode() for word in WORDS}
+    for text in ADDRESSES:
+        address = ip_address(text)
+        network = address.packed[:8]  # of an IPv4 address, all of it
+        forms = {"text": text.encode(), "exploded": address.exploded.encode(), "packed": network}
+        forms |= {"hexadecimal": network.hex().encode(), "upper case": network.hex().upper().encode()}
+        found |= {f"{text}, {form}": value for form, value in forms.items()}
+    return found
+
+
+def found_in(*pieces: bytes) -> set[str]:
+    """Names of the traces in some bytes."""
+    return {name for name, trace in traces().items() if any(trace in piece for piece in pieces)}
+
+
+def files_below(folder: Path) -> Iterator[bytes]:
+    """What is in every file, however deep."""
+    return (path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@dataclass
+class Process:
+    """A Footfall as an operator runs it, and every word that it has said."""
+
+    urls: list[str] = field(default_factory=list)
+    said: bytearray = field(default_factory=bytearray)
+
+    @property
+    def port(self) -> int:
+        """Of the public listener."""
+        return int(self.urls[0].rpartition(":")[2])
+
+    async def metrics(self) -> bytes:
+        """All metrics, as text."""
+        async with aiohttp.ClientSession() as session, session.get(self.urls[1]) as answer:
+            return await answer.read()
+
+
+@asynccontextmanager
+async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncIterator[Process]:
+    """Run `footfall serve` on these stores, with its own files in `folder`, until the end of the block."""
+    folder.mkdir(parents=True)
+    settings = folder / "footfall.toml"
+    settings.write_text(f'[sites.{SITE}]\nname = "Portal"\nhosts = ["{HOST}"]\nvisitor_id = "browser"\n')
+    environ = {
+        "FOOTFALL_CONFIG": str(settings),
+        "FOOTFALL_DATA_DIR": str(folder),
+        "FOOTFALL_LISTEN": "127.0.0.1:0",
+        "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
+        "FOOTFALL_REDIS_URL": redis_url,
+        "FOOTFALL_POSTGRES_URL": postgres_url,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONASYNCIODEBUG": "1",  # says the most that it can say
+    }
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", "serve"),
+        env=environ,
+        cwd=PROJECT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    running, ready = Process(), asyncio.Event()
+
+    async def listen() -> None:
+        assert child.stdout is not None
+        async for line in child.stdout:
+            running.said += line
+            running.urls += re.findall(r"^(?:Footfall is ready|Metrics): (\S+)", line.decode(), re.MULTILINE)
+            if len(running.urls) == 2:
+                ready.set()
+
+    listening = asyncio.create_task(listen())
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await ready.wait()
+        yield running
+    finally:
+        child.terminate()
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await listening
+            await child.wait()
+
+
+def views(**fields: str) -> list[bytes]:
+    """A view from each of the known addresses, with all that a browser could tell about its person."""
+    said = {"page": "/kqzx-page", "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
+    told = {"User_Agent": AGENT, "Cookie": "id=kqzx-cookie", "Referer": f"{ORIGIN}/kqzx-referer"}
+    return [beacon(said, X_Forwarded_For=address, **told | fields) for address in ADDRESSES]
+
+
+async def misbehave(port: int) -> None:
+    """Whatever makes a service want to write a line about somebody."""
+    assert await send_all(port, views(Origin="https://kqzx-page.example")) == {403: 2}
+    assert await send_all(port, views(User_Agent="Googlebot/2.1 kqzx-agent")) == {200: 2}
+    assert await send_all(port, views(Sec_GPC="1") + views(Sec_Purpose="prefetch")) == {200: 4}
+    told = {"User_Agent": AGENT, "X_Forwarded_For": ADDRESSES[0]}
+    bad = [
+        head(Content_Length="11", **told) + b"kqzx-page, ",
+        head("GET", "/kqzx-page?kqzx-query=1", **told),
+        head("GET", "/counts?site=kqzx-query", **told),
+        head("GET", "/seen.gif?site=kqzx-query", **told),
+        head("PUT", "/seen?kqzx-query", **told),
+        head(Content_Length="9999", **told),
+    ]
+    assert set(await send_all(port, bad, connections=1)) == {400, 404, 405, 413}
+    malformed = head("GET", "/counts", X_Real_IP=ADDRESSES[1], **told)[:-2] + b"kqzx-header\x00: kqzx-header\r\n\r\n"
+    assert statuses_of(await send_raw(port, malformed)) == [400]
+
+
+async def all_values(redis: Any) -> list[bytes]:
+    """Every key with everything in it."""
+    values: list[bytes] = []
+    async for key in redis.scan_iter(count=1000):
+        match await redis.type(key):
+            case b"hash":
+                values += [key, *chain(*(await redis.hgetall(key)).items())]
+            case b"set":
+                values += [key, *await redis.smembers(key)]
+            case b"zset":
+                values += [key, *await redis.zrange(key, 0, -1)]
+            case _:
+                values += [key, await redis.get(key)]
+    return values
+
+
+async def dump(postgres_url: str) -> bytes:
+    """All rows of all tables, as text."""
+    copied = io.BytesIO()
+    connection = await asyncpg.connect(postgres_url)
+    for table in await connection.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'footfall'"):
+        await connection.copy_from_table(table["name"], schema_name="footfall", output=copied)
+    await connection.execute("CHECKPOINT")
+    await connection.close()
+    return copied.getvalue()
+
+
+async def test_nothing_tells_who_sent_a_beacon(own_folder: Path, own_valkey: Valkey, own_postgres: Postgres) -> None:
+    """Logs, metrics, Redis with its files, Postgres with its files, and the spool: no address, no user agent, no path.
+
+    What must be there is looked for as well: a search in the wrong place would find nothing either.
+    """
+    await migrate(own_postgres.url, sql_folder())
+    files = own_folder / "footfall"
+    async with process(files, own_valkey.url, own_postgres.url) as footfall:
+        assert await send_all(footfall.port, views()) == {200: 2}
+        await misbehave(footfall.port)
+        async with Redis.from_url(own_valkey.url) as redis:
+            await redis.save()
+            in_redis = await all_values(redis)
+        await own_valkey.stop()
+        assert await send_all(footfall.port, views()) == {202: 2}
+        metrics = await footfall.metrics()
+    rows = await dump(own_postgres.url)
+
+    assert b"Redis takes no beacons" in footfall.said
+    assert b"Requests were no HTTP" in footfall.said
+    assert b'reason="wrong_origin"' in metrics
+    assert b"ff1:{portal}:ready" in in_redis
+    assert b"portal\t" in rows
+    assert any(b"portal" in content for content in files_below(files / "spool"))
+    assert any(b"ff1:{portal}:day" in content for content in files_below(own_valkey.folder))
+    assert any(b"portal" in content for content in files_below(own_postgres.folder))
+
+    assert found_in(bytes(footfall.said), metrics, rows, *in_redis, *files_below(own_folder)) == set()
