@@ -156,7 +156,7 @@ class Reconciler:
                     log.debug("A site's logs could not be compared. site=%s error=%s", writers.site.id, error)
 
     async def _compare(self, writers: SiteWriters) -> None:
-        asked = [writer for writer in writers if writer.log.sent and writer.sending is None]
+        asked = [writer for writer in writers if writer.log.written and writer.sending is None]
         if not asked:
             return
         known = [writer.log.applied for writer in asked]

@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 
 from service.counts import Reading
 from service.day_state import Closed, DayState
-from service.errors import StoreUnavailable
+from service.errors import Stop, StoreUnavailable
 from service.logs import Answer, Batch
 from service.periods import Period, week_of
 
@@ -250,15 +250,20 @@ class RedisStore:
 @asynccontextmanager
 async def open_redis(url: str, timeout_s: float) -> AsyncIterator[RedisStore]:
     """Hand out a store that connects when it is first used; closes its connections at the end."""
-    # redis-py 8 repeats a command up to ten times by default, and a repeated write may count again.
-    client = Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_timeout=False,
-        max_connections=CONNECTIONS,
-    )
+    try:
+        # redis-py 8 repeats a command up to ten times by default, and a repeated write may count again.
+        client = Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_timeout=False,
+            max_connections=CONNECTIONS,
+        )
+        # Connects to nothing: it looks at the options in the URL, which would fail only when first used.
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError) as error:
+        raise Stop(f"FOOTFALL_REDIS_URL: has an option that is not known or not readable: {error}") from None
     try:
         yield RedisStore(client)
     finally:

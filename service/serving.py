@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -24,7 +24,8 @@ async def serve(*, embedded: bool, demo: bool, workers: int) -> None:
     """Serve until SIGINT or SIGTERM; SIGHUP reads the settings again. Raises Stop where it cannot start."""
     reload = asyncio.Event()
     await _until_told_to_stop(_serve(embedded=embedded, demo=demo, workers=workers, reload=reload), reload)
-    print("Footfall has stopped.", flush=True)
+    with suppress(OSError):  # the terminal may be gone
+        print("Footfall has stopped.", flush=True)
 
 
 def with_stores(settings: Settings, urls: ServerUrls | None) -> Settings:

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import shutil
 import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -59,6 +61,9 @@ async def _work(task: Task, parent: Connection) -> None:
         ended.set()
         await flushing
         slot.close()
+        # A parent that was killed could not do it.
+        if (process := parent_process()) and not process.is_alive():
+            shutil.rmtree(task.metrics_folder, ignore_errors=True)
 
 
 def start_logging() -> None:

@@ -19,7 +19,7 @@ from service.embedded import Postgres, Valkey
 from tests.crafted import REGISTERS, crafted_id
 from tests.footfall import SITE, running, settings_for
 from tests.raw_http import beacon, head
-from tests.under_attack import FLOOD_PER_S, Outcome, attack, flood
+from tests.under_attack import Outcome, attack, flood
 
 OWN_IDS = {"visitor_id": "browser"}
 
@@ -131,7 +131,7 @@ async def print_table() -> None:
                     print(_row(each.name, await attack(footfall, redis, each.requests())), flush=True)
             url = await _emptied(redis, postgres)
             async with running(settings_for(valkey.url, url, folder)) as footfall:
-                print(_row(f"a flood of {FLOOD_PER_S:,}/s beside another network", await flood(footfall, redis)))
+                print(_row("a flood beside another network", await flood(footfall, redis)))
     print(f"\nCounted as they are sent, the {REGISTERS:,} crafted ids make Redis report {raw:,} visitors.")
 
 

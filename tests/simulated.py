@@ -147,7 +147,8 @@ class Worker:
             self.run(self.recorder.probe(writers))
 
     async def close(self) -> None:
-        """Stop gracefully, as `open_services` does it."""
+        """Stop gracefully, as `serve` does it: what is under way first."""
+        await asyncio.gather(*self.steps.values())
         await self.reconciler.close()
         await self.rollup.close()
         await self.spool.close()

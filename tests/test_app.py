@@ -1,6 +1,8 @@
 """The demo as a newcomer runs it: one command, its own servers, a page that counts; and what a worker is made of."""
 
+import asyncio
 import os
+import pty
 import pwd
 import re
 import shutil
@@ -90,6 +92,24 @@ async def test_a_stop_while_the_servers_start_leaves_nothing_behind(own_folder: 
         url, _ = await ready(process)
         assert (await visit(url))["views_today"] == 1
         assert await process.stop() == 0
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid, to give the demo a terminal of its own")
+async def test_a_terminal_that_is_closed_stops_the_demo(own_folder: Path) -> None:
+    """Closing the window is the third way to stop it, and must leave no process behind either."""
+    ours, theirs = pty.openpty()
+    environ = os.environ | embedded(own_folder)
+    command = ["setsid", "--ctty", sys.executable, "-m", "service", *DEMO]
+    demo = subprocess.Popen(command, cwd=PROJECT, env=environ, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    while b"Metrics: " not in said:
+        said += await asyncio.to_thread(os.read, ours, 1000)
+    below = psutil.Process(demo.pid).children(recursive=True)
+    assert len(below) >= 3
+    os.close(ours)
+    assert await asyncio.to_thread(demo.wait) == 0
+    await all_gone(below)
 
 
 async def test_an_ordinary_account_can_run_the_demo(own_folder: Path) -> None:

@@ -11,11 +11,11 @@ SERVICE = Path(__file__).parent.parent / "service"
 LAYERS = {
     "pure": (
         "__init__ errors metrics loops config fields problems sources beacon origins robots limits "
-        "counts identity periods logs sketch day_state"
+        "counts identity periods logs sketch day_state quiet"
     ),
     "stores": "redis_store postgres_store migrations spool",
     "core": "admission salts board writers recorder rollup reconciler",
-    "edge": "services web ops render middleware",
+    "edge": "services render middleware web readiness ops listener",
     "wiring": "app vitals",
     "commands": "__main__ serving supervisor worker shared_metrics sockets doctor embedded child launch",
 }

@@ -129,6 +129,15 @@ def test_stores_that_are_away_are_a_sentence(environ: dict[str, str], typed: Typ
     assert "hunter2" not in said
 
 
+def test_an_option_in_a_url_that_does_not_exist_is_a_sentence(environ: dict[str, str], typed: Type) -> None:
+    """Examples of other libraries are copied together with their options."""
+    wrong = environ | {"FOOTFALL_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0?tls=yes"}
+    status, said = typed("rollup", environ=wrong)
+    assert status == 2
+    assert re.fullmatch(r"footfall: FOOTFALL_REDIS_URL: .*tls.*\n", said), said
+    assert "hunter2" not in said
+
+
 def test_migrating_twice_changes_nothing_and_says_so(environ: dict[str, str], typed: Type) -> None:
     """It stands in every deployment script."""
     status, said = typed("migrate", environ=environ)

@@ -167,6 +167,9 @@ async def test_workers_end_with_a_parent_that_was_killed(environ: dict[str, str]
         url, _ = await ready(process)
         async with fresh_connections() as http:
             assert await see(http, url) == 200
+        opened = [Path(file.path).parent for worker in process.workers for file in worker.open_files()]
+        folders = {folder for folder in opened if folder.name.startswith("footfall-metrics-")}
+        assert len(folders) == 1
         below = process.children
         process.process.kill()
         await process.process.wait()
@@ -177,6 +180,7 @@ async def test_workers_end_with_a_parent_that_was_killed(environ: dict[str, str]
             assert await successor.stop() == 0
         await all_gone(below)
     assert await views(postgres_url) == 1
+    assert not any(folder.exists() for folder in folders)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -75,17 +75,19 @@ async def flood(footfall: Footfall, redis: Redis) -> Outcome:
     answers = await send_all(port, repeat(view, footfall.services.settings.limits.beacons_burst))
     alone, alone_s = await _one_by_one(port)
     done = asyncio.Event()
+    started_s = time.perf_counter()
     flooding = asyncio.create_task(_pour(port, view, done))
     during, during_s = await _one_by_one(port)
     done.set()
+    refused = await flooding
+    per_s = refused.total() / (time.perf_counter() - started_s)
     assert alone + during == {200: 2 * NEIGHBOUR_VIEWS}, "a neighbour of the flood was refused"
-    answers += await flooding + alone + during
-    slower = f"a neighbour's median answer took {during_s / alone_s:.1f} times as long"
-    return Outcome(answers, before, await state_of(footfall, redis), slower)
+    remark = f"{per_s:,.0f} refused a second; the neighbour's median answer took {during_s / alone_s:.1f} times as long"
+    return Outcome(answers + refused + alone + during, before, await state_of(footfall, redis), remark)
 
 
 async def _pour(port: int, request: bytes, done: asyncio.Event) -> Counter[int]:
-    """Send `FLOOD_PER_S` requests a second until `done`; their statuses."""
+    """Send up to `FLOOD_PER_S` requests a second until `done`; their statuses."""
     statuses: Counter[int] = Counter()
     async with connected(port) as (reader, writer):
         while not done.is_set():

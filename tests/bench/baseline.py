@@ -9,7 +9,7 @@ import sys
 
 from aiohttp import web
 
-from service.app import KEEPALIVE_S, LINGER_S
+from service.listener import Listener
 from service.middleware import PUBLIC_HEADERS
 
 
@@ -32,9 +32,7 @@ async def serve(body: bytes, etag: str) -> None:
     app.on_response_prepare.append(finish)
     app.router.add_post("/seen", post_seen)
     app.router.add_get("/counts", get_counts)
-    runner = web.AppRunner(
-        app, access_log=None, auto_decompress=False, keepalive_timeout=KEEPALIVE_S, lingering_time=LINGER_S
-    )
+    runner = Listener(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -41,6 +41,8 @@ class Plan:
 
     hosts: int = 1
     workers: int = 2
+    counting_hosts: int | None = None
+    """How many of the hosts get beacons; all if None."""
     rate_per_s: float = 300
     settings: Mapping[str, object] = field(default_factory=dict)
 
@@ -164,7 +166,7 @@ async def open_stage(plan: Plan, seed: int, *, quick: bool) -> AsyncIterator[Sta
             stores,
             hosts,
             ledger,
-            Traffic(urls, day, ledger, random.Random(seed + 1), VISITORS),
+            Traffic(urls[: plan.counting_hosts], day, ledger, random.Random(seed + 1), VISITORS),
             Watcher(urls, list(SITES), 0),
             exits,
         )

@@ -1,14 +1,15 @@
 """Open-loop clients: beacons leave at a given rate, whatever the service does with those before."""
 
 import asyncio
+import json
 import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-import aiohttp
-
+from tests.chaos.connection import Connection
 from tests.chaos.ledger import Ledger
 
 SITES = {"north": "north.example.vn", "south": "south.example.vn"}
@@ -16,7 +17,8 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PING_SHARE = 0.2
 TICK_S = 0.01
 ANSWER_MAX_S = 10
-WAITING_MAX = 6000
+WAITING_MAX = 3000
+"""Beacons on their way at once; beyond it clients stay at home, or we would measure our own congestion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,62 +34,78 @@ class Traffic:
     """Sends beacons of random visitors to random sites and hosts, and notes in the ledger how they are answered."""
 
     def __init__(self, urls: Sequence[str], day: date, ledger: Ledger, chance: random.Random, visitors: int) -> None:
-        self.urls = urls
+        self._urls = urls
         self._day = day
         self._ledger = ledger
         self._chance = chance
         self._visitors = visitors
         self._stopping = asyncio.Event()
         self._waiting: set[asyncio.Task[None]] = set()
+        self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
+        self.waiting_max = WAITING_MAX
         self.rate_per_s = 0.0
         self.answers: list[Answered] = []
 
     async def run(self) -> None:
         """Send until `stop`, then wait for the last answers."""
-        connector = aiohttp.TCPConnector(limit=0)
-        timeout = aiohttp.ClientTimeout(total=ANSWER_MAX_S)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            started, due = time.monotonic(), 0.0
-            while not self._stopping.is_set():
-                await asyncio.sleep(TICK_S)
-                now = time.monotonic()
-                due += (now - started) * self.rate_per_s
-                started = now
-                while due >= 1:
-                    due -= 1
-                    if len(self._waiting) < WAITING_MAX:
-                        task = asyncio.create_task(self.send(session))
-                        self._waiting.add(task)
-                        task.add_done_callback(self._waiting.discard)
-            while self._waiting:
-                await asyncio.wait(self._waiting)
+        started, due = time.monotonic(), 0.0
+        while not self._stopping.is_set():
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            due += (now - started) * self.rate_per_s
+            started = now
+            while due >= 1:
+                due -= 1
+                if len(self._waiting) < self.waiting_max:
+                    task = asyncio.create_task(self.send())
+                    self._waiting.add(task)
+                    task.add_done_callback(self._waiting.discard)
+        while self._waiting:
+            await asyncio.wait(self._waiting)
+        for connection in [connection for idle in self._idle.values() for connection in idle]:
+            connection.close()
 
     def stop(self) -> None:
         """Send no more."""
         self._stopping.set()
 
-    async def send(self, session: aiohttp.ClientSession) -> None:
+    async def send(self) -> None:
         """Send one beacon, once, and note how it was answered."""
-        site = self._chance.choice(list(SITES))
+        url, site = self._chance.choice(self._urls), self._chance.choice(list(SITES))
         address = address_of(self._chance.randrange(self._visitors))
         view = self._chance.random() >= PING_SHARE
-        body = f'{{"site":"{site}","page":"/","kind":"{"view" if view else "ping"}"}}'
-        headers = {
-            "Content-Type": "text/plain",
-            "Origin": f"https://{SITES[site]}",
-            "User-Agent": AGENT,
-            "X-Forwarded-For": address,
-        }
         asked_s = time.monotonic()
-        status, reason = 0, ""
+        status, body = 0, b""
         try:
-            async with session.post(f"{self._chance.choice(self.urls)}/seen", data=body, headers=headers) as response:
-                answer = await response.json()
-                status, reason = response.status, answer.get("error", "")
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+            async with asyncio.timeout(ANSWER_MAX_S):
+                status, body = await self._ask(url, beacon(site, address, view=view))
+        except (OSError, TimeoutError):
             status = 0
+        reason = json.loads(body).get("error", "") if status >= 400 else ""
         self.answers.append(Answered(asked_s, time.monotonic() - asked_s, status))
         self._ledger.note(site, self._day, address, status, reason, view=view)
+
+    async def _ask(self, url: str, request: bytes) -> tuple[int, bytes]:
+        idle = self._idle[url]
+        connection = idle.pop() if idle else await Connection.open(url)
+        while not connection.usable:
+            connection = idle.pop() if idle else await Connection.open(url)
+        try:
+            answer = await connection.ask(request)
+        except BaseException:
+            connection.close()
+            raise
+        idle.append(connection)
+        return answer
+
+
+def beacon(site: str, address: str, *, view: bool = True) -> bytes:
+    """The whole request of a simulated visitor."""
+    body = f'{{"site":"{site}","page":"/","kind":"{"view" if view else "ping"}"}}'
+    return (
+        f"POST /seen HTTP/1.1\r\nHost: count.example.vn\r\nOrigin: https://{SITES[site]}\r\nUser-Agent: {AGENT}\r\n"
+        f"X-Forwarded-For: {address}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
 
 
 def address_of(visitor: int) -> str:
