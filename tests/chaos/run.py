@@ -8,6 +8,7 @@ from datetime import datetime
 from redis.asyncio import Redis
 
 from service import __version__
+from tests.chaos.ledger import Outcome
 from tests.chaos.matrix import FAULTS, Fault
 from tests.chaos.stage import Stage, flowing, open_stage
 
@@ -23,6 +24,7 @@ class Row:
     seed: int
     sent: int = 0
     acked: int = 0
+    refused: int = 0
     unknown: int = 0
     counted: int = 0
     difference: int = 0
@@ -60,7 +62,8 @@ async def run(name: str, seed: int, *, quick: bool = False) -> Row:
             seed=seed,
             sent=ledger.sent,
             acked=ledger.acked,
-            unknown=ledger.sent - ledger.acked,
+            refused=ledger.beacons[Outcome.REFUSED],
+            unknown=ledger.beacons[Outcome.UNKNOWN],
             counted=counted,
             difference=difference,
             took_s=(datetime.now() - started).total_seconds(),

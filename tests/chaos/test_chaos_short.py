@@ -1,0 +1,19 @@
+"""A minute of the fault matrix, with every `make test`; `make chaos` plays all of it."""
+
+import random
+
+import pytest
+
+from tests.chaos.lanes import Job
+from tests.chaos.run import run
+
+SHORT = ("F1", "F2", "F4", "F5", "F7", "F13")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fault", SHORT)
+async def test_what_was_acked_is_counted_once(fault: str) -> None:
+    """The promise of Footfall, on real processes, with a new seed each time."""
+    job = Job(fault, random.randrange(1, 100_000), quick=True)
+    row = await run(job.fault, job.seed, quick=True)
+    assert row.good, f"repeat it: {job.command}\n" + "\n".join([*row.problems, *row.lines])
