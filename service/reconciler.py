@@ -159,19 +159,22 @@ class Reconciler:
         asked = [writer for writer in writers if writer.log.written and writer.sending is None]
         if not asked:
             return
-        known = [writer.log.applied for writer in asked]
-        numbers = await self._redis.applied(writers.site.id, [(w.log.day, w.log.id) for w in asked])
-        fallen: set[date] = set()
+        site, known = writers.site, [writer.log.applied for writer in asked]
+        numbers = await self._redis.applied(site.id, [(w.log.day, w.log.id) for w in asked])
+        fallen = []
         for writer, before, number in zip(asked, known, numbers, strict=True):
             if writer.sending is not None or writer.log.applied != before:
                 continue  # a batch went out since, and its answer tells more
-            if number < writer.log.durable and writer.log.day >= first_needed_day(writers.site, self._clock()):
-                fallen.add(writer.log.day)
+            if number < min(before, writer.log.durable) and writer.log.day >= first_needed_day(site, self._clock()):
+                fallen.append((writer.log, number))
+                continue
             writer.log.redis_has(number)
             if writer.log.behind:
                 self._recorder.wake(writers, writer)
         if fallen:  # Redis lost what was forgotten here since Postgres has it
-            await self._rollup.join_days(writers.site, sorted(fallen))
+            await self._rollup.join_days(site, sorted({fell.day for fell, _ in fallen}))
+            for fell, number in fallen:
+                fell.redis_has(number)
 
     def _forget_for_room(self) -> None:
         if self._recorder.kept_bytes <= self._settings.keep_max_bytes:

@@ -98,7 +98,7 @@ class Recorder:
             self._wake_spool(writers, writer)
         self.queued += 1
         writers.queued += 1
-        return await asyncio.shield(gathered.done)
+        return await gathered.done
 
     def wake(self, writers: SiteWriters, writer: Writer) -> None:
         """Have one task send what Redis lacks of a log."""
@@ -188,6 +188,8 @@ class Recorder:
             following = writer.log.next_batch()
         if following is not None or writer.log.on_disk:
             return following
+        if writer.gathered:
+            await asyncio.sleep(0)  # one turn of the loop: what stands in the sockets already comes along
         numbered = writer.number(self._stamp_ms())
         if numbered is None:
             return None

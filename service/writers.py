@@ -16,6 +16,19 @@ def new_log_id() -> str:
     return secrets.token_hex(8)
 
 
+class SharedAnswer(asyncio.Future[bool]):
+    """The one answer that all beacons of a batch await directly, which a shield for each would double in cost.
+
+    One that is cancelled, because its client's time is over, must not cancel it for the others: it is itself
+    cancelled once the answer is there.
+    """
+
+    def cancel(self, msg: object = None) -> bool:
+        """Refuse."""
+        del msg
+        return False
+
+
 @dataclass(slots=True)
 class Gathered:
     """Beacons of one log that are not numbered yet, and the answer that they wait for.
@@ -23,7 +36,7 @@ class Gathered:
     The answer is True (in Redis), False (on this host's disk) or a Refused.
     """
 
-    done: asyncio.Future[bool]
+    done: SharedAnswer
     visitors: dict[bytes, None] = field(default_factory=dict)
     gone: dict[bytes, None] = field(default_factory=dict)
     views: int = 0
@@ -51,7 +64,7 @@ class Writer:
     def gather(self, visitor: bytes | None, gone: bytes | None, *, view: bool) -> Gathered:
         """Add a beacon to the batch that gathers; it counts its view even without a visitor id."""
         if not self.gathered or len(self.gathered[-1].visitors) >= BATCH_MAX_VISITORS:
-            self.gathered.append(Gathered(asyncio.get_running_loop().create_future()))
+            self.gathered.append(Gathered(SharedAnswer(loop=asyncio.get_running_loop())))
         gathered = self.gathered[-1]
         if visitor is not None:
             gathered.visitors[visitor] = None

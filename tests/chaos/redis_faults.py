@@ -2,15 +2,19 @@
 
 import asyncio
 import os
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from service.redis_store import day_key, ready_key
 from tests.chaos.relay import answer_instead
 from tests.chaos.stage import Stage
+from tests.chaos.traffic import SITES
 
 STUCK_MAX_S = 15
+LOOK_EVERY_S = 0.005
 HALF_RESTORED = """
     if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
     return redis.call('EXISTS', KEYS[2]) + redis.call('EXISTS', KEYS[3])
@@ -36,20 +40,17 @@ async def kill(stage: Stage) -> None:
 async def empty(stage: Stage) -> None:
     """Empty Redis, by command and by losing its folder; nothing is counted before it was joined from Postgres."""
     stage.watcher.across_workers = False
-    looking = asyncio.create_task(look_for_half_restored(stage))
-    for turn in stage.rounds(4, 2):
-        await stage.pause(1, 3)
-        if turn % 2 == 0:
-            await stage.stores.redis.flushall()
-        else:
-            stage.valkey.kill()
-            for file in stage.valkey.folder.glob("appendonlydir/*"):
-                file.unlink()
-            await stage.valkey.start()
-        await wait_until_counted(stage)
-    looking.cancel()
-    with suppress(asyncio.CancelledError):
-        await looking
+    async with never_half_restored(stage):
+        for turn in stage.rounds(4, 2):
+            await stage.pause(1, 3)
+            if turn % 2 == 0:
+                await stage.stores.redis.flushall()
+            else:
+                stage.valkey.kill()
+                for file in stage.valkey.folder.glob("appendonlydir/*"):
+                    file.unlink()
+                await stage.valkey.start()
+            await wait_until_counted(stage)
 
 
 async def hang(stage: Stage) -> None:
@@ -84,16 +85,26 @@ async def wait_until_counted(stage: Stage) -> None:
         stage.problems.append("no beacon was answered 200 any more")
 
 
-async def look_for_half_restored(stage: Stage) -> None:
+@asynccontextmanager
+async def never_half_restored(stage: Stage) -> AsyncIterator[None]:
     """Look all the time whether days exist in a Redis that is not ready."""
     script = stage.stores.redis.register_script(HALF_RESTORED)
-    while True:
-        for site in ("north", "south"):
-            prefix = f"ff1:{{{site}}}:"
-            keys = [f"{prefix}ready", f"{prefix}day:{stage.day}:visitors", f"{prefix}day:{stage.day}:logs"]
-            with suppress(RedisError):
-                stage.expect(not await script(keys), f"{site} was half restored")
-        await asyncio.sleep(0.005)
+    ended = asyncio.Event()
+
+    async def look() -> None:
+        while not ended.is_set():
+            for site in SITES:
+                keys = [ready_key(site), *(day_key(site, stage.day, part) for part in ("visitors", "logs"))]
+                with suppress(RedisError):
+                    stage.expect(not await script(keys), f"{site} was half restored")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        ended.set()
+        await looking
 
 
 def log_sizes(folder: Path) -> dict[Path, int]:

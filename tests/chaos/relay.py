@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CHUNK_BYTES = 65_536
 
@@ -48,6 +49,19 @@ class Relay:
         self.replies: Passage = pass_reply
         self.port = 0
         self._links: set[Link] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
+
+    def accept(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+        """Take a new connection."""
+        task = asyncio.create_task(self.serve(client_in, client_out))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def close(self) -> None:
+        """End everything that is open."""
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
         """Relay one connection until either side, or a passage, ends it."""
@@ -95,13 +109,13 @@ class Relay:
 async def open_relay(target: Path) -> AsyncIterator[Relay]:
     """Run a relay on a free port of the loopback interface."""
     relay = Relay(target)
-    server = await asyncio.start_server(relay.serve, "127.0.0.1", 0, limit=2 * CHUNK_BYTES)
+    server = await asyncio.start_server(relay.accept, "127.0.0.1", 0, limit=2 * CHUNK_BYTES)
     relay.port = server.sockets[0].getsockname()[1]
     try:
         yield relay
     finally:
         server.close()
-        relay.cut()
+        await relay.close()
 
 
 async def pass_request(link: Link, chunk: bytes) -> None:

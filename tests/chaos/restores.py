@@ -2,9 +2,8 @@
 
 import asyncio
 import signal
-from contextlib import suppress
 
-from tests.chaos.redis_faults import look_for_half_restored, wait_until_counted
+from tests.chaos.redis_faults import never_half_restored, wait_until_counted
 from tests.chaos.stage import Stage
 from tests.chaos.workers import wait_for_workers
 
@@ -13,16 +12,13 @@ async def race(stage: Stage) -> None:
     """Empty Redis and disturb a restorer at once. Beacons go to the other host, so none dies with it."""
     stage.watcher.across_workers = False
     disturbed = stage.hosts[1]
-    looking = asyncio.create_task(look_for_half_restored(stage))
-    for turn in stage.rounds(6, 2):
-        await wait_for_workers(stage, 1)
-        await stage.pause(0.2, 1)
-        await stage.stores.redis.flushall()
-        await asyncio.sleep(stage.chance.uniform(0, 0.03))
-        worker = stage.chance.choice(disturbed.workers())
-        disturbed.signal_worker(worker, signal.SIGKILL if turn % 2 else signal.SIGSTOP)
-        await wait_until_counted(stage)
-        disturbed.signal_worker(worker, signal.SIGCONT)
-    looking.cancel()
-    with suppress(asyncio.CancelledError):
-        await looking
+    async with never_half_restored(stage):
+        for turn in stage.rounds(6, 2):
+            await wait_for_workers(stage, 1)
+            await stage.pause(0.2, 1)
+            await stage.stores.redis.flushall()
+            await asyncio.sleep(stage.chance.uniform(0, 0.03))
+            worker = stage.chance.choice(disturbed.workers())
+            disturbed.signal_worker(worker, signal.SIGKILL if turn % 2 else signal.SIGSTOP)
+            await wait_until_counted(stage)
+            disturbed.signal_worker(worker, signal.SIGCONT)

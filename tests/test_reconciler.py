@@ -1,0 +1,358 @@
+"""Logs, Redis and Postgres kept in step: what is durable is forgotten, what was lost is found and sent again."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from service import sql_folder
+from service.config import Settings
+from service.day_state import DayState
+from service.embedded import Valkey
+from service.migrations import migrate
+from service.postgres_store import PostgresStore, Saved, open_postgres
+from service.redis_store import Snapshot, day_key
+from service.services import Services
+from tests.footfall import NOON, SITE, FakeClock, settings_for
+from tests.simulated import World, settings_of
+from tests.storage import LOG, TODAY, RawRedis, batch, period_of, plain_redis, ready_site, registers
+from tests.test_recorder import away, count, metric, open_worker, views
+
+SKETCH, LOGS = day_key(SITE, TODAY, "visitors"), day_key(SITE, TODAY, "logs")
+LONG_AGO = 10
+
+
+@pytest.fixture
+async def settings(redis_url: str, postgres_url: str, tmp_path: Path) -> Settings:
+    """Empty stores, with the schema in place."""
+    await migrate(postgres_url, sql_folder())
+    return settings_for(redis_url, postgres_url, tmp_path)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
+    """To take copies of, and to put them back."""
+    async with plain_redis(redis_url) as redis:
+        yield redis
+
+
+async def copy_of(redis: RawRedis) -> dict[bytes, bytes]:
+    """All that Redis holds now."""
+    return {key: await redis.dump(key) for key in await redis.keys()}
+
+
+async def put_back(redis: RawRedis, copy: dict[bytes, bytes]) -> None:
+    """What a Redis does that went back to an older copy of its data."""
+    await redis.flushall()
+    for key, dumped in copy.items():
+        await redis.restore(key, 0, dumped)
+
+
+async def reconcile(services: Services) -> None:
+    """One round of the background work, to its end."""
+    await services.reconciler.quick_step()
+    await services.reconciler.step()
+    await services.recorder.settle()
+
+
+async def saved(settings: Settings) -> DayState | None:
+    """Today as Postgres has it."""
+    async with open_postgres(settings.postgres_url.get_secret_value()) as postgres:
+        return next(iter(await postgres.days(SITE, [TODAY])), None)
+
+
+async def assert_even(settings: Settings, redis: RawRedis, *, views: int) -> None:
+    """Both stores have the same logs and the same registers, and all the views."""
+    state = await saved(settings)
+    assert state is not None
+    in_redis = {log.decode(): entry.decode() for log, entry in (await redis.hgetall(LOGS)).items()}
+    assert {log: f"{number}:{brought}" for log, (number, brought) in state.logs.items()} == in_redis
+    assert registers(state.sketch) == registers(await redis.get(SKETCH))
+    assert state.views == views
+
+
+async def test_a_batch_is_forgotten_once_postgres_has_it(settings: Settings, redis: RawRedis) -> None:
+    """Not before: until then this worker is what Redis can be filled from again."""
+    async with open_worker(settings) as services:
+        for visitor in range(3):
+            await count(services, visitor)
+        assert services.recorder.kept_bytes > 0
+        await reconcile(services)
+        assert services.recorder.kept_bytes == 0
+        await assert_even(settings, redis, views=3)
+
+
+async def test_an_emptied_redis_gets_everything_again(settings: Settings, redis: RawRedis) -> None:
+    """From Postgres what was rolled up, from this worker the rest; no operator has to notice."""
+    async with open_worker(settings) as services:
+        await count(services, 1)
+        await reconcile(services)
+        await count(services, 2)
+        await redis.flushall()
+        await reconcile(services)
+        await reconcile(services)
+        await assert_even(settings, redis, views=2)
+
+
+async def test_a_redis_that_went_back_gets_its_newest_beacons_again(settings: Settings, redis: RawRedis) -> None:
+    """A crash with `appendfsync everysec`, or a failover to a replica that lags, costs a second or two."""
+    async with open_worker(settings) as services:
+        await count(services, 1)
+        copy = await copy_of(redis)
+        for visitor in range(2, 6):
+            await count(services, visitor)
+        await put_back(redis, copy)
+        assert await count(services, 6) is True
+        await reconcile(services)
+        await assert_even(settings, redis, views=6)
+
+
+async def test_what_redis_lost_and_postgres_has_comes_back_without_a_visitor(
+    settings: Settings, redis: RawRedis
+) -> None:
+    """On a quiet site nothing is sent that would meet the gap: the numbers would be too low for an hour."""
+    async with open_worker(settings) as services:
+        await count(services, 1)
+        copy = await copy_of(redis)
+        await count(services, 2)
+        await reconcile(services)
+        await put_back(redis, copy)
+        await reconcile(services)
+        await reconcile(services)
+        await assert_even(settings, redis, views=2)
+
+
+async def test_two_rollups_that_commit_in_reverse_order_take_nothing_back(
+    settings: Settings, redis: RawRedis, redis_url: str
+) -> None:
+    """A worker may stand still between its snapshot and its commit; sketches cannot be merged by Postgres."""
+    postgres_url = settings.postgres_url.get_secret_value()
+    async with ready_site(redis_url) as store, open_postgres(postgres_url) as postgres:
+
+        async def look(number: int) -> Snapshot:
+            await store.record(SITE, period_of(TODAY), 300, batch(number, [number]))
+            snapshot = await store.snapshot(SITE, [], all_days=True)
+            assert snapshot is not None
+            return snapshot
+
+        older, newer = await look(1), await look(2)
+        await save(postgres, newer)
+        late = await save(postgres, older)
+        state = await saved(settings)
+        assert state is not None
+        assert (state.logs, state.views) == ({LOG: (2, 2)}, 2)
+        assert registers(state.sketch) == registers(await redis.get(SKETCH))
+        assert [ahead.day for ahead in late.ahead] == [TODAY]
+
+
+async def save(postgres: PostgresStore, snapshot: Snapshot) -> Saved:
+    """Commit a snapshot as the rollup does."""
+    return await postgres.save(
+        SITE,
+        snapshot.days,
+        {},
+        present=snapshot.present,
+        needed_from=TODAY,
+        closed_through=TODAY - timedelta(days=1),
+        salts_from=TODAY,
+        sketches_from=TODAY - timedelta(days=35),
+    )
+
+
+async def test_the_spool_of_a_worker_that_is_gone_is_sent_by_another(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """A beacon that got 202 counts although its worker never came back."""
+    await migrate(postgres_url, sql_folder())
+    settings = settings_for(own_valkey.url, postgres_url, tmp_path)
+    async with open_worker(settings) as gone:
+        own_valkey.kill()
+        assert [await count(gone, visitor) for visitor in range(3)] == [False] * 3
+    await own_valkey.start()
+    async with open_worker(settings) as services:
+        await reconcile(services)
+        assert await views(services) == 3
+        assert metric(services, "footfall_drained_batches_total") > 0
+        await reconcile(services)
+        await reconcile(services)
+        assert services.recorder.sites[SITE].others == []
+    assert not list(tmp_path.rglob("*.spool"))
+
+
+async def test_a_spooled_beacon_of_a_day_that_left_redis_counts(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """A host may stand still for weeks with beacons on its disk; their day was closed long ago."""
+    await migrate(postgres_url, sql_folder())
+    settings = settings_for(own_valkey.url, postgres_url, tmp_path)
+    async with open_worker(settings) as gone:
+        own_valkey.kill()
+        assert await count(gone, days_ago=LONG_AGO) is False
+    await own_valkey.start()
+    async with open_worker(settings) as services:
+        await reconcile(services)
+        await reconcile(services)
+        assert not away(services)
+        async with open_postgres(postgres_url) as postgres:
+            (state,) = await postgres.days(SITE, [TODAY - timedelta(days=LONG_AGO)])
+        assert state.views == 1
+
+
+async def test_what_postgres_lacks_at_the_end_is_on_the_disk(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """The promise outlives the process: 200 counts although Redis loses its data while nobody runs."""
+    settings = settings_for(own_valkey.url, postgres_url, tmp_path)
+    await migrate(postgres_url, sql_folder())
+    async with open_worker(settings) as stopping:
+        assert await count(stopping) is True
+        own_valkey.kill()
+    await own_valkey.start()
+    async with plain_redis(own_valkey.url) as redis:
+        await redis.flushall()
+    async with open_worker(settings) as services:
+        await reconcile(services)
+        assert await views(services) == 1
+
+
+async def test_only_what_redis_has_is_forgotten_for_room_and_the_oldest_first(settings: Settings) -> None:
+    """Memory is bounded; what nobody else has is never the thing to drop."""
+    small = settings.model_copy(update={"keep_max_bytes": 1200})
+    clock = FakeClock(NOON)
+    async with open_worker(small, clock) as services:
+        for visitor in range(4):
+            await count(services, visitor)
+            clock.advance(1)
+        await services.reconciler.quick_step()
+        (writer,) = services.recorder.sites[SITE]
+        assert [kept.seq for kept in writer.log.kept] == [3, 4]
+        assert metric(services, "footfall_forgotten_batches_total") == 2
+        assert services.recorder.kept_bytes == sum(kept.size_bytes for kept in writer.log.kept)
+
+
+async def test_beacons_of_a_site_that_is_not_configured_are_kept(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A typing error in the settings must not cost what visitors were promised."""
+    caplog.set_level(logging.ERROR)
+    await migrate(postgres_url, sql_folder())
+    settings = settings_for(own_valkey.url, postgres_url, tmp_path)
+    async with open_worker(settings) as gone:
+        own_valkey.kill()
+        await count(gone)
+    await own_valkey.start()
+    other = settings_for(
+        own_valkey.url, postgres_url, tmp_path, sites={"other": {"name": "Other", "hosts": ["other.example.vn"]}}
+    )
+    async with open_worker(other) as mistaken:
+        await mistaken.reconciler.step()
+    assert any("is not configured; it is kept" in line for line in caplog.messages)
+    async with open_worker(settings) as services:
+        await reconcile(services)
+        assert await views(services) == 1
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A worker whose every call waits to be delivered: for what depends on the order."""
+    world = World(settings_of(tmp_path, 1 << 20), FakeClock(NOON))
+    world.start_worker()
+    world.loop.settle()
+    world.deliver(20)
+    yield world
+    world.close()
+
+
+def lose(world: World, what: str) -> None:
+    """Let one call get no answer."""
+    call = next(call for call in world.calls if call.what == what)
+    world.calls.remove(call)
+    call.lose()
+    world.loop.settle()
+
+
+def send(world: World, count: int = 1) -> None:
+    for _ in range(count):
+        world.send(world.workers[0], view=True)
+    world.loop.settle()
+
+
+def test_a_disk_that_does_not_answer_costs_no_memory(world: World) -> None:
+    """What was forgotten is no longer accounted for, and its rows are dropped later."""
+    (worker,) = world.workers
+    send(world)
+    lose(world, "record")
+    world.deliver(10)
+    worker.step("step", worker.reconciler.quick_step)
+    world.loop.settle()
+    world.deliver(10)
+    worker.step("step", worker.reconciler.step)
+    world.loop.settle()
+    while not any(call.what == "delete" for call in world.calls):
+        world.deliver(1)
+    lose(world, "delete")
+    world.deliver(20)
+    assert worker.recorder.kept_bytes == 0
+    assert any(file.rows for file in world.disk.files.values())
+    worker.step("step", worker.reconciler.step)
+    world.loop.settle()
+    world.deliver(20)
+    assert not any(file.rows for file in world.disk.files.values())
+
+
+def test_nobody_waits_for_a_log_that_goes_to_the_disk_just_now(world: World) -> None:
+    """A beacon that comes while its log is being put on the disk would wait until the next one comes."""
+    (worker,) = world.workers
+    world.clock.advance(-86400)
+    send(world)
+    world.clock.advance(86400)  # a log of yesterday: it fails, and the site is not away
+    lose(world, "record")
+    assert [call.what for call in world.calls] == ["write"]
+    world.clock.advance(-86400)
+    send(world)
+    world.clock.advance(86400)
+    world.deliver(20)
+    assert {sent.outcome for sent in world.ledger} == {"ok"}
+
+
+def test_beacons_that_come_while_the_disk_refuses_begin_another_log(world: World) -> None:
+    """Numbers that may be on the disk are never used for anything else, and nobody is forgotten over it."""
+    (worker,) = world.workers
+    send(world)
+    lose(world, "record")
+    world.deliver(5)
+    send(world)
+    send(world)
+    refused, *_ = [call for call in world.calls if call.what == "write"]
+    send(world)
+    world.calls.remove(refused)
+    refused.lose()
+    world.loop.settle()
+    world.deliver(5)
+    assert sorted(sent.outcome for sent in world.ledger) == ["ok", "ok", "unknown", "unknown"]
+    numbers = [seq for file in world.disk.files.values() for _, seq in file.rows]
+    assert sorted(numbers) == [1, 1]
+
+
+def test_a_stale_number_of_redis_is_not_believed(world: World) -> None:
+    """A batch may be sent and answered while the numbers are being read; the older answer must not win."""
+    (worker,) = world.workers
+    send(world)
+    world.deliver(1)
+    worker.step("step", worker.reconciler.step)
+    world.loop.settle()
+    while not any(call.what == "durable" for call in world.calls):
+        world.deliver(1)
+    lose(world, "durable")
+    reading = next(call for call in world.calls if call.what == "applied")
+    world.calls.remove(reading)
+    answer = reading.act()
+    send(world)
+    world.deliver(1)
+    reading.answer.set_result(answer)
+    world.loop.settle()
+    (writer,) = worker.recorder.sites["portal"]
+    assert writer.log.applied == 2
+    assert not world.calls

@@ -1,0 +1,266 @@
+"""From a beacon to its answer, on real servers that hang, refuse, forget and come back."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from service import sql_folder
+from service.app import open_services, open_sites
+from service.config import Settings
+from service.embedded import Postgres, Valkey
+from service.errors import Reason, Refused
+from service.logs import Answer
+from service.migrations import migrate
+from service.recorder import SITE_SHARE
+from service.redis_store import RedisStore, day_key, open_redis
+from service.services import Services
+from tests.footfall import NOON, SITE, FakeClock, settings_for
+from tests.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site
+
+WINDOW_S = 300
+LOGS = day_key(SITE, TODAY, "logs")
+SKETCH = day_key(SITE, TODAY, "visitors")
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings, clock: FakeClock | None = None) -> AsyncIterator[Services]:
+    """One worker without listeners and without background work."""
+    clock = clock or FakeClock(NOON)
+    async with open_services(settings, clock, clock.monotonic) as services:
+        await open_sites(services)
+        yield services
+
+
+@pytest.fixture
+async def settings(own_valkey: Valkey, postgres_url: str, tmp_path: Path) -> Settings:
+    """A Redis of one's own to hurt; its deadline is short, so that a test is."""
+    await migrate(postgres_url, sql_folder())
+    return settings_for(own_valkey.url, postgres_url, tmp_path, redis_timeout_s=0.2)
+
+
+async def count(services: Services, visitor: int = 1, *, days_ago: int = 0) -> bool:
+    """Record one view, and return how it was answered: True = 200, False = 202."""
+    day = TODAY - timedelta(days=days_ago)
+    return await services.recorder.record(
+        services.settings.sites[SITE], day, visitor.to_bytes(16, "big"), None, view=True
+    )
+
+
+async def views(services: Services) -> int:
+    """Page views of today, as Redis counts them."""
+    return (await services.recorder.read(services.settings.sites[SITE])).today_views
+
+
+def away(services: Services) -> bool:
+    """Whether beacons of the site go to the disk."""
+    return services.recorder.sites[SITE].away_since_s is not None
+
+
+def metric(services: Services, name: str) -> float:
+    """Read one sample."""
+    return services.metrics.registry.get_sample_value(name) or 0.0
+
+
+async def recover(services: Services) -> None:
+    """Probe, and wait for what is sent then."""
+    await services.reconciler.quick_step()
+    await services.recorder.settle()
+
+
+async def test_a_beacon_is_answered_once_redis_has_it_and_not_before(settings: Settings, own_valkey: Valkey) -> None:
+    """200 means counted: an answer before the commit would promise what a crash takes back."""
+    patient = settings.model_copy(update={"redis_timeout_s": 10.0})
+    async with open_worker(patient) as services:
+        await count(services)
+        own_valkey.suspend()
+        counting = asyncio.create_task(count(services, 2))
+        try:
+            await asyncio.wait([counting], timeout=0.3)
+            assert not counting.done()
+        finally:
+            own_valkey.resume()
+        assert await counting is True
+        assert await views(services) == 2
+
+
+async def test_a_batch_that_arrives_again_late_takes_nothing_back(redis_url: str) -> None:
+    """The network may deliver what everybody has given up; views would fall, or count twice."""
+    async with ready_site(redis_url) as store:
+        for sent in (batch(1, [1]), batch(2, [2])):
+            await store.record(SITE, period_of(TODAY), WINDOW_S, sent)
+        again = await store.record(SITE, period_of(TODAY), WINDOW_S, batch(1, [1]))
+        assert (again.answer, again.applied) == (Answer.DUP, 2)
+        assert again.reading is not None
+        assert again.reading.today_views == 2
+
+
+async def test_a_batch_that_fails_in_the_middle_has_counted_nothing(redis_url: str) -> None:
+    """A script does not roll back: what is not idempotent has to be one write, the last one."""
+    async with ready_site(redis_url) as store, plain_redis(redis_url) as redis:
+        online = f"ff1:{{{SITE}}}:online"
+        await redis.set(online, "not a sorted set")
+        now_ms = int(await store.clock_s() * 1000)
+        for _ in range(2):
+            with pytest.raises(Exception, match="WRONGTYPE"):
+                await store.record(SITE, period_of(TODAY), WINDOW_S, batch(1, [1], seen_ms=now_ms))
+        assert await redis.hget(LOGS, LOG) is None
+        await redis.delete(online)
+        recorded = await store.record(SITE, period_of(TODAY), WINDOW_S, batch(1, [1], seen_ms=now_ms))
+        assert recorded.reading is not None
+        assert recorded.reading.today_views == 1
+
+
+async def test_nothing_that_counts_has_an_end_before_postgres_has_it(redis_url: str) -> None:
+    """Postgres may be away for longer than any lifetime that one would choose."""
+    async with ready_site(redis_url) as store, plain_redis(redis_url) as redis:
+        await store.record(SITE, period_of(TODAY), WINDOW_S, batch(1, [1]))
+        assert [await redis.ttl(key) for key in (SKETCH, LOGS)] == [-1, -1]
+
+
+async def test_what_a_hanging_redis_did_not_answer_counts_once(settings: Settings, own_valkey: Valkey) -> None:
+    """It does the work when it wakes up, and gets it again: the number tells that it is the same."""
+    async with open_worker(settings) as services:
+        own_valkey.suspend()
+        try:
+            assert await count(services) is False
+            assert await count(services, 2) is False
+        finally:
+            own_valkey.resume()
+        await recover(services)
+        assert (away(services), await views(services)) == (False, 2)
+        assert await count(services, 3) is True
+
+
+async def test_a_beacon_counts_although_its_sender_has_gone(settings: Settings, own_valkey: Valkey) -> None:
+    """Closing the tab cancels nothing: others share the batch."""
+    async with open_worker(settings) as services:
+        own_valkey.suspend()
+        counting = asyncio.create_task(count(services))
+        await asyncio.sleep(0)
+        counting.cancel()
+        own_valkey.resume()
+        await services.recorder.settle()
+        await recover(services)
+        assert await views(services) == 1
+        assert services.recorder.queued == 0
+
+
+async def test_a_redis_that_can_be_read_but_not_written_is_away_until_it_takes_a_batch(
+    settings: Settings, own_valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Out of memory or a replica: believing its answers to reads, a worker would change its mind twice a second."""
+    caplog.set_level(logging.INFO)
+    async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
+        await count(services)
+        await redis.config_set("maxmemory", 1)
+        for visitor in range(5):
+            assert await count(services, visitor) is False
+            await recover(services)
+        assert away(services)
+        await redis.config_set("maxmemory", 0)
+        await recover(services)
+        assert (away(services), await views(services)) == (False, 6)
+    assert sum("Redis takes" in line for line in caplog.messages) == 2
+
+
+async def test_a_log_of_another_day_stops_nobody(settings: Settings, own_valkey: Valkey) -> None:
+    """One damaged day of last week must not send today's visitors to the disk."""
+    async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
+        await redis.set(day_key(SITE, TODAY - timedelta(days=10), "visitors"), "not a sketch")
+        assert await count(services, days_ago=10) is False
+        assert (away(services), await count(services)) == (False, True)
+
+
+async def test_a_log_that_only_postgres_could_help_is_set_aside(
+    own_valkey: Valkey, own_postgres: Postgres, tmp_path: Path
+) -> None:
+    """Redis went back below what is kept, and Postgres is away for days: visitors are counted under another log."""
+    await migrate(own_postgres.url, sql_folder())
+    settings = settings_for(own_valkey.url, own_postgres.url, tmp_path).model_copy(update={"keep_max_bytes": 1})
+    async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
+        for visitor in range(3):
+            assert await count(services, visitor) is True
+        await services.reconciler.quick_step()
+        assert metric(services, "footfall_forgotten_batches_total") == 3
+        await redis.delete(LOGS, SKETCH)
+        own_postgres.kill()
+        answers = [await count(services, visitor) for visitor in range(3, 6)]
+        assert (answers, away(services)) == ([False, True, True], False)
+        await own_postgres.start()
+        await services.reconciler.step()
+        await services.recorder.settle()
+        assert metric(services, "footfall_lost_batches_total") == 3
+        assert await views(services) == 6
+
+
+async def test_a_log_whose_id_somebody_else_uses_is_left(settings: Settings, own_valkey: Valkey) -> None:
+    """A cloned machine goes on with the same logs: taken for duplicates, the beacons of one clone would be lost."""
+    async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
+        await count(services)
+        (log,) = await redis.hkeys(LOGS)
+        await redis.hset(LOGS, log, "3:10")
+        assert await count(services, 2) is True
+        assert await views(services) == 11
+        assert await count(services, 3) is True
+        assert await views(services) == 12
+
+
+async def test_a_full_disk_refuses_and_promises_nothing(settings: Settings, own_valkey: Valkey) -> None:
+    """Neither Redis nor the disk: the page may try again, and nothing waits for ever."""
+    small = settings.model_copy(update={"spool_max_bytes": 1})
+    async with open_worker(small) as services:
+        own_valkey.kill()
+        with pytest.raises(Refused) as refused:
+            for first in range(0, 20_000, 500):
+                await asyncio.gather(*(count(services, visitor) for visitor in range(first, first + 500)))
+        assert refused.value.reason is Reason.SPOOL_FULL
+        assert services.recorder.sites[SITE].others == [
+            writer for writer in services.recorder.sites[SITE].others if not writer.idle
+        ]
+        await asyncio.sleep(0)
+        await services.recorder.settle()
+        assert services.recorder.queued == 0
+
+
+async def test_one_site_fills_at_most_its_share_of_the_queue(settings: Settings, own_valkey: Valkey) -> None:
+    """A rush on one portal leaves room for the others; the excess is told at once."""
+    small = settings.model_copy(update={"queue_max_beacons": 8})
+    async with open_worker(small) as services:
+        own_valkey.suspend()
+        counting = [asyncio.create_task(count(services, visitor)) for visitor in range(8 // SITE_SHARE)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refused) as refused:
+            await count(services, 99)
+        own_valkey.resume()
+        assert refused.value.reason is Reason.BUSY
+        await asyncio.gather(*counting)
+        assert await count(services, 99) in (True, False)
+
+
+async def test_a_redis_without_its_state_is_joined_before_it_counts(settings: Settings, own_valkey: Valkey) -> None:
+    """Counting from zero would show a portal a total of one."""
+    async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
+        await count(services)
+        await services.reconciler.step()
+        await redis.flushall()
+        assert await count(services, 2) is True
+        assert await views(services) == 2
+
+
+async def test_a_store_is_closed_with_an_answer_for_everybody(settings: Settings, own_valkey: Valkey) -> None:
+    """On its way out a worker still answers who waits, from the disk if it must."""
+    async with open_worker(settings) as services:
+        await count(services)
+        own_valkey.suspend()
+        counting = asyncio.create_task(count(services, 2))
+        await asyncio.sleep(0)
+        await services.recorder.settle()
+        own_valkey.resume()
+        assert await counting is False
+    async with open_redis(own_valkey.url, 1.0) as store:
+        assert isinstance(store, RedisStore)
