@@ -9,7 +9,7 @@ COMPILE := .venv-tools/bin/uv pip compile pyproject.toml --quiet --no-config --u
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench chaos replay lock audit clean
+.PHONY: help run test lint bench chaos attacks replay lock audit clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name words; do printf '  make %-8s %s\n' "$$name" "$$words"; done
@@ -30,6 +30,9 @@ bench: .venv/dev ## Measure what a beacon costs
 
 chaos: .venv/dev ## Inject every fault and compare the counts; FAULT=F7 SEED=3 repeats one
 	@exec $(BIN)/python -m tests.chaos $(if $(FAULT),--fault $(FAULT)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+attacks: .venv/dev ## Attack a Footfall of its own and print what that reaches
+	@exec $(BIN)/python -m tests.attacks
 
 replay: .venv/dev ## Send the page views of an access log: LOG=access.log, to a Footfall of its own or to URL=
 	@test -n "$(LOG)" || { echo 'Which access log? make replay LOG=access.log' >&2; exit 2; }

@@ -127,9 +127,7 @@ def web_address(text: str) -> str:
     except ValueError:
         has_host = False
     if not has_host or re.search(r"[\s?#@]", text):
-        raise ValueError(
-            "must be an http:// or https:// URL without query or password: https://count.example.vn"
-        )
+        raise ValueError("must be an http:// or https:// URL without query or password: https://count.example.vn")
     return text.rstrip("/")
 
 

@@ -100,7 +100,7 @@ class AddressResolver:
         if address is None:
             return False
         number = int(address)
-        for network, mask in self._trusted[address.version]:  # `any` over a generator costs three times as much
+        for network, mask in self._trusted[address.version]:  # noqa: SIM110 (`any` of a generator costs thrice as much)
             if number & mask == network:
                 return True
         return False

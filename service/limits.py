@@ -99,9 +99,7 @@ class NetworkLimits:
         self.limits = limits
         self.beacons = self._budget(limits.beacons_per_s, limits.beacons_burst)
         self.reads = self._budget(limits.reads_per_s, limits.reads_burst)
-        self.new_visitors = self._budget(
-            limits.new_visitors_per_10_min / TEN_MINUTES_S, limits.new_visitors_per_10_min
-        )
+        self.new_visitors = self._budget(limits.new_visitors_per_10_min / TEN_MINUTES_S, limits.new_visitors_per_10_min)
         self.known = KnownVisitors(limits.known_visitors_max)
 
     def _budget(self, rate_per_s: float, burst: int) -> Budget:

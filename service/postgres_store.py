@@ -62,6 +62,7 @@ class Saved:
 
     ahead: list[DayState]
     closed: Closed
+    salts_destroyed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,9 @@ class PostgresStore:
             )
             ahead = await connection.fetch(AHEAD, site, names, logs, needed_from, list(present))
             await self._save_salts(connection, site, salts)
-            await connection.execute("DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site, salts_from)
+            destroyed = await connection.execute(
+                "DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site, salts_from
+            )
             await connection.execute(
                 "UPDATE footfall.site_day SET sketch = NULL, checksum = NULL"
                 " WHERE site = $1 AND day < $2 AND sketch IS NOT NULL AND NOT day = ANY($3)",
@@ -136,7 +139,11 @@ class PostgresStore:
                 sketches_from,
                 names,
             )
-            return Saved([_day_state(row) for row in ahead], await self._closed(connection, site, closed_through))
+            return Saved(
+                ahead=[_day_state(row) for row in ahead],
+                closed=await self._closed(connection, site, closed_through),
+                salts_destroyed=int(destroyed.removeprefix("DELETE ")),
+            )
 
     async def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
         """Return the rows of `wanted` days; one that was never saved is missing."""

@@ -236,6 +236,14 @@ class RedisStore:
             role=str(info.get("role", "")),
         )
 
+    async def rewrite_log(self) -> None:
+        """Have Redis rewrite its append-only file in the background: what was deleted stays readable in the old one.
+
+        Raises StoreUnavailable also where the provider forbids it.
+        """
+        async with _errors():
+            await self._client.bgrewriteaof()
+
     async def clock_s(self) -> float:
         """Read the server's clock, seconds since the epoch."""
         async with _errors():

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -150,6 +151,8 @@ class Rollup:
                 salts_from=oldest_week(site, now_s),
                 sketches_from=local_day(now_s, site.zone) - SKETCHES_KEPT,
             )
+            if saved.salts_destroyed:
+                await self._rewrite_redis_log()
             ahead = {state.day for state in saved.ahead}
             confirmed = {day: changes for day, changes in snapshot.changes.items() if day not in ahead}
             # A worker whose clock is behind still reads the old week for a while.
@@ -226,20 +229,43 @@ class Rollup:
 
     async def _open(self, site: Site) -> bool:
         now_s = self._clock()
+        await self._learn_saved_salts(site, now_s)
         offers = self._salts.offers(site, now_s)
         ends_s = {week: salt_ends_s(site, week) for week in offers}
-        try:
-            salts = await self._redis.share_salts(site.id, offers, ends_s)
-        except StoreUnavailable:
-            # A worker that starts while Redis is away can still count to its spool, under the key that Postgres keeps.
-            self._salts.learn(site, await self._postgres.salts(site.id, list(offers)))
-            raise
-        opened = True
+        salts, opened = await self._redis.share_salts(site.id, offers, ends_s), True
         if salts is None:
             salts, opened = await self._restore(site, offers, ends_s)
         if opened:
-            self._salts.learn(site, salts)
+            week = period_at(now_s, site.zone).week
+            if week in self._salts.learn(site, salts):
+                await self._flag(site, week)
         return opened
+
+    async def _learn_saved_salts(self, site: Site, at_s: float) -> None:
+        """Learn from Postgres what this worker does not know: Redis may be away, or may have lost its salts."""
+        unknown = [week for week in self._salts.offers(site, at_s) if self._salts.of(site, week) is None]
+        if unknown:
+            with suppress(StoreUnavailable):
+                self._salts.learn(site, await self._postgres.salts(site.id, unknown))
+
+    async def _flag(self, site: Site, week: date) -> None:
+        """Raise the alarm of a lost salt, and note it where operators look for corrections: in the journal, as 0."""
+        self._salts.alarm(site, week)
+        try:
+            reason = "The key of the visitor hash was lost: visitors of this week count twice."
+            await self._postgres.adjust(site.id, f"salt-lost-{week}", 0, reason)
+        except StoreUnavailable as error:
+            log.warning("The week could not be flagged in the journal. site=%s week=%s error=%s", site.id, week, error)
+
+    async def _rewrite_redis_log(self) -> None:
+        try:
+            await self._redis.rewrite_log()
+        except StoreUnavailable as error:
+            log.warning(
+                "A key of the visitor hash was destroyed, but Redis does not rewrite its append-only file, where it"
+                " can still be read: run BGREWRITEAOF. error=%s",
+                error,
+            )
 
     async def _restore(
         self, site: Site, offers: dict[date, bytes], ends_s: dict[date, int]
@@ -248,10 +274,14 @@ class Rollup:
         if not self._redis.installation:
             await self._greet_postgres()
         now_s = self._clock()
+        week = period_at(now_s, site.zone).week
+        had_salt = self._salts.of(site, week) is not None
         salts = await self._postgres.share_salts(site.id, offers)
         days, closed = await self._postgres.open_days(
             site.id, first_needed_day(site, now_s), closed_through(site, now_s)
         )
+        if not had_salt and any(state.visitors for state in days if state.day >= week):
+            await self._flag(site, week)  # neither store nor this worker remembers the key that counted them
         opened = await self._redis.join(
             site.id, self._checked(site, days), ready=True, closed=closed, salts=salts, salts_end_s=ends_s
         )

@@ -46,18 +46,20 @@ class Salts:
         week = week_of(local_day(at_s, site.zone))
         return {monday: self.of(site, monday) or secrets.token_bytes(SALT_BYTES) for monday in (week, week + WEEK)}
 
-    def learn(self, site: Site, salts: Mapping[date, bytes]) -> None:
-        """Take note of the salts in force; one that differs from what was used until now is an alarm."""
-        for week, salt in salts.items():
-            if self._known.setdefault((site.id, week), salt) != salt:
-                self._known[site.id, week] = salt
-                self._metrics.salts_lost.inc()
-                log.error(
-                    "The key of the visitor hash was lost and replaced: visitors of this week count twice."
-                    " site=%s week=%s",
-                    site.id,
-                    week,
-                )
+    def learn(self, site: Site, salts: Mapping[date, bytes]) -> set[date]:
+        """Take note of the salts in force; return the weeks whose salt is not the one used until now."""
+        replaced = {week for week, salt in salts.items() if self._known.get((site.id, week), salt) != salt}
+        self._known |= {(site.id, week): salt for week, salt in salts.items()}
+        return replaced
+
+    def alarm(self, site: Site, week: date) -> None:
+        """Say that a week's salt was lost and replaced while there were visitors."""
+        self._metrics.salts_lost.inc()
+        log.error(
+            "The key of the visitor hash was lost and replaced: visitors of this week count twice. site=%s week=%s",
+            site.id,
+            week,
+        )
 
     def drop_old(self, sites: Mapping[str, Site], at_s: float) -> None:
         """Destroy this worker's copies of salts whose time is over."""

@@ -25,7 +25,7 @@ from tests.footfall import FakeClock, serving, settings_for
 ROOT = Path(__file__).parents[1]
 ACL = ROOT / "deploy" / "redis-acl.conf"
 ROLES = ROOT / "sql" / "roles.sql"
-USED_BY_CLIENT = {"evalsha", "script|load", "info", "time", "ping", "select"}
+USED_BY_CLIENT = {"evalsha", "script|load", "info", "time", "ping", "select", "bgrewriteaof"}
 FORBIDDEN_COMMANDS = (
     "FLUSHALL",
     "KEYS *",

@@ -121,6 +121,44 @@ async def test_a_lost_key_is_an_alarm_and_not_a_crash(
     assert fresh.metric("footfall_salts_lost_total") == 0
 
 
+async def test_a_lost_key_flags_its_week_also_when_nobody_remembers_it(stores: Stores, worker: Worker) -> None:
+    """A metric is gone after a restart; the journal of corrections is where the next operator looks."""
+    await worker.count(batch(visitors=[1]))
+    await worker.rollup.step(everything=True)
+    await stores.redis.flushall()
+    await stores.sql.execute("TRUNCATE footfall.salt")
+    fresh = await stores.worker()
+    for _ in range(2):
+        assert await fresh.rollup.open_site(fresh.site)
+    assert fresh.metric("footfall_salts_lost_total") == 1
+    (entry,) = await fresh.postgres.adjustments(SITE)
+    assert (entry.id, entry.amount) == (f"salt-lost-{MONDAY}", 0)
+
+
+async def test_a_key_that_only_redis_lost_comes_back_from_postgres(stores: Stores, worker: Worker) -> None:
+    """The site is ready and only the one key is gone: a worker that starts then must not invent another."""
+    salt = worker.salts.of(worker.site, MONDAY)
+    await stores.redis.delete(f"ff1:{{{SITE}}}:salt:{MONDAY}")
+    fresh = await stores.worker()
+    assert await fresh.rollup.open_site(fresh.site)
+    assert fresh.salts.of(fresh.site, MONDAY) == salt
+
+
+async def test_redis_rewrites_its_file_when_a_key_was_destroyed(stores: Stores, worker: Worker) -> None:
+    """What was deleted can still be read in an append-only file until it is rewritten."""
+    await worker.rollup.step(everything=True)
+    await stores.redis.config_resetstat()
+    stores.clock.set(datetime.combine(NEXT_MONDAY, datetime.min.time(), VIETNAM) + timedelta(hours=2))
+    await worker.rollup.step()
+    assert await rewrites(stores) == 1
+
+
+async def rewrites(stores: Stores) -> int:
+    """How often the server was asked for it since its statistics were reset."""
+    statistics = await stores.redis.info("commandstats")
+    return int(statistics.get("cmdstat_bgrewriteaof", {"calls": 0})["calls"])
+
+
 async def test_without_a_key_a_beacon_is_refused(redis_url: str, stores: Stores) -> None:
     """Neither store tells: an invented key would be wrong, and an address is not put on a disk."""
     worker = await stores.worker()

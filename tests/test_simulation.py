@@ -7,6 +7,7 @@ back from an old dump; workers die; days pass. After every step the ledger is co
 
 A failure prints the shortest way to it that was found, and a seed: `FOOTFALL_SEED=<seed> make test
 ARGS=tests/test_simulation.py` takes the same ways again. Without the variable every run takes new ones.
+Finding the shortest way takes minutes; FOOTFALL_SHRINK=no leaves it out.
 """
 
 import os
@@ -14,7 +15,7 @@ import secrets
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
@@ -387,6 +388,7 @@ def test_whatever_happens_every_beacon_counts_once(tmp_path: Path) -> None:
                 stateful_step_count=STEPS,
                 deadline=None,
                 database=None,
+                phases=[Phase.generate] if os.environ.get("FOOTFALL_SHRINK") == "no" else [Phase.generate, Phase.shrink],
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -40,12 +40,10 @@ class Stores:
     redis: Redis
     postgres: asyncpg.Connection
 
-    async def salt(self, site: str, week: date) -> bytes:
+    async def salt(self, site: str, week: date) -> bytes | None:
         """The key of the visitor hash, with which the clients' visitor ids can be worked out again."""
-        salt = await self.redis.get(f"ff1:{{{site}}}:salt:{week}")
-        if salt is None:
-            raise RuntimeError(f"the salt of {site} for {week} is gone")
-        return bytes(salt)
+        salt: bytes | None = await self.redis.get(ready_key(site).removesuffix("ready") + f"salt:{week}")
+        return salt
 
     async def registers(self, sketch: bytes | None) -> Registers:
         """Unpack a sketch, by Redis' own code on a key of ours."""
@@ -117,6 +115,9 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
                 found.append(f"{where}: Postgres is {distance:+d} views from what was acked")
             found += [f"{where}: {what}" for what in unequal(live.get(day), saved[day], whole=whole)]
             salt = await stores.salt(site, week_of(day))
+            if salt is None:
+                found.append(f"{where}: the salt of its week is gone")
+                continue
             acked, maybe = entry.visitors[Outcome.OK], entry.visitors[Outcome.UNKNOWN]
             least = await stores.reference(id_of(address, salt) for address in acked)
             most = await stores.reference(id_of(address, salt) for address in acked | maybe)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -75,11 +76,11 @@ async def errors(stage: Stage) -> None:
 
 
 async def wait_until_counted(stage: Stage) -> None:
-    """Wait until beacons are answered 200 again."""
-    since = len(stage.traffic.answers)
+    """Wait until a beacon that is sent from now on is answered 200."""
+    now_s, known = time.monotonic(), len(stage.traffic.answers)
     try:
         async with asyncio.timeout(STUCK_MAX_S):
-            while not any(answered.status == 200 for answered in stage.traffic.answers[since:]):
+            while not any(one.status == 200 and one.asked_s > now_s for one in stage.traffic.answers[known:]):
                 await asyncio.sleep(0.05)
     except TimeoutError:
         stage.problems.append("no beacon was answered 200 any more")

@@ -1,0 +1,239 @@
+"""The models of the simulation do what the scripts, the SQL and the files do: the same random calls, the same answers.
+
+A simulation on models that are wrong would prove nothing. `FOOTFALL_SEED` repeats the calls of a failure.
+"""
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from service import sql_folder
+from service.day_state import Closed, DayState
+from service.logs import Batch
+from service.migrations import migrate
+from service.periods import local_day, period_at, week_end, week_of
+from service.postgres_store import open_postgres
+from service.redis_store import Snapshot, day_key, open_redis
+from service.spool import Spool, open_spool
+from tests.footfall import SITE, VIETNAM
+from tests.models import ALWAYS, DiskModel, PostgresModel, RedisModel, SpoolFile, packed, unpacked
+from tests.storage import RawRedis, plain_redis, registers
+
+CALLS = 400
+OWN = "ours"
+LOGS = ("a1", "b2")
+TODAY = local_day(time.time(), VIETNAM)
+DAYS = (TODAY, TODAY - timedelta(days=1), TODAY - timedelta(days=9), TODAY - timedelta(days=10))
+IDS = [secrets.token_bytes(16) for _ in range(8)]
+"""So few that the estimate of each set of them is its size."""
+
+
+@pytest.fixture
+def chance() -> Iterator[random.Random]:
+    """The choices of a test; its seed is printed if it fails."""
+    seed = int(os.environ.get("FOOTFALL_SEED") or secrets.randbits(32))
+    print(f"FOOTFALL_SEED={seed}")
+    yield random.Random(seed)
+
+
+class Pair:
+    """A Redis and its model, side by side; every call is made to both."""
+
+    def __init__(self, redis: RawRedis, url: str, chance: random.Random) -> None:
+        self.raw, self.chance = redis, chance
+        self.opened = open_redis(url, 5.0)
+        ticks = iter(range(1, 1_000_000))
+        self.model = RedisModel(time.time, lambda: next(ticks))
+        self.snapshots: list[tuple[Snapshot, Snapshot]] = []
+        self.numbers: dict[tuple[date, str], int] = {}
+
+    async def sketch(self, ids: Sequence[bytes]) -> bytes:
+        """What Redis makes of these ids."""
+        await self.raw.delete("scratch")
+        await self.raw.pfadd("scratch", *ids)
+        sketch: bytes = await self.raw.getdel("scratch")
+        return sketch
+
+    def some_ids(self) -> list[bytes]:
+        return self.chance.sample(IDS, self.chance.randint(1, 4))
+
+    async def record(self) -> None:
+        day, log = self.chance.choice(DAYS), self.chance.choice(LOGS)
+        known = self.numbers.get((day, log), 0)
+        seq = max(1, known + self.chance.choice([-1, 0, 1, 1, 1, 1, 2, 3]))
+        hole = self.chance.random() < 0.2
+        period, now_ms = period_at(time.time(), VIETNAM), int(time.time() * 1000)
+        batch = Batch(SITE, day, log, seq, seq * 3, now_ms, packed(self.some_ids()), packed(self.some_ids()[:1]))
+        sent = None if self.chance.random() < 0.1 else replace(batch, gone=b"" if self.chance.random() < 0.7 else batch.gone)
+        real = await self.store.record(SITE, period, 300, sent, hole=hole)
+        model = self.model.record(self.store.installation, SITE, period, 300, sent, hole=hole)
+        if real.reading is not None and model.reading is not None:
+            model = replace(model, reading=replace(model.reading, at_ms=real.reading.at_ms))
+        assert model == real
+        if real.answer in ("ok", "dup"):
+            self.numbers[day, log] = max(known, real.applied)
+
+    async def snapshot(self) -> None:
+        all_days = self.chance.random() < 0.5
+        real = await self.store.snapshot(SITE, [week_of(TODAY)], all_days=all_days)
+        model = self.model.snapshot(self.store.installation, SITE, [week_of(TODAY)], all_days=all_days)
+        if real is None or model is None:
+            assert real is model
+            return
+        assert (model.present, model.salts, model.changes.keys()) == (real.present, real.salts, real.changes.keys())
+        for one, other in zip(_by_day(model.days), _by_day(real.days), strict=True):
+            assert (one.day, one.visitors, one.logs) == (other.day, other.visitors, other.logs)
+            assert registers(await self.sketch(list(unpacked(one.sketch or b"")))) == registers(other.sketch)
+        self.snapshots.append((real, model))
+
+    async def confirm(self) -> None:
+        if not self.snapshots:
+            return
+        real, model = self.chance.choice(self.snapshots[-4:])
+        closed = self.closed()
+        ends = {day: int(week_end(week_of(day), VIETNAM)) for day in real.present}
+        await self.store.confirm(SITE, real.changes, closed, ends)
+        self.model.confirm(self.store.installation, SITE, model.changes, closed, ends)
+
+    async def join(self) -> None:
+        if not self.store.installation:
+            return  # whoever joins has asked Postgres first
+        days = self.chance.sample(DAYS, self.chance.randint(0, 2))
+        ready, closed = self.chance.random() < 0.3, self.chance.choice([None, self.closed()])
+        model, real = [], []
+        for day in days:
+            ids = self.some_ids()
+            logs = {log: (number, number * 3) for log in LOGS if (number := self.chance.randint(0, 4))}
+            model.append(DayState(day, 0, packed(ids), logs))
+            real.append(DayState(day, 0, await self.sketch(ids), logs))
+        joined = await self.store.join(SITE, real, ready=ready, closed=closed)
+        assert self.model.join(self.store.installation, SITE, model, ready=ready, closed=closed) == joined
+
+    async def salts(self) -> None:
+        offers = {week_of(TODAY): self.chance.randbytes(32)}
+        ends = {week_of(TODAY): int(time.time()) + 86400}
+        real = await self.store.share_salts(SITE, offers, ends)
+        assert self.model.share_salts(self.store.installation, SITE, offers, ends) == real
+
+    async def applied(self) -> None:
+        asked = [(day, log) for day in DAYS for log in LOGS]
+        assert self.model.applied(SITE, asked) == await self.store.applied(SITE, asked)
+
+    async def day_ends(self) -> None:
+        """A day expires: both of its keys go in the same moment."""
+        day = self.chance.choice(DAYS)
+        await self.raw.delete(day_key(SITE, day, "visitors"), day_key(SITE, day, "logs"))
+        if SITE in self.model.sites:
+            self.model.sites[SITE].days.pop(day, None)
+
+    async def wipe(self) -> None:
+        await self.raw.flushall()
+        self.model.sites.clear()
+
+    async def another_installation(self) -> None:
+        self.store.installation = self.chance.choice([OWN, OWN, OWN, "theirs", ""])
+
+    def closed(self) -> Closed:
+        through = TODAY - timedelta(days=self.chance.choice([1, 2, 8, 9, 11]))
+        return Closed(self.chance.randint(1, 50), through, self.chance.randint(0, 9), self.chance.randint(0, 9), 5, "r-1")
+
+    async def compare_ends(self) -> None:
+        """What has an end has the same one."""
+        held = self.model.sites.get(SITE)
+        for day in DAYS:
+            kept = held.days.get(day) if held else None
+            for part in ("visitors", "logs") if kept and kept.logs else ("visitors",):
+                ends_s = await self.raw.expiretime(day_key(SITE, day, part))
+                if kept is None:
+                    assert ends_s == -2
+                elif kept.ends_s == ALWAYS:
+                    assert ends_s == -1, (day, part)
+                else:
+                    assert abs(ends_s - kept.ends_s) <= 1, (day, part)
+
+
+def _by_day(states: Sequence[DayState]) -> list[DayState]:
+    return sorted(states, key=lambda state: state.day)
+
+
+async def test_the_model_of_redis_answers_as_the_scripts_do(redis_url: str, chance: random.Random) -> None:
+    """Each script against its model: batches, gaps, holes, joins, snapshots, confirmations, ends."""
+    async with plain_redis(redis_url) as redis:
+        pair = Pair(redis, redis_url, chance)
+        async with pair.opened as pair.store:
+            pair.store.installation = OWN
+            acts = [pair.record] * 8 + [pair.snapshot, pair.snapshot, pair.confirm, pair.confirm, pair.join, pair.applied]
+            acts += [pair.salts, pair.day_ends]
+            seldom = [pair.wipe, pair.another_installation]
+            for _ in range(CALLS):
+                await chance.choice(seldom if chance.random() < 0.02 else acts)()
+                await pair.compare_ends()
+
+
+async def test_the_model_of_postgres_answers_as_the_queries_do(
+    redis_url: str, postgres_url: str, chance: random.Random
+) -> None:
+    """Rows that are overwritten, refused, returned; closed days; salts that were first."""
+    await migrate(postgres_url, sql_folder())
+    async with plain_redis(redis_url) as redis, open_postgres(postgres_url) as store:
+        model = PostgresModel(lambda: 0, await store.installation())
+        pair = Pair(redis, redis_url, chance)
+        for _ in range(CALLS // 4):
+            states = []
+            for day in chance.sample(DAYS, chance.randint(0, 3)):
+                ids = pair.some_ids()
+                logs = {log: (number, number * 3) for log in LOGS if (number := chance.randint(0, 3))}
+                states.append(DayState(day, len(ids), await pair.sketch(ids), logs))
+            salts = {week_of(chance.choice(DAYS)): chance.randbytes(32)}
+            bounds = {
+                "present": [*(state.day for state in states), *chance.sample(DAYS, 1)],
+                "needed_from": chance.choice(DAYS),
+                "closed_through": chance.choice(DAYS),
+                "salts_from": week_of(chance.choice(DAYS)),
+                "sketches_from": DAYS[3] if chance.random() < 0.9 else DAYS[2],
+            }
+            real = await store.save(SITE, states, salts, **bounds)  # type: ignore[arg-type]
+            told = model.save(SITE, states, salts, **bounds)  # type: ignore[arg-type]
+            assert _by_day(told.ahead) == _by_day(real.ahead)
+            assert replace(told.closed, read_at_us=real.closed.read_at_us) == real.closed
+            assert _by_day(model.days(SITE, DAYS)) == _by_day(await store.days(SITE, DAYS))
+            assert model.open_days(SITE, DAYS[2], DAYS[1])[0] == (await store.open_days(SITE, DAYS[2], DAYS[1]))[0]
+            asked = [(SITE, day, log) for day in DAYS for log in (*LOGS, "c3")]
+            assert model.durable(asked) == await store.durable(asked)
+            weeks = sorted({week_of(day) for day in DAYS})
+            assert model.salts(SITE, weeks) == await store.salts(SITE, weeks)
+
+
+async def test_the_model_of_the_disk_answers_as_the_files_do(tmp_path: Path, chance: random.Random) -> None:
+    """Rows that are written twice, read by the page, dropped, and taken over."""
+    model = DiskModel(rows_max=10_000)
+    for name in ("first", "second"):
+        model.files[name] = SpoolFile()
+        async with open_spool(tmp_path, name, 1 << 22) as spool:
+            if name == "second":
+                assert await spool.adopt() == model.adopt(name)
+            for _ in range(60):
+                await _use(spool, model, name, chance)
+        model.close(name)
+
+
+async def _use(spool: Spool, model: DiskModel, name: str, chance: random.Random) -> None:
+    log, seq = chance.choice(LOGS), chance.randint(1, 12)
+    match chance.randint(0, 3):
+        case 0 | 1:
+            rows = [Batch(SITE, TODAY, log, seq, seq * 3, 0, packed(IDS[:2]), b"", 2)]
+            await spool.write(rows)
+            model.write(name, rows)
+        case 2:
+            assert await spool.read(log, seq, 3) == model.read(name, log, seq, 3)
+        case 3:
+            through = chance.randint(0, 3)
+            await spool.delete(log, through)
+            model.delete(name, log, through)

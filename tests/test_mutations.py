@@ -1,0 +1,149 @@
+"""The tests are tested: a build with one guarantee taken out must fail the test that is named after it.
+
+Each mutation changes a line or two in a copy of the program. The named test runs there, in a process of its own,
+against real servers; the copy without a mutation passes the same tests. The simulation is held to the same.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+TIMEOUT_S = 120
+PASSED, FAILED = 0, 1
+"""Exit statuses of pytest; any other means that the test did not run."""
+
+DEDUPLICATION_OFF = {
+    "service/lua/record.lua": {"if seq <= applied then": "if false then"},
+    "tests/models.py": {"if batch.seq <= applied:": "if False:"},
+}
+VIEWS_APART_FROM_THE_NUMBER = {
+    "service/lua/record.lua": {
+        "    -- A script does not roll back.": (
+            "    local before = entry and select(2, split(entry)) or 0\n"
+            "    redis.call('HINCRBY', prefix .. 'apart', day, views - before)\n"
+            "    -- A script does not roll back."
+        ),
+    },
+    "service/lua/site.lua": {
+        "  local views = 0\n": (
+            "  do return tonumber(redis.call('HGET', prefix .. 'apart', day) or 0) end\n  local views = 0\n"
+        ),
+    },
+}
+ANSWER_BEFORE_COMMIT = {
+    "service/recorder.py": {
+        "        writer.waiting[batch.seq] = gathered\n": "        self._answer(batch.site, gathered, committed=True)\n",
+    },
+}
+END_AT_CREATION = {
+    "service/lua/record.lua": {
+        "redis.call('PERSIST', day_sketch(day))": "redis.call('EXPIRE', day_sketch(day), 172800)",
+        "redis.call('PERSIST', day_logs(day))": "redis.call('EXPIRE', day_logs(day), 172800)",
+    },
+    "tests/models.py": {
+        "        day.ends_s = held.weeks[week].ends_s = ALWAYS\n        day.logs": (
+            "        day.ends_s = held.weeks[week].ends_s = self._clock() + TWO_DAYS_S\n        day.logs"
+        ),
+    },
+}
+JOIN_WITHOUT_ITS_GUARD = {
+    "service/postgres_store.py": {
+        "WHERE footfall.covers(EXCLUDED.logs, kept.logs)": "WHERE true",
+        "AND NOT footfall.covers(copy.logs, kept.logs)": "AND false",
+    },
+    "tests/models.py": {"            if not covers(state.logs, row.logs):": "            if False:"},
+}
+
+NAMED_TESTS = {
+    "deduplication off": (
+        DEDUPLICATION_OFF,
+        "test_recorder.py::test_a_batch_that_arrives_again_late_takes_nothing_back",
+    ),
+    "views apart from the number": (
+        VIEWS_APART_FROM_THE_NUMBER,
+        "test_recorder.py::test_a_batch_that_fails_in_the_middle_has_counted_nothing",
+    ),
+    "answer before commit": (
+        ANSWER_BEFORE_COMMIT,
+        "test_recorder.py::test_a_beacon_is_answered_once_redis_has_it_and_not_before",
+    ),
+    "end at creation": (
+        END_AT_CREATION,
+        "test_recorder.py::test_nothing_that_counts_has_an_end_before_postgres_has_it",
+    ),
+    "join without its guard": (
+        JOIN_WITHOUT_ITS_GUARD,
+        "test_reconciler.py::test_two_rollups_that_commit_in_reverse_order_take_nothing_back",
+    ),
+}
+SIMULATION = "test_simulation.py::test_whatever_happens_every_beacon_counts_once"
+SIMULATED = {
+    "deduplication off": DEDUPLICATION_OFF,
+    "answer before commit": ANSWER_BEFORE_COMMIT,
+    "end at creation": END_AT_CREATION,
+    "join without its guard": JOIN_WITHOUT_ITS_GUARD,
+}
+
+
+def build(folder: Path, mutation: dict[str, dict[str, str]]) -> Path:
+    """Copy the program and its tests, and change what `mutation` says; each passage must be there once."""
+    for name in ("service", "tests", "sql"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "pyproject.toml", folder)
+    for name, changes in mutation.items():
+        text = (folder / name).read_text()
+        for passage, instead in changes.items():
+            assert text.count(passage) == 1, f"{name} has changed: {passage!r} is in it {text.count(passage)} times"
+            text = text.replace(passage, instead)
+        (folder / name).write_text(text)
+    return folder
+
+
+def run(folder: Path, *tests: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run some tests of a build."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    return subprocess.run(
+        [*command, *(f"tests/{test}" for test in tests)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"} | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * TIMEOUT_S)
+@pytest.mark.parametrize(("mutation", "test"), NAMED_TESTS.values(), ids=NAMED_TESTS)
+def test_a_build_without_the_guarantee_fails_its_test(
+    tmp_path: Path, mutation: dict[str, dict[str, str]], test: str
+) -> None:
+    """A test that passes whatever the program does protects nothing."""
+    done = run(build(tmp_path, mutation), test)
+    assert done.returncode == FAILED, done.stdout
+    assert f"FAILED tests/{test}" in done.stdout, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * TIMEOUT_S)
+def test_the_unchanged_build_passes_them_all(tmp_path: Path) -> None:
+    """Otherwise the failures above would come from the copying."""
+    done = run(build(tmp_path, {}), *(test for _, test in NAMED_TESTS.values()))
+    assert done.returncode == PASSED, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * TIMEOUT_S)
+@pytest.mark.parametrize("mutation", SIMULATED.values(), ids=SIMULATED)
+def test_the_simulation_finds_it_too(tmp_path: Path, mutation: dict[str, dict[str, str]]) -> None:
+    """Its strength is measured on defects that are known to be there."""
+    done = run(build(tmp_path, mutation), SIMULATION, FOOTFALL_SHRINK="no")
+    assert done.returncode == FAILED, done.stdout
+    assert "FOOTFALL_SEED=" in done.stdout
