@@ -102,6 +102,7 @@ async def run_background(services: Services) -> AsyncIterator[None]:
         repeat(services.reconciler.step, services.settings.rollup_every_s, stopping),
         repeat(services.reconciler.quick_step, PROBE_EVERY_S, stopping),
         repeat(vitals.measure, MEASURE_EVERY_S, stopping),
+        repeat(services.export, MEASURE_EVERY_S, stopping),
     ]
     tasks = [opening, *map(asyncio.create_task, loops)]
     try:

@@ -52,11 +52,22 @@ class Shown:
 class _Entry:
     """What a worker shows for one site, and the marks that it may not fall below."""
 
-    __slots__ = ("asked_at", "marks", "marks_of", "period", "read_at", "reading", "refreshing", "shown", "unknown")
+    __slots__ = (
+        "asked_at",
+        "exported",
+        "marks",
+        "marks_of",
+        "period",
+        "read_at",
+        "reading",
+        "refreshing",
+        "shown",
+        "unknown",
+    )
 
     def __init__(self, unknown: Counts) -> None:
         self.unknown = unknown
-        self.shown = Shown(unknown)
+        self.shown = self.exported = Shown(unknown)
         self.reading: Reading | None = None
         self.period: Period | None = None
         """The day of the reading."""
@@ -133,8 +144,14 @@ class Board:
             entry.shown = Shown(_counts(site, entry.unknown, reading)).stale
 
     def export(self) -> None:
-        """Set the gauges of all sites to what is shown; called when the metrics are read."""
+        """Set the gauges of the sites of which something new is shown.
+
+        Of several workers the one that wrote last is believed, so what is old must not be written again.
+        """
         for site, entry in self._entries.items():
+            if entry.exported is entry.shown:
+                continue
+            entry.exported = entry.shown
             counts = entry.shown.counts
             for period in ("online", "today", "week", "total", "views_today"):
                 if (number := getattr(counts, period)) is not None:

@@ -62,8 +62,7 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
 async def get_metrics(request: web.Request) -> web.Response:
     """Answer all metrics in Prometheus' text format."""
     services = request.app[SERVICES]
-    services.board.export()
-    services.metrics.network_share.set(services.admission.busiest_network_share())
+    await services.export()
     return web.Response(body=generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

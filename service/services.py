@@ -49,5 +49,10 @@ class Services:
     recorder: Recorder
     reconciler: Reconciler
 
+    async def export(self) -> None:
+        """Set the gauges that tell of a state; every worker does so regularly, whoever is asked for metrics."""
+        self.board.export()
+        self.metrics.network_share.set(self.admission.busiest_network_share())
+
 
 SERVICES = web.AppKey("services", Services)

@@ -242,9 +242,7 @@ class RedisPort(RedisStore):
         own, days = self.installation, list(days)
         return await self._ask(
             "join",
-            lambda redis: redis.join(
-                own, site, days, ready=ready, closed=closed, salts=salts, salts_end_s=salts_end_s
-            ),
+            lambda redis: redis.join(own, site, days, ready=ready, closed=closed, salts=salts, salts_end_s=salts_end_s),
         )
 
     async def confirm(

@@ -71,7 +71,11 @@ class Pair:
         hole = self.chance.random() < 0.2
         period, now_ms = period_at(time.time(), VIETNAM), int(time.time() * 1000)
         batch = Batch(SITE, day, log, seq, seq * 3, now_ms, packed(self.some_ids()), packed(self.some_ids()[:1]))
-        sent = None if self.chance.random() < 0.1 else replace(batch, gone=b"" if self.chance.random() < 0.7 else batch.gone)
+        sent = (
+            None
+            if self.chance.random() < 0.1
+            else replace(batch, gone=b"" if self.chance.random() < 0.7 else batch.gone)
+        )
         real = await self.store.record(SITE, period, 300, sent, hole=hole)
         model = self.model.record(self.store.installation, SITE, period, 300, sent, hole=hole)
         if real.reading is not None and model.reading is not None:
@@ -142,7 +146,9 @@ class Pair:
 
     def closed(self) -> Closed:
         through = TODAY - timedelta(days=self.chance.choice([1, 2, 8, 9, 11]))
-        return Closed(self.chance.randint(1, 50), through, self.chance.randint(0, 9), self.chance.randint(0, 9), 5, "r-1")
+        return Closed(
+            self.chance.randint(1, 50), through, self.chance.randint(0, 9), self.chance.randint(0, 9), 5, "r-1"
+        )
 
     async def compare_ends(self) -> None:
         """What has an end has the same one."""
@@ -169,7 +175,14 @@ async def test_the_model_of_redis_answers_as_the_scripts_do(redis_url: str, chan
         pair = Pair(redis, redis_url, chance)
         async with pair.opened as pair.store:
             pair.store.installation = OWN
-            acts = [pair.record] * 8 + [pair.snapshot, pair.snapshot, pair.confirm, pair.confirm, pair.join, pair.applied]
+            acts = [pair.record] * 8 + [
+                pair.snapshot,
+                pair.snapshot,
+                pair.confirm,
+                pair.confirm,
+                pair.join,
+                pair.applied,
+            ]
             acts += [pair.salts, pair.day_ends]
             seldom = [pair.wipe, pair.another_installation]
             for _ in range(CALLS):

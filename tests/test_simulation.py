@@ -17,7 +17,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from service.periods import start_of
 from tests.footfall import FakeClock
@@ -255,8 +262,11 @@ class Footfall(RuleBasedStateMachine):
                 continue
             assert counts.week >= counts.today >= 0
             assert counts.total >= counts.today
-            now = {"total": counts.total}, {(counts.week_of, "week"): counts.week}, {
-                (counts.day_of, "today"): counts.today, (counts.day_of, "views"): counts.views_today}
+            now = (
+                {"total": counts.total},
+                {(counts.week_of, "week"): counts.week},
+                {(counts.day_of, "today"): counts.today, (counts.day_of, "views"): counts.views_today},
+            )
             for numbers in now:
                 for name, number in numbers.items():
                     known = self.shown.setdefault(worker, {})
@@ -388,7 +398,9 @@ def test_whatever_happens_every_beacon_counts_once(tmp_path: Path) -> None:
                 stateful_step_count=STEPS,
                 deadline=None,
                 database=None,
-                phases=[Phase.generate] if os.environ.get("FOOTFALL_SHRINK") == "no" else [Phase.generate, Phase.shrink],
+                phases=[Phase.generate]
+                if os.environ.get("FOOTFALL_SHRINK") == "no"
+                else [Phase.generate, Phase.shrink],
                 suppress_health_check=list(HealthCheck),
             ),
         )
