@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ async def _costs(services: Services) -> dict[str, float]:
     sites = list(services.settings.sites.values())
 
     async def beacon(turn: int) -> None:
-        await services.recorder.record(_site(sites, turn), _day(services, sites[0]), secrets.token_bytes(16), None, view=True)
+        site = _site(sites, turn)
+        await services.recorder.record(site, _day(services, site), secrets.token_bytes(16), None, view=True)
 
     async def refresh(turn: int) -> None:
         await services.recorder.read(_site(sites, turn))
@@ -115,7 +117,7 @@ async def _bytes(redis: Redis, postgres_url: str, services: Services) -> dict[st
     online = int(await redis.zcard("ff1:{crowd}:online"))
     return {
         "redis_day_bytes": int(await redis.memory_usage(f"ff1:{{crowd}}:day:{period.day}:visitors") or 0),
-        "redis_online_bytes_per_1000": int((await redis.memory_usage("ff1:{crowd}:online") or 0) * 1000 / max(1, online)),
+        "redis_online_bytes_per_1000": (await redis.memory_usage("ff1:{crowd}:online") or 0) * 1000 // max(1, online),
         "postgres_row_bytes": int(row),
         "wal_bytes_per_rollup": int(wal),
     }
@@ -145,5 +147,5 @@ def _site(sites: list[Site], turn: int) -> Site:
     return sites[turn * 7919 % len(sites)]
 
 
-def _day(services: Services, site: Site) -> Any:
+def _day(services: Services, site: Site) -> date:
     return services.periods.now(site)[1].day

@@ -7,13 +7,16 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.bench.servers import HOST, SITE
 
 CONNECTIONS = 128
 TICK_S = 0.001
-AGENT = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+AGENT = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+)
 
 
 @dataclass(slots=True)
@@ -70,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._received, self._waiting = b"", None
         self._free.append(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """A request without an answer is counted as such."""
         if self._waiting is not None:
             self._outcome.broken += 1
@@ -83,7 +86,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-async def drive(port: int, rates: dict[str, float], seconds: float, visitors: int = 100_000) -> Outcome:
+async def drive(port: int, rates: Mapping[str, float], seconds: float, visitors: int = 100_000) -> Outcome:
     """Send `rates` (route -> requests a second) for `seconds`, evenly, to a server on this machine."""
     outcome, free = Outcome(), deque[Connection]()
     loop = asyncio.get_running_loop()
@@ -93,7 +96,7 @@ async def drive(port: int, rates: dict[str, float], seconds: float, visitors: in
     ]
     chance = random.Random(20261123)
     started = time.monotonic()
-    due = {route: started for route in rates}
+    due = dict.fromkeys(rates, started)
     queue: deque[tuple[str, float]] = deque()
     while (now := time.monotonic()) < started + seconds or queue:
         for route, per_s in rates.items():

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -74,7 +75,7 @@ async def footfall(sites: int = 1, workers: int = 1) -> AsyncIterator[Footfall]:
             serving = [child for child in family if "spawn_main" in " ".join(child.cmdline())]
             valkey = next(child for child in family if "valkey-server" in child.name())
             for child in family:
-                pin(child, SERVER_CORE if child in serving and workers == 1 else None if child in serving else LOAD_CORE)
+                pin(child, LOAD_CORE if child not in serving else SERVER_CORE if workers == 1 else None)
             yield Footfall(url, f"http://127.0.0.1:{ops_port}", serving, valkey, start_s)
 
 
@@ -97,7 +98,6 @@ def pin(process: psutil.Process, core: int | None) -> None:
 
 
 def _free_port() -> int:
-    import socket
 
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

@@ -28,13 +28,14 @@ def find_wrk() -> str:
     """Return the path of wrk; Stop says how to get it."""
     found = shutil.which("wrk")
     if found is None:
-        raise Stop("The bench needs wrk as its load generator: `apt install wrk` on Debian, `brew install wrk` on macOS.")
+        raise Stop("The bench needs wrk to make its load: `apt install wrk` on Debian, `brew install wrk` on macOS.")
     return found
 
 
 async def drive(url: str, path: str, connections: int, seconds: float, etag: str = "") -> Load:
     """Send as fast as the answers come over `connections` for `seconds`."""
-    command = [find_wrk(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(REQUESTS), url, "--", path, etag]
+    length = f"-d{max(1, round(seconds))}s"
+    command = [find_wrk(), "-t1", f"-c{connections}", length, "-s", str(REQUESTS), url, "--", path, etag]
     if taskset := shutil.which("taskset"):
         command = [taskset, "-c", str(LOAD_CORE), *command]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
