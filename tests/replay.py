@@ -166,9 +166,7 @@ class Verdict:
 def judge(log: Log, tally: Tally, before: Numbers, after: Numbers) -> Verdict:
     """Compare what was counted with what was sent."""
     if before.day_of != after.day_of:
-        return Verdict(
-            (f"The site's day turned from {before.day_of} to {after.day_of}: run it again.",), False
-        )
+        return Verdict((f"The site's day turned from {before.day_of} to {after.day_of}: run it again.",), False)
     counted = after.views_today - before.views_today
     views_hold = counted == tally.accepted
     today = after.today - before.today
@@ -235,9 +233,7 @@ async def run(log: Log, target: Target | None, console: Console) -> Verdict:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status 0: it agrees; 1: it does not; 2: it could not be tried."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.replay", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.replay", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("log", nargs="?", metavar="LOG", help="access log in combined format")
     parser.add_argument("--url", help="a Footfall that runs already, limits off; else one is started")
     parser.add_argument("--site", default="portal", help="site id there (default: portal)")

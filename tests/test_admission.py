@@ -113,9 +113,7 @@ HERE, ELSEWHERE = "https://portal.example.vn/tin-tuc", "https://elsewhere.exampl
         pytest.param({"Origin": "", "Sec-Fetch-Site": "same-origin"}, Reason.NO_ORIGIN, id="no pixel"),
     ],
 )
-def test_only_the_pages_of_the_site_may_count(
-    edge: Edge, headers: dict[str, str], answer: Reason | None
-) -> None:
+def test_only_the_pages_of_the_site_may_count(edge: Edge, headers: dict[str, str], answer: Reason | None) -> None:
     """Anyone can read the numbers from anywhere; who may count is another matter."""
     assert edge.send(headers) is answer
 
@@ -174,9 +172,7 @@ def test_a_browser_that_a_program_drives_is_a_robot(edge: Edge) -> None:
         pytest.param("192.0.2.16", None, id="the next address"),
     ],
 )
-def test_the_site_s_own_people_and_monitors_are_left_out(
-    edge: Edge, address: str, answer: Reason | None
-) -> None:
+def test_the_site_s_own_people_and_monitors_are_left_out(edge: Edge, address: str, answer: Reason | None) -> None:
     """An editor with the page open all day is not a reader."""
     assert edge.send(address=address) is answer
 

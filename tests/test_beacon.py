@@ -55,9 +55,7 @@ def test_what_is_absent_or_unknown_does_not_stop_a_view(body: bytes) -> None:
         pytest.param("/😀", None, id="beyond the basic plane"),
     ],
 )
-def test_a_path_of_any_script_and_an_id_of_any_length_allowed_are_kept(
-    page: str, visitor: str | None
-) -> None:
+def test_a_path_of_any_script_and_an_id_of_any_length_allowed_are_kept(page: str, visitor: str | None) -> None:
     """Portals have paths in Vietnamese; browsers write emoji as pairs of escapes."""
     beacon = parse_beacon(json.dumps({"site": "p", "page": page, "visitor": visitor}).encode())
     assert (beacon.page, beacon.visitor) == (page, visitor)
@@ -154,9 +152,7 @@ JSON = st.recursive(
 FIELD = JSON | st.sampled_from(["portal", "view", "ping", "/", "a-b"])
 
 
-@given(
-    st.dictionaries(st.sampled_from(["site", "page", "kind", "visitor", "webdriver", "more"]), FIELD) | JSON
-)
+@given(st.dictionaries(st.sampled_from(["site", "page", "kind", "visitor", "webdriver", "more"]), FIELD) | JSON)
 def test_any_json_is_read_as_it_was_said_or_refused(said: object) -> None:
     """What is accepted has the documented shape and was in the message: nothing is guessed or repaired."""
     answer = read(json.dumps(said).encode())

@@ -41,9 +41,7 @@ def write(file: Path, text: str) -> Path:
     return file
 
 
-def problems_of(
-    file: Path | None, environ: dict[str, str], *, embedded: bool = False, demo: bool = False
-) -> list[str]:
+def problems_of(file: Path | None, environ: dict[str, str], *, embedded: bool = False, demo: bool = False) -> list[str]:
     with pytest.raises(SettingsError) as refused:
         load_settings(file, environ, embedded=embedded, demo=demo)
     assert refused.value.status == 2
@@ -90,9 +88,7 @@ def test_what_kubernetes_adds_for_a_service_called_footfall_is_no_problem(toml: 
 
 def test_proxies_come_from_a_list_separated_by_commas(toml: Path) -> None:
     """A variable can hold one text only."""
-    settings = load_settings(
-        toml, STORES | {"FOOTFALL_TRUSTED_PROXIES": "10.0.0.0/8, unix,::ffff:192.0.2.0/120"}
-    )
+    settings = load_settings(toml, STORES | {"FOOTFALL_TRUSTED_PROXIES": "10.0.0.0/8, unix,::ffff:192.0.2.0/120"})
     assert settings.trusted_proxies == (IPv4Network("10.0.0.0/8"), "unix", IPv4Network("192.0.2.0/24"))
 
 
@@ -103,9 +99,7 @@ def test_a_secret_can_come_from_a_file(toml: Path, tmp_path: Path) -> None:
         "FOOTFALL_REDIS_URL_FILE": str(secret),
         "FOOTFALL_POSTGRES_URL": STORES["FOOTFALL_POSTGRES_URL"],
     }
-    assert (
-        load_settings(toml, environ).redis_url.get_secret_value() == "rediss://footfall:pw@redis.example.vn"
-    )
+    assert load_settings(toml, environ).redis_url.get_secret_value() == "rediss://footfall:pw@redis.example.vn"
 
 
 def test_a_secret_given_twice_or_not_readable_is_a_problem(toml: Path, tmp_path: Path) -> None:
@@ -182,16 +176,12 @@ def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:
     ("line", "said"),
     [
         pytest.param('public_url = "ftp://count.example.vn"', "http:// or https://", id="url scheme"),
-        pytest.param(
-            'public_url = "https://u:p@count.example.vn"', "without query or password", id="password"
-        ),
+        pytest.param('public_url = "https://u:p@count.example.vn"', "without query or password", id="password"),
         pytest.param('public_url = "https://count.example.vn/?a=1"', "without query", id="url query"),
         pytest.param('listen = "8080"', "must be host:port", id="port alone"),
         pytest.param('listen = "::1:8080"', "must be host:port", id="IPv6 without brackets"),
         pytest.param('ops_listen = "127.0.0.1:65536"', "must be host:port", id="port too large"),
-        pytest.param(
-            'listen = "[::1]:81"\nops_listen = "[::1]:81"', "address of their own", id="same address"
-        ),
+        pytest.param('listen = "[::1]:81"\nops_listen = "[::1]:81"', "address of their own", id="same address"),
         pytest.param('forwarded_header = "A, B"', "one header", id="two headers"),
         pytest.param("rollup_every_s = 301", "at most 300", id="rollup too rare"),
         pytest.param('spool_max_bytes = "large"', "a whole number", id="not a number"),
@@ -216,9 +206,7 @@ def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, s
         pytest.param("demo = true\n" + PORTAL.replace("portal]", "other]"), "called portal", id="demo alone"),
         pytest.param(PORTAL.replace("portal.", "https://portal."), "no https://", id="host with a scheme"),
         pytest.param(PORTAL + "id = 'other'", "leave it out", id="two ids"),
-        pytest.param(
-            PORTAL + "online_window_s = 60", "longer than ping_after_s", id="online shorter than a ping"
-        ),
+        pytest.param(PORTAL + "online_window_s = 60", "longer than ping_after_s", id="online shorter than a ping"),
         pytest.param(PORTAL + "excluded_networks = [5]", "'5' is not a network", id="number for a network"),
         pytest.param(PORTAL + f"labels = {{ today = '{'x' * 81}' }}", "at most 80", id="long label"),
         pytest.param(PORTAL + "labels = { tomorrow = 'x' }", "give 'heading', 'online'", id="unknown label"),
@@ -237,15 +225,9 @@ def test_a_bad_site_is_refused_in_one_plain_sentence(tmp_path: Path, sites: str,
     [
         pytest.param("FOOTFALL_REDIS_URL", "http://:hunter2@redis.example.vn", id="scheme of the web"),
         pytest.param("FOOTFALL_REDIS_URL", "hunter2", id="password alone"),
-        pytest.param(
-            "FOOTFALL_REDIS_URL", "redis://:p@hunter2/x@redis.example.vn", id="slash in the password"
-        ),
-        pytest.param(
-            "FOOTFALL_POSTGRES_URL", "postgresql://footfall:hunter2#x@db.example.vn/footfall", id="hash"
-        ),
-        pytest.param(
-            "FOOTFALL_POSTGRES_URL", "postgresql://footfall:hunter2@[db/footfall", id="open bracket"
-        ),
+        pytest.param("FOOTFALL_REDIS_URL", "redis://:p@hunter2/x@redis.example.vn", id="slash in the password"),
+        pytest.param("FOOTFALL_POSTGRES_URL", "postgresql://footfall:hunter2#x@db.example.vn/footfall", id="hash"),
+        pytest.param("FOOTFALL_POSTGRES_URL", "postgresql://footfall:hunter2@[db/footfall", id="open bracket"),
         pytest.param("FOOTFALL_MIGRATE_URL", "host=db password=hunter2", id="libpq words"),
         pytest.param("FOOTFALL_REDIS_URLS", "hunter2", id="misspelt variable"),
     ],
@@ -302,9 +284,7 @@ def test_the_settings_file_is_the_one_that_is_named(tmp_path: Path, monkeypatch:
         ("unix:/run/footfall.sock", ("127.0.0.1", "localhost"), "http://127.0.0.1:8080"),
     ],
 )
-def test_embedded_without_a_file_is_the_demo_portal(
-    listen: str, hosts: tuple[str, ...], public_url: str
-) -> None:
+def test_embedded_without_a_file_is_the_demo_portal(listen: str, hosts: tuple[str, ...], public_url: str) -> None:
     """A newcomer has written nothing yet, and wherever it listens the demo must count its own pages."""
     settings = load_settings(None, {"FOOTFALL_LISTEN": listen}, embedded=True, demo=True)
     assert {site.id: site.hosts for site in settings.sites.values()} == {"portal": hosts}

@@ -44,24 +44,16 @@ def address_of(trust: Trust, peer: str | None, *lines: str) -> str | None:
         pytest.param(DEFAULT, "127.0.0.1", ["1.1.1.1, 203.0.113.9"], "203.0.113.9", id="forged on the left"),
         pytest.param(DEFAULT, "127.0.0.1", ["127.0.0.1, 203.0.113.9"], "203.0.113.9", id="a forged proxy"),
         pytest.param(DEFAULT, "127.0.0.1", ["1.1.1.1", "203.0.113.9"], "203.0.113.9", id="forged in a line"),
-        pytest.param(
-            DEFAULT, "127.0.0.1", ["x" * 9000 + ", 203.0.113.9"], "203.0.113.9", id="a long forgery"
-        ),
+        pytest.param(DEFAULT, "127.0.0.1", ["x" * 9000 + ", 203.0.113.9"], "203.0.113.9", id="a long forgery"),
         pytest.param(DEFAULT, "127.0.0.1", ["," * 9000 + "203.0.113.9"], "203.0.113.9", id="many commas"),
         pytest.param(CHAIN, "10.0.0.1", ["9.9.9.9, 203.0.113.9, 10.0.0.2"], "203.0.113.9", id="two proxies"),
         pytest.param(
             CHAIN, "10.0.0.1", ["203.0.113.9, [2001:db8:aaaa::5]:443"], "203.0.113.9", id="a v6 proxy between"
         ),
         pytest.param(CHAIN, "10.0.0.1", ["10.7.0.9, 10.0.0.2"], "10.7.0.9", id="the left-most of our own"),
-        pytest.param(
-            CHAIN, "10.0.0.1", ["203.0.113.9" + ", 10.0.0.2" * 9], "203.0.113.9", id="the tenth hop is read"
-        ),
-        pytest.param(
-            CHAIN, "10.0.0.1", ["203.0.113.9" + ", 10.0.0.2" * 10], "10.0.0.1", id="the eleventh is not"
-        ),
-        pytest.param(
-            CHAIN, "10.0.0.1", ["3.0.113.9" + " " * 3000 + ", 10.0.0.2"], "10.0.0.1", id="cut in the middle"
-        ),
+        pytest.param(CHAIN, "10.0.0.1", ["203.0.113.9" + ", 10.0.0.2" * 9], "203.0.113.9", id="the tenth hop is read"),
+        pytest.param(CHAIN, "10.0.0.1", ["203.0.113.9" + ", 10.0.0.2" * 10], "10.0.0.1", id="the eleventh is not"),
+        pytest.param(CHAIN, "10.0.0.1", ["3.0.113.9" + " " * 3000 + ", 10.0.0.2"], "10.0.0.1", id="cut in the middle"),
         pytest.param(DEFAULT, "127.0.0.1", ["203.0.113.9, unknown"], "127.0.0.1", id="a word on the right"),
         pytest.param(DEFAULT, "127.0.0.1", ["203.0.113.9,"], "127.0.0.1", id="nothing on the right"),
         pytest.param(DEFAULT, "127.0.0.1", [""], "127.0.0.1", id="an empty header"),
@@ -96,9 +88,7 @@ def address_of(trust: Trust, peer: str | None, *lines: str) -> str | None:
         pytest.param(RFC7239, "127.0.0.1", ["for=unknown"], "127.0.0.1", id="Forwarded unknown"),
         pytest.param(RFC7239, "127.0.0.1", ["for=_hidden"], "127.0.0.1", id="Forwarded hidden"),
         pytest.param(RFC7239, "127.0.0.1", ["proto=https"], "127.0.0.1", id="Forwarded without for"),
-        pytest.param(
-            RFC7239, "127.0.0.1", ["for=1.1.1.1;for=2.2.2.2"], "127.0.0.1", id="Forwarded for twice"
-        ),
+        pytest.param(RFC7239, "127.0.0.1", ["for=1.1.1.1;for=2.2.2.2"], "127.0.0.1", id="Forwarded for twice"),
         pytest.param(RFC7239, "127.0.0.1", ["203.0.113.9"], "127.0.0.1", id="Forwarded, a bare address"),
     ],
 )
@@ -122,9 +112,7 @@ def test_the_client_is_the_right_most_hop_that_is_not_trusted(
         pytest.param(DEFAULT, "not an address", ["127.0.0.1"], False, id="a peer of no kind"),
     ],
 )
-def test_only_a_trusted_address_is_a_proxy(
-    trust: Trust, peer: str | None, lines: list[str], is_proxy: bool
-) -> None:
+def test_only_a_trusted_address_is_a_proxy(trust: Trust, peer: str | None, lines: list[str], is_proxy: bool) -> None:
     """A proxy is exempt from limits, so nobody may become one by saying so."""
     assert AddressResolver(trust).resolve(peer, lines).is_proxy is is_proxy
 

@@ -48,9 +48,7 @@ def test_the_wait_is_until_the_next_token() -> None:
 
 
 @given(st.floats(0.1, 100), st.integers(1, 50), st.lists(st.floats(0, 20), min_size=1, max_size=200))
-def test_no_span_of_time_gives_more_than_burst_and_rate(
-    rate_per_s: float, burst: int, pauses: list[float]
-) -> None:
+def test_no_span_of_time_gives_more_than_burst_and_rate(rate_per_s: float, burst: int, pauses: list[float]) -> None:
     """Whatever the rhythm of the requests, an attacker gets what the settings say."""
     buckets = Buckets(rate_per_s, burst, keys_max=10)
     now_s, times = 1000.0, []
@@ -165,9 +163,7 @@ def test_a_million_known_visitors_take_8_mib() -> None:
         pytest.param([b"a"] * 5000 + [b"b"] * 1000, 1.0, id="nothing of before"),
     ],
 )
-def test_the_share_of_the_busiest_network_is_of_the_latest_beacons(
-    networks: list[bytes], share: float
-) -> None:
+def test_the_share_of_the_busiest_network_is_of_the_latest_beacons(networks: list[bytes], share: float) -> None:
     """Near 1 means that a proxy is not trusted yet, and everybody is counted as one visitor."""
     busiest = BusiestNetwork()
     for network in networks:

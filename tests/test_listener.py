@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from service.listener import Listener
+from service.identity import AddressResolver
+from service.listener import Listener, Room
 from service.quiet import Seldom
 from service.web import BODY_TIMEOUT_S, create_public_app
 from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
@@ -228,6 +229,54 @@ async def test_a_proxy_on_a_unix_socket_is_believed(footfall: Footfall, tmp_path
             await writer.wait_closed()
         await listener.cleanup()
     assert (await footfall.see(kind="ping", address="203.0.113.2"))["today"] == 2
+
+
+async def test_one_client_cannot_have_all_connections(
+    footfall: Footfall, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To connect and say nothing costs nothing: beyond its share it is hung up on, and the proxy is served."""
+    only_unix = footfall.services.settings.model_copy(update={"trusted_proxies": ("unix",)})
+    async with in_a_room(footfall, Room(AddressResolver(only_unix), 8), tmp_path) as (port, proxy):
+        inside = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for _ in range(20):
+            assert await answer_to_last(*await asyncio.open_connection("127.0.0.1", port)) is None
+        proxied = [await asyncio.open_unix_connection(proxy) for _ in range(6)]
+        assert [await answer_to_last(*connection) for connection in inside + proxied] == [200] * 8
+    assert [record.message for record in caplog.records] == ["Connections were turned away: too many are open. times=1"]
+
+
+async def test_a_place_that_is_left_is_free_again(footfall: Footfall, tmp_path: Path) -> None:
+    """A full house must not stay full, and what the stores need is never given away, not even to a proxy."""
+    async with in_a_room(footfall, Room(footfall.services.resolver, 4), tmp_path) as (port, _):
+        for _ in range(5):
+            inside = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+            assert await answer_to_last(*await asyncio.open_connection("127.0.0.1", port)) is None
+            assert [await answer_to_last(*connection) for connection in inside] == [200] * 4
+
+
+@asynccontextmanager
+async def in_a_room(footfall: Footfall, room: Room, folder: Path) -> AsyncIterator[tuple[int, str]]:
+    """Another listener, where there is only so much room: its port, and the path of its unix socket."""
+    listener = Listener(create_public_app(footfall.services), room=room)
+    await listener.setup()
+    await web.TCPSite(listener, "127.0.0.1", 0).start()
+    await web.UnixSite(listener, folder / "proxy").start()
+    try:
+        yield listener.addresses[0][1], str(folder / "proxy")
+    finally:
+        await listener.cleanup()
+
+
+async def answer_to_last(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int | None:
+    """Ask one thing and wait for the end of the connection; the status, None if there was no answer."""
+    answer = b""
+    with suppress(ConnectionError):
+        writer.write(LAST)
+        answer = await reader.read()
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    return int(answer.split()[1]) if answer else None
 
 
 def test_a_flood_is_one_line_a_minute_with_a_count() -> None:

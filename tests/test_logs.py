@@ -29,7 +29,7 @@ def answer(log: Log, batch: Batch, said: Answer, applied: int = 0) -> Need:
 def following(log: Log) -> int | None:
     """Number of the batch that goes out next."""
     batch = log.next_batch()
-    return batch and batch.seq
+    return batch.seq if batch else None
 
 
 def test_a_batch_carries_the_views_of_its_log_so_far() -> None:
@@ -78,9 +78,13 @@ def test_a_hole_is_only_skipped_where_redis_has_all_that_postgres_had() -> None:
 def test_an_answer_that_does_not_come_withdraws_the_leave_to_skip() -> None:
     """Next time it may be another Redis that answers, which lacks less, or more."""
     log = log_with(2)
-    log.joined, log.hole = 0, True
+    log.joined = 0
+    assert answer(log, log.kept[1], Answer.GAP) is Need.NOTHING
+    log.kept.popleft()
+    assert answer(log, log.kept[0], Answer.GAP) is Need.NOTHING
+    assert log.hole
     log.unanswered()
-    assert (log.joined, log.hole) == (None, False)
+    assert answer(log, log.kept[0], Answer.GAP) is Need.JOIN
 
 
 def test_a_log_on_the_disk_looks_there_before_it_asks_postgres() -> None:

@@ -295,16 +295,15 @@ def test_a_disk_that_does_not_answer_costs_no_memory(world: World) -> None:
     lose(world, "delete")
     world.deliver(20)
     assert worker.recorder.kept_bytes == 0
-    assert any(file.rows for file in world.disk.files.values())
+    assert any(file.rows for file in world.disk.model.files.values())
     worker.step("step", worker.reconciler.step)
     world.loop.settle()
     world.deliver(20)
-    assert not any(file.rows for file in world.disk.files.values())
+    assert not any(file.rows for file in world.disk.model.files.values())
 
 
 def test_nobody_waits_for_a_log_that_goes_to_the_disk_just_now(world: World) -> None:
     """A beacon that comes while its log is being put on the disk would wait until the next one comes."""
-    (worker,) = world.workers
     world.clock.advance(-86400)
     send(world)
     world.clock.advance(86400)  # a log of yesterday: it fails, and the site is not away
@@ -319,7 +318,6 @@ def test_nobody_waits_for_a_log_that_goes_to_the_disk_just_now(world: World) -> 
 
 def test_beacons_that_come_while_the_disk_refuses_begin_another_log(world: World) -> None:
     """Numbers that may be on the disk are never used for anything else, and nobody is forgotten over it."""
-    (worker,) = world.workers
     send(world)
     lose(world, "record")
     world.deliver(5)
@@ -332,7 +330,7 @@ def test_beacons_that_come_while_the_disk_refuses_begin_another_log(world: World
     world.loop.settle()
     world.deliver(5)
     assert sorted(sent.outcome for sent in world.ledger) == ["ok", "ok", "ok", "unknown"]
-    numbers = [seq for file in world.disk.files.values() for _, seq in file.rows]
+    numbers = [seq for file in world.disk.model.files.values() for _, seq in file.rows]
     assert sorted(numbers) == [1, 1]
 
 

@@ -66,6 +66,12 @@ def metric(services: Services, name: str) -> float:
     return services.metrics.registry.get_sample_value(name) or 0.0
 
 
+async def count_until_refused(services: Services) -> None:
+    """Record ever more visitors, many at once."""
+    for first in range(0, 20_000, 500):
+        await asyncio.gather(*(count(services, visitor) for visitor in range(first, first + 500)))
+
+
 async def recover(services: Services) -> None:
     """Probe, and wait for what is sent then."""
     await services.reconciler.quick_step()
@@ -217,8 +223,7 @@ async def test_a_full_disk_refuses_and_promises_nothing(settings: Settings, own_
     async with open_worker(small) as services:
         own_valkey.kill()
         with pytest.raises(Refused) as refused:
-            for first in range(0, 20_000, 500):
-                await asyncio.gather(*(count(services, visitor) for visitor in range(first, first + 500)))
+            await count_until_refused(services)
         assert refused.value.reason is Reason.SPOOL_FULL
         assert services.recorder.sites[SITE].others == [
             writer for writer in services.recorder.sites[SITE].others if not writer.idle

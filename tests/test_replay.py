@@ -44,13 +44,9 @@ def view(address: str = "192.0.2.1", agent: str = FIREFOX) -> View:
         pytest.param(line("GET /?q=a.png HTTP/1.1"), View("192.0.2.1", FIREFOX, "/"), id="dot in the query"),
         pytest.param(line("GET /index.html"), View("192.0.2.1", FIREFOX, "/index.html"), id="HTTP 0.9"),
         pytest.param(line(agent="-"), View("192.0.2.1", "", "/tin-tuc/1"), id="no user agent"),
-        pytest.param(
-            line(agent=r"a \"b\" c"), View("192.0.2.1", r"a \"b\" c", "/tin-tuc/1"), id="quotes within"
-        ),
+        pytest.param(line(agent=r"a \"b\" c"), View("192.0.2.1", r"a \"b\" c", "/tin-tuc/1"), id="quotes within"),
         pytest.param(line(address="2001:db8::1"), View("2001:db8::1", FIREFOX, "/tin-tuc/1"), id="IPv6"),
-        pytest.param(
-            line().strip() + ' "-" 0.004\n', View("192.0.2.1", FIREFOX, "/tin-tuc/1"), id="more fields"
-        ),
+        pytest.param(line().strip() + ' "-" 0.004\n', View("192.0.2.1", FIREFOX, "/tin-tuc/1"), id="more fields"),
         pytest.param(line().replace("- -", "- a b"), View("192.0.2.1", FIREFOX, "/tin-tuc/1"), id="user a b"),
         pytest.param(line("POST /tin-tuc/1 HTTP/1.1"), "POST /tin-tuc/1 HTTP/1.1", id="no GET"),
         pytest.param(line(status=404), "GET /tin-tuc/1 HTTP/1.1", id="not found"),
@@ -68,9 +64,7 @@ def test_a_page_view_is_a_get_that_showed_a_page(text: str, expected: View | str
 
 def test_assets_are_known_by_their_ending() -> None:
     """A page brings dozens of files along; none of them is a visit."""
-    assert [
-        page for page in ("/a.png", "/a.js", "/a.PDF", "/a", "/a.html", "/a.d/", "/a.aspx") if is_asset(page)
-    ] == [
+    assert [page for page in ("/a.png", "/a.js", "/a.PDF", "/a", "/a.html", "/a.d/", "/a.aspx") if is_asset(page)] == [
         "/a.png",
         "/a.js",
         "/a.PDF",
@@ -91,9 +85,7 @@ def test_every_line_is_counted_somewhere() -> None:
         pytest.param(view("192.0.2.1"), view("::ffff:192.0.2.1"), True, id="IPv4 written as IPv6"),
         pytest.param(view("192.0.2.1"), view("192.0.2.2"), False, id="two addresses"),
         pytest.param(view(agent=FIREFOX), view(agent="other"), False, id="two browsers"),
-        pytest.param(
-            view(agent="x" * 512 + "a"), view(agent="x" * 512 + "b"), True, id="beyond 512 characters"
-        ),
+        pytest.param(view(agent="x" * 512 + "a"), view(agent="x" * 512 + "b"), True, id="beyond 512 characters"),
     ],
 )
 def test_the_reference_tells_visitors_apart_as_footfall_does(one: View, other: View, *, same: bool) -> None:
@@ -192,9 +184,7 @@ async def test_only_a_503_with_retry_after_is_sent_again(refusing: tuple[str, Co
     addresses = ["192.0.2.1", "192.0.2.53", "192.0.2.54", "192.0.2.29", "192.0.2.0"]
     views = [view(address) for address in addresses] + [view("192.0.2.2", agent="")]
     async with aiohttp.ClientSession(skip_auto_headers=["User-Agent"]) as session:
-        tally = await send_all(
-            Target(url, "portal", "https://portal.example.vn"), views, session, lambda: None
-        )
+        tally = await send_all(Target(url, "portal", "https://portal.example.vn"), views, session, lambda: None)
     assert seen == Counter(dict.fromkeys(addresses, 1) | {"192.0.2.53": 3, "192.0.2.2": 1})
     assert (tally.accepted, tally.unanswered, tally.sent) == (2, 1, 6)
     assert tally.refused == Counter(spool_full=1, rate_limited=1)

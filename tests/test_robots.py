@@ -123,9 +123,7 @@ def test_only_the_first_512_characters_are_read() -> None:
     assert not ROBOTS.is_robot("x" * 512 + "Scrapy")
 
 
-@pytest.mark.parametrize(
-    "unit", ["x", "Spider", "ContextualBot ", "Current", "HeadlessChrom", "BlogTraffic/1."]
-)
+@pytest.mark.parametrize("unit", ["x", "Spider", "ContextualBot ", "Current", "HeadlessChrom", "BlogTraffic/1."])
 def test_a_hostile_user_agent_is_judged_quickly(unit: str) -> None:
     """Expressions that look far ahead must not let 8 KB of text hold up a worker."""
     robots = Robots()
@@ -160,9 +158,7 @@ def test_a_pattern_is_a_word_only_if_it_finds_nothing_else(pattern: str, word: s
     assert plain_word(pattern) == word
 
 
-@given(
-    st.lists(st.text("ab.+(", min_size=1, max_size=4), min_size=1, max_size=6), st.text("ab.+( ", max_size=12)
-)
+@given(st.lists(st.text("ab.+(", min_size=1, max_size=4), min_size=1, max_size=6), st.text("ab.+( ", max_size=12))
 def test_the_trie_finds_what_looking_for_each_word_finds(words: list[str], user_agent: str) -> None:
     """Words that begin alike, contain each other or hold special characters are where a trie goes wrong."""
     patterns = ["".join(f"\\{c}" if c in ".+(" else c for c in word) for word in words]

@@ -1,6 +1,5 @@
 """What one worker is writing: which log a beacon goes to, and when a log is done."""
 
-from collections.abc import AsyncIterator
 from datetime import date, timedelta
 
 import pytest
@@ -14,9 +13,9 @@ TOMORROW = DAY + timedelta(days=1)
 
 
 @pytest.fixture
-async def writers() -> AsyncIterator[SiteWriters]:
+async def writers() -> SiteWriters:
     """Those of one site, in a running loop, for who gathers makes futures."""
-    yield SiteWriters(Site(id="portal", name="Portal", hosts=("portal.example.vn",)))
+    return SiteWriters(Site(id="portal", name="Portal", hosts=("portal.example.vn",)))
 
 
 def make_durable(writer: Writer) -> None:

@@ -82,7 +82,9 @@ def ratios(pairs: list[tuple[Load, Load]]) -> dict[str, float]:
     """Medians over the pairs; throughput as ours by theirs, latencies likewise."""
 
     def median_of(figure: str) -> float:
-        return statistics.median(getattr(ours, figure) / max(1, getattr(theirs, figure)) for theirs, ours in pairs)
+        return float(
+            statistics.median(getattr(ours, figure) / max(1, getattr(theirs, figure)) for theirs, ours in pairs)
+        )
 
     return {
         "ratio": round(median_of("rps"), 3),
