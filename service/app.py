@@ -17,7 +17,7 @@ from service.config import Settings, Site
 from service.counts import Reading
 from service.errors import Stop, StoreUnavailable
 from service.identity import AddressResolver
-from service.listener import Listener
+from service.listener import Listener, Room, connections_max
 from service.loops import repeat
 from service.metrics import Metrics
 from service.ops import create_ops_app
@@ -140,8 +140,9 @@ async def serve(
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(settings, metrics=metrics))
         await stack.enter_async_context(run_background(services))
-        for app, listener in ((create_public_app(services), public), (create_ops_app(services), ops)):
-            runner = Listener(app)
+        room = Room(services.resolver, connections_max())
+        public_app, ops_app = create_public_app(services), create_ops_app(services)
+        for runner, listener in ((Listener(public_app, room=room), public), (Listener(ops_app), ops)):
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, listener, backlog=BACKLOG).start()

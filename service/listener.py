@@ -2,11 +2,16 @@
 
 import asyncio
 import logging
+import resource
+from collections import Counter
+from functools import partial
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
+from aiohttp.typedefs import Handler
 
 from service.errors import Reason, Refused
+from service.identity import AddressResolver, Client
 from service.middleware import PUBLIC_HEADERS, refusal
 from service.quiet import Seldom
 
@@ -18,6 +23,48 @@ LINGER_S = 2.0
 """How long the rest of a body is read away that was refused before its end."""
 DRAIN_MAX_S = 20.0
 """How long requests in progress may take when a worker stops."""
+FILES_MAX = 65_536
+"""How many files and connections a process uses at most; with more, memory would end first."""
+FILES_KEPT = 256
+"""What the stores, the spool and the ops listener need of them."""
+
+
+def connections_max() -> int:
+    """Return how many clients may be connected: all but a few of the files that this process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY or files > FILES_MAX:
+        files = FILES_MAX
+    return max(files - FILES_KEPT, files // 2)
+
+
+class Room:
+    """Keeps count of the open connections: of all, and of each network, which may have a quarter of them.
+
+    A trusted proxy stands for many clients, and may have them all.
+    """
+
+    def __init__(self, resolver: AddressResolver, places: int) -> None:
+        self._resolver = resolver
+        self._places = places
+        self._taken = 0
+        self._taken_by: Counter[bytes] = Counter()
+
+    def enter(self, peer: str | None) -> Client | None:
+        """Take a place for a connection from `peer` (None: a unix socket); None where there is no room for it."""
+        client = self._resolver.resolve(peer, ())
+        has_its_share = not client.is_proxy and self._taken_by[client.network] >= self._places // 4
+        if has_its_share or self._taken >= self._places:
+            return None
+        self._taken += 1
+        self._taken_by[client.network] += 1
+        return client
+
+    def leave(self, client: Client) -> None:
+        """Give the place back."""
+        self._taken -= 1
+        self._taken_by[client.network] -= 1
+        if not self._taken_by[client.network]:
+            del self._taken_by[client.network]
 
 
 class Listener(web.AppRunner):
@@ -30,6 +77,7 @@ class Listener(web.AppRunner):
         self,
         app: web.Application,
         *,
+        room: Room | None = None,
         keepalive_s: float = KEEPALIVE_S,
         linger_s: float = LINGER_S,
     ) -> None:
@@ -41,35 +89,67 @@ class Listener(web.AppRunner):
             lingering_time=linger_s,
             shutdown_timeout=DRAIN_MAX_S,
         )
+        self._room = room
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Connections(made.request_handler, made.request_factory, self._kwargs)
+        return _Connections(made.request_handler, made.request_factory, self._kwargs, self._room)
 
 
 class _Connections(web.Server):
     """Makes a connection of ours for everybody who connects."""
 
-    def __init__(self, handler: Any, request_factory: Any, options: dict[str, Any]) -> None:
-        super().__init__(handler, request_factory=request_factory)
+    def __init__(self, handler: Any, request_factory: Any, options: dict[str, Any], room: Room | None) -> None:
+        super().__init__(partial(_handle, handler), request_factory=request_factory)
+        self.room = room
+        self.malformed = Seldom()
+        self.turned_away = Seldom()
         self._options = options
-        self._malformed = Seldom()
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, self._options, self._malformed)
+        return _Connection(self, self._options)
+
+
+async def _handle(handler: Handler, request: web.Request) -> web.StreamResponse:
+    """Refuse what aiohttp would answer by itself, repeating what was sent, or in the manner of 1991."""
+    expected = request.headers.get("Expect") or "100-continue"
+    if request.version < HttpVersion10 or expected.lower() != "100-continue":
+        return _Malformed()
+    return await handler(request)
 
 
 class _Connection(web.RequestHandler):
-    """Answers what is not HTTP in the shape of every other refusal, and nearly in silence.
+    """Needs a place, and answers what is not HTTP in the shape of every other refusal, nearly in silence.
 
     aiohttp alone would log a traceback with the client's address for each, and name itself and its version.
     """
 
-    __slots__ = ("_malformed",)
+    __slots__ = ("_client", "_ours")
 
-    def __init__(self, manager: web.Server, options: dict[str, Any], malformed: Seldom) -> None:
+    def __init__(self, manager: _Connections, options: dict[str, Any]) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
-        self._malformed = malformed
+        self._ours = manager
+        self._client: Client | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or hang up at once where there is no room."""
+        if (room := self._ours.room) is not None:
+            peer = transport.get_extra_info("peername")
+            self._client = room.enter(peer[0] if isinstance(peer, tuple) else None)
+            if self._client is None:
+                if times := self._ours.turned_away.happened():
+                    log.warning("Connections were turned away: too many are open. times=%d", times)
+                self._manager = None  # which never gets to know of it
+                transport.close()
+                return
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End, and make room for another one."""
+        super().connection_lost(exc)
+        if self._ours.room is not None and self._client is not None:
+            self._ours.room.leave(self._client)
+            self._client = None
 
     def handle_error(
         self,
@@ -80,7 +160,7 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer 400 and close the connection. `message` may quote what was sent, so nobody gets it."""
         del message
-        if times := self._malformed.happened():
+        if times := self._ours.malformed.happened():
             log.warning("Requests were no HTTP. times=%d last=%s status=%d", times, type(exc).__name__, status)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of an answer is on its way already")

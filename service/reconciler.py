@@ -7,7 +7,6 @@ log (forget up to there) and how far Redis has it (send on from there).
 import asyncio
 import logging
 import random
-from datetime import date
 from heapq import heapify, heappop, heappush
 
 from service.config import Settings
@@ -88,6 +87,8 @@ class Reconciler:
         # First what Redis has not: the rest is needed only if Redis loses it.
         for applied in (False, True):
             left = [batch for log in in_memory for batch in log.kept if (batch.seq <= log.applied) is applied]
+            if not left:
+                continue
             try:
                 await self._spool.write(left)
             except StoreUnavailable as error:

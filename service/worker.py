@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import shutil
 import signal
 import socket
@@ -15,8 +16,12 @@ from pathlib import Path
 from service.app import serve
 from service.config import Settings
 from service.errors import Stop, StoreUnavailable
+from service.listener import FILES_MAX
 from service.loops import repeat
 from service.shared_metrics import FLUSH_EVERY_S, Slot
+
+FILES_OF_MACOS = 10_240
+"""More than this some of its versions refuse, whatever they say is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class Task:
 def run_worker(task: Task, parent: Connection) -> None:
     """Serve in this process; tell `parent` once it serves (None), or why it cannot (sentence, exit status)."""
     start_logging()
+    allow_more_files()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_work(task, parent))
@@ -64,6 +70,18 @@ async def _work(task: Task, parent: Connection) -> None:
         # A parent that was killed could not do it.
         if (process := parent_process()) and not process.is_alive():
             shutil.rmtree(task.metrics_folder, ignore_errors=True)
+
+
+def allow_more_files() -> None:
+    """Raise the number of connections from what a login shell gets, often 1,024 or 256, to what is allowed."""
+    files, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (FILES_MAX, FILES_OF_MACOS):
+        raised = wanted if allowed == resource.RLIM_INFINITY else min(wanted, allowed)
+        if files == resource.RLIM_INFINITY or files >= raised:
+            return
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, allowed))
+            return
 
 
 def start_logging() -> None:

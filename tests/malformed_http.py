@@ -75,6 +75,10 @@ FIELDS = {
     "a NUL in the value": _post(b"A: b\x00c", b"Content-Length: 17"),
     "a carriage return in the value": _post(b"A: b\rc", b"Content-Length: 17"),
     "a line feed in the value": _post(b"A: b\nTransfer-Encoding: chunked", b"Content-Length: 17"),
+    "an expectation nobody knows": _post(b"Expect: the worst", b"Content-Length: 17"),
+    "an expectation where nothing is": _post(b"Expect: the worst", b"Content-Length: 17").replace(
+        b"/seen", b"/nothing"
+    ),
     "a host twice": _post(b"Host: elsewhere.example", b"Content-Length: 17"),
     "2 MB": _post(b"A: " + b"b" * 2_000_000, b"Content-Length: 17"),
     "a line of 64 KB": _post(b"A: " + b"b" * 65_536, b"Content-Length: 17"),
@@ -82,6 +86,7 @@ FIELDS = {
     "10,000 of them": _post(*(b"X-%d: a" % n for n in range(10_000)), b"Content-Length: 17"),
 }
 LINES = {
+    "HTTP/0.9": b"GET /counts?site=portal\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/9.9": _request_line(b"POST /seen HTTP/9.9"),
     "three numbers": _request_line(b"POST /seen HTTP/1.1.1"),

@@ -1,4 +1,4 @@
-"""Redis, Postgres and the spool without servers: what the scripts, the SQL and the files do, in plain Python.
+"""Redis without a server: what the scripts do, in plain Python. `durable_models.py` has Postgres and the spool.
 
 A sketch is modelled as the set of its ids, so unions are exact and nothing is estimated; as bytes it is the sorted
 ids one after the other. `test_models.py` checks each model against the real thing with the same random calls.
@@ -6,18 +6,15 @@ ids one after the other. `test_models.py` checks each model against the real thi
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from dataclasses import dataclass, field
+from datetime import date
 from types import MappingProxyType
 
 from service.counts import Reading
 from service.day_state import Closed, DayState
-from service.errors import StoreUnavailable
 from service.logs import Answer, Batch
 from service.periods import Clock, Period, week_of
-from service.postgres_store import Saved
 from service.redis_store import Recorded, Snapshot
-from service.spool import SpooledLog
 
 Logs = dict[str, tuple[int, int]]
 ID_BYTES = 16
@@ -33,11 +30,6 @@ def packed(ids: Iterable[bytes]) -> bytes:
 def unpacked(ids: bytes) -> set[bytes]:
     """The ids that are packed one after the other."""
     return {ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)}
-
-
-def covers(some: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:
-    """Whether `some` has at least the number of every log in `other`."""
-    return all(some.get(log, (0, 0))[0] >= number for log, (number, _) in other.items())
 
 
 @dataclass
@@ -240,6 +232,9 @@ class RedisModel:
         held.expire(self._clock())
         return held
 
+    def rewrite_log(self) -> None:
+        """Its append-only file is not modelled."""
+
     @staticmethod
     def _refuses(held: SiteModel, installation: str) -> bool:
         return not held.ready or bool(installation and installation != held.ready)
@@ -289,147 +284,3 @@ class RedisModel:
             revision=closed.revision,
             at_ms=now_ms,
         )
-
-
-class PostgresModel:
-    """One Postgres: the same methods as PostgresStore, each one transaction."""
-
-    def __init__(self, now_us: Callable[[], int], installation: str) -> None:
-        self._now_us = now_us
-        self._installation = installation
-        self.rows: dict[tuple[str, date], DayState] = {}
-        self.kept_salts: dict[tuple[str, date], bytes] = {}
-
-    def installation(self) -> str:
-        """The id made by `migrate`."""
-        return self._installation
-
-    def adjustment_counts(self) -> dict[str, int]:
-        """None are made here."""
-        return {}
-
-    def save(
-        self,
-        site: str,
-        days: Sequence[DayState],
-        salts: Mapping[date, bytes],
-        *,
-        present: Sequence[date],
-        needed_from: date,
-        closed_through: date,
-        salts_from: date,
-        sketches_from: date,
-    ) -> Saved:
-        """The rollup's transaction."""
-        ahead = [
-            row
-            for (of, day), row in self.rows.items()
-            if of == site and day >= needed_from and day not in present and not covers({}, row.logs)
-        ]
-        for state in days:
-            row = self.rows.get((site, state.day), DayState(state.day, 0, b"", {}))
-            if not covers(state.logs, row.logs):
-                ahead.append(row)
-                continue
-            sketch = state.sketch if row.sketch is not None else None
-            self.rows[site, state.day] = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch)
-        for week, salt in salts.items():
-            self.kept_salts.setdefault((site, week), salt)
-        self.kept_salts = {key: salt for key, salt in self.kept_salts.items() if key[0] != site or key[1] >= salts_from}
-        given = {state.day for state in days}
-        for key, row in self.rows.items():
-            if key[0] == site and row.day < sketches_from and row.day not in given:
-                self.rows[key] = replace(row, sketch=None)
-        return Saved(ahead, self._closed(site, closed_through))
-
-    def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
-        """The rows of some days."""
-        return [row for day in wanted if (row := self.rows.get((site, day)))]
-
-    def open_days(self, site: str, since: date, closed_through: date) -> tuple[list[DayState], Closed]:
-        """The rows since a day, and the closed days."""
-        rows = sorted((row for (of, day), row in self.rows.items() if of == site and day >= since), key=_day)
-        return rows, self._closed(site, closed_through)
-
-    def share_salts(self, site: str, offered: Mapping[date, bytes]) -> dict[date, bytes]:
-        """The first that were offered."""
-        for week, salt in offered.items():
-            self.kept_salts.setdefault((site, week), salt)
-        return self.salts(site, list(offered))
-
-    def salts(self, site: str, weeks: Sequence[date]) -> dict[date, bytes]:
-        """Those that are known."""
-        return {week: salt for week in weeks if (salt := self.kept_salts.get((site, week)))}
-
-    def durable(self, logs: Sequence[tuple[str, date, str]]) -> list[int]:
-        """How far each log is saved."""
-        rows = [(self.rows.get((site, day)), log) for site, day, log in logs]
-        return [row.logs.get(log, (0, 0))[0] if row else 0 for row, log in rows]
-
-    def _closed(self, site: str, through: date) -> Closed:
-        rows = [row for (of, day), row in self.rows.items() if of == site and day <= through]
-        visitors, views = sum(row.visitors for row in rows), sum(row.views for row in rows)
-        return Closed(self._now_us(), through, visitors, views, 0, f"{self._installation[:8]}-0")
-
-
-def _day(state: DayState) -> date:
-    return state.day
-
-
-@dataclass
-class SpoolFile:
-    """One file: its batches, and whether a worker holds its lock."""
-
-    rows: dict[tuple[str, int], Batch] = field(default_factory=dict)
-    held: bool = True
-
-
-class DiskModel:
-    """The spool folder of a host: the methods of Spool for every file in it."""
-
-    def __init__(self, rows_max: int) -> None:
-        self.files: dict[str, SpoolFile] = {}
-        self.rows_max = rows_max
-
-    def write(self, name: str, batches: Iterable[Batch]) -> None:
-        """All of them or, where the spool is full, none."""
-        rows = self.files[name].rows
-        added = {(batch.log, batch.seq): batch for batch in batches if (batch.log, batch.seq) not in rows}
-        if len(rows) + len(added) > self.rows_max:
-            raise StoreUnavailable("spool", "database or disk is full")
-        rows |= added
-
-    def read(self, name: str, log_id: str, after: int, limit: int) -> list[Batch]:
-        """A page of a log, in order."""
-        found = [batch for (log, seq), batch in self.files[name].rows.items() if log == log_id and seq > after]
-        return sorted(found, key=lambda batch: batch.seq)[:limit]
-
-    def delete(self, name: str, log_id: str, through: int) -> None:
-        """Drop what Postgres has."""
-        rows = self.files[name].rows
-        for key in [key for key in rows if key[0] == log_id and key[1] <= through]:
-            del rows[key]
-
-    def adopt(self, name: str) -> list[SpooledLog]:
-        """Take over the files that nobody holds."""
-        adopted: list[SpooledLog] = []
-        for path in sorted(path for path, file in self.files.items() if not file.held):
-            rows = self.files[path].rows
-            try:
-                self.write(name, rows.values())
-            except StoreUnavailable:
-                continue
-            del self.files[path]
-            for log in sorted({log for log, _ in rows}):
-                last = max((batch for batch in rows.values() if batch.log == log), key=lambda batch: batch.seq)
-                adopted.append(SpooledLog(last.site, last.day, log, last.seq, last.views))
-        return adopted
-
-    def close(self, name: str) -> None:
-        """Give a file up; an empty one is removed."""
-        self.files[name].held = False
-        if not self.files[name].rows:
-            del self.files[name]
-
-
-DAY = timedelta(days=1)

@@ -91,4 +91,4 @@ def statuses_of(answer: bytes) -> list[int]:
     >>> statuses_of(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nokHTTP/1.0 400 Bad Request\\r\\n\\r\\n")
     [200, 400]
     """
-    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
+    return [int(status) for status in re.findall(rb"HTTP/\d\.\d (\d{3}) ", answer)]

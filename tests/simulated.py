@@ -3,18 +3,15 @@
 Every call of a worker to Redis, Postgres or its disk waits in `World.calls` until somebody delivers it, loses it on
 the way or on the way back, or lets it arrive late. So snapshot, commit and confirmation of a rollup, a batch and its
 answer, a restore and whatever happens meanwhile come in any order, and the same choices give the same run.
-
-The world keeps a ledger of every beacon, by which `Ledger` judges what the stores hold.
+The world keeps a ledger of every beacon; `promises.py` compares it with what the stores hold.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from datetime import date
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -22,20 +19,17 @@ from prometheus_client import CollectorRegistry
 from service.board import Board
 from service.config import Settings, Site
 from service.counts import Reading
-from service.day_state import Closed, DayState
-from service.errors import StoreUnavailable
-from service.logs import Batch
+from service.errors import Reason, Refused, StoreUnavailable
 from service.metrics import Metrics
-from service.periods import Clock, Period, local_day
-from service.postgres_store import PostgresStore, Saved
+from service.periods import local_day
 from service.reconciler import Reconciler
 from service.recorder import Recorder
-from service.redis_store import Recorded, RedisStore, Snapshot
 from service.rollup import Rollup
 from service.salts import Salts
-from service.spool import Spool, SpooledLog
+from tests.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.footfall import FakeClock
-from tests.models import DiskModel, PostgresModel, RedisModel, SpoolFile
+from tests.models import RedisModel
+from tests.ports import Call, PostgresPort, RedisPort, Server, SpoolPort
 
 Result = TypeVar("Result")
 OWNER: ContextVar["Worker"] = ContextVar("owner")
@@ -49,6 +43,7 @@ class StepLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._handed_in = 0
         self.set_task_factory(_owned_task)
+        self.set_exception_handler(_bury_the_dead)
 
     def call_soon(self, callback: Any, *arguments: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
         """Count what is scheduled, to know when nothing is left."""
@@ -69,36 +64,14 @@ def _owned_task(loop: Any, coroutine: Any, context: Context | None = None) -> as
     task = asyncio.Task(coroutine, loop=loop, context=context)
     if owner := OWNER.get(None):
         owner.tasks.add(task)
+        task.add_done_callback(owner.ended)
     return task
 
 
-@dataclass(eq=False)
-class Call:
-    """A request that is on its way: `act` is what it does when it arrives."""
-
-    worker: "Worker"
-    store: str
-    what: str
-    act: Callable[[], Any]
-    answer: asyncio.Future[Any]
-
-    def arrive(self) -> None:
-        """Do it, and bring the answer back."""
-        try:
-            result = self.act()
-        except StoreUnavailable as error:
-            self.answer.set_exception(error)
-        else:
-            self.answer.set_result(result)
-
-    def arrive_unheard(self) -> None:
-        """Do it, and lose the answer."""
-        with suppress(StoreUnavailable, KeyError):
-            self.act()
-
-    def lose(self) -> None:
-        """No answer comes in time."""
-        self.answer.set_exception(StoreUnavailable(self.store, "no answer"))
+def _bury_the_dead(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A worker that is killed leaves its tasks as they are; everything else is said as usual."""
+    if context["message"] != "Task was destroyed but it is pending!":
+        loop.default_exception_handler(context)
 
 
 class Worker:
@@ -108,14 +81,19 @@ class Worker:
         self.world = world
         self.name = name
         self.redis = redis
+        self.postgres, self.disk = world.postgres, world.disk
         self.alive = True
         self.tasks: set[asyncio.Task[Any]] = set()
         self.errors: list[BaseException] = []
         self._context = copy_context()
         self._context.run(OWNER.set, self)
         settings, clock = world.settings, world.clock
+
+        async def read_counts(site: Site) -> Reading:
+            return await self.recorder.read(site)
+
         self.metrics = Metrics(CollectorRegistry())
-        self.board = Board(settings, self.metrics, self._read, clock, clock.monotonic)
+        self.board = Board(settings, self.metrics, read_counts, clock, clock.monotonic)
         redis_port, postgres_port = RedisPort(self), PostgresPort(self)
         self.spool = spool_port = SpoolPort(self)
         self.rollup = Rollup(settings, redis_port, postgres_port, Salts(self.metrics), self.metrics, clock)
@@ -124,16 +102,15 @@ class Worker:
             settings, redis_port, postgres_port, spool_port, self.recorder, self.rollup, self.metrics, clock
         )
         self.steps: dict[str, asyncio.Task[Any]] = {}
-        world.disk.files[name] = SpoolFile()
+        world.disk.model.files[name] = SpoolFile()
 
-    async def _read(self, site: Site) -> Reading:
-        return await self.recorder.read(site)
+    def begin(self, call: Call) -> None:
+        """Take note of a call that is on its way."""
+        self.world.calls.append(call)
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Start something that ends with this worker."""
-        task = self._context.copy().run(self.world.loop.create_task, coroutine)
-        task.add_done_callback(self._ended)
-        return task
+        return self._context.copy().run(self.world.loop.create_task, coroutine)
 
     def step(self, name: str, step: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Start a step of the background work, unless the one before is not done yet."""
@@ -159,192 +136,19 @@ class Worker:
         for task in list(self.tasks):
             task.cancel()
         self.world.loop.settle()
-        if self.name in self.world.disk.files:
-            self.world.disk.files[self.name].held = False
+        if self.name in self.disk.model.files:
+            self.disk.model.files[self.name].held = False
 
-    def held_ids(self) -> bytes:
-        """The visitor ids in its memory."""
-        parts: list[bytes] = []
-        for writers in self.recorder.sites.values():
-            for writer in writers:
-                parts += [batch.visitors for batch in writer.log.kept]
-        return b"".join(parts)
-
+    @property
     def forgot(self) -> bool:
         """Whether it dropped batches for room."""
-        return bool(self.metrics.forgotten._value.get())  # noqa: SLF001 (its public form builds all samples)
+        return bool(self.metrics.registry.get_sample_value("footfall_forgotten_batches_total"))
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """Keep what no part of a worker may end with."""
+        self.tasks.discard(task)
+        if not task.cancelled() and not isinstance(error := task.exception(), StoreUnavailable | None):
             self.errors.append(error)
-
-
-@dataclass(eq=False)
-class Server:
-    """A Redis or a Postgres, and whether it can be reached."""
-
-    model: Any
-    up: bool = True
-
-
-class Port:
-    """Sends a worker's calls into the world."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    async def ask(self, store: str, what: str, server: Server | None, act: Callable[[Any], Result]) -> Result:
-        """Wait until the world has decided what becomes of a call."""
-        if not self._worker.alive:
-            raise asyncio.CancelledError
-
-        def arrives() -> Result:
-            if server is not None and not server.up:
-                raise StoreUnavailable(store, "connection refused")
-            return act(server.model if server else None)
-
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._worker.world.calls.append(Call(self._worker, store, what, arrives, answer))
-        return await answer
-
-
-class RedisPort(RedisStore):
-    """RedisStore on whichever server its worker is connected to when it calls."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._port = Port(worker)
-        self._worker = worker
-        self.installation = ""
-
-    async def _ask(self, what: str, act: Callable[[RedisModel], Result]) -> Result:
-        return await self._port.ask("redis", what, self._worker.redis, act)
-
-    async def record(
-        self, site: str, period: Period, window_s: int, batch: Batch | None = None, *, hole: bool = False
-    ) -> Recorded:
-        own = self.installation
-        return await self._ask("record", lambda redis: redis.record(own, site, period, window_s, batch, hole=hole))
-
-    async def snapshot(self, site: str, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
-        own = self.installation
-        return await self._ask("snapshot", lambda redis: redis.snapshot(own, site, weeks, all_days=all_days))
-
-    async def join(
-        self,
-        site: str,
-        days: Iterable[DayState],
-        *,
-        ready: bool = False,
-        closed: Closed | None = None,
-        salts: Mapping[date, bytes] = MappingProxyType({}),
-        salts_end_s: Mapping[date, int] = MappingProxyType({}),
-    ) -> bool:
-        own, days = self.installation, list(days)
-        return await self._ask(
-            "join",
-            lambda redis: redis.join(own, site, days, ready=ready, closed=closed, salts=salts, salts_end_s=salts_end_s),
-        )
-
-    async def confirm(
-        self, site: str, changes: Mapping[date, str], closed: Closed, present: Mapping[date, int]
-    ) -> None:
-        own = self.installation
-        await self._ask("confirm", lambda redis: redis.confirm(own, site, changes, closed, present))
-
-    async def applied(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
-        return await self._ask("applied", lambda redis: redis.applied(site, logs))
-
-    async def share_salts(
-        self, site: str, offered: Mapping[date, bytes], ends_s: Mapping[date, int]
-    ) -> dict[date, bytes] | None:
-        own = self.installation
-        return await self._ask("share_salts", lambda redis: redis.share_salts(own, site, offered, ends_s))
-
-
-class PostgresPort(PostgresStore):
-    """PostgresStore on the world's one Postgres."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._port = Port(worker)
-        self._server = worker.world.postgres
-
-    async def _ask(self, what: str, act: Callable[[PostgresModel], Result]) -> Result:
-        return await self._port.ask("postgres", what, self._server, act)
-
-    async def installation(self) -> str:
-        return await self._ask("installation", PostgresModel.installation)
-
-    async def adjustment_counts(self) -> dict[str, int]:
-        return await self._ask("adjustment_counts", PostgresModel.adjustment_counts)
-
-    async def save(
-        self,
-        site: str,
-        days: Sequence[DayState],
-        salts: Mapping[date, bytes],
-        *,
-        present: Sequence[date],
-        needed_from: date,
-        closed_through: date,
-        salts_from: date,
-        sketches_from: date,
-    ) -> Saved:
-        return await self._ask(
-            "save",
-            lambda postgres: postgres.save(
-                site,
-                days,
-                salts,
-                present=present,
-                needed_from=needed_from,
-                closed_through=closed_through,
-                salts_from=salts_from,
-                sketches_from=sketches_from,
-            ),
-        )
-
-    async def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
-        return await self._ask("days", lambda postgres: postgres.days(site, wanted))
-
-    async def open_days(self, site: str, since: date, closed_through: date) -> tuple[list[DayState], Closed]:
-        return await self._ask("open_days", lambda postgres: postgres.open_days(site, since, closed_through))
-
-    async def share_salts(self, site: str, offered: Mapping[date, bytes]) -> dict[date, bytes]:
-        return await self._ask("share_salts", lambda postgres: postgres.share_salts(site, offered))
-
-    async def salts(self, site: str, weeks: Sequence[date]) -> dict[date, bytes]:
-        return await self._ask("salts", lambda postgres: postgres.salts(site, weeks))
-
-    async def durable(self, logs: Sequence[tuple[str, date, str]]) -> list[int]:
-        return await self._ask("durable", lambda postgres: postgres.durable(logs))
-
-
-class SpoolPort(Spool):
-    """Spool on the world's one disk."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._port = Port(worker)
-        self._worker = worker
-        self.used_bytes = 0
-
-    async def _ask(self, what: str, act: Callable[[DiskModel], Result]) -> Result:
-        return await self._port.ask("spool", what, self._worker.world.disk_server, act)
-
-    async def write(self, batches: Iterable[Batch]) -> None:
-        rows = list(batches)
-        await self._ask("write", lambda disk: disk.write(self._worker.name, rows))
-
-    async def read(self, log_id: str, after: int, limit: int) -> list[Batch]:
-        return await self._ask("read", lambda disk: disk.read(self._worker.name, log_id, after, limit))
-
-    async def delete(self, log_id: str, through: int) -> None:
-        await self._ask("delete", lambda disk: disk.delete(self._worker.name, log_id, through))
-
-    async def adopt(self) -> list[SpooledLog]:
-        return await self._ask("adopt", lambda disk: disk.adopt(self._worker.name))
-
-    async def close(self) -> None:
-        await self._ask("close", lambda disk: disk.close(self._worker.name))
 
 
 @dataclass
@@ -378,8 +182,7 @@ class World:
         self._last_us = 0
         self.redis = [Server(RedisModel(self.clock, self.now_us))]
         self.postgres = Server(PostgresModel(self.now_us, "a1b2c3d4e5f6"))
-        self.disk = DiskModel(rows_max=1000)
-        self.disk_server = Server(self.disk)
+        self.disk = Server(DiskModel(rows_max=1000))
         self._born = 0
         self.postgres_was_restored = False
 
@@ -419,18 +222,12 @@ class World:
         worker.run(self._await(worker, sent))
 
     async def _await(self, worker: Worker, sent: Sent) -> None:
-        from service.errors import Reason, Refused
-
         try:
             await worker.recorder.record(self.site, sent.day, sent.id, None, view=sent.view)
         except Refused as refused:
             sent.outcome = "refused" if refused.reason is Reason.BUSY else "unknown"
         else:
             sent.outcome = "ok"
-
-    def clock_at(self, *, hours: int, minutes: int) -> datetime:
-        """A time of the clock's current day."""
-        return datetime.combine(local_day(self.clock(), self.site.zone), time(hours, minutes), self.site.zone)
 
     def deliver(self, count: int) -> None:
         """Let the oldest calls arrive, and what follows from them."""

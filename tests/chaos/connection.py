@@ -20,7 +20,7 @@ class Connection(asyncio.Protocol):
     async def open(cls, url: str) -> Self:
         """Connect; raises OSError."""
         where = urlsplit(url)
-        _, connection = await asyncio.get_running_loop().create_connection(cls, where.hostname, where.port)
+        _, connection = await asyncio.get_running_loop().create_connection(cls, where.hostname or "", where.port or 0)
         return connection
 
     @property
@@ -58,6 +58,6 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_result((int(head[1]), body))
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(ConnectionResetError("the connection ended before the answer"))

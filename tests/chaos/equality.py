@@ -8,11 +8,11 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import asyncpg
-from redis.asyncio import Redis
 
 from service.identity import Client, visitor_id
 from service.periods import week_of
 from service.redis_store import day_key, ready_key
+from service.sketch import is_sound
 from tests.chaos.ledger import Ledger, Outcome
 from tests.chaos.traffic import AGENT
 
@@ -37,7 +37,8 @@ class Copy:
 class Stores:
     """Our own way to both stores, past every relay."""
 
-    redis: Redis
+    redis: Any
+    """A `Redis`; the types of its answers would have to be told at every call."""
     postgres: asyncpg.Connection
 
     async def salt(self, site: str, week: date) -> bytes | None:
@@ -46,8 +47,8 @@ class Stores:
         return salt
 
     async def registers(self, sketch: bytes | None) -> Registers:
-        """Unpack a sketch, by Redis' own code on a key of ours."""
-        if sketch is None:
+        """Unpack a sketch, by Redis' own code on a key of ours; none, or a damaged one, holds nobody."""
+        if sketch is None or not is_sound(sketch):
             return EMPTY
         await self.redis.set(SCRATCH, sketch)
         registers: Registers = await self.redis.execute_command("PFDEBUG", "GETREG", SCRATCH)

@@ -8,6 +8,7 @@ from service.embedded import Valkey
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.relay import Hold, open_relay, pass_reply
 from tests.chaos.stage import DEBUGGED, Stage, socket_of
+from tests.chaos.waiting import until
 
 SYNC_MAX_S = 15
 
@@ -37,11 +38,13 @@ async def promote_and_split(stage: Stage) -> None:
 async def _replicate(stage: Stage, primary: Valkey, replica: Valkey) -> None:
     """Have `replica` follow, let it fall behind by a second or two, and promote it."""
     async with open_relay(socket_of(primary)) as link, Redis.from_url(replica.url) as redis:
-        await redis.execute_command("REPLICAOF", "127.0.0.1", link.port)
-        async with asyncio.timeout(SYNC_MAX_S):
-            while (await redis.info("replication"))["master_link_status"] != "up":
-                await asyncio.sleep(0.05)
+        await redis.replicaof("127.0.0.1", link.port)
+
+        async def is_in_step() -> bool:
+            return bool((await redis.info("replication"))["master_link_status"] == "up")
+
+        await until(is_in_step, SYNC_MAX_S)
         await stage.pause(1, 2)
         link.replies = Hold(pass_reply)
         await stage.pause(1, 2)
-        await redis.execute_command("REPLICAOF", "NO", "ONE")
+        await redis.replicaof("NO", "ONE")

@@ -14,6 +14,7 @@ from tests.chaos.matrix import FAULTS
 from tests.chaos.run import Row
 from tests.own_footfall import PROJECT
 
+HEADINGS = ("fault", "", "sent", "acked", "refused", "unknown", "counted", "difference", "seed", "versions")
 RUN_MAX_S = 150
 END_MAX_S = 60
 
@@ -75,27 +76,15 @@ async def play(job: Job) -> Row:
 
 def print_table(jobs: Sequence[Job], rows: Sequence[Row]) -> int:
     """Print what was found and how to repeat it; return the exit status."""
-    table = Table(
-        "fault",
-        "",
-        "sent",
-        "acked",
-        "refused",
-        "unknown",
-        "counted",
-        "difference",
-        "seed",
-        "Footfall, Valkey, PostgreSQL",
-    )
+    table = Table(*HEADINGS)
     for row in rows:
         numbers = (row.sent, row.acked, row.refused, row.unknown, row.counted)
         difference = str(row.difference) if row.good else f"[red]{row.difference} FAILED[/]"
         table.add_row(row.fault, row.title, *[f"{n:,}" for n in numbers], difference, str(row.seed), row.versions)
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
-    print(
-        "sent, acked (200, 202), refused, unknown (no answer): beacons. counted: page views; difference: to the page views that were acked."
-    )
+    print("Beacons sent, acked (200, 202), refused, unknown (no answer); page views counted, and their difference")
+    print("to those that were acked. Versions of Footfall, Valkey and PostgreSQL.")
     failed = [(job, row) for job, row in zip(jobs, rows, strict=True) if not row.good]
     for job, row in failed:
         print(f"\n{row.fault} with seed {row.seed}; repeat it: {job.command}")

@@ -3,16 +3,16 @@
 import asyncio
 from contextlib import suppress
 
-import asyncpg
-
 from service.app import open_services
 from tests.chaos.inside import settings_of
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.relay import Hold, pass_request
 from tests.chaos.stage import Stage
+from tests.chaos.waiting import until
 from tests.postgres_programs import run_program
 
 COMMIT_MAX_S = 10
+LOOK_EVERY_S = 0.002
 ROLLUP_MAX_S = 20
 SAVING = b"INSERT INTO footfall.site_day"
 SLOW_COMMIT = """
@@ -21,6 +21,7 @@ SLOW_COMMIT = """
     CREATE CONSTRAINT TRIGGER wait_in_commit AFTER INSERT OR UPDATE ON footfall.site_day
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.wait_in_commit();
 """
+VIEWS = "SELECT COALESCE(sum(views), 0) FROM footfall.site_day"
 COMMITTING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query ILIKE 'COMMIT%')"
 
 
@@ -39,7 +40,7 @@ async def hang_and_kill(stage: Stage) -> None:
         await stage.pause(0.05, 0.3)
         await stage.postgres.start()
         await stage.connect_postgres()
-        views = await stage.stores.postgres.fetchval("SELECT COALESCE(sum(views), 0) FROM footfall.site_day")
+        views = await stage.stores.postgres.fetchval(VIEWS)
         stage.expect(views >= saved, f"the views in Postgres fell from {saved} to {views}")
         saved = views
     rolling.cancel()
@@ -79,11 +80,12 @@ async def _commit_late(stage: Stage, *, wipe: bool = False) -> None:
 
 async def _wait_for_rollup(stage: Stage) -> None:
     """Wait until Postgres has more views than now."""
-    query = "SELECT COALESCE(sum(views), 0) FROM footfall.site_day"
-    before = await stage.stores.postgres.fetchval(query)
-    async with asyncio.timeout(ROLLUP_MAX_S):
-        while await stage.stores.postgres.fetchval(query) <= before:
-            await asyncio.sleep(0.1)
+    before = await stage.stores.postgres.fetchval(VIEWS)
+
+    async def has_more() -> bool:
+        return bool(await stage.stores.postgres.fetchval(VIEWS) > before)
+
+    await until(has_more, ROLLUP_MAX_S)
 
 
 async def _roll_up_all_the_time(stage: Stage) -> None:
@@ -95,7 +97,4 @@ async def _roll_up_all_the_time(stage: Stage) -> None:
 
 
 async def _wait_for_commit(stage: Stage) -> None:
-    with suppress(asyncpg.PostgresError):
-        async with asyncio.timeout(COMMIT_MAX_S):
-            while not await stage.stores.postgres.fetchval(COMMITTING):
-                await asyncio.sleep(0.002)
+    await until(lambda: stage.stores.postgres.fetchval(COMMITTING), COMMIT_MAX_S, LOOK_EVERY_S)

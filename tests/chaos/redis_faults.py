@@ -13,6 +13,7 @@ from service.redis_store import day_key, ready_key
 from tests.chaos.relay import answer_instead
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES
+from tests.chaos.waiting import until
 
 STUCK_MAX_S = 15
 LOOK_EVERY_S = 0.005
@@ -79,9 +80,9 @@ async def wait_until_counted(stage: Stage) -> None:
     """Wait until a beacon that is sent from now on is answered 200."""
     now_s, known = time.monotonic(), len(stage.traffic.answers)
     try:
-        async with asyncio.timeout(STUCK_MAX_S):
-            while not any(one.status == 200 and one.asked_s > now_s for one in stage.traffic.answers[known:]):
-                await asyncio.sleep(0.05)
+        await until(
+            lambda: any(one.status == 200 and one.asked_s > now_s for one in stage.traffic.answers[known:]), STUCK_MAX_S
+        )
     except TimeoutError:
         stage.problems.append("no beacon was answered 200 any more")
 
@@ -114,9 +115,9 @@ def log_sizes(folder: Path) -> dict[Path, int]:
 
 
 async def _read_only(stage: Stage) -> None:
-    await stage.stores.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    await stage.stores.redis.replicaof("127.0.0.1", 1)
     await stage.pause(0.5, 1.5)
-    await stage.stores.redis.execute_command("REPLICAOF", "NO", "ONE")
+    await stage.stores.redis.replicaof("NO", "ONE")
 
 
 async def _out_of_memory(stage: Stage) -> None:
@@ -127,7 +128,7 @@ async def _out_of_memory(stage: Stage) -> None:
 
 async def _busy(stage: Stage) -> None:
     await stage.stores.redis.config_set("busy-reply-threshold", 20)
-    endless = asyncio.create_task(stage.stores.redis.eval("while true do end", 0))
+    endless = asyncio.ensure_future(stage.stores.redis.eval("while true do end", 0))
     await stage.pause(0.5, 1.5)
     await stage.stores.redis.script_kill()
     with suppress(RedisError):
@@ -135,7 +136,7 @@ async def _busy(stage: Stage) -> None:
 
 
 async def _paused(stage: Stage) -> None:
-    await stage.stores.redis.execute_command("CLIENT", "PAUSE", 1300, "WRITE")
+    await stage.stores.redis.client_pause(1300, all=False)
     await stage.pause(1.4)
 
 

@@ -6,6 +6,7 @@ from service.sketch import DENSE, HEADER_BYTES, SPARSE, checksum, is_sound
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES
+from tests.chaos.waiting import until
 
 SAVED_MAX_S = 15
 OVERRUN = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF]) * 8
@@ -70,10 +71,14 @@ async def _visitors(stage: Stage, site: str) -> int:
 
 async def _wait_until_saved(stage: Stage) -> dict[str, int]:
     """Wait until Postgres has a sound sketch of every site; return its visitors."""
-    async with asyncio.timeout(SAVED_MAX_S):
-        while True:
-            rows = await stage.stores.postgres.fetch("SELECT site, visitors, sketch, checksum FROM footfall.site_day")
-            sound = {row["site"]: row["visitors"] for row in rows if checksum(row["sketch"]) == row["checksum"]}
-            if sound.keys() == SITES.keys() and all(is_sound(row["sketch"]) for row in rows):
-                return sound
-            await asyncio.sleep(0.1)
+    sound: dict[str, int] = {}
+
+    async def look() -> bool:
+        rows = await stage.stores.postgres.fetch("SELECT site, visitors, sketch, checksum FROM footfall.site_day")
+        for row in rows:
+            if checksum(row["sketch"]) == row["checksum"] and is_sound(row["sketch"]):
+                sound[row["site"]] = row["visitors"]
+        return sound.keys() == SITES.keys()
+
+    await until(look, SAVED_MAX_S)
+    return sound

@@ -20,7 +20,7 @@ from service.migrations import migrate
 from tests.chaos.equality import Stores, compare, count_difference
 from tests.chaos.host import Host, running_host, write_settings
 from tests.chaos.ledger import Ledger
-from tests.chaos.relay import Relay, open_relay
+from tests.chaos.relay import open_relay
 from tests.chaos.traffic import SITES, Traffic
 from tests.chaos.watcher import Watcher
 from tests.own_footfall import zone_at_noon

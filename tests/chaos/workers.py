@@ -5,6 +5,7 @@ import signal
 
 from tests.chaos.host import Host
 from tests.chaos.stage import Stage
+from tests.chaos.waiting import until
 
 RESTART_MAX_S = 15
 WORKERS = 2
@@ -45,16 +46,10 @@ async def suspend(stage: Stage) -> None:
 
 async def wait_for_workers(stage: Stage, at_least: int) -> None:
     """Wait until every host has so many workers again, each past its start."""
-    async with asyncio.timeout(RESTART_MAX_S):
-        while any(len(host.workers()) < at_least for host in stage.hosts):
-            await asyncio.sleep(0.05)
+    await until(lambda: all(len(host.workers()) >= at_least for host in stage.hosts), RESTART_MAX_S)
 
 
 async def _fullest(stage: Stage) -> Host:
     """Wait until a host has all its workers, so that its clients have somewhere else to go when one dies."""
-    async with asyncio.timeout(RESTART_MAX_S):
-        while True:
-            for host in stage.chance.sample(stage.hosts, len(stage.hosts)):
-                if len(host.workers()) >= WORKERS:
-                    return host
-            await asyncio.sleep(0.05)
+    await until(lambda: any(len(host.workers()) >= WORKERS for host in stage.hosts), RESTART_MAX_S)
+    return stage.chance.choice([host for host in stage.hosts if len(host.workers()) >= WORKERS])

@@ -1,0 +1,151 @@
+"""What must hold in a simulated world: after every step, and once the faults have ended."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date
+
+from service.counts import Counts
+from tests.models import SiteModel, unpacked
+from tests.simulated import Sent, Worker, World
+
+ROUNDS_S = (0, 10, 10, 3600, 10, 10)
+"""Pauses before the rollups after the last fault; with the one of an hour every rollup looks at every day."""
+CALLS_MAX = 3000
+
+
+class Promises:
+    """Compares a world's ledger with its stores, and what its workers show with what they showed."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._shown: dict[tuple[Worker, str, object], int] = {}
+        self.redis_lost_data = False
+        self.postgres_lost_data = False
+
+    def check(self) -> None:
+        """After every step."""
+        for worker in self._world.workers:
+            assert not worker.errors, worker.errors
+            self._numbers_never_fall(worker)
+        self._nothing_counts_twice()
+        self._nothing_acked_is_lost()
+
+    def forgive(self) -> None:
+        """Excuse what a fault has left nowhere, where that is not promised against: its worker is gone or had no room.
+
+        Where Postgres lost data too, nothing is promised but what Redis and the workers still hold.
+        """
+        held = self._held()
+        for sent in self._acked():
+            if sent.id not in held:
+                sent.excused = not sent.worker.alive or sent.worker.forgot or self.postgres_lost_data
+                assert sent.excused, f"{sent} is lost although its worker lives"
+
+    def recover(self) -> None:
+        """End the faults: a few rollups of each worker must bring everything together."""
+        world = self._world
+        for server in (*world.redis, world.postgres, world.disk):
+            server.up = True
+        world.disk.model.rows_max = 10_000
+        while world.late:
+            world.late.pop().arrive_unheard()
+        for after_s in ROUNDS_S:
+            world.clock.advance(after_s)
+            self.forgive()
+            for worker in world.workers:
+                self._work(worker)
+            self.check()
+        self._all_is_even()
+
+    def _work(self, worker: Worker) -> None:
+        for name, step in (("quick", worker.reconciler.quick_step), ("step", worker.reconciler.step)):
+            for _ in range(2):  # the first may find one under way
+                worker.step(name, step)
+                self._world.loop.settle()
+                self._world.deliver(CALLS_MAX)
+                assert not self._world.calls, "it never comes to an end"
+
+    def _all_is_even(self) -> None:
+        world = self._world
+        site: SiteModel = world.redis[0].model.sites[world.site.id]
+        rows = {day: row for (_, day), row in world.postgres.model.rows.items()}
+        for day, kept in site.days.items():
+            assert dict(rows[day].logs) == kept.logs, f"the logs of {day} differ"
+            assert unpacked(rows[day].sketch or b"") == kept.visitors, f"the sketches of {day} differ"
+        assert not site.dirty
+        for worker in world.workers:
+            assert worker.recorder.queued == worker.recorder.kept_bytes == 0
+            for writers in worker.recorder.sites.values():
+                assert writers.away_since_s is None, writers.why_away
+                assert writers.queued == 0
+                assert not [writer for writer in writers if writer.log.durable < writer.log.numbered], "a log is stuck"
+        assert not [file for file in world.disk.model.files.values() if file.rows], "the disk keeps what Postgres has"
+        for day in {sent.day for sent in world.ledger}:
+            views, sketch = (rows[day].views, rows[day].sketch) if day in rows else (0, b"")
+            self._day_is_even(day, views, unpacked(sketch or b""))
+
+    def _day_is_even(self, day: date, views: int, ids: set[bytes]) -> None:
+        ledger = [sent for sent in self._world.ledger if sent.day == day]
+        assert not [sent for sent in ledger if sent.outcome == "waiting"], "a beacon never got its answer"
+        certain = {sent.id for sent in ledger if sent.outcome == "ok" and not sent.excused}
+        possible = {sent.id for sent in ledger if sent.outcome != "refused"}
+        assert certain <= ids <= possible
+        at_least = sum(sent.view for sent in ledger if sent.id in certain)
+        at_most = sum(sent.view for sent in ledger if sent.id in possible)
+        assert at_least <= views <= at_most, f"{views} views of {day}, not {at_least} to {at_most}"
+
+    def _numbers_never_fall(self, worker: Worker) -> None:
+        counts = worker.board.shown(self._world.site).counts
+        if counts.week is None or counts.today is None or counts.total is None:
+            return
+        assert counts.week >= counts.today
+        assert counts.total >= counts.today
+        for name, period in (
+            ("today", counts.day_of),
+            ("views_today", counts.day_of),
+            ("week", counts.week_of),
+            ("total", None),
+        ):
+            self._never_falls(worker, counts, name, period)
+
+    def _never_falls(self, worker: Worker, counts: Counts, name: str, period: date | None) -> None:
+        before, now = self._shown.get((worker, name, period), 0), getattr(counts, name)
+        assert now >= before, f"{name} fell from {before} to {now}"
+        self._shown[worker, name, period] = now
+
+    def _nothing_counts_twice(self) -> None:
+        possible = Counter(sent.day for sent in self._world.ledger if sent.view and sent.outcome != "refused")
+        for day, views in self._views():
+            assert views <= possible[day], f"{views} views of {day}, and {possible[day]} were sent"
+
+    def _nothing_acked_is_lost(self) -> None:
+        held = self._held()
+        for sent in self._acked():
+            if sent.id not in held:
+                # A batch may be dropped for room after Redis has lost it, before its worker knows.
+                sent.excused = self.redis_lost_data and sent.worker.forgot
+                assert sent.excused, f"{sent} is nowhere"
+
+    def _acked(self) -> Iterator[Sent]:
+        return (sent for sent in self._world.ledger if sent.outcome == "ok" and not sent.excused)
+
+    def _views(self) -> Iterator[tuple[date, int]]:
+        for site in self._sites():
+            yield from ((day, kept.views) for day, kept in site.days.items())
+        yield from ((day, row.views) for (_, day), row in self._world.postgres.model.rows.items())
+
+    def _held(self) -> set[bytes]:
+        """The ids of all beacons that some store, disk or living worker has."""
+        packed = [row.sketch or b"" for row in self._world.postgres.model.rows.values()]
+        for file in self._world.disk.model.files.values():
+            packed += [batch.visitors for batch in file.rows.values()]
+        for worker in self._world.workers:
+            for writers in worker.recorder.sites.values():
+                packed += [batch.visitors for writer in writers for batch in writer.log.kept]
+        return unpacked(b"".join(packed)).union(*(day.visitors for site in self._sites() for day in site.days.values()))
+
+    def _sites(self) -> Iterator[SiteModel]:
+        for server in self._world.redis:
+            for site in server.model.sites.values():
+                site.expire(self._world.clock())
+                yield site
