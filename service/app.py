@@ -142,12 +142,14 @@ async def serve(
         await stack.enter_async_context(run_background(services))
         room = Room(services.resolver, connections_max())
         public_app, ops_app = create_public_app(services), create_ops_app(services)
-        for runner, listener in ((Listener(public_app, room=room), public), (Listener(ops_app), ops)):
+        runners = Listener(public_app, room=room), Listener(ops_app)
+        for runner, listener in zip(runners, (public, ops), strict=True):
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, listener, backlog=BACKLOG).start()
         ready()
         await stop
+        await asyncio.gather(*(runner.say_goodbye() for runner in runners))
 
 
 async def _refuse_eviction(redis: RedisStore) -> None:

@@ -21,6 +21,9 @@ KEEPALIVE_S = 20.0
 """How long a connection may be idle, or may take to send the head of a request."""
 LINGER_S = 2.0
 """How long the rest of a body is read away that was refused before its end."""
+GOODBYE_S = 1.0
+"""How long open connections are still answered when a worker stops, each answer being the last one."""
+GOODBYE_STEP_S = 0.05
 DRAIN_MAX_S = 20.0
 """How long requests in progress may take when a worker stops."""
 FILES_MAX = 65_536
@@ -91,16 +94,32 @@ class Listener(web.AppRunner):
         )
         self._room = room
 
+    async def say_goodbye(self) -> None:
+        """Accept nobody any more, and have whoever still asks close the connection after the answer.
+
+        A connection that is merely closed may have a request on its way, and a proxy does not send a beacon twice.
+        """
+        for site in list(self.sites):
+            await site.stop()
+        self._connections.leaving = True
+        for _ in range(int(GOODBYE_S / GOODBYE_STEP_S)):
+            if not self._connections.connections:
+                return
+            await asyncio.sleep(GOODBYE_STEP_S)
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Connections(made.request_handler, made.request_factory, self._kwargs, self._room)
+        self._connections = _Connections(made.request_handler, made.request_factory, self._kwargs, self._room)
+        return self._connections
 
 
 class _Connections(web.Server):
     """Makes a connection of ours for everybody who connects."""
 
     def __init__(self, handler: Any, request_factory: Any, options: dict[str, Any], room: Room | None) -> None:
-        super().__init__(partial(_handle, handler), request_factory=request_factory)
+        super().__init__(partial(self._handle, handler), request_factory=request_factory)
+        self.leaving = False
+        """The worker stops: every answer is the last one on its connection."""
         self.room = room
         self.malformed = Seldom()
         self.turned_away = Seldom()
@@ -109,13 +128,15 @@ class _Connections(web.Server):
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, self._options)
 
-
-async def _handle(handler: Handler, request: web.Request) -> web.StreamResponse:
-    """Refuse what aiohttp would answer by itself, repeating what was sent, or in the manner of 1991."""
-    expected = request.headers.get("Expect") or "100-continue"
-    if request.version < HttpVersion10 or expected.lower() != "100-continue":
-        return _Malformed()
-    return await handler(request)
+    async def _handle(self, handler: Handler, request: web.Request) -> web.StreamResponse:
+        """Refuse what aiohttp would answer by itself, repeating what was sent, or in the manner of 1991."""
+        expected = request.headers.get("Expect") or "100-continue"
+        if request.version < HttpVersion10 or expected.lower() != "100-continue":
+            return _Malformed()
+        response = await handler(request)
+        if self.leaving:
+            response.force_close()
+        return response
 
 
 class _Connection(web.RequestHandler):

@@ -84,8 +84,9 @@ class Writer:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of it is left to do: all it wrote is in Postgres and off the disk, and nobody waits."""
-        done = self.log.durable == self.log.numbered and (not self.spilled or self.cleared == self.log.durable)
+        """Whether nothing of it is left to do: all that it keeps is in Postgres and off the disk, and nobody waits."""
+        log = self.log
+        done = log.durable == log.numbered == self.cleared if self.spilled else not log.kept
         return done and not (self.gathered or self.waiting or self.sending)
 
 

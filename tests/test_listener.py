@@ -213,6 +213,30 @@ async def test_an_idle_connection_is_closed(footfall: Footfall) -> None:
         await listener.cleanup()
 
 
+async def test_a_worker_that_stops_still_answers_who_is_connected_once(footfall: Footfall) -> None:
+    """A proxy reuses connections: one that is merely closed may have a beacon on its way, which nobody sends again."""
+    listener = Listener(create_public_app(footfall.services))
+    await listener.setup()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        await web.SockSite(listener, server).start()
+        reader, writer = await asyncio.open_connection(*server.getsockname())
+        request = f"{HEAD}Content-Length: {len(BEACON)}\r\n\r\n".encode() + BEACON
+        writer.write(request)
+        assert b"200 OK" in await reader.readuntil(b"}")
+        leaving = asyncio.create_task(listener.say_goodbye())
+        await asyncio.sleep(0)
+        writer.write(request)
+        async with asyncio.timeout(5):
+            last = await reader.read()
+            await leaving
+        assert last.startswith(b"HTTP/1.1 200 OK")
+        assert b"Connection: close" in last
+        writer.close()
+        await writer.wait_closed()
+        await listener.cleanup()
+    assert (await footfall.see(kind="ping"))["views_today"] == 2
+
+
 async def test_a_proxy_on_a_unix_socket_is_believed(footfall: Footfall, tmp_path: Path) -> None:
     """nginx on the same host talks to a socket file; two visitors behind it are two."""
     listener = Listener(create_public_app(footfall.services))
