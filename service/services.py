@@ -1,6 +1,7 @@
 """What the handlers of one worker use; built and closed in `app.py`."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -10,11 +11,16 @@ from service.config import Settings, Site
 from service.identity import AddressResolver
 from service.metrics import Metrics
 from service.periods import Clock, Period, period_at
+from service.quiet import Seldom
 from service.reconciler import Reconciler
 from service.recorder import Recorder
 from service.rollup import Rollup
 from service.salts import Salts
 from service.spool import Spool
+
+log = logging.getLogger(__name__)
+
+UNRESOLVED_EVERY_S = 3600.0
 
 
 class Periods:
@@ -48,6 +54,19 @@ class Services:
     rollup: Rollup
     recorder: Recorder
     reconciler: Reconciler
+    unresolved: Seldom = field(default_factory=lambda: Seldom(UNRESOLVED_EVERY_S))
+
+    def note_unresolved(self) -> None:
+        """Count a beacon that seems to come from a trusted proxy itself, and say so once an hour."""
+        self.metrics.from_proxy.inc()
+        times = self.unresolved.happened()
+        if times and not self.settings.demo:  # the demo is looked at from its own machine
+            log.warning(
+                "Beacons carry a trusted proxy's own address, so no limit by network holds for them: does it set %s?"
+                " times=%d",
+                self.settings.forwarded_header,
+                times,
+            )
 
     async def export(self) -> None:
         """Set the gauges that tell of a state; every worker does so regularly, whoever is asked for metrics."""

@@ -145,7 +145,7 @@ async def _count(
             shown = await services.board.counts(site)
             return 200, shown, {**headers, "Footfall-Ignored": ignored.value}
         if client.is_proxy:
-            services.metrics.from_proxy.inc()
+            services.note_unresolved()
         committed = await _record(request, services, site, beacon, client)
     except Refused as refused:
         _refuse(request, refused, site)

@@ -388,3 +388,15 @@ async def test_a_client_that_is_gone_is_still_the_peer_that_it_was(
             writer.transport.abort()
         answer = await footfall.see(address="203.0.113.99", kind="ping")
         assert answer["today"] == 1
+
+
+async def test_a_proxy_that_hides_its_clients_is_told_of_once_an_hour(
+    footfall: Footfall, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the forwarded address all the world is one visitor, and nobody would know why."""
+    for _ in range(3):
+        await footfall.public.post(
+            "/seen", data=b'{"site":"portal"}', headers={"Origin": ORIGIN, "User-Agent": BROWSER}
+        )
+    assert footfall.metric("footfall_unresolved_clients_total") == 3
+    assert caplog.text.count("does it set X-Forwarded-For?") == 1
