@@ -147,6 +147,13 @@ class Log:
         self.kept = deque(page)
         self.page_after = self.applied
 
+    def put_back(self, page: list[Batch]) -> int:
+        """Keep again what was forgotten for room and is on the disk too; return the bytes that it takes."""
+        first = self.kept[0].seq if self.kept else self.written + 1
+        found = [batch for batch in page if max(self.applied, self.durable) < batch.seq < first]
+        self.kept.extendleft(reversed(found))
+        return sum(batch.size_bytes for batch in found)
+
     @property
     def behind(self) -> bool:
         """Whether Redis lacks batches that it can only get from here; what Postgres has, it gets from there."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 from datetime import date
 from typing import Protocol
 
@@ -183,9 +184,8 @@ class Recorder:
     async def _next(self, writer: Writer) -> Batch | None:
         """Return what Redis lacks first: from memory, from the disk, or what has gathered meanwhile."""
         following = writer.log.next_batch()
-        if writer.log.on_disk and writer.log.behind and (following is None or writer.log.skips(following)):
-            writer.log.turn_page(await self._spool.read(writer.log.id, writer.log.applied, PAGE_BATCHES))
-            following = writer.log.next_batch()
+        if writer.spilled and writer.log.behind and (following is None or writer.log.skips(following)):
+            following = await self._look_on_disk(writer)
         if following is not None or writer.log.on_disk:
             return following
         if writer.gathered:
@@ -199,6 +199,15 @@ class Recorder:
         self.kept_bytes += batch.size_bytes
         self._metrics.batch_beacons.observe(batch.beacons)
         return batch
+
+    async def _look_on_disk(self, writer: Writer) -> Batch | None:
+        if writer.log.on_disk:
+            writer.log.turn_page(await self._spool.read(writer.log.id, writer.log.applied, PAGE_BATCHES))
+        else:
+            with suppress(StoreUnavailable):  # it may have what was dropped here for room; without it there is a gap
+                page = await self._spool.read(writer.log.id, writer.log.applied, PAGE_BATCHES)
+                self.kept_bytes += writer.log.put_back(page)
+        return writer.log.next_batch()
 
     async def _call(self, writers: SiteWriters, batch: Batch | None, *, hole: bool = False) -> Recorded:
         site = writers.site

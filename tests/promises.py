@@ -1,12 +1,13 @@
 """What must hold in a simulated world: after every step, and once the faults have ended."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 
 from service.counts import Counts
 from tests.models import SiteModel, unpacked
-from tests.simulated import Sent, Worker, World
+from tests.ports import Server
+from tests.simulated import Worker, World
 
 ROUNDS_S = (0, 10, 10, 3600, 10, 10)
 """Pauses before the rollups after the last fault; with the one of an hour every rollup looks at every day."""
@@ -19,8 +20,8 @@ class Promises:
     def __init__(self, world: World) -> None:
         self._world = world
         self._shown: dict[tuple[Worker, str, object], int] = {}
-        self.redis_lost_data = False
-        self.postgres_lost_data = False
+        self._numbers: dict[tuple[str, date, str], int] = {}
+        self._postgres_lost_data = False
 
     def check(self) -> None:
         """After every step."""
@@ -28,18 +29,21 @@ class Promises:
             assert not worker.errors, worker.errors
             self._numbers_never_fall(worker)
         self._nothing_counts_twice()
+        self._no_log_goes_back()
         self._nothing_acked_is_lost()
 
-    def forgive(self) -> None:
-        """Excuse what a fault has left nowhere, where that is not promised against: its worker is gone or had no room.
+    def redis_lost_data(self) -> None:
+        """From now on a beacon of before counts only as long as its worker lives and keeps it."""
+        for sent in self._world.ledger:
+            sent.risked = True
+        self._numbers.clear()
+        self._nothing_acked_is_lost()
 
-        Where Postgres lost data too, nothing is promised but what Redis and the workers still hold.
-        """
-        held = self._held()
-        for sent in self._acked():
-            if sent.id not in held:
-                sent.excused = not sent.worker.alive or sent.worker.forgot or self.postgres_lost_data
-                assert sent.excused, f"{sent} is lost although its worker lives"
+    def postgres_lost_data(self) -> None:
+        """From now on nothing is promised but what Redis and the workers still hold."""
+        self._postgres_lost_data = True
+        self._numbers.clear()
+        self._nothing_acked_is_lost()
 
     def recover(self) -> None:
         """End the faults: a few rollups of each worker must bring everything together."""
@@ -51,7 +55,6 @@ class Promises:
             world.late.pop().arrive_unheard()
         for after_s in ROUNDS_S:
             world.clock.advance(after_s)
-            self.forgive()
             for worker in world.workers:
                 self._work(worker)
             self.check()
@@ -78,7 +81,7 @@ class Promises:
             for writers in worker.recorder.sites.values():
                 assert writers.away_since_s is None, writers.why_away
                 assert writers.queued == 0
-                assert not [writer for writer in writers if writer.log.durable < writer.log.numbered], "a log is stuck"
+                assert all(writer.idle for writer in writers), "a log is stuck"
         assert not [file for file in world.disk.model.files.values() if file.rows], "the disk keeps what Postgres has"
         for day in {sent.day for sent in world.ledger}:
             views, sketch = (rows[day].views, rows[day].sketch) if day in rows else (0, b"")
@@ -115,24 +118,34 @@ class Promises:
 
     def _nothing_counts_twice(self) -> None:
         possible = Counter(sent.day for sent in self._world.ledger if sent.view and sent.outcome != "refused")
-        for day, views in self._views():
-            assert views <= possible[day], f"{views} views of {day}, and {possible[day]} were sent"
+        for name, day, logs in self._logs():
+            views = sum(brought for _, brought in logs.values())
+            assert views <= possible[day], f"{name} has {views} views of {day}, and {possible[day]} were sent"
+
+    def _no_log_goes_back(self) -> None:
+        """In no store, unless the store itself went back: what arrives late or twice changes nothing."""
+        before, self._numbers = self._numbers, {}
+        for name, day, logs in self._logs():
+            for log, (number, _) in logs.items():
+                assert number >= before.get((name, day, log), 0), f"log {log} of {day} went back in {name}"
+                self._numbers[name, day, log] = number
 
     def _nothing_acked_is_lost(self) -> None:
+        """Unless Redis lost it, and its worker is gone too or has dropped it for room."""
         held = self._held()
-        for sent in self._acked():
-            if sent.id not in held:
-                # A batch may be dropped for room after Redis has lost it, before its worker knows.
-                sent.excused = self.redis_lost_data and sent.worker.forgot
+        for sent in self._world.ledger:
+            if sent.outcome == "ok" and not sent.excused and sent.id not in held:
+                gone = not sent.worker.alive or sent.worker.forgot
+                sent.excused = (sent.risked and gone) or self._postgres_lost_data
                 assert sent.excused, f"{sent} is nowhere"
 
-    def _acked(self) -> Iterator[Sent]:
-        return (sent for sent in self._world.ledger if sent.outcome == "ok" and not sent.excused)
-
-    def _views(self) -> Iterator[tuple[date, int]]:
-        for site in self._sites():
-            yield from ((day, kept.views) for day, kept in site.days.items())
-        yield from ((day, row.views) for (_, day), row in self._world.postgres.model.rows.items())
+    def _logs(self) -> Iterator[tuple[str, date, Mapping[str, tuple[int, int]]]]:
+        """Of every copy of a day: whose it is, which day, its logs."""
+        for number, server in enumerate(self._world.redis):
+            for site in self._sites(server):
+                yield from ((f"redis {number}", day, kept.logs) for day, kept in site.days.items())
+        for (_, day), row in self._world.postgres.model.rows.items():
+            yield "postgres", day, row.logs
 
     def _held(self) -> set[bytes]:
         """The ids of all beacons that some store, disk or living worker has."""
@@ -142,10 +155,11 @@ class Promises:
         for worker in self._world.workers:
             for writers in worker.recorder.sites.values():
                 packed += [batch.visitors for writer in writers for batch in writer.log.kept]
-        return unpacked(b"".join(packed)).union(*(day.visitors for site in self._sites() for day in site.days.values()))
+        sites = [site for server in self._world.redis for site in self._sites(server)]
+        return unpacked(b"".join(packed)).union(*(day.visitors for site in sites for day in site.days.values()))
 
-    def _sites(self) -> Iterator[SiteModel]:
-        for server in self._world.redis:
-            for site in server.model.sites.values():
-                site.expire(self._world.clock())
-                yield site
+    def _sites(self, server: Server) -> list[SiteModel]:
+        sites = list(server.model.sites.values())
+        for site in sites:
+            site.expire(self._world.clock())
+        return sites

@@ -161,6 +161,8 @@ class Sent:
     worker: Worker
     outcome: str = "waiting"
     """waiting, ok (200 or 202), refused (certainly not counted), or unknown."""
+    risked: bool = False
+    """Redis has lost data since."""
     excused: bool = False
     """Lost in a way that is not promised against."""
 
@@ -184,7 +186,6 @@ class World:
         self.postgres = Server(PostgresModel(self.now_us, "a1b2c3d4e5f6"))
         self.disk = Server(DiskModel(rows_max=1000))
         self._born = 0
-        self.postgres_was_restored = False
 
     def now_us(self) -> int:
         """The servers' clocks, in microseconds: two things never happen in the same one."""

@@ -164,3 +164,15 @@ def test_a_log_that_was_left_behind_takes_nothing_for_somebody_elses() -> None:
     assert log.behind
     assert answer(log, log.kept[0], Answer.DUP, applied=3) is Need.NOTHING
     assert not log.behind
+
+
+def test_what_was_forgotten_for_room_comes_back_from_the_disk() -> None:
+    """A batch that was put there when Redis was away is not lost because memory was short later."""
+    log = log_with(4, sent=4)
+    on_disk = list(log.kept)[:3]
+    for _ in range(3):
+        log.forget_oldest()
+    log.redis_has(1)
+    assert log.put_back(on_disk) == sum(batch.size_bytes for batch in on_disk[1:])
+    assert [batch.seq for batch in log.kept] == [2, 3, 4]
+    assert following(log) == 2

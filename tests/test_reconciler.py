@@ -1,7 +1,7 @@
 """Logs, Redis and Postgres kept in step: what is durable is forgotten, what was lost is found and sent again."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from service.postgres_store import PostgresStore, Saved, open_postgres
 from service.redis_store import Snapshot, day_key
 from service.services import Services
 from tests.footfall import NOON, SITE, FakeClock, settings_for
-from tests.simulated import World, settings_of
 from tests.storage import LOG, TODAY, RawRedis, batch, period_of, plain_redis, ready_site, registers
 from tests.test_recorder import away, count, metric, open_worker, views
 
@@ -252,105 +251,3 @@ async def test_beacons_of_a_site_that_is_not_configured_are_kept(
     async with open_worker(settings) as services:
         await reconcile(services)
         assert await views(services) == 1
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A worker whose every call waits to be delivered: for what depends on the order."""
-    world = World(settings_of(tmp_path, 1 << 20), FakeClock(NOON))
-    world.start_worker()
-    world.loop.settle()
-    world.deliver(20)
-    yield world
-    world.close()
-
-
-def lose(world: World, what: str) -> None:
-    """Let one call get no answer."""
-    call = next(call for call in world.calls if call.what == what)
-    world.calls.remove(call)
-    call.lose()
-    world.loop.settle()
-
-
-def send(world: World, count: int = 1) -> None:
-    for _ in range(count):
-        world.send(world.workers[0], view=True)
-    world.loop.settle()
-
-
-def test_a_disk_that_does_not_answer_costs_no_memory(world: World) -> None:
-    """What was forgotten is no longer accounted for, and its rows are dropped later."""
-    (worker,) = world.workers
-    send(world)
-    lose(world, "record")
-    world.deliver(10)
-    worker.step("step", worker.reconciler.quick_step)
-    world.loop.settle()
-    world.deliver(10)
-    worker.step("step", worker.reconciler.step)
-    world.loop.settle()
-    while not any(call.what == "delete" for call in world.calls):
-        world.deliver(1)
-    lose(world, "delete")
-    world.deliver(20)
-    assert worker.recorder.kept_bytes == 0
-    assert any(file.rows for file in world.disk.model.files.values())
-    worker.step("step", worker.reconciler.step)
-    world.loop.settle()
-    world.deliver(20)
-    assert not any(file.rows for file in world.disk.model.files.values())
-
-
-def test_nobody_waits_for_a_log_that_goes_to_the_disk_just_now(world: World) -> None:
-    """A beacon that comes while its log is being put on the disk would wait until the next one comes."""
-    world.clock.advance(-86400)
-    send(world)
-    world.clock.advance(86400)  # a log of yesterday: it fails, and the site is not away
-    lose(world, "record")
-    assert [call.what for call in world.calls] == ["write"]
-    world.clock.advance(-86400)
-    send(world)
-    world.clock.advance(86400)
-    world.deliver(20)
-    assert {sent.outcome for sent in world.ledger} == {"ok"}
-
-
-def test_beacons_that_come_while_the_disk_refuses_begin_another_log(world: World) -> None:
-    """Numbers that may be on the disk are never used for anything else, and nobody is forgotten over it."""
-    send(world)
-    lose(world, "record")
-    world.deliver(5)
-    send(world)
-    send(world)
-    refused, *_ = [call for call in world.calls if call.what == "write"]
-    send(world)
-    world.calls.remove(refused)
-    refused.lose()
-    world.loop.settle()
-    world.deliver(5)
-    assert sorted(sent.outcome for sent in world.ledger) == ["ok", "ok", "ok", "unknown"]
-    numbers = [seq for file in world.disk.model.files.values() for _, seq in file.rows]
-    assert sorted(numbers) == [1, 1]
-
-
-def test_a_stale_number_of_redis_is_not_believed(world: World) -> None:
-    """A batch may be sent and answered while the numbers are being read; the older answer must not win."""
-    (worker,) = world.workers
-    send(world)
-    world.deliver(1)
-    worker.step("step", worker.reconciler.step)
-    world.loop.settle()
-    while not any(call.what == "durable" for call in world.calls):
-        world.deliver(1)
-    lose(world, "durable")
-    reading = next(call for call in world.calls if call.what == "applied")
-    world.calls.remove(reading)
-    answer = reading.act()
-    send(world)
-    world.deliver(1)
-    reading.answer.set_result(answer)
-    world.loop.settle()
-    (writer,) = worker.recorder.sites["portal"]
-    assert writer.log.applied == 2
-    assert not world.calls

@@ -89,12 +89,21 @@ class Footfall(RuleBasedStateMachine):
             self.world.send(self.worker(which), view=view)
         self.world.loop.settle()
 
-    @rule(which=ANY, burst=st.integers(1, 3))
-    def served_beacons(self, which: int, burst: int) -> None:
-        for _ in range(burst):
+    @rule(which=ANY, batches=st.integers(1, 5))
+    def served_beacons(self, which: int, batches: int) -> None:
+        for _ in range(batches):
             self.world.send(self.worker(which), view=True)
-        self.world.loop.settle()
-        self.world.deliver(6)
+            self.world.loop.settle()
+            self.world.deliver(4)
+
+    @rule(batches=st.integers(1, 3), rolled_up=st.booleans())
+    def quiet_minute(self, batches: int, rolled_up: bool) -> None:
+        """Nothing special: beacons at both workers, which then do what they do all the time."""
+        for which in range(2):
+            self.served_beacons(which, batches)
+            self.probe(which)
+            if rolled_up:
+                self.reconcile(which, served=True)
 
     @rule(which=ANY, served=st.booleans())
     def reconcile(self, which: int, served: bool) -> None:
@@ -151,10 +160,12 @@ class Footfall(RuleBasedStateMachine):
             call.arrive()
             self.world.loop.settle()
 
-    @rule(pick=ANY)
-    def arrive_late(self, pick: int) -> None:
-        if self.world.late:
-            self.world.late.pop(pick % len(self.world.late)).arrive_unheard()
+    @rule(at_most=st.integers(1, 8))
+    def arrive_late(self, at_most: int) -> None:
+        """Those last that were given up first."""
+        while self.world.late and at_most:
+            self.world.late.pop().arrive_unheard()
+            at_most -= 1
 
     # What happens to the stores.
 
@@ -171,12 +182,12 @@ class Footfall(RuleBasedStateMachine):
     @rule(which=ANY, age=ANY)
     def redis_goes_back(self, which: int, age: int) -> None:
         self.redis(which).model = self.copies[age % len(self.copies)].model.copied()
-        self.redis_loses_data()
+        self.promises.redis_lost_data()
 
     @rule(which=ANY)
     def redis_is_emptied(self, which: int) -> None:
         self.redis(which).model.sites.clear()
-        self.redis_loses_data()
+        self.promises.redis_lost_data()
 
     @precondition(lambda self: self.copies and len(self.world.redis) == 1)
     @rule(age=ANY, lags=st.booleans())
@@ -192,7 +203,7 @@ class Footfall(RuleBasedStateMachine):
         self.world.redis.pop(1 - survivor).up = False
         for worker in self.world.workers:
             worker.redis = self.world.redis[0]
-        self.redis_loses_data()
+        self.promises.redis_lost_data()
 
     @rule()
     def postgres_stops_or_starts(self) -> None:
@@ -206,8 +217,7 @@ class Footfall(RuleBasedStateMachine):
     @rule(age=ANY)
     def postgres_is_restored(self, age: int) -> None:
         self.world.postgres.model.rows = dict(self.dumps[age % len(self.dumps)])
-        self.promises.postgres_lost_data = True
-        self.promises.forgive()
+        self.promises.postgres_lost_data()
 
     @rule()
     def disk_fails_or_recovers(self) -> None:
@@ -219,7 +229,6 @@ class Footfall(RuleBasedStateMachine):
     def kill(self, which: int) -> None:
         worker = self.worker(which)
         self.world.end_worker(worker)
-        self.promises.forgive()
         self.world.start_worker(worker.redis)
         self.world.loop.settle()
 
@@ -240,7 +249,6 @@ class Footfall(RuleBasedStateMachine):
     @rule(days=st.sampled_from([1, 1, 1, 3, 8]))
     def days_pass(self, days: int) -> None:
         self.world.clock.advance(days * DAY_S)
-        self.promises.forgive()
 
     def worker(self, which: int) -> Worker:
         return self.world.workers[which % len(self.world.workers)]
@@ -248,13 +256,11 @@ class Footfall(RuleBasedStateMachine):
     def redis(self, which: int) -> Server:
         return self.world.redis[which % len(self.world.redis)]
 
-    def redis_loses_data(self) -> None:
-        self.promises.redis_lost_data = True
-        self.promises.forgive()
-
     def pick(self, pick: int) -> Call | None:
-        """Take a call from the network; the disk either answers or refuses."""
+        """Take a call from the network, every other time a batch; the disk either answers or refuses."""
         remote = [call for call in self.world.calls if call.store != "spool"]
+        if pick % 2:
+            remote = [call for call in remote if call.what == "record"] or remote
         if not remote:
             return None
         call = remote[pick % len(remote)]

@@ -18,15 +18,16 @@ async def writers() -> SiteWriters:
     return SiteWriters(Site(id="portal", name="Portal", hosts=("portal.example.vn",)))
 
 
-def make_durable(writer: Writer) -> None:
-    """Send all that has gathered, and let Postgres have it."""
+def make_durable(writer: Writer, *, durable: bool = True) -> None:
+    """Send all that has gathered, and let Postgres have it, or only Redis."""
     while numbered := writer.number(seen_ms=0):
         batch, _ = numbered
         writer.log.keep(batch)
         first_time = writer.log.sending(batch)
         writer.log.answered(batch, Answer.OK, batch.seq, first_time=first_time)
-    writer.log.postgres_has(writer.log.written)
-    writer.cleared = writer.log.durable
+    if durable:
+        writer.log.postgres_has(writer.log.written)
+        writer.cleared = writer.log.durable
 
 
 def test_a_log_id_is_never_drawn_twice() -> None:
@@ -113,5 +114,15 @@ async def test_a_log_is_not_done_before_the_disk_has_dropped_it(writers: SiteWri
     writers.retire(TOMORROW)
     assert list(writers) == [adopted]
     adopted.cleared = 2
+    writers.retire(TOMORROW)
+    assert list(writers) == []
+
+
+async def test_a_log_of_which_nothing_is_left_to_send_is_let_go(writers: SiteWriters) -> None:
+    """What was dropped for room cannot become durable through this worker: waiting for it would never end."""
+    live = writers.live_writer(DAY)
+    live.gather(None, None, view=True)
+    make_durable(live, durable=False)
+    live.log.forget_oldest()
     writers.retire(TOMORROW)
     assert list(writers) == []

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,6 @@ class Host:
             return []
         return [child for child in psutil.Process(self._process.pid).children() if _is_at_work(child)]
 
-    def signal_worker(self, worker: psutil.Process, number: signal.Signals) -> None:
-        """Send a signal to one worker, if it still lives."""
-        if worker.is_running():
-            worker.send_signal(number)
-
     async def metric(self, name: str, labels: str = "") -> float:
         """Read a metric, summed over the workers; `labels` as they are printed, such as 'answer="dup"'."""
         await asyncio.sleep(2 * FLUSH_EVERY_S)  # each worker writes its part for the others
@@ -125,6 +120,12 @@ class Host:
                 self.ops_url = match[1]
                 ready.set()
         ready.set()
+
+
+def signal_worker(worker: psutil.Process, number: signal.Signals) -> None:
+    """Send a signal to one worker, if it still lives."""
+    with suppress(psutil.NoSuchProcess):
+        worker.send_signal(number)
 
 
 @asynccontextmanager

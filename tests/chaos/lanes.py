@@ -69,7 +69,7 @@ async def play(job: Job) -> Row:
         row = Row(job.fault, title, job.seed, problems=[f"the run ended with status {process.returncode}"])
     else:
         row = Row(**json.loads(lines[-1]))
-    mark = "ok" if row.good else "FAILED"
+    mark = "ok" if row.good else f"FAILED: {[*row.problems, ''][0]}"
     print(f"{row.fault:>4} {row.title:<32} seed {row.seed:<6} {row.took_s:5.0f} s  {mark}", flush=True)
     return row
 
@@ -77,7 +77,7 @@ async def play(job: Job) -> Row:
 def print_table(jobs: Sequence[Job], rows: Sequence[Row]) -> int:
     """Print what was found and how to repeat it; return the exit status."""
     table = Table(*HEADINGS)
-    for row in rows:
+    for row in sorted(rows, key=lambda row: list(FAULTS).index(row.fault)):
         numbers = (row.sent, row.acked, row.refused, row.unknown, row.counted)
         difference = str(row.difference) if row.good else f"[red]{row.difference} FAILED[/]"
         table.add_row(row.fault, row.title, *[f"{n:,}" for n in numbers], difference, str(row.seed), row.versions)

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 
+from tests.chaos.host import signal_worker
 from tests.chaos.redis_faults import never_half_restored, wait_until_counted
 from tests.chaos.stage import Stage
 from tests.chaos.workers import wait_for_workers
@@ -16,9 +17,10 @@ async def race(stage: Stage) -> None:
         for turn in stage.rounds(6, 2):
             await wait_for_workers(stage, 1)
             await stage.pause(0.2, 1)
+            workers = disturbed.workers()
             await stage.stores.redis.flushall()
             await asyncio.sleep(stage.chance.uniform(0, 0.03))
-            worker = stage.chance.choice(disturbed.workers())
-            disturbed.signal_worker(worker, signal.SIGKILL if turn % 2 else signal.SIGSTOP)
+            worker = stage.chance.choice(workers)
+            signal_worker(worker, signal.SIGKILL if turn % 2 else signal.SIGSTOP)
             await wait_until_counted(stage)
-            disturbed.signal_worker(worker, signal.SIGCONT)
+            signal_worker(worker, signal.SIGCONT)

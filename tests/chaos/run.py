@@ -1,5 +1,6 @@
 """One fault with one seed, from empty servers to the row of the table."""
 
+import asyncio
 import time
 import traceback
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from tests.chaos.matrix import FAULTS, Fault
 from tests.chaos.stage import Stage, flowing, open_stage
 
 LINES_SHOWN = 60
+PLAY_MAX_S = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ async def run(name: str, seed: int, *, quick: bool = False) -> Row:
     fault, started = FAULTS[name], time.monotonic()
     async with open_stage(fault.plan, seed, quick=quick) as stage:
         try:
-            await _play(fault, stage)
+            async with asyncio.timeout(PLAY_MAX_S):
+                await _play(fault, stage)
             await stage.check_at_rest()
         except Exception as error:  # noqa: BLE001 - the row tells it, and the matrix goes on
             stage.problems.append(f"{type(error).__name__}: {error}")

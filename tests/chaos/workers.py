@@ -3,7 +3,9 @@
 import asyncio
 import signal
 
-from tests.chaos.host import Host
+import psutil
+
+from tests.chaos.host import signal_worker
 from tests.chaos.stage import Stage
 from tests.chaos.waiting import until
 
@@ -15,9 +17,9 @@ WORKERS = 2
 async def kill(stage: Stage) -> None:
     """Kill workers in the middle of their work, 20 times; what they had not answered counts once or not at all."""
     for _ in stage.rounds(20, 3):
-        host = await _fullest(stage)
+        workers = await _full_host(stage)
         await stage.pause(0.005, 0.2)
-        host.signal_worker(stage.chance.choice(host.workers()), signal.SIGKILL)
+        signal_worker(stage.chance.choice(workers), signal.SIGKILL)
     await wait_for_workers(stage, WORKERS)
 
 
@@ -25,7 +27,7 @@ async def stop_one_after_another(stage: Stage) -> None:
     """Tell every worker to stop while beacons flow: none is answered with an error."""
     for host in stage.hosts:
         for worker in host.workers():
-            host.signal_worker(worker, signal.SIGTERM)
+            signal_worker(worker, signal.SIGTERM)
             await asyncio.to_thread(worker.wait, RESTART_MAX_S)
             await wait_for_workers(stage, WORKERS)
             await stage.pause(0.5, 1)
@@ -36,11 +38,11 @@ async def suspend(stage: Stage) -> None:
     """Stop a worker for 10 seconds; its batch goes on afterwards and is not counted twice."""
     host = stage.hosts[0]
     worker = stage.chance.choice(host.workers())
-    host.signal_worker(worker, signal.SIGSTOP)
+    signal_worker(worker, signal.SIGSTOP)
     try:
         await asyncio.sleep(4 if stage.quick else 10)
     finally:
-        host.signal_worker(worker, signal.SIGCONT)
+        signal_worker(worker, signal.SIGCONT)
     await stage.pause(1)
 
 
@@ -49,7 +51,13 @@ async def wait_for_workers(stage: Stage, at_least: int) -> None:
     await until(lambda: all(len(host.workers()) >= at_least for host in stage.hosts), RESTART_MAX_S)
 
 
-async def _fullest(stage: Stage) -> Host:
+async def _full_host(stage: Stage) -> list[psutil.Process]:
     """Wait until a host has all its workers, so that its clients have somewhere else to go when one dies."""
-    await until(lambda: any(len(host.workers()) >= WORKERS for host in stage.hosts), RESTART_MAX_S)
-    return stage.chance.choice([host for host in stage.hosts if len(host.workers()) >= WORKERS])
+    found: list[list[psutil.Process]] = []
+
+    def look() -> bool:
+        found[:] = [workers for workers in (host.workers() for host in stage.hosts) if len(workers) >= WORKERS]
+        return bool(found)
+
+    await until(look, RESTART_MAX_S)
+    return stage.chance.choice(found)
