@@ -119,7 +119,7 @@ class Reconciler:
         try:
             for writer in self._writers():
                 durable = writer.log.durable
-                if writer.spilled and writer.cleared < durable:
+                if writer.uses_disk and writer.cleared < durable:
                     await self._spool.delete(writer.log.id, durable)
                     writer.cleared = durable
         except StoreUnavailable as error:

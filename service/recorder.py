@@ -184,7 +184,7 @@ class Recorder:
     async def _next(self, writer: Writer) -> Batch | None:
         """Return what Redis lacks first: from memory, from the disk, or what has gathered meanwhile."""
         following = writer.log.next_batch()
-        if writer.spilled and writer.log.behind and (following is None or writer.log.skips(following)):
+        if writer.uses_disk and writer.log.behind and (following is None or writer.log.skips(following)):
             following = await self._look_on_disk(writer)
         if following is not None or writer.log.on_disk:
             return following
@@ -277,8 +277,8 @@ class Recorder:
         self.wake(writers, fresh)
         if writer.log.on_disk:
             self.kept_bytes += moved.size_bytes
-            fresh.spilled = True
             await self._spool.write([moved])
+            fresh.on_disk_too(moved.seq, moved.seq)
         else:
             self._gather_in(fresh, writer)
 
@@ -302,9 +302,8 @@ class Recorder:
         elif writers.live.get(self._today(writers)) is writer:
             self._is_away(writers, error)
         waiting = [batch for batch in writer.log.kept if batch.seq in writer.waiting]
-        if waiting:
-            writer.spilled = True
-            await self._to_disk([(batch, writer.waiting.pop(batch.seq)) for batch in waiting])
+        if waiting and await self._to_disk([(batch, writer.waiting.pop(batch.seq)) for batch in waiting]):
+            writer.on_disk_too(waiting[0].seq, waiting[-1].seq)
         if writer.gathered and not writer.log.on_disk:  # last of all: from here on nobody finds this log busy
             if error.store == "postgres":
                 fresh = writers.live_writer(writer.log.day)

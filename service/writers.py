@@ -54,8 +54,8 @@ class Writer:
         self.waiting: dict[int, Gathered] = {}
         """Numbered batches whose beacons wait for their answer."""
         self.sending: asyncio.Task[None] | None = None
-        self.spilled = log.on_disk
-        """Some of its batches are on the disk."""
+        self.spilled = 0
+        """Last number of a log in memory that is on the disk too; 0 when none is."""
         self.cleared = 0
         """Number up to which the disk was told to drop its batches."""
         self.unanswered = 0
@@ -82,11 +82,24 @@ class Writer:
         visitors, gone = b"".join(gathered.visitors), b"".join(gathered.gone)
         return self.log.number(gathered.views, visitors, gone, seen_ms, gathered.beacons), gathered
 
+    def on_disk_too(self, first: int, last: int) -> None:
+        """Take note that batches in memory were also put on the disk, which is to drop them once they are durable."""
+        self.spilled = last
+        self.cleared = min(self.cleared, first - 1)
+
+    @property
+    def uses_disk(self) -> bool:
+        """Whether batches of it may be on the disk."""
+        return self.log.on_disk or self.spilled > 0
+
     @property
     def idle(self) -> bool:
         """Whether nothing of it is left to do: all that it keeps is in Postgres and off the disk, and nobody waits."""
         log = self.log
-        done = log.durable == log.numbered == self.cleared if self.spilled else not log.kept
+        if log.on_disk:
+            done = log.durable == log.numbered == self.cleared
+        else:
+            done = not log.kept and self.cleared >= self.spilled
         return done and not (self.gathered or self.waiting or self.sending)
 
 

@@ -144,6 +144,6 @@ def test_the_unchanged_build_passes_them_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mutation", SIMULATED.values(), ids=SIMULATED)
 def test_the_simulation_finds_it_too(tmp_path: Path, mutation: dict[str, dict[str, str]]) -> None:
     """Its strength is measured on defects that are known to be there."""
-    done = run(build(tmp_path, mutation), SIMULATION, FOOTFALL_SHRINK="no")
+    done = run(build(tmp_path, mutation), SIMULATION, FOOTFALL_SHRINK="no", FOOTFALL_RUNS="1500")
     assert done.returncode == FAILED, done.stdout
     assert "FOOTFALL_SEED=" in done.stdout
