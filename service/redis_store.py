@@ -21,7 +21,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -260,22 +260,22 @@ async def open_redis(url: str, timeout_s: float) -> AsyncIterator[RedisStore]:
     """Hand out a store that connects when it is first used; closes its connections at the end."""
     try:
         # redis-py 8 repeats a command up to ten times by default, and a repeated write may count again.
-        client = Redis.from_url(
+        # With more calls at once than connections the rest wait their turn; the plain pool would fail them.
+        pool = BlockingConnectionPool.from_url(
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             retry_on_timeout=False,
             max_connections=CONNECTIONS,
+            timeout=timeout_s,
         )
         # Connects to nothing: it looks at the options in the URL, which would fail only when first used.
-        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        pool.make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
         raise Stop(f"FOOTFALL_REDIS_URL: has an option that is not known or not readable: {error}") from None
-    try:
+    async with Redis.from_pool(pool) as client:
         yield RedisStore(client)
-    finally:
-        await client.aclose()
 
 
 @asynccontextmanager

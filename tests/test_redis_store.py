@@ -1,5 +1,6 @@
 """The record script against a real server: each of its answers, and the numbers that it reads."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from service.day_state import Closed
 from service.errors import StoreUnavailable
 from service.logs import BATCH_MAX_VISITORS, Answer, Batch
-from service.redis_store import Recorded, RedisStore, day_key, open_redis
+from service.redis_store import CONNECTIONS, Recorded, RedisStore, day_key, open_redis
 from tests.footfall import SITE
 from tests.storage import (
     DAY,
@@ -239,3 +240,9 @@ async def test_every_key_of_a_site_carries_its_hash_tag(store: RedisStore, redis
     """Redis Cluster runs a script only where all of its keys are."""
     await count(store, batch(1, [1], seen_ms=int(await store.clock_s() * 1000)))
     assert all(key.startswith(b"ff1:{portal}:") for key in await redis.keys())
+
+
+async def test_more_calls_than_connections_wait_their_turn(store: RedisStore) -> None:
+    """A server of a thousand portals flushes many sites at once; none of them is away for that."""
+    asked = await asyncio.gather(*(count(store, None) for _ in range(4 * CONNECTIONS)))
+    assert {recorded.answer for recorded in asked} == {Answer.OK}

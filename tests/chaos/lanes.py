@@ -15,7 +15,7 @@ from tests.chaos.run import Row
 from tests.own_footfall import PROJECT
 
 HEADINGS = ("fault", "", "sent", "acked", "refused", "unknown", "counted", "difference", "seed", "versions")
-RUN_MAX_S = 150
+RUN_MAX_S = 240
 END_MAX_S = 60
 
 

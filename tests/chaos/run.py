@@ -14,7 +14,7 @@ from tests.chaos.matrix import FAULTS, Fault
 from tests.chaos.stage import Stage, flowing, open_stage
 
 LINES_SHOWN = 60
-PLAY_MAX_S = 100
+ACT_MAX_S = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,13 @@ async def run(name: str, seed: int, *, quick: bool = False) -> Row:
     """Play a fault, wait until everything is at rest, and compare."""
     fault, started = FAULTS[name], time.monotonic()
     async with open_stage(fault.plan, seed, quick=quick) as stage:
-        try:
-            async with asyncio.timeout(PLAY_MAX_S):
-                await _play(fault, stage)
-            await stage.check_at_rest()
-        except Exception as error:  # noqa: BLE001 - the row tells it, and the matrix goes on
-            stage.problems.append(f"{type(error).__name__}: {error}")
-            traceback.print_exc()
+        for act in (_play(fault, stage), stage.check_at_rest()):
+            try:
+                async with asyncio.timeout(ACT_MAX_S):
+                    await act
+            except Exception as error:  # noqa: BLE001 - the row tells it, and the matrix goes on
+                stage.problems.append(f"{type(error).__name__}: {error}")
+                traceback.print_exc()
         counted, difference = await stage.counted()
         ledger = stage.ledger
         return Row(
