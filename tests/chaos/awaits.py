@@ -126,9 +126,8 @@ async def _guarded_step(one: Footfall) -> None:
 
 async def _heal(one: Footfall) -> None:
     """What the background does in the next seconds, with nothing failing any more."""
-    for _ in range(2):
-        await one.services.reconciler.quick_step()
-        await one.services.recorder.settle()
-        await one.services.reconciler.step()
-        await one.services.recorder.settle()
+    await one.services.reconciler.quick_step()
+    await one.services.recorder.settle()
+    await one.services.reconciler.step()
+    await one.services.recorder.settle()
     await one.services.reconciler.step()

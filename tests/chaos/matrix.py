@@ -52,7 +52,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "F15": Fault("damaged sketches", sketches.damage),
         "F16": Fault("clock steps", clocks.set_clocks, INSIDE),
         "F17": Fault("overload", overload.overload, Plan(settings={"queue_max_beacons": 1000}), alone=True),
-        "F18": Fault("slow and idle clients", overload.slow_clients),
+        "F18": Fault("slow and idle clients", overload.slow_clients, alone=True),
         "F19": Fault("restorers race", restores.race, Plan(hosts=2, counting_hosts=1)),
         "F20": Fault("every await fails once", awaits.fail_each, INSIDE),
     }
