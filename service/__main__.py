@@ -18,6 +18,7 @@ from service.metrics import Metrics
 from service.migrations import migrate as apply_migrations
 from service.postgres_store import Adjustment, PostgresStore, open_postgres
 from service.redis_store import open_redis
+from service.restore import Restore
 from service.rollup import Rollup
 from service.salts import Salts
 from service.worker import start_logging
@@ -170,7 +171,9 @@ async def _open_rollup(settings: Settings) -> AsyncIterator[tuple[Rollup, Postgr
     ):
         redis.installation = await postgres.installation()
         metrics = Metrics(CollectorRegistry())
-        yield Rollup(settings, redis, postgres, Salts(metrics), metrics), postgres
+        salts = Salts(metrics)
+        restore = Restore(redis, postgres, salts, metrics)
+        yield Rollup(settings, redis, postgres, restore, salts, metrics), postgres
 
 
 async def _rollup(settings: Settings) -> None:

@@ -26,6 +26,7 @@ from service.postgres_store import open_postgres
 from service.reconciler import Reconciler
 from service.recorder import Recorder
 from service.redis_store import RedisStore, open_redis
+from service.restore import Restore
 from service.rollup import Rollup
 from service.salts import Salts
 from service.services import Periods, Services
@@ -70,11 +71,12 @@ async def open_services(
 
         board = Board(settings, metrics, read_counts, clock, monotonic)
         salts = Salts(metrics)
-        rollup = Rollup(settings, redis, postgres, salts, metrics, clock)
-        recorder = Recorder(settings, redis, spool, rollup, board, metrics, clock)
-        reconciler = Reconciler(settings, redis, postgres, spool, recorder, rollup, metrics, clock)
+        restore = Restore(redis, postgres, salts, metrics, clock)
+        rollup = Rollup(settings, redis, postgres, restore, salts, metrics, clock)
+        recorder = Recorder(settings, redis, spool, restore, board, metrics, clock)
+        reconciler = Reconciler(settings, redis, postgres, spool, recorder, restore, rollup, metrics, clock)
         stack.push_async_callback(board.close)
-        stack.push_async_callback(rollup.close)
+        stack.push_async_callback(restore.close)
         stack.push_async_callback(reconciler.close)
         yield Services(
             settings=settings,
@@ -85,6 +87,7 @@ async def open_services(
             salts=salts,
             spool=spool,
             board=board,
+            restore=restore,
             rollup=rollup,
             recorder=recorder,
             reconciler=reconciler,
@@ -123,7 +126,7 @@ async def open_sites(services: Services) -> None:
 
 async def _show_saved(services: Services, site: Site) -> None:
     try:
-        services.board.accept_saved(site, await services.rollup.saved_reading(site))
+        services.board.accept_saved(site, await services.restore.saved_reading(site))
     except StoreUnavailable as error:
         log.warning("Nothing is known of a site yet: both stores are away. site=%s error=%s", site.id, error)
 

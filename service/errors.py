@@ -78,6 +78,14 @@ class StoreUnavailable(Exception):
         self.store = store
 
 
+class StoreBusy(StoreUnavailable):
+    """The store is well, and somebody else is at the same rows just now: nothing was done, next time it may be."""
+
+
+class StoreDamaged(StoreUnavailable):
+    """What the store holds of a site cannot be read by the store itself; asking again does not help."""
+
+
 class Stop(Exception):
     """A command cannot go on: one sentence for the person who typed it, and the exit status."""
 

@@ -11,9 +11,10 @@ from typing import Literal, NamedTuple, Protocol
 HOPS_MAX = 10
 # Ten of the longest entries, quoted, with brackets, ports and Forwarded's other parameters.
 HEADER_MAX_CHARS = 1024
-RESOLVED_MAX = 10_000
+PEERS_MAX = 10_000
 USER_AGENT_MAX_CHARS = 512
 VISITOR_ID_BYTES = 16
+IPV6_BYTES = 16
 
 Address = IPv4Address | IPv6Address
 _LENGTHS = struct.Struct(">BH")
@@ -55,9 +56,8 @@ class AddressResolver:
         }
         self._trusts_unix = "unix" in settings.trusted_proxies
         self._is_rfc7239 = settings.forwarded_header.lower() == "forwarded"
-        self._find_cached = lru_cache(RESOLVED_MAX)(self._find)
-        # A busy service sees ever new clients, but through few proxies.
-        self._peer_cached = lru_cache(RESOLVED_MAX)(self._peer)
+        # A busy service sees ever new clients, but through few proxies: what the header says is not worth remembering.
+        self._peer_cached = lru_cache(PEERS_MAX)(self._peer)
 
     def resolve(self, peer: str | None, forwarded: Sequence[str]) -> Client:
         """The client of a request from `peer` (None: a unix socket) with these lines of the header.
@@ -66,24 +66,19 @@ class AddressResolver:
         proxies, at most ten hops: what the client itself wrote stands to the left of what a proxy
         added, and is never reached. Anything odd on the way leaves the peer itself as the client.
         """
-        if not forwarded:
-            return self._find_cached(peer, "")
-        # From the right: the left end is the client's own to make as long as it likes.
-        return self._find_cached(peer, ",".join(forwarded)[-HEADER_MAX_CHARS:])
-
-    def _find(self, peer: str | None, header: str) -> Client:
         client = self._peer_cached(peer)
-        if client.is_proxy and header and (address := self._read(header)) is not None:
-            return self._client(address, self._is_trusted(address))
-        return client
+        if not forwarded or not client.is_proxy:
+            return client
+        # From the right: the left end is the client's own to make as long as it likes.
+        return self._read(",".join(forwarded)[-HEADER_MAX_CHARS:]) or client
 
     def _peer(self, peer: str | None) -> Client:
         # A scoped peer (fe80::1%eth0) is real, unlike a scope in a header, which says nothing here.
         own = None if peer is None else parse_address(peer.partition("%")[0])
         return self._client(own, self._trusts_unix if peer is None else self._is_trusted(own))
 
-    def _read(self, header: str) -> Address | None:
-        """The right-most address that is not a trusted proxy, else the left-most; None if it is odd."""
+    def _read(self, header: str) -> Client | None:
+        """Whoever has the right-most address that is not a trusted proxy, else the left-most; None if it is odd."""
         # Cutting at every comma, also within quotes, is meant: a quote that a client opened on the left
         # must not swallow the element that the proxy added on the right.
         entries = header.rsplit(",", HOPS_MAX)
@@ -92,9 +87,11 @@ class AddressResolver:
         address: Address | None = None
         for entry in reversed(entries if complete else entries[1:]):
             address = parse_address(_for_parameter(entry) if self._is_rfc7239 else entry.strip())
-            if address is None or not self._is_trusted(address):
-                return address
-        return address if complete else None
+            if address is None:
+                return None
+            if not self._is_trusted(address):
+                return self._client(address, is_proxy=False)
+        return self._client(address, is_proxy=True) if complete else None
 
     def _is_trusted(self, address: Address | None) -> bool:
         if address is None:
@@ -107,13 +104,10 @@ class AddressResolver:
 
     @staticmethod
     def _client(address: Address | None, is_proxy: bool) -> Client:
-        match address:
-            case None:
-                return Client(None, b"", b"", is_proxy)
-            case IPv4Address():
-                return Client(address, address.packed, address.packed, is_proxy)
-            case IPv6Address():
-                return Client(address, address.packed[:8], address.packed[:6], is_proxy)
+        packed = b"" if address is None else address.packed
+        if len(packed) == IPV6_BYTES:
+            return Client(address, packed[:8], packed[:6], is_proxy)
+        return Client(address, packed, packed, is_proxy)
 
 
 def parse_address(text: str) -> Address | None:

@@ -110,22 +110,14 @@ class BusiestNetwork:
     """Watches the latest beacons for a network that sends most of them."""
 
     def __init__(self) -> None:
-        self._latest: deque[bytes] = deque()
-        self._beacons: Counter[bytes] = Counter()
+        self._latest: deque[bytes] = deque(maxlen=WATCHED_BEACONS)
 
     def saw(self, network: bytes) -> None:
         """Note that a beacon came from `network`."""
         self._latest.append(network)
-        self._beacons[network] += 1
-        if len(self._latest) > WATCHED_BEACONS:
-            gone = self._latest.popleft()
-            if self._beacons[gone] == 1:
-                del self._beacons[gone]
-            else:
-                self._beacons[gone] -= 1
 
     def share(self) -> float:
         """The busiest network's part of the latest 1,000 beacons, 0 to 1; 0 while too few were seen."""
         if len(self._latest) < TELLING_BEACONS:
             return 0.0
-        return max(self._beacons.values()) / len(self._latest)
+        return max(Counter(self._latest).values()) / len(self._latest)

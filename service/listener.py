@@ -12,8 +12,9 @@ from aiohttp.typedefs import Handler
 
 from service.errors import Reason, Refused
 from service.identity import AddressResolver, Client
-from service.middleware import PUBLIC_HEADERS, refusal
+from service.middleware import OUTERMOST
 from service.quiet import Seldom
+from service.replies import Reply, refusal
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Room:
 
 
 class Listener(web.AppRunner):
-    """Runs an application on any number of sites (`web.SockSite`).
+    """Runs an application, and what it has as its `OUTERMOST`, on any number of sites (`web.SockSite`).
 
     A client that goes away does not cancel its handler: its beacon counts. Nothing is logged per request.
     """
@@ -92,6 +93,7 @@ class Listener(web.AppRunner):
             lingering_time=linger_s,
             shutdown_timeout=DRAIN_MAX_S,
         )
+        self._outermost = app.get(OUTERMOST)
         self._room = room
 
     async def say_goodbye(self) -> None:
@@ -109,7 +111,10 @@ class Listener(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        self._connections = _Connections(made.request_handler, made.request_factory, self._kwargs, self._room)
+        handler: Any = made.request_handler
+        if self._outermost is not None:
+            handler = self._outermost(handler)
+        self._connections = _Connections(handler, made.request_factory, self._kwargs, self._room)
         return self._connections
 
 
@@ -132,7 +137,7 @@ class _Connections(web.Server):
         """Refuse what aiohttp would answer by itself, repeating what was sent, or in the manner of 1991."""
         expected = request.headers.get("Expect") or "100-continue"
         if request.version < HttpVersion10 or expected.lower() != "100-continue":
-            return _Malformed()
+            return _malformed()
         response = await handler(request)
         if self.leaving:
             response.force_close()
@@ -185,18 +190,10 @@ class _Connection(web.RequestHandler):
             log.warning("Requests were no HTTP. times=%d last=%s status=%d", times, type(exc).__name__, status)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of an answer is on its way already")
-        return _Malformed()
+        return _malformed()
 
 
-class _Malformed(web.Response):
-    """Stands for an answer of the middleware, which such a request does not reach."""
-
-    def __init__(self) -> None:
-        refused = refusal(Refused(Reason.BAD_REQUEST))
-        super().__init__(status=refused.status, body=refused.body, headers=refused.headers)
-        self.headers.update(PUBLIC_HEADERS)
-        self.force_close()
-
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        self.headers.popall("Server", None)
+def _malformed() -> Reply:
+    reply = refusal(Refused(Reason.BAD_REQUEST))
+    reply.force_close()
+    return reply

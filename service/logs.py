@@ -13,16 +13,20 @@ holds number n of a log holds all its views up to n. What Redis lacks is sent ag
 names; there is no other repair.
 """
 
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum, StrEnum, auto
+from operator import attrgetter
 
 BATCH_MAX_VISITORS = 2000
 """Keeps one script call short (about a millisecond) and far from Lua's limit of 8,000 values."""
 
 BATCH_OVERHEAD_BYTES = 400
 """Measured weight of a kept batch besides its packed ids."""
+
+_number_of = attrgetter("seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,13 @@ class Log:
         """Give up numbers of which nobody knows whether they are on the disk. The log must not be written to again."""
         self.numbered = self.written
 
+    def disk_ends(self) -> int:
+        """Give up the rest of a log that the disk has no more; return how many batches. It must not grow again."""
+        lost = self.written - max(self.applied, self.durable)
+        self.written -= lost
+        self.numbered = self.written
+        return lost
+
     def turn_page(self, page: list[Batch]) -> None:
         """Keep what the disk has after `applied`, as far as it was read."""
         self.kept = deque(page)
@@ -164,10 +175,9 @@ class Log:
 
         Its number is `applied + 1`, unless those in between are not kept here (`skips` tells).
         """
-        for batch in self.kept:
-            if batch.seq > self.applied:
-                return batch
-        return None
+        if not self.kept or self.kept[-1].seq <= self.applied:
+            return None
+        return self.kept[bisect_right(self.kept, self.applied, key=_number_of)]
 
     def skips(self, batch: Batch) -> int:
         """Count the numbers between what Redis has and `batch`."""

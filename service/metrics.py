@@ -72,7 +72,10 @@ class Metrics:
         )
         self.damaged = counter(
             "footfall_damaged_sketches_total",
-            "Sketches in Postgres that failed their checks and were not used",
+            "Sketches that were damaged: in Postgres not used, in Redis dropped",
+        )
+        self.damaged_batches = counter(
+            "footfall_damaged_batches_total", "Batches in the spool that were damaged and are dropped"
         )
         self.corrected = counter(
             "footfall_corrected_counts_total",

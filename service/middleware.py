@@ -1,82 +1,49 @@
-"""Around every handler: measure it, shape its errors as JSON, and finish its headers."""
+"""Around every handler: measures it, and gives its errors their shape."""
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from service.errors import Reason, Refused
 from service.metrics import Metrics
 from service.quiet import Seldom
+from service.replies import refusal
 
 log = logging.getLogger(__name__)
 
-HEADERS = MappingProxyType(
-    {
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "strict-origin-when-cross-origin",
-    }
-)
-PUBLIC_HEADERS = MappingProxyType(
-    {
-        **HEADERS,
-        "Access-Control-Allow-Origin": "*",
-        "Access-Control-Expose-Headers": "Retry-After, Footfall-Ignored",
-        "Cross-Origin-Resource-Policy": "cross-origin",
-    }
-)
 REASONS = MappingProxyType({404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED})
+OUTERMOST: web.AppKey[Callable[[Handler], Handler]] = web.AppKey("outermost")
+"""What a `Listener` puts around the whole application; aiohttp's own middlewares take two coroutines each."""
 
 
-def measure_and_shape(metrics: Metrics) -> Middleware:
-    """Answer every failure with `{"error": "<reason>"}`, and count the time by route and status."""
+def measure_and_shape(metrics: Metrics, headers: Mapping[str, str]) -> Callable[[Handler], Handler]:
+    """Answer every failure with `{"error": "<reason>"}` and `headers`; count the time by route and status."""
     failures = Seldom()
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        started = time.perf_counter()
-        try:
-            response = await handler(request)
-        except Refused as refused:
-            response = refusal(refused)
-        except web.HTTPException as error:
-            response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)))
-            if allow := error.headers.get("Allow"):
-                response.headers["Allow"] = allow
-        except Exception:
-            if times := failures.happened():
-                log.exception("Requests failed; their senders got 500. times=%d route=%s", times, _route(request))
-            response = refusal(Refused(Reason.INTERNAL))
-        metrics.request(_route(request), response.status).observe(time.perf_counter() - started)
-        return response
+    def around(handler: Handler) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            started = time.perf_counter()
+            try:
+                response = await handler(request)
+            except Refused as refused:
+                response = refusal(refused, headers)
+            except web.HTTPException as error:
+                allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+                response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)), headers, allow)
+            except Exception:
+                if times := failures.happened():
+                    log.exception("Requests failed; their senders got 500. times=%d route=%s", times, _route(request))
+                response = refusal(Refused(Reason.INTERNAL), headers)
+            metrics.request(_route(request), response.status).observe(time.perf_counter() - started)
+            return response
 
-    return middleware
+        return handle
 
-
-def refusal(refused: Refused) -> web.Response:
-    """Shape a refusal: its reason word, and when to come back or what to bring."""
-    headers = {"Cache-Control": "no-store"}
-    if refused.retry_after_s is not None:
-        headers["Retry-After"] = str(refused.retry_after_s)
-    if refused.reason is Reason.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    body = f'{{"error":"{refused.reason.value}"}}'.encode()
-    return web.Response(status=refused.status, body=body, content_type="application/json", headers=headers)
-
-
-async def finish_public(_: web.Request, response: web.StreamResponse) -> None:
-    """Every public answer may be read by any page; which pages may count is decided by Origin."""
-    response.headers.update(PUBLIC_HEADERS)
-    response.headers.popall("Server", None)
-
-
-async def finish_ops(_: web.Request, response: web.StreamResponse) -> None:
-    """Ops answers are for operators only, and about this moment."""
-    response.headers.update(HEADERS)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers.popall("Server", None)
+    return around
 
 
 def _route(request: web.Request) -> str:

@@ -15,23 +15,26 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from service import __version__
 from service.errors import Reason, Refused
 from service.loops import LoopLag
-from service.middleware import finish_ops, measure_and_shape
+from service.middleware import OUTERMOST, measure_and_shape
 from service.readiness import Readiness
+from service.replies import OPS_HEADERS, Reply, lines
 from service.services import SERVICES, Services
 
 LAG_MAX_S = 1.0
 LAG = web.AppKey("lag", LoopLag)
 READINESS = web.AppKey("readiness", Readiness)
+JSON_HEAD = lines({"Content-Type": "application/json"}, OPS_HEADERS)
+METRICS_HEAD = lines({"Content-Type": CONTENT_TYPE_LATEST}, OPS_HEADERS)
 
 
 def create_ops_app(services: Services) -> web.Application:
     """Build the application of the ops listener."""
-    app = web.Application(middlewares=[measure_and_shape(services.metrics), authorize])
+    app = web.Application(middlewares=[authorize])
+    app[OUTERMOST] = measure_and_shape(services.metrics, OPS_HEADERS)
     app[SERVICES] = services
     app[READINESS] = Readiness(services)
     app[LAG] = LoopLag(services.metrics.loop_lag.set)
     app.cleanup_ctx.append(watch_lag)
-    app.on_response_prepare.append(finish_ops)
     app.router.add_get("/metrics", get_metrics)
     app.router.add_get("/healthz", get_health)
     app.router.add_get("/readyz", get_readiness)
@@ -59,21 +62,21 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
     return await handler(request)
 
 
-async def get_metrics(request: web.Request) -> web.Response:
+async def get_metrics(request: web.Request) -> Reply:
     """Answer all metrics in Prometheus' text format."""
     services = request.app[SERVICES]
     await services.export()
-    return web.Response(body=generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Reply(200, METRICS_HEAD, generate_latest(services.metrics.registry))
 
 
-async def get_health(request: web.Request) -> web.Response:
+async def get_health(request: web.Request) -> Reply:
     """Tell whether this process gets its turn: how late its event loop was in the last seconds."""
     lag_s = request.app[LAG].worst_s
     good = lag_s < LAG_MAX_S
     return _json({"status": "ok" if good else "slow", "loop_lag_s": round(lag_s, 4)}, good)
 
 
-async def get_readiness(request: web.Request) -> web.Response:
+async def get_readiness(request: web.Request) -> Reply:
     """Answer 200 while a beacon can be answered 200 or 202, else 503; with what is wrong, and since when.
 
     A Redis outage, which the spool bridges, must not become a site outage at the balancer.
@@ -84,7 +87,7 @@ async def get_readiness(request: web.Request) -> web.Response:
     return _json({"status": status, "problems": told}, ready)
 
 
-async def get_version(_: web.Request) -> web.Response:
+async def get_version(_: web.Request) -> Reply:
     """Answer what runs here."""
     return _json({"version": __version__, "python": platform.python_version()}, True)
 
@@ -93,6 +96,5 @@ def _utc(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
 
 
-def _json(fields: dict[str, object], good: bool) -> web.Response:
-    body = json.dumps(fields, ensure_ascii=False).encode()
-    return web.Response(status=200 if good else 503, body=body, content_type="application/json")
+def _json(fields: dict[str, object], good: bool) -> Reply:
+    return Reply(200 if good else 503, JSON_HEAD, json.dumps(fields, ensure_ascii=False).encode())

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from service.day_state import Closed, DayState
-from service.errors import StoreUnavailable
+from service.errors import StoreBusy, StoreUnavailable
 from service.sketch import checksum, is_sound
 
 CONNECTIONS = 2
@@ -22,13 +22,23 @@ ASYNCPG_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Interna
 SCHEMA_VERSION = 1
 """The newest migration that this program relies on."""
 
-LOCK = """
-    SELECT pg_advisory_xact_lock(hashtextextended('footfall ' || $1::text, 0)),
-        set_config('idle_in_transaction_session_timeout', '5s', true)
+BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+LIMITS = """
+    SELECT set_config(name, most, true)
+    FROM (VALUES
+        ('lock_timeout', '1s'),                         -- how long we wait for somebody else's rows
+        ('idle_in_transaction_session_timeout', '5s'),  -- and others for ours, if we are stopped between statements
+        ('transaction_timeout', '15s')                  -- or anywhere; PostgreSQL 17 or newer
+    ) AS own_limit (name, most)
+    WHERE current_setting(name, true) IS NOT NULL
 """
+"""They end with the transaction: a pooler hands the session to others."""
+
 SAVE = """
     INSERT INTO footfall.site_day AS kept (site, day, visitors, views, sketch, checksum, logs)
-    SELECT $1, * FROM unnest($2::date[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb[])
+    SELECT $1, *
+    FROM unnest($2::date[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb[]) AS copy (day)
+    ORDER BY day
     ON CONFLICT (site, day) DO UPDATE SET
         visitors = GREATEST(kept.visitors, EXCLUDED.visitors),
         views = GREATEST(kept.views, EXCLUDED.views),
@@ -39,6 +49,10 @@ SAVE = """
         AND (kept.logs <> EXCLUDED.logs OR kept.visitors < EXCLUDED.visitors
             OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum)
 """
+DROP_SKETCHES = """
+    UPDATE footfall.site_day SET sketch = NULL, checksum = NULL
+    WHERE site = $1 AND day < $2 AND sketch IS NOT NULL AND NOT day = ANY($3)
+"""
 AHEAD = """
     SELECT kept.day, kept.visitors, kept.sketch, kept.checksum, kept.logs
     FROM footfall.site_day AS kept LEFT JOIN unnest($2::date[], $3::jsonb[]) AS copy(day, logs) USING (day)
@@ -46,7 +60,7 @@ AHEAD = """
         AND NOT footfall.covers(copy.logs, kept.logs)
 """
 CLOSED = """
-    SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS read_at_us,
+    SELECT (extract(epoch FROM now()) * 1e6)::bigint AS read_at_us,
         (SELECT COALESCE(sum(visitors), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2)::bigint AS visitors,
         (SELECT COALESCE(sum(views), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2)::bigint AS views,
         COALESCE(sum(amount), 0)::bigint AS adjustments,
@@ -58,7 +72,7 @@ DAYS = "SELECT day, visitors, sketch, checksum, logs FROM footfall.site_day WHER
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The outcome of saving a snapshot: which rows know more than it, and what the closed days say now."""
+    """The outcome of saving a snapshot: which rows know more than it, and what the closed days said after it."""
 
     ahead: list[DayState]
     closed: Closed
@@ -93,6 +107,15 @@ class PostgresStore:
                 )
             return str(await connection.fetchval("SELECT id FROM footfall.installation"))
 
+    async def incarnation(self) -> str:
+        """Return what becomes another where the server was started anew, replaced, or its tables restored."""
+        async with self._connection() as connection:
+            return str(
+                await connection.fetchval(
+                    "SELECT pg_postmaster_start_time() || ' ' || pg_relation_filenode('footfall.site_day')"
+                )
+            )
+
     async def save(
         self,
         site: str,
@@ -105,39 +128,36 @@ class PostgresStore:
         salts_from: date,
         sketches_from: date,
     ) -> Saved:
-        """Join a snapshot into the rows, in one transaction, and read the closed days after it.
+        """Join a snapshot into the rows, in one transaction; after it read the closed days.
 
         A row is written only where the snapshot covers it; rows that know more come back as `ahead`, and so do
         those since `needed_from` of days that are not `present` in Redis at all. Salts of weeks before
         `salts_from` are destroyed, sketches of days before `sketches_from` dropped.
+
+        Raises StoreBusy where somebody else holds a row for longer than a second: nothing was saved then.
         """
         names = [state.day for state in days]
         logs = [json.dumps(state.logs) for state in days]
-        async with self._connection() as connection, connection.transaction():
-            # One rollup of a site at a time: their rows would deadlock, and their readings of the closed days
-            # be older than they say. A worker that stands still in here must not hold up the others.
-            await connection.execute(LOCK, site)
-            await connection.execute(
-                SAVE,
-                site,
-                names,
-                [state.visitors for state in days],
-                [state.views for state in days],
-                [state.sketch for state in days],
-                [state.sketch and checksum(state.sketch) for state in days],
-                logs,
-            )
-            ahead = await connection.fetch(AHEAD, site, names, logs, needed_from, list(present))
+        async with self._connection() as connection:
+            # Two rollups of a site may run at once. Whoever is stopped in here holds rows: what the others wait for
+            # them is bounded, and so is how long they are held. The order of the days keeps two from a deadlock.
+            async with connection.transaction():
+                await connection.execute(LIMITS)
+                await connection.execute(DROP_SKETCHES, site, sketches_from, names)
+                await connection.execute(
+                    SAVE,
+                    site,
+                    names,
+                    [state.visitors for state in days],
+                    [state.views for state in days],
+                    [state.sketch for state in days],
+                    [state.sketch and checksum(state.sketch) for state in days],
+                    logs,
+                )
+                ahead = await connection.fetch(AHEAD, site, names, logs, needed_from, list(present))
             await self._save_salts(connection, site, salts)
             destroyed = await connection.execute(
                 "DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site, salts_from
-            )
-            await connection.execute(
-                "UPDATE footfall.site_day SET sketch = NULL, checksum = NULL"
-                " WHERE site = $1 AND day < $2 AND sketch IS NOT NULL AND NOT day = ANY($3)",
-                site,
-                sketches_from,
-                names,
             )
             return Saved(
                 ahead=[_day_state(row) for row in ahead],
@@ -228,6 +248,8 @@ class PostgresStore:
         try:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
                 yield connection
+        except BUSY as error:
+            raise StoreBusy("postgres", "another session holds rows that this one needs") from error
         except (OSError, TimeoutError, *ASYNCPG_ERRORS) as error:
             raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}") from error
 

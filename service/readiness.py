@@ -67,7 +67,7 @@ class Readiness:
         if not self._has_key(writers):
             _, period = self._services.periods.now(writers.site)
             try:
-                await self._services.rollup.salt(writers.site, period.week)
+                await self._services.restore.salt(writers.site, period.week)
             except Refused:
                 return
 

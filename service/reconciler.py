@@ -17,7 +17,8 @@ from service.periods import Clock, local_day
 from service.postgres_store import PostgresStore
 from service.recorder import Recorder
 from service.redis_store import RedisStore
-from service.rollup import Rollup, first_needed_day
+from service.restore import Restore, first_needed_day
+from service.rollup import Rollup
 from service.spool import Spool
 from service.writers import SiteWriters, Writer
 
@@ -40,6 +41,7 @@ class Reconciler:
         postgres: PostgresStore,
         spool: Spool,
         recorder: Recorder,
+        restore: Restore,
         rollup: Rollup,
         metrics: Metrics,
         clock: Clock,
@@ -49,6 +51,7 @@ class Reconciler:
         self._postgres = postgres
         self._spool = spool
         self._recorder = recorder
+        self._restore = restore
         self._rollup = rollup
         self._metrics = metrics
         self._clock = clock
@@ -75,6 +78,7 @@ class Reconciler:
         self._metrics.queue_beacons.set(self._recorder.queued)
         self._metrics.kept_bytes.set(self._recorder.kept_bytes)
         self._metrics.spool_bytes.set(self._spool.used_bytes)
+        self._metrics.damaged_batches.inc(self._spool.take_damaged())
         self._metrics.not_ready.set(len(away))
 
     async def close(self) -> None:
@@ -138,7 +142,7 @@ class Reconciler:
                 continue
             orphan = Log.left_behind(found.site, found.day, found.log, found.last, found.views)
             writers.others.append(Writer(orphan))
-            self._rollup.note_change(found.site)  # its worker may have counted what nobody has rolled up
+            self._restore.note_change(found.site)  # its worker may have counted what nobody has rolled up
             log.info(
                 "A spooled log was taken over. site=%s day=%s batches_to=%d",
                 found.site,
@@ -173,7 +177,7 @@ class Reconciler:
             if writer.log.behind:
                 self._recorder.wake(writers, writer)
         if fallen:  # Redis lost what was forgotten here since Postgres has it
-            await self._rollup.join_days(site, sorted({fell.day for fell, _ in fallen}))
+            await self._restore.join_days(site, sorted({fell.day for fell, _ in fallen}))
             for fell, number in fallen:
                 fell.redis_has(number)
 

@@ -8,22 +8,21 @@ applied in Redis, or else is on this host's disk. What Redis lacks, new or lost 
 import asyncio
 import logging
 import time
-from collections import deque
 from contextlib import suppress
 from datetime import date
-from typing import Protocol
 
 from service.board import Board
 from service.config import Settings, Site
 from service.counts import Reading
-from service.day_state import DayState
-from service.errors import Reason, Refused, StoreUnavailable
+from service.errors import Reason, Refused, StoreDamaged, StoreUnavailable
 from service.logs import Batch, Need
 from service.metrics import Metrics
 from service.periods import Clock, local_day, period_at
 from service.redis_store import Recorded, RedisStore
+from service.restore import Restore
 from service.spool import Spool
-from service.writers import Gathered, SiteWriters, Writer
+from service.spooler import Spooler
+from service.writers import Queue, SiteWriters, Writer
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +36,6 @@ REPAIRS_MAX = 4
 """Joins and restores for one batch before its log is left to wait; each answer but GAP needs at most one."""
 
 
-class Joins(Protocol):
-    """The two repairs that a log may need; `rollup.py` does them, with Postgres."""
-
-    async def open_site(self, site: Site) -> bool:
-        """Make the site ready in Redis."""
-
-    async def join_days(self, site: Site, days: list[date]) -> dict[date, DayState]:
-        """Bring days back into Redis, and return what Postgres has of them."""
-
-    def note_change(self, site_id: str) -> None:
-        """The next rollup looks at this site."""
-
-
 class Recorder:
     """The beacons of one worker, from the handler to Redis or the spool."""
 
@@ -58,7 +44,7 @@ class Recorder:
         settings: Settings,
         redis: RedisStore,
         spool: Spool,
-        joins: Joins,
+        restore: Restore,
         board: Board,
         metrics: Metrics,
         clock: Clock = time.time,
@@ -66,26 +52,27 @@ class Recorder:
         self._settings = settings
         self._redis = redis
         self._spool = spool
-        self._joins = joins
+        self._restore = restore
         self._board = board
         self._metrics = metrics
         self._clock = clock
         self._skew_s = 0.0
         """Redis' clock minus ours: batches are stamped in Redis' time."""
-        self._to_spool: dict[Writer, SiteWriters] = {}
-        self._spooling: asyncio.Task[None] | None = None
         self.sites = {site.id: SiteWriters(site) for site in settings.sites.values()}
-        self.queued = 0
+        self._queue = Queue(self.sites, metrics)
+        self._spooler = Spooler(spool, self._queue, metrics, self._stamp_ms, self._stored)
         self.kept_bytes = 0
 
-    async def record(self, site: Site, day: date, visitor: bytes | None, gone: bytes | None, *, view: bool) -> bool:
+    def record(
+        self, site: Site, day: date, visitor: bytes | None, gone: bytes | None, *, view: bool
+    ) -> asyncio.Future[bool]:
         """Count one beacon of `day`: True once it is in Redis, False once it is on this host's disk.
 
-        Raises Refused when the queue is full (nothing was stored) or neither Redis nor the disk takes it. The
-        batch is never cancelled: it counts even if the caller has gone.
+        Raises Refused when the queue is full (nothing was stored); what is awaited does where neither Redis nor the
+        disk takes it. The batch is never cancelled: it counts even if the caller has gone.
         """
         writers = self.sites[site.id]
-        if self.queued >= self._settings.queue_max_beacons or (
+        if self._queue.beacons >= self._settings.queue_max_beacons or (
             writers.queued >= self._settings.queue_max_beacons // SITE_SHARE
         ):
             raise Refused(Reason.BUSY, retry_after_s=1)
@@ -96,10 +83,15 @@ class Recorder:
         else:
             writer = writers.spool_writer(day)
             gathered = writer.gather(visitor, gone, view=view)
-            self._wake_spool(writers, writer)
-        self.queued += 1
+            self._spooler.wake(writers, writer)
+        self._queue.beacons += 1
         writers.queued += 1
-        return await gathered.done
+        return gathered.done
+
+    @property
+    def queued(self) -> int:
+        """Beacons that wait for an answer now."""
+        return self._queue.beacons
 
     def wake(self, writers: SiteWriters, writer: Writer) -> None:
         """Have one task send what Redis lacks of a log."""
@@ -139,7 +131,7 @@ class Recorder:
         """Wait until nobody waits for an answer and nothing is being sent."""
         while tasks := [
             task
-            for task in [self._spooling, *(writer.sending for site in self.sites.values() for writer in site)]
+            for task in [self._spooler.writing, *(writer.sending for site in self.sites.values() for writer in site)]
             if task is not None
         ]:
             await asyncio.wait(tasks)
@@ -202,12 +194,22 @@ class Recorder:
 
     async def _look_on_disk(self, writer: Writer) -> Batch | None:
         if writer.log.on_disk:
+            written = writer.log.written
             writer.log.turn_page(await self._spool.read(writer.log.id, writer.log.applied, PAGE_BATCHES))
+            if not writer.log.kept and writer.log.behind and written == writer.log.numbered and not writer.gathered:
+                self._give_up(writer)
         else:
             with suppress(StoreUnavailable):  # it may have what was dropped here for room; without it there is a gap
                 page = await self._spool.read(writer.log.id, writer.log.applied, PAGE_BATCHES)
                 self.kept_bytes += writer.log.put_back(page)
         return writer.log.next_batch()
+
+    def _give_up(self, writer: Writer) -> None:
+        """Let go of the end of a log that was damaged on the disk; nobody would ever send it."""
+        self.sites[writer.log.site].set_aside(writer)
+        lost = writer.log.disk_ends()
+        self._metrics.lost.inc(lost)
+        log.error("The last batches of a spooled log are lost. site=%s batches=%d", writer.log.site, lost)
 
     async def _call(self, writers: SiteWriters, batch: Batch | None, *, hole: bool = False) -> Recorded:
         site = writers.site
@@ -215,10 +217,12 @@ class Recorder:
             recorded = await self._redis.record(
                 site.id, period_at(self._clock(), site.zone), site.online_window_s, batch, hole=hole
             )
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             if batch is not None:
                 self._metrics.flush("error").inc()
             self._metrics.store_up.labels("redis").set(0)
+            if isinstance(error, StoreDamaged):
+                await self._restore.mend(site)
             raise
         if batch is not None:
             self._metrics.flush(recorded.answer.value).inc()
@@ -230,11 +234,11 @@ class Recorder:
         return recorded
 
     def _applied(self, writers: SiteWriters, writer: Writer, *, lost: int) -> None:
-        self._joins.note_change(writers.site.id)
+        self._restore.note_change(writers.site.id)
         if writer.log.on_disk:
             self._metrics.drained.inc()
         for seq in [seq for seq in writer.waiting if seq <= writer.log.applied]:
-            self._answer(writers.site.id, writer.waiting.pop(seq), committed=True)
+            self._queue.answer(writers.site.id, writer.waiting.pop(seq), committed=True)
         if lost:
             self._metrics.lost.inc(lost)
             log.error(
@@ -255,7 +259,7 @@ class Recorder:
         if need is Need.RESTORE:
             await self._open(writers)
         elif need is Need.JOIN:
-            known = (await self._joins.join_days(writers.site, [batch.day])).get(batch.day)
+            known = (await self._restore.join_days(writers.site, [batch.day])).get(batch.day)
             writer.log.joined = known.logs.get(writer.log.id, (0, 0))[0] if known else 0
         else:
             await self._begin_anew(writers, writer, batch)
@@ -280,11 +284,11 @@ class Recorder:
             await self._spool.write([moved])
             fresh.on_disk_too(moved.seq, moved.seq)
         else:
-            self._gather_in(fresh, writer)
+            writer.hand_over(fresh)
 
     async def _open(self, writers: SiteWriters) -> None:
         try:
-            opened = await self._joins.open_site(writers.site)
+            opened = await self._restore.open_site(writers.site)
         except StoreUnavailable as error:
             raise StoreUnavailable("redis", f"is not ready; {error}") from error
         if not opened:
@@ -302,89 +306,22 @@ class Recorder:
         elif writers.live.get(self._today(writers)) is writer:
             self._is_away(writers, error)
         waiting = [batch for batch in writer.log.kept if batch.seq in writer.waiting]
-        if waiting and await self._to_disk([(batch, writer.waiting.pop(batch.seq)) for batch in waiting]):
+        if waiting and await self._spooler.write([(batch, writer.waiting.pop(batch.seq)) for batch in waiting]):
             writer.on_disk_too(waiting[0].seq, waiting[-1].seq)
         if writer.gathered and not writer.log.on_disk:  # last of all: from here on nobody finds this log busy
             if error.store == "postgres":
                 fresh = writers.live_writer(writer.log.day)
-                self._gather_in(fresh, writer)
+                writer.hand_over(fresh)
                 self.wake(writers, fresh)
             else:
                 spool_writer = writers.spool_writer(writer.log.day)
-                self._gather_in(spool_writer, writer)
-                self._wake_spool(writers, spool_writer)
-
-    @staticmethod
-    def _gather_in(other: Writer, writer: Writer) -> None:
-        other.gathered.extend(writer.gathered)
-        writer.gathered.clear()
-
-    def _wake_spool(self, writers: SiteWriters, writer: Writer) -> None:
-        self._to_spool[writer] = writers
-        if self._spooling is None:
-            self._spooling = asyncio.create_task(self._spool_all())
-
-    async def _spool_all(self) -> None:
-        """Write what has gathered for the spool, of all sites in one transaction, until nothing gathers."""
-        try:
-            while self._to_spool:
-                waiting, self._to_spool = self._to_spool, {}
-                rows: list[tuple[Batch, Gathered]] = []
-                for writer in waiting:
-                    while numbered := writer.number(self._stamp_ms()):
-                        rows.append(numbered)
-                on_disk = await self._to_disk(rows)
-                for writer, writers in waiting.items():
-                    if on_disk:
-                        self._stored(writers, writer)
-                    else:
-                        self._not_stored(writers, writer)
-        finally:
-            self._spooling = None
+                writer.hand_over(spool_writer)
+                self._spooler.wake(writers, spool_writer)
 
     def _stored(self, writers: SiteWriters, writer: Writer) -> None:
-        writer.log.stored()
+        """What is on the disk now may be sent."""
         if writers.away_since_s is None:
             self.wake(writers, writer)
-
-    def _not_stored(self, writers: SiteWriters, writer: Writer) -> None:
-        """Go on with another log: numbers that may or may not be on the disk are not used again."""
-        writer.log.not_stored()
-        self._to_spool.pop(writer, None)
-        late, writer.gathered = writer.gathered, deque()
-        writers.set_aside(writer)
-        if late:
-            fresh = writers.spool_writer(writer.log.day)
-            fresh.gathered.extend(late)
-            self._to_spool[fresh] = writers
-
-    async def _to_disk(self, rows: list[tuple[Batch, Gathered]]) -> bool:
-        try:
-            await self._spool.write([batch for batch, _ in rows])
-        except StoreUnavailable as error:
-            self._metrics.store_up.labels("spool").set(0)
-            log.debug("The spool takes nothing. error=%s", error)
-            for batch, gathered in rows:
-                self._refuse(batch.site, gathered)
-            return False
-        self._metrics.store_up.labels("spool").set(1)
-        for batch, gathered in rows:
-            self._metrics.spooled.inc(batch.beacons)
-            self._answer(batch.site, gathered, committed=False)
-        return True
-
-    def _answer(self, site_id: str, gathered: Gathered, *, committed: bool) -> None:
-        self._leave_queue(site_id, gathered)
-        gathered.done.set_result(committed)
-
-    def _refuse(self, site_id: str, gathered: Gathered) -> None:
-        self._leave_queue(site_id, gathered)
-        gathered.done.set_exception(Refused(Reason.SPOOL_FULL, retry_after_s=10))
-        gathered.done.exception()  # its callers may all have gone
-
-    def _leave_queue(self, site_id: str, gathered: Gathered) -> None:
-        self.queued -= gathered.beacons
-        self.sites[site_id].queued -= gathered.beacons
 
     def _is_away(self, writers: SiteWriters, error: StoreUnavailable) -> None:
         writers.why_away = str(error)

@@ -13,26 +13,31 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:salt:2026-11-23            key of that week's visitor hash; expires by itself two hours after the week
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from hashlib import sha1
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from hiredis import pack_command
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from service.counts import Reading
 from service.day_state import Closed, DayState
-from service.errors import Stop, StoreUnavailable
+from service.errors import Stop, StoreDamaged, StoreUnavailable
 from service.logs import Answer, Batch
 from service.periods import Period, week_of
 
 CONNECTIONS = 50
+DAMAGE = ("WRONGTYPE", "INVALIDOBJ")
+"""What Redis says of a key that is not what it should be."""
 DAY = timedelta(days=1)
 
 
@@ -70,6 +75,14 @@ class ServerFacts:
     role: str
 
 
+class Script:
+    """A script of `lua/` with the functions that all share, and the digest by which Redis knows it."""
+
+    def __init__(self, name: str) -> None:
+        self.source = _lua("site") + _lua(name)
+        self.digest = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
 def ready_key(site: str) -> str:
     """Key whose presence allows counting; it also carries the site's hash tag.
 
@@ -91,16 +104,19 @@ def day_key(site: str, day: date, part: str) -> str:
 class RedisStore:
     """Runs the scripts; every failure is a StoreUnavailable, and nothing is ever repeated here."""
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
+        self._pool = pool
+        self._client = Redis(connection_pool=pool)
+        self._timeout_s = timeout_s
+        self._turns = asyncio.Semaphore(CONNECTIONS)
         self.installation = ""
         """Whose state may be counted into; empty until Postgres has told: then any."""
-        shared = _lua("site")
-        self._record = client.register_script(shared + _lua("record"))
-        self._snapshot = client.register_script(shared + _lua("snapshot"))
-        self._join = client.register_script(shared + _lua("join"))
-        self._confirm = client.register_script(shared + _lua("confirm"))
-        self._salts = client.register_script(shared + _lua("salts"))
+        self._record = Script("record")
+        self._snapshot = Script("snapshot")
+        self._join = Script("join")
+        self._confirm = Script("confirm")
+        self._salts = Script("salts")
+        self._mend = Script("mend")
 
     async def record(
         self, site: str, period: Period, window_s: int, batch: Batch | None = None, *, hole: bool = False
@@ -202,7 +218,7 @@ class RedisStore:
 
     async def applied(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
         """Read how far each (day, log) is applied; 0 for one that Redis does not know."""
-        async with _errors(), self._client.pipeline(transaction=False) as pipeline:
+        async with self._turn(), self._client.pipeline(transaction=False) as pipeline:
             for day, log in logs:
                 pipeline.hget(day_key(site, day, "logs"), log)
             entries = await pipeline.execute()
@@ -223,9 +239,23 @@ class RedisStore:
             return None
         return {week: salt for week, salt in zip(offered, salts, strict=True) if salt}
 
+    async def mend(self, site: str) -> list[str]:
+        """Drop what Redis cannot read of a site, days with their logs; return the keys of the sketches dropped.
+
+        A site that lost a day is not ready any more. Where Redis holds another installation nothing is touched.
+        """
+        async with self._turn():
+            names: Any = await self._client.smembers(f"{ready_key(site).removesuffix('ready')}days")
+        arguments: list[Any] = [self.installation]
+        for name in sorted(names):
+            day = date.fromisoformat(name.decode())
+            arguments += [day.isoformat(), week_of(day).isoformat()]
+        answer, *dropped = await self._run(self._mend, site, arguments)
+        return [key.decode() for key in dropped] if answer == b"OK" else []
+
     async def facts(self) -> ServerFacts:
         """Read version, persistence and memory policy from INFO (CONFIG is forbidden by many providers)."""
-        async with _errors():
+        async with self._turn():
             info: dict[str, Any] = await self._client.info()
         return ServerFacts(
             version=tuple(int(part) for part in str(info["redis_version"]).split(".")),
@@ -241,18 +271,49 @@ class RedisStore:
 
         Raises StoreUnavailable also where the provider forbids it.
         """
-        async with _errors():
+        async with self._turn():
             await self._client.bgrewriteaof()
 
     async def clock_s(self) -> float:
         """Read the server's clock, seconds since the epoch."""
-        async with _errors():
+        async with self._turn():
             seconds, microseconds = await self._client.time()
         return float(seconds) + microseconds / 1e6
 
-    async def _run(self, script: Any, site: str, arguments: Sequence[Any]) -> Any:
-        async with _errors():
-            return await script(keys=[ready_key(site)], args=arguments)
+    async def _run(self, script: Script, site: str, arguments: Sequence[Any]) -> Any:
+        """Call a script on a connection directly: the client's own way to it costs more than the call itself."""
+        async with self._turn():
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                command = pack_command(("EVALSHA", script.digest, 1, ready_key(site), *arguments))
+                await connection.send_packed_command(command)
+                try:
+                    return await connection.read_response()
+                except NoScriptError:  # a server that has just started, or that took over from another
+                    await connection.send_command("SCRIPT LOAD", script.source)
+                    await connection.read_response()
+                    await connection.send_packed_command(command)
+                    return await connection.read_response()
+            finally:
+                await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for one of the connections and hold all of the call to the deadline; its failure is our own.
+
+        A call that is given up drops its connection: no later one reads its answer.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s), self._turns:
+                yield
+        except TimeoutError as error:
+            raise StoreUnavailable("redis", f"no answer within {self._timeout_s:g} s") from error
+        except ResponseError as error:
+            # Older servers put words of their own before the code when it comes out of a script.
+            kind = StoreDamaged if any(code in str(error) for code in DAMAGE) else StoreUnavailable
+            raise kind("redis", f"{type(error).__name__}: {error}") from error
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable("redis", f"{type(error).__name__}: {error}") from error
 
 
 @asynccontextmanager
@@ -260,30 +321,23 @@ async def open_redis(url: str, timeout_s: float) -> AsyncIterator[RedisStore]:
     """Hand out a store that connects when it is first used; closes its connections at the end."""
     try:
         # redis-py 8 repeats a command up to ten times by default, and a repeated write may count again.
-        # With more calls at once than connections the rest wait their turn; the plain pool would fail them.
-        pool = BlockingConnectionPool.from_url(
+        # Its own deadlines are per read and write, and dear; ours is one for all of a call.
+        pool = ConnectionPool.from_url(
             url,
-            socket_timeout=timeout_s,
+            socket_timeout=None,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             retry_on_timeout=False,
             max_connections=CONNECTIONS,
-            timeout=timeout_s,
         )
         # Connects to nothing: it looks at the options in the URL, which would fail only when first used.
         pool.make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
         raise Stop(f"FOOTFALL_REDIS_URL: has an option that is not known or not readable: {error}") from None
-    async with Redis.from_pool(pool) as client:
-        yield RedisStore(client)
-
-
-@asynccontextmanager
-async def _errors() -> AsyncIterator[None]:
     try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable("redis", f"{type(error).__name__}: {error}") from error
+        yield RedisStore(pool, timeout_s)
+    finally:
+        await pool.disconnect()
 
 
 def _lua(name: str) -> str:

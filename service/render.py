@@ -74,7 +74,7 @@ class Asset:
 
     body: bytes
     content_type: str
-    gzip: bytes | None
+    gzip: bytes
     etag: str
 
 

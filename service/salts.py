@@ -1,7 +1,7 @@
 """A worker's weekly keys of the visitor hash.
 
 A salt is random, one per site and week. It is made a week ahead, by whichever worker is first, and shared
-through Redis and Postgres (`rollup.py`). It destroys itself in Redis two hours after its week, the rollup
+through Redis and Postgres (`restore.py`). It destroys itself in Redis two hours after its week, the rollup
 destroys the copy in Postgres, and a worker drops its own.
 """
 

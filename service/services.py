@@ -14,6 +14,7 @@ from service.periods import Clock, Period, period_at
 from service.quiet import Seldom
 from service.reconciler import Reconciler
 from service.recorder import Recorder
+from service.restore import Restore
 from service.rollup import Rollup
 from service.salts import Salts
 from service.spool import Spool
@@ -51,6 +52,7 @@ class Services:
     salts: Salts
     spool: Spool
     board: Board
+    restore: Restore
     rollup: Rollup
     recorder: Recorder
     reconciler: Reconciler

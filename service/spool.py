@@ -15,7 +15,8 @@ from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from zlib import crc32
 
 from service.errors import StoreUnavailable
 from service.logs import Batch
@@ -25,9 +26,12 @@ Result = TypeVar("Result")
 
 PAGE_BYTES = 4096
 PAGES_ANY = 2**31
+SEQ = 3
+"""Place of the number in a row."""
 PRIMARY_CODE = 0xFF
 """Part of an SQLite error code; the rest are details."""
-COLUMNS = ", ".join(field.name for field in fields(Batch))
+COLUMNS = ", ".join([*(field.name for field in fields(Batch)), "checksum"])
+Row = tuple[Any, ...]
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batch (
     site     TEXT    NOT NULL,
@@ -39,6 +43,7 @@ CREATE TABLE IF NOT EXISTS batch (
     visitors BLOB    NOT NULL,  -- 16 bytes each
     gone     BLOB    NOT NULL,
     beacons  INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,  -- of all of the above: SQLite notices only damage that breaks its own structure
     PRIMARY KEY (log, seq)
 ) WITHOUT ROWID
 """
@@ -66,6 +71,7 @@ class Spool:
         self._file: sqlite3.Connection | None = None
         self._reported: set[Path] = set()
         """Files that could not be taken over; each is said once."""
+        self._damaged = 0
         self.used_bytes = 0
 
     @property
@@ -80,14 +86,12 @@ class Spool:
         """
         if self.full:
             raise StoreUnavailable("spool", "has reached its size")
-        rows = [(batch.site, batch.day.isoformat(), *astuple(batch)[2:]) for batch in batches]
+        rows = [_row(batch) for batch in batches]
         await self._run(lambda file: self._insert(file, rows))
 
     async def read(self, log_id: str, after: int, limit: int) -> list[Batch]:
-        """Return up to `limit` batches of a log with numbers above `after`, in order."""
-        query = f"SELECT {COLUMNS} FROM batch WHERE log = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 (own names)
-        rows = await self._run(lambda file: file.execute(query, (log_id, after, limit)).fetchall())
-        return [Batch(row[0], date.fromisoformat(row[1]), *row[2:]) for row in rows]
+        """Return up to `limit` batches of a log with numbers above `after`, in order; a damaged one is dropped."""
+        return await self._run(lambda file: self._read(file, log_id, after, limit))
 
     async def delete(self, log_id: str, through: int) -> None:
         """Drop the batches of a log that Postgres has."""
@@ -100,6 +104,11 @@ class Spool:
     async def adopt(self) -> list[SpooledLog]:
         """Take over the files of workers that are gone; return what they hold."""
         return await self._run(self._adopt)
+
+    def take_damaged(self) -> int:
+        """Return how many batches were found damaged since this was last asked."""
+        damaged, self._damaged = self._damaged, 0
+        return damaged
 
     async def check(self) -> None:
         """Raise StoreUnavailable where nothing could be written now."""
@@ -127,8 +136,30 @@ class Spool:
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable("spool", f"{type(error).__name__}: {error}") from error
 
-    def _insert(self, file: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> None:
-        marks = ", ".join("?" * len(fields(Batch)))
+    def _read(self, file: sqlite3.Connection, log_id: str, after: int, limit: int) -> list[Batch]:
+        query = f"SELECT {COLUMNS} FROM batch WHERE log = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 (own names)
+        while True:
+            rows = file.execute(query, (log_id, after, limit)).fetchall()
+            damaged = [(log_id, row[SEQ]) for row in rows if not _is_sound(row)]
+            if not damaged:
+                return [Batch(row[0], date.fromisoformat(row[1]), *row[2:-1]) for row in rows]
+            self._drop(file, damaged)
+            self._note_damaged(len(damaged), self._path)
+
+    def _drop(self, file: sqlite3.Connection, keys: list[tuple[str, int]]) -> None:
+        self._changed(file, lambda: file.executemany("DELETE FROM batch WHERE log = ? AND seq = ?", keys))
+
+    def _note_damaged(self, batches: int, path: Path) -> None:
+        self._damaged += batches
+        log.error(
+            "Batches on the disk were damaged and are dropped; the others go on. Check the disk of the data folder."
+            " file=%s batches=%d",
+            path.name,
+            batches,
+        )
+
+    def _insert(self, file: sqlite3.Connection, rows: Iterable[Row]) -> None:
+        marks = ", ".join("?" * (len(fields(Batch)) + 1))
         statement = f"INSERT OR IGNORE INTO batch ({COLUMNS}) VALUES ({marks})"  # noqa: S608 (own names)
         self._changed(file, lambda: file.executemany(statement, rows))
 
@@ -153,15 +184,29 @@ class Spool:
     def _take_over(self, file: sqlite3.Connection, path: Path) -> list[SpooledLog]:
         with closing(_locked(path, create=False)) as orphan:
             orphan.execute(SCHEMA)  # its worker may have gone before it got here
-            logs = _spooled_logs(orphan)
+            logs: dict[str, SpooledLog] = {}
+            damaged = 0
+
+            def sound() -> Iterator[Row]:
+                nonlocal damaged
+                for row in orphan.execute(f"SELECT {COLUMNS} FROM batch ORDER BY log, seq"):  # noqa: S608 (own names)
+                    if _is_sound(row):
+                        site, day, name, seq, views, *_ = row
+                        logs[name] = SpooledLog(site, date.fromisoformat(day), name, seq, views)
+                        yield row
+                    else:
+                        damaged += 1
+
             # What moves from one file to another takes no new room: a full spool must not be left behind for ever.
             file.execute(f"PRAGMA max_page_count = {PAGES_ANY}")
             try:
-                self._insert(file, orphan.execute(f"SELECT {COLUMNS} FROM batch"))  # noqa: S608 (own names)
+                self._insert(file, sound())
             finally:
                 file.execute(f"PRAGMA max_page_count = {self._max_pages}")
+        if damaged:
+            self._note_damaged(damaged, path)
         path.unlink()
-        return logs
+        return list(logs.values())
 
     def _report(self, path: Path, error: sqlite3.Error) -> None:
         if path not in self._reported:
@@ -228,6 +273,17 @@ def _used_bytes(file: sqlite3.Connection) -> int:
     return int(pages) * PAGE_BYTES
 
 
-def _spooled_logs(file: sqlite3.Connection) -> list[SpooledLog]:
-    rows = file.execute("SELECT site, day, log, max(seq), max(views) FROM batch GROUP BY log")
-    return [SpooledLog(site, date.fromisoformat(day), name, last, views) for site, day, name, last, views in rows]
+def _row(batch: Batch) -> Row:
+    values = (batch.site, batch.day.isoformat(), *astuple(batch)[2:])
+    return (*values, _checksum(values))
+
+
+def _checksum(values: Row) -> int:
+    total = 0
+    for value in values:
+        total = crc32(value if isinstance(value, bytes) else repr(value).encode(), total)
+    return total
+
+
+def _is_sound(row: Row) -> bool:
+    return bool(row[-1] == _checksum(row[:-1]))

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NoReturn, TypeVar
 
 from aiohttp import web
@@ -15,7 +14,8 @@ from service.board import Shown
 from service.config import Site
 from service.errors import Reason, Refused
 from service.identity import Client, visitor_id
-from service.middleware import finish_public, measure_and_shape
+from service.middleware import OUTERMOST, measure_and_shape
+from service.replies import PUBLIC_HEADERS, Reply, lines
 from service.salts import WEEK
 from service.services import SERVICES, Services
 
@@ -23,16 +23,18 @@ BODY_TIMEOUT_S = 5
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 """A transparent GIF of one pixel, 43 bytes."""
 
-# Content-Type among the headers: as an argument of its own it costs as much as the rest of the answer.
-JSON_FRESH = MappingProxyType({"Content-Type": "application/json", "Cache-Control": "no-store"})
-PIXEL_FRESH = MappingProxyType({"Content-Type": "image/gif", "Cache-Control": "no-store"})
-COUNTS_CACHE = "public, max-age=5"
+JSON_FRESH = lines({"Content-Type": "application/json", "Cache-Control": "no-store"})
+PIXEL_FRESH = lines({"Content-Type": "image/gif", "Cache-Control": "no-store"})
+COUNTS_JSON, COUNTS_SVG, COUNTS_HTML = (
+    lines({"Content-Type": content_type, "Cache-Control": "public, max-age=5"})
+    for content_type in ("application/json", "image/svg+xml; charset=utf-8", "text/html; charset=utf-8")
+)
 SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
 DEMO_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-PREFLIGHT = MappingProxyType(
+PREFLIGHT = lines(
     {
         "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
         "Access-Control-Allow-Headers": "Content-Type, If-None-Match",
@@ -47,9 +49,9 @@ Choice = TypeVar("Choice", bound=str)
 
 def create_public_app(services: Services) -> web.Application:
     """Build the application of the public listener."""
-    app = web.Application(middlewares=[measure_and_shape(services.metrics)], client_max_size=BODY_MAX_BYTES)
+    app = web.Application(client_max_size=BODY_MAX_BYTES)
     app[SERVICES] = services
-    app.on_response_prepare.append(finish_public)
+    app[OUTERMOST] = measure_and_shape(services.metrics, PUBLIC_HEADERS)
     app.router.add_post("/seen", post_seen)
     app.router.add_get("/seen.gif", get_pixel, allow_head=False)
     app.router.add_head("/seen.gif", head_pixel)
@@ -64,52 +66,52 @@ def create_public_app(services: Services) -> web.Application:
     return app
 
 
-async def post_seen(request: web.Request) -> web.Response:
+async def post_seen(request: web.Request) -> Reply:
     """Count one beacon and answer the numbers that already include it."""
     try:
         beacon = parse_beacon(await _body(request))
     except Refused as refused:
         _refuse(request, refused)
-    status, shown, headers = await _count(request, beacon, JSON_FRESH)
-    return web.Response(status=status, body=shown.body, headers=headers)
+    status, shown, ignored = await _count(request, beacon)
+    return Reply(status, JSON_FRESH + ignored, shown.body)
 
 
-async def get_pixel(request: web.Request) -> web.Response:
+async def get_pixel(request: web.Request) -> Reply:
     """Count a view of a page without script; always the same tiny image."""
     beacon = Beacon(request.query.get("site", ""), "/", Kind.VIEW, None, webdriver=False)
-    status, _, headers = await _count(request, beacon, PIXEL_FRESH, pixel=True)
-    return web.Response(status=status, body=PIXEL, headers=headers)
+    status, _, ignored = await _count(request, beacon, pixel=True)
+    return Reply(status, PIXEL_FRESH + ignored, PIXEL)
 
 
-async def head_pixel(_: web.Request) -> web.Response:
+async def head_pixel(_: web.Request) -> Reply:
     """Answer the image's headers; who asks for them alone looks at no page, so nothing is counted."""
-    return web.Response(body=PIXEL, headers=PIXEL_FRESH)
+    return Reply(200, PIXEL_FRESH, PIXEL)
 
 
-async def get_counts(request: web.Request) -> web.Response:
+async def get_counts(request: web.Request) -> Reply:
     """Answer the numbers, from bytes that are prepared."""
     _, shown = await _read(request)
-    return _cacheable(request, shown, shown.body, "application/json")
+    return _cacheable(request, shown, COUNTS_JSON, shown.body)
 
 
-async def get_counts_svg(request: web.Request) -> web.Response:
+async def get_counts_svg(request: web.Request) -> Reply:
     """Answer the block as an image, for pages where nothing else is possible."""
     site, shown = await _read(request)
     theme = _choice(request, "theme", THEMES)
     image = render.counts_svg(site, shown.counts, _language(request, site), theme)
-    return _cacheable(request, shown, image.encode(), "image/svg+xml; charset=utf-8")
+    return _cacheable(request, shown, COUNTS_SVG, image.encode())
 
 
-async def get_counts_html(request: web.Request) -> web.Response:
+async def get_counts_html(request: web.Request) -> Reply:
     """Answer the block as an HTML fragment, for server-side includes."""
     site, shown = await _read(request)
     fragment = render.counts_html(site, shown.counts, _language(request, site))
-    return _cacheable(request, shown, fragment.encode(), "text/html; charset=utf-8")
+    return _cacheable(request, shown, COUNTS_HTML, fragment.encode())
 
 
-async def answer_preflight(_: web.Request) -> web.Response:
+async def answer_preflight(_: web.Request) -> Reply:
     """Tell a browser that it may ask; the script itself never needs to."""
-    return web.Response(status=204, headers=PREFLIGHT)
+    return Reply(204, PREFLIGHT)
 
 
 async def _body(request: web.Request) -> bytes:
@@ -117,8 +119,8 @@ async def _body(request: web.Request) -> bytes:
     if (request.content_length or 0) > BODY_MAX_BYTES:
         raise Refused(Reason.TOO_LARGE)
     try:
-        if request.content.is_eof():  # it came with the head, as nearly always: a timer would cost more than the rest
-            return await request.read()
+        if request.content.is_eof():  # it came with the head, as nearly always: no need to wait, nor for a timer
+            return request.content.read_nowait()
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
     except TimeoutError:
@@ -129,10 +131,11 @@ async def _body(request: web.Request) -> bytes:
         raise Refused(Reason.BAD_REQUEST) from None
 
 
-async def _count(
-    request: web.Request, beacon: Beacon, headers: Mapping[str, str], *, pixel: bool = False
-) -> tuple[int, Shown, Mapping[str, str]]:
-    """Admit a beacon and have it recorded: status, the numbers, and `headers` with why it was ignored, if it was."""
+async def _count(request: web.Request, beacon: Beacon, *, pixel: bool = False) -> tuple[int, Shown, bytes]:
+    """Admit a beacon and have it recorded: status, the numbers, and the line that says why it was ignored, if it was.
+
+    Raises Refused.
+    """
     services = request.app[SERVICES]
     site = services.settings.sites.get(beacon.site)
     if site is None:
@@ -143,32 +146,25 @@ async def _count(
         if ignored is not None:
             services.metrics.beacon(site.id, "ignored", ignored.value).inc()
             shown = await services.board.counts(site)
-            return 200, shown, {**headers, "Footfall-Ignored": ignored.value}
+            return 200, shown, b"Footfall-Ignored: %b\r\n" % ignored.value.encode()
         if client.is_proxy:
             services.note_unresolved()
-        committed = await _record(request, services, site, beacon, client)
+        at_s, period = services.periods.now(site)
+        salt = services.salts.of(site, period.week) or await services.restore.salt(site, period.week)
+        agent = request.headers.get("User-Agent", "")
+        own_id = beacon.visitor if site.visitor_id == "browser" else None
+        visitor = visitor_id(salt, client, agent, own_id)
+        gone = None
+        if at_s - period.start_s < site.online_window_s and period.day == period.week:
+            # The week has just turned: whoever was here before it must not be online twice, under both keys.
+            last_salt = services.salts.of(site, period.week - WEEK)
+            gone = visitor_id(last_salt, client, agent, own_id) if last_salt else None
+        counted = visitor if services.admission.may_add_visitor(client, visitor) else None
+        committed = await services.recorder.record(site, period.day, counted, gone, view=beacon.kind is Kind.VIEW)
     except Refused as refused:
         _refuse(request, refused, site)
-    if committed:
-        services.metrics.beacon(site.id, "counted", "").inc()
-        return 200, services.board.shown(site), headers
-    services.metrics.beacon(site.id, "spooled", "").inc()
-    return 202, services.board.shown(site).stale, headers
-
-
-async def _record(request: web.Request, services: Services, site: Site, beacon: Beacon, client: Client) -> bool:
-    at_s, period = services.periods.now(site)
-    salt = services.salts.of(site, period.week) or await services.rollup.salt(site, period.week)
-    agent = request.headers.get("User-Agent", "")
-    own_id = beacon.visitor if site.visitor_id == "browser" else None
-    visitor = visitor_id(salt, client, agent, own_id)
-    gone = None
-    if at_s - period.start_s < site.online_window_s and period.day == period.week:
-        # The week has just turned: whoever was here before it must not be online twice, under both keys.
-        last_salt = services.salts.of(site, period.week - WEEK)
-        gone = visitor_id(last_salt, client, agent, own_id) if last_salt else None
-    counted = visitor if services.admission.may_add_visitor(client, visitor) else None
-    return await services.recorder.record(site, period.day, counted, gone, view=beacon.kind is Kind.VIEW)
+    shown = services.board.shown(site)
+    return (200, shown, b"") if committed else (202, shown.stale, b"")
 
 
 async def _read(request: web.Request) -> tuple[Site, Shown]:
@@ -194,11 +190,9 @@ def _refuse(request: web.Request, refused: Refused, site: Site | None = None) ->
     raise refused
 
 
-def _cacheable(request: web.Request, shown: Shown, body: bytes, content_type: str) -> web.Response:
-    headers = {"Content-Type": content_type, "ETag": shown.etag, "Cache-Control": COUNTS_CACHE}
-    if _has(request, shown.etag):
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers=headers)
+def _cacheable(request: web.Request, shown: Shown, head: bytes, body: bytes) -> Reply:
+    head += b"ETag: %b\r\n" % shown.etag.encode()
+    return Reply(304 if _has(request, shown.etag) else 200, head, body)
 
 
 def _has(request: web.Request, etag: str) -> bool:
@@ -231,16 +225,15 @@ def _add_assets(app: web.Application, assets: Mapping[str, render.Asset], header
 
 def _asset_handler(asset: render.Asset, headers: Mapping[str, str]) -> Handler:
     common = {"Content-Type": asset.content_type, "Vary": "Accept-Encoding", **headers}
-    plain = asset.body, MappingProxyType(common | {"ETag": asset.etag})
     # A strong ETag stands for the very bytes, so the packed form has one of its own.
-    packed = asset.gzip, MappingProxyType(common | {"ETag": f'{asset.etag[:-1]}-gzip"', "Content-Encoding": "gzip"})
+    packed_etag = f'{asset.etag[:-1]}-gzip"'
+    plain = asset.etag, lines(common | {"ETag": asset.etag}), asset.body
+    packed = packed_etag, lines(common | {"ETag": packed_etag, "Content-Encoding": "gzip"}), asset.gzip
 
-    async def get_asset(request: web.Request) -> web.Response:
+    async def get_asset(request: web.Request) -> Reply:
         """Answer a file that was read at start."""
         accepted = ACCEPTS_GZIP.search(request.headers.get("Accept-Encoding", ""))
-        body, fields = packed if accepted and asset.gzip is not None else plain
-        if _has(request, fields["ETag"]):
-            return web.Response(status=304, headers=fields)
-        return web.Response(body=body, headers=fields)
+        etag, head, body = packed if accepted else plain
+        return Reply(304 if _has(request, etag) else 200, head, body)
 
     return get_asset

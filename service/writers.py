@@ -3,12 +3,14 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
 from service.config import Site
+from service.errors import Reason, Refused
 from service.logs import BATCH_MAX_VISITORS, Batch, Log
+from service.metrics import Metrics
 
 
 def new_log_id() -> str:
@@ -82,6 +84,11 @@ class Writer:
         visitors, gone = b"".join(gathered.visitors), b"".join(gathered.gone)
         return self.log.number(gathered.views, visitors, gone, seen_ms, gathered.beacons), gathered
 
+    def hand_over(self, other: "Writer") -> None:
+        """Let what has gathered go with another log."""
+        other.gathered.extend(self.gathered)
+        self.gathered.clear()
+
     def on_disk_too(self, first: int, last: int) -> None:
         """Take note that batches in memory were also put on the disk, which is to drop them once they are durable."""
         self.spilled = last
@@ -146,3 +153,28 @@ class SiteWriters:
             for day in [day for day, writer in writers.items() if day < today and writer.idle]:
                 del writers[day]
         self.others = [writer for writer in self.others if not writer.idle]
+
+
+class Queue:
+    """The beacons of a worker that wait for an answer, and their answers."""
+
+    def __init__(self, sites: Mapping[str, SiteWriters], metrics: Metrics) -> None:
+        self._sites = sites
+        self._metrics = metrics
+        self.beacons = 0
+
+    def answer(self, site_id: str, gathered: Gathered, *, committed: bool) -> None:
+        """Tell all who share a batch that it is in Redis, or on the disk."""
+        self._leave(site_id, gathered)
+        self._metrics.beacon(site_id, "counted" if committed else "spooled", "").inc(gathered.beacons)
+        gathered.done.set_result(committed)
+
+    def refuse(self, site_id: str, gathered: Gathered) -> None:
+        """Tell all who share a batch that neither Redis nor the disk has taken it."""
+        self._leave(site_id, gathered)
+        gathered.done.set_exception(Refused(Reason.SPOOL_FULL, retry_after_s=10))
+        gathered.done.exception()  # its callers may all have gone
+
+    def _leave(self, site_id: str, gathered: Gathered) -> None:
+        self.beacons -= gathered.beacons
+        self._sites[site_id].queued -= gathered.beacons

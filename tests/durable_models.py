@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from service.day_state import Closed, DayState
-from service.errors import StoreUnavailable
+from service.errors import StoreBusy, StoreUnavailable
 from service.logs import Batch
-from service.postgres_store import Saved
 from service.spool import SpooledLog
 
 
@@ -26,10 +25,17 @@ class PostgresModel:
         self.rows: dict[tuple[str, date], DayState] = {}
         self.kept_salts: dict[tuple[str, date], bytes] = {}
         self.journal: dict[tuple[str, str], int] = {}
+        self.restarts = 0
+        self.rows_held = False
+        """Whether a session that stands still holds the rows: whoever wants to write them gets no turn."""
 
     def installation(self) -> str:
         """The id made by `migrate`."""
         return self._installation
+
+    def incarnation(self) -> str:
+        """Another one after each restart and restore."""
+        return str(self.restarts)
 
     def adjust(self, site: str, adjustment_id: str, amount: int) -> bool:
         """A correction; the same id counts once."""
@@ -45,15 +51,18 @@ class PostgresModel:
         self,
         site: str,
         days: Sequence[DayState],
-        salts: Mapping[date, bytes],
         *,
         present: Sequence[date],
         needed_from: date,
-        closed_through: date,
-        salts_from: date,
         sketches_from: date,
-    ) -> Saved:
-        """The rollup's transaction."""
+    ) -> list[DayState]:
+        """The rollup's transaction; returns the rows that know more."""
+        if self.rows_held:
+            raise StoreBusy("postgres", "another session holds rows that this one needs")
+        given = {state.day for state in days}
+        for key, row in self.rows.items():
+            if key[0] == site and row.day < sketches_from and row.day not in given:
+                self.rows[key] = replace(row, sketch=None)
         ahead = [
             row
             for (of, day), row in self.rows.items()
@@ -66,14 +75,14 @@ class PostgresModel:
                 continue
             sketch = state.sketch if row.sketch is not None else None
             self.rows[site, state.day] = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch)
+        return ahead
+
+    def tidy(self, site: str, salts: Mapping[date, bytes], salts_from: date, closed_through: date) -> Closed:
+        """What the rollup does after its transaction."""
         for week, salt in salts.items():
             self.kept_salts.setdefault((site, week), salt)
         self.kept_salts = {key: salt for key, salt in self.kept_salts.items() if key[0] != site or key[1] >= salts_from}
-        given = {state.day for state in days}
-        for key, row in self.rows.items():
-            if key[0] == site and row.day < sketches_from and row.day not in given:
-                self.rows[key] = replace(row, sketch=None)
-        return Saved(ahead, self._closed(site, closed_through))
+        return self._closed(site, closed_through)
 
     def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
         """The rows of some days."""

@@ -149,8 +149,8 @@ async def serving(settings: Settings, clock: FakeClock) -> AsyncIterator[Footfal
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(settings, clock, clock.monotonic))
         await open_sites(services)
-        public = await stack.enter_async_context(TestClient(_Listener(create_public_app(services))))
-        ops = await stack.enter_async_context(TestClient(_Listener(create_ops_app(services))))
+        public = await stack.enter_async_context(TestClient(ServedAsInProduction(create_public_app(services))))
+        ops = await stack.enter_async_context(TestClient(ServedAsInProduction(create_ops_app(services))))
         yield Footfall(services, public, ops, clock)
 
 
@@ -160,8 +160,11 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-class _Listener(TestServer):
-    """Serves as production does; the original would cancel the handler of a client that has gone."""
+class ServedAsInProduction(TestServer):
+    """Puts the listener of production before an application.
+
+    The original would cancel the handler of a client that has gone, and knows nothing of what stands outermost.
+    """
 
     async def _make_runner(self, **_: Any) -> web.AppRunner:
         return Listener(self.app)

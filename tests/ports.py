@@ -162,6 +162,9 @@ class PostgresPort(PostgresStore):
     async def installation(self) -> str:
         return await self._ask("installation", PostgresModel.installation)
 
+    async def incarnation(self) -> str:
+        return await self._ask("incarnation", PostgresModel.incarnation)
+
     async def adjust(self, site: str, adjustment_id: str, amount: int, reason: str) -> bool:  # noqa: ARG002
         return await self._ask("adjust", lambda postgres: postgres.adjust(site, adjustment_id, amount))
 
@@ -180,19 +183,14 @@ class PostgresPort(PostgresStore):
         salts_from: date,
         sketches_from: date,
     ) -> Saved:
-        return await self._ask(
+        ahead = await self._ask(
             "save",
             lambda postgres: postgres.save(
-                site,
-                days,
-                salts,
-                present=present,
-                needed_from=needed_from,
-                closed_through=closed_through,
-                salts_from=salts_from,
-                sketches_from=sketches_from,
+                site, days, present=present, needed_from=needed_from, sketches_from=sketches_from
             ),
         )
+        closed = await self._ask("tidy", lambda postgres: postgres.tidy(site, salts, salts_from, closed_through))
+        return Saved(ahead, closed)
 
     async def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
         return await self._ask("days", lambda postgres: postgres.days(site, wanted))
@@ -216,6 +214,7 @@ class SpoolPort(Spool):
     def __init__(self, worker: Network) -> None:
         self._port = Port(worker)
         self._worker = worker
+        self._damaged = 0
         self.used_bytes = 0
 
     async def _ask(self, what: str, act: Callable[[DiskModel], Result]) -> Result:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 
 from service.counts import Counts
+from service.errors import StoreUnavailable
 from tests.models import SiteModel, unpacked
 from tests.ports import Server
 from tests.simulated import Worker, World
@@ -27,6 +28,7 @@ class Promises:
         """After every step."""
         for worker in self._world.workers:
             assert not worker.errors, worker.errors
+            assert all(isinstance(error, StoreUnavailable) for error in worker.rollup.left.values()), worker.rollup.left
             self._numbers_never_fall(worker)
         self._nothing_counts_twice()
         self._no_log_goes_back()
@@ -51,6 +53,7 @@ class Promises:
         for server in (*world.redis, world.postgres, world.disk):
             server.up = True
         world.disk.model.rows_max = 10_000
+        world.postgres.model.rows_held = False
         while world.late:
             world.late.pop().arrive_unheard()
         for after_s in ROUNDS_S:

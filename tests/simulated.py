@@ -24,6 +24,7 @@ from service.metrics import Metrics
 from service.periods import local_day
 from service.reconciler import Reconciler
 from service.recorder import Recorder
+from service.restore import Restore
 from service.rollup import Rollup
 from service.salts import Salts
 from tests.durable_models import DiskModel, PostgresModel, SpoolFile
@@ -96,10 +97,12 @@ class Worker:
         self.board = Board(settings, self.metrics, read_counts, clock, clock.monotonic)
         redis_port, postgres_port = RedisPort(self), PostgresPort(self)
         self.spool = spool_port = SpoolPort(self)
-        self.rollup = Rollup(settings, redis_port, postgres_port, Salts(self.metrics), self.metrics, clock)
-        self.recorder = Recorder(settings, redis_port, spool_port, self.rollup, self.board, self.metrics, clock)
+        salts, metrics = Salts(self.metrics), self.metrics
+        self.restore = Restore(redis_port, postgres_port, salts, metrics, clock)
+        self.rollup = Rollup(settings, redis_port, postgres_port, self.restore, salts, metrics, clock)
+        self.recorder = Recorder(settings, redis_port, spool_port, self.restore, self.board, metrics, clock)
         self.reconciler = Reconciler(
-            settings, redis_port, postgres_port, spool_port, self.recorder, self.rollup, self.metrics, clock
+            settings, redis_port, postgres_port, spool_port, self.recorder, self.restore, self.rollup, metrics, clock
         )
         self.steps: dict[str, asyncio.Task[Any]] = {}
         world.disk.model.files[name] = SpoolFile()
@@ -127,7 +130,7 @@ class Worker:
         """Stop gracefully, as `serve` does it: what is under way first."""
         await asyncio.gather(*self.steps.values())
         await self.reconciler.close()
-        await self.rollup.close()
+        await self.restore.close()
         await self.spool.close()
 
     def end(self) -> None:

@@ -23,6 +23,7 @@ from service.migrations import migrate
 from service.periods import Period, period_at, start_of
 from service.postgres_store import PostgresStore, open_postgres
 from service.redis_store import Recorded, RedisStore, day_key, open_redis
+from service.restore import Restore
 from service.rollup import Rollup
 from service.salts import Salts
 from service.sketch import HEADER_BYTES
@@ -109,6 +110,7 @@ class Worker:
     redis: RedisStore
     postgres: PostgresStore
     salts: Salts
+    restore: Restore
     rollup: Rollup
     metrics: Metrics
     clock: FakeClock
@@ -140,16 +142,18 @@ class Stores:
     clock: FakeClock
     stack: AsyncExitStack
 
-    async def worker(self, clock: FakeClock | None = None) -> Worker:
-        """One more worker, that knows nothing yet."""
-        settings: Settings = settings_for(self.redis_url, self.postgres_url, Path())
+    async def worker(self, clock: FakeClock | None = None, *, sites: Iterable[str] = (SITE,)) -> Worker:
+        """One more worker, that knows nothing yet; the first of its sites is the one that it counts."""
+        portals = {site: {"name": site, "hosts": [f"{site}.example.vn"]} for site in sites}
+        settings: Settings = settings_for(self.redis_url, self.postgres_url, Path(), sites=portals)
         redis = await self.stack.enter_async_context(open_redis(self.redis_url, TIMEOUT_S))
         postgres = await self.stack.enter_async_context(open_postgres(self.postgres_url))
         metrics = Metrics(CollectorRegistry())
         salts = Salts(metrics)
         clock = clock or self.clock
-        rollup = Rollup(settings, redis, postgres, salts, metrics, clock)
-        return Worker(settings.sites[SITE], redis, postgres, salts, rollup, metrics, clock)
+        restore = Restore(redis, postgres, salts, metrics, clock)
+        rollup = Rollup(settings, redis, postgres, restore, salts, metrics, clock)
+        return Worker(next(iter(settings.sites.values())), redis, postgres, salts, restore, rollup, metrics, clock)
 
     async def row(self, day: date = TODAY) -> asyncpg.Record:
         """What Postgres has of a day, with `xmin`: the transaction that wrote it."""

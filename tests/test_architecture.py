@@ -14,8 +14,8 @@ LAYERS = {
         "counts identity periods logs sketch day_state quiet"
     ),
     "stores": "redis_store postgres_store migrations spool",
-    "core": "admission salts board writers recorder rollup reconciler",
-    "edge": "services render middleware web readiness ops listener",
+    "core": "admission salts board writers spooler recorder restore rollup reconciler",
+    "edge": "services render replies middleware web readiness ops listener",
     "wiring": "app vitals",
     "commands": "__main__ serving supervisor worker shared_metrics sockets doctor embedded child launch",
 }

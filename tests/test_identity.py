@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.identity import RESOLVED_MAX, AddressResolver, Client, parse_address, visitor_id
+from service.identity import PEERS_MAX, AddressResolver, Client, parse_address, visitor_id
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
 
@@ -131,11 +131,11 @@ def test_one_place_is_an_ipv4_address_or_an_ipv6_64() -> None:
 
 
 def test_remembered_answers_are_bounded() -> None:
-    """Peers and headers are chosen by strangers."""
+    """Where clients connect directly there are as many peers as clients."""
     resolver = AddressResolver(DEFAULT)
-    for number in range(RESOLVED_MAX + 1000):
-        resolver.resolve("127.0.0.1", [f"{number}, 10.{number >> 8 & 255}.{number & 255}.1"])
-    assert resolver._find_cached.cache_info().currsize == RESOLVED_MAX  # noqa: SLF001
+    for number in range(PEERS_MAX + 1000):
+        resolver.resolve(f"10.{number >> 8 & 255}.{number & 255}.1", [])
+    assert resolver._peer_cached.cache_info().currsize == PEERS_MAX  # noqa: SLF001
 
 
 @pytest.mark.parametrize(

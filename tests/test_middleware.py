@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 
-from service.errors import RETRY_AFTER_S, STATUS, Reason, Refused
+from service.errors import STATUS, Reason, Refused
 from service.metrics import Metrics
-from service.middleware import finish_public, measure_and_shape, refusal
+from service.middleware import OUTERMOST, measure_and_shape
+from service.replies import PUBLIC_HEADERS
+from tests.footfall import ServedAsInProduction
 
 Client = TestClient[web.Request, web.Application]
 METRICS = web.AppKey("metrics", Metrics)
@@ -20,9 +22,9 @@ METRICS = web.AppKey("metrics", Metrics)
 async def client() -> AsyncIterator[Client]:
     """An application whose handlers fail in every way."""
     metrics = Metrics(CollectorRegistry())
-    app = web.Application(middlewares=[measure_and_shape(metrics)])
+    app = web.Application()
     app[METRICS] = metrics
-    app.on_response_prepare.append(finish_public)
+    app[OUTERMOST] = measure_and_shape(metrics, PUBLIC_HEADERS)
 
     async def refuse(request: web.Request) -> web.Response:
         raise Refused(Reason(request.match_info["reason"]))
@@ -36,7 +38,7 @@ async def client() -> AsyncIterator[Client]:
     app.router.add_get("/refuse/{reason}", refuse)
     app.router.add_get("/fail", fail)
     app.router.add_get("/answer", answer)
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(ServedAsInProduction(app)) as client:
         yield client
 
 
@@ -54,14 +56,8 @@ async def test_every_reason_has_one_status_and_is_the_body(client: Client) -> No
         assert (response.status, await response.json()) == (status, {"error": reason.value})
         assert response.headers["Cache-Control"] == "no-store"
         assert ("Retry-After" in response.headers) == (status in (429, 503))
+        assert PUBLIC_HEADERS.items() <= response.headers.items()
     assert observed(client, "/refuse/{reason}", 503) == 3
-
-
-def test_the_raiser_may_know_better_when_to_come_back() -> None:
-    """A token bucket knows to the second; elsewhere the reason's own time holds."""
-    assert refusal(Refused(Reason.RATE_LIMITED, retry_after_s=3)).headers["Retry-After"] == "3"
-    assert refusal(Refused(Reason.BUSY)).headers["Retry-After"] == "1"
-    assert set(RETRY_AFTER_S) == {reason for reason, status in STATUS.items() if status in (429, 503)}
 
 
 async def test_a_failure_of_ours_tells_its_sender_nothing_and_the_log_once_a_minute(

@@ -204,17 +204,24 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
             bounds = {
                 "present": [*(state.day for state in states), *chance.sample(DAYS, 1)],
                 "needed_from": chance.choice(DAYS),
-                "closed_through": chance.choice(DAYS),
-                "salts_from": week_of(chance.choice(DAYS)),
                 "sketches_from": DAYS[3] if chance.random() < 0.9 else DAYS[2],
             }
             correction = f"id-{chance.randint(1, 3)}"
             assert model.adjust(SITE, correction, 5) == await store.adjust(SITE, correction, 5, "a reason")
             assert model.adjustment_counts() == await store.adjustment_counts()
-            real = await store.save(SITE, states, salts, **bounds)  # type: ignore[arg-type]
-            told = model.save(SITE, states, salts, **bounds)  # type: ignore[arg-type]
-            assert _by_day(told.ahead) == _by_day(real.ahead)
-            assert replace(told.closed, read_at_us=real.closed.read_at_us) == real.closed
+            salts_from, through = week_of(chance.choice(DAYS)), chance.choice(DAYS)
+            real = await store.save(
+                SITE,
+                states,
+                salts,
+                salts_from=salts_from,
+                closed_through=through,
+                **bounds,  # type: ignore[arg-type]
+            )
+            ahead = model.save(SITE, states, **bounds)  # type: ignore[arg-type]
+            closed = model.tidy(SITE, salts, salts_from, through)
+            assert _by_day(ahead) == _by_day(real.ahead)
+            assert replace(closed, read_at_us=real.closed.read_at_us) == real.closed
             assert _by_day(model.days(SITE, DAYS)) == _by_day(await store.days(SITE, DAYS))
             assert model.open_days(SITE, DAYS[2], DAYS[1])[0] == (await store.open_days(SITE, DAYS[2], DAYS[1]))[0]
             asked = [(SITE, day, log) for day in DAYS for log in (*LOGS, "c3")]

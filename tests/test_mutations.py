@@ -37,7 +37,7 @@ VIEWS_APART_FROM_THE_NUMBER = {
 }
 ANSWER_BEFORE_COMMIT = {
     "service/recorder.py": {
-        "writer.waiting[batch.seq] = gathered\n": "self._answer(batch.site, gathered, committed=True)\n",
+        "writer.waiting[batch.seq] = gathered\n": "self._queue.answer(batch.site, gathered, committed=True)\n",
     },
 }
 END_AT_CREATION = {

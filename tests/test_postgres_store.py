@@ -3,16 +3,22 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
-import asyncpg
 import pytest
 
+from service import sql_folder
 from service.day_state import DayState
-from service.embedded import Postgres
-from service.errors import StoreUnavailable
-from service.postgres_store import PostgresStore, Saved, open_postgres
+from service.embedded import POSTGRES_SOCKET, USER, Postgres
+from service.errors import StoreBusy, StoreUnavailable
+from service.migrations import migrate
+from service.postgres_store import LIMITS, PostgresStore, Saved, open_postgres
+from tests.chaos.relay import Hold, open_relay, pass_request
 from tests.footfall import SITE
+from tests.postgres_programs import run_program
 from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, Stores, open_stores
 
 OTHER_SITE = "another"
@@ -121,28 +127,71 @@ async def test_adjusting_at_the_same_time_counts_once(postgres: PostgresStore) -
     assert sorted(done) == [False] * 5 + [True]
 
 
-async def test_a_worker_that_stands_still_in_its_transaction_holds_nobody_up(
-    stores: Stores, postgres: PostgresStore
-) -> None:
-    """Stopped after its lock and before its commit: the server ends its session, and the others go on."""
+@asynccontextmanager
+async def standing_still(postgres_url: str) -> AsyncIterator[asyncio.Task[Saved]]:
+    """A worker that is stopped between its last write and its commit."""
+    url = urlsplit(postgres_url)
+    folder = Path(parse_qs(url.query)["host"][0])
+    async with open_relay(folder / POSTGRES_SOCKET) as relay:
+        relay.requests = hold = Hold(pass_request, b"COMMIT")
+        relayed = f"postgresql://{USER}@127.0.0.1:{relay.port}{url.path}?sslmode=disable"
+        async with open_postgres(relayed) as store:
+            saving = asyncio.create_task(save(store, DayState(TODAY, 2, None, {LOG: (2, 2)})))
+            await hold.reached.wait()
+            yield saving
+            hold.release()
+            await asyncio.wait([saving])
+
+
+async def test_who_stands_still_holds_one_site_and_that_not_for_long(stores: Stores, postgres: PostgresStore) -> None:
+    """A stopped process does not know that it holds anything: the others must neither wait for it nor give up."""
     await save(postgres, DayState(TODAY, 1, None, {LOG: (1, 1)}))
-    frozen = await asyncpg.connect(stores.postgres_url)
-    await frozen.execute("BEGIN")
-    await frozen.execute("SELECT pg_advisory_xact_lock(hashtextextended('footfall ' || $1::text, 0))", SITE)
-    await frozen.execute("SET LOCAL idle_in_transaction_session_timeout = '200ms'")
-    assert (await save(postgres, DayState(TODAY, 2, None, {LOG: (2, 2)}))).ahead == []
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
-        await frozen.execute("COMMIT")
-    await frozen.close()
+    newer = DayState(TODAY, 3, None, {LOG: (3, 3)})
+    async with standing_still(stores.postgres_url) as stopped:
+        began = time.monotonic()
+        with pytest.raises(StoreBusy):
+            await save(postgres, newer)
+        await save(postgres, newer, site=OTHER_SITE)
+        assert time.monotonic() - began < 3
+        while True:
+            with suppress(StoreBusy):
+                await save(postgres, newer)
+                break
+        assert time.monotonic() - began < 10
+    with pytest.raises(StoreUnavailable):
+        stopped.result()
+    assert await postgres.durable([(SITE, TODAY, LOG)]) == [3]
 
 
-async def test_the_limit_of_standing_still_ends_with_the_transaction(stores: Stores) -> None:
+async def test_the_limits_end_with_the_transaction(stores: Stores) -> None:
     """A pooler hands the session to others, who have limits of their own."""
     async with open_postgres(stores.postgres_url) as store:
+        limits = "SELECT array_agg(name || '=' || setting ORDER BY name) FROM pg_settings WHERE name LIKE '%timeout'"
+        before = await stores.sql.fetchval(limits)
         await save(store, DayState(TODAY, 1, None, {LOG: (1, 1)}))
-        limit = "SELECT current_setting('idle_in_transaction_session_timeout')"
         async with store._pool.acquire() as connection:  # noqa: SLF001
-            assert await connection.fetchval(limit) == "0"
+            assert await connection.fetchval(limits) == before
+            async with connection.transaction():
+                await connection.execute(LIMITS)
+                assert len(set(await connection.fetchval(limits)) - set(before)) == 3
+
+
+async def test_another_incarnation_is_one_whose_data_may_have_gone_back(own_postgres: Postgres, tmp_path: Path) -> None:
+    """A restart may be a failover or a base backup; a restored dump brings new tables, through a pooler too."""
+    await migrate(own_postgres.url, sql_folder())
+    async with open_postgres(own_postgres.url) as store:
+        first = await store.incarnation()
+        await save(store, DayState(TODAY, 1, None, {LOG: (1, 1)}))
+        assert await store.incarnation() == first
+        dump = tmp_path / "dump"
+        await run_program(own_postgres.url, "pg_dump", "--format=custom", f"--file={dump}")
+        await run_program(own_postgres.url, "pg_restore", "--clean", "--if-exists", str(dump))
+        restored = await store.incarnation()
+        assert restored != first
+    await own_postgres.stop()
+    await own_postgres.start()
+    async with open_postgres(own_postgres.url) as store:
+        assert await store.incarnation() not in (first, restored)
 
 
 async def test_a_lost_connection_is_a_store_that_is_away(stores: Stores, postgres: PostgresStore) -> None:

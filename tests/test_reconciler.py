@@ -1,7 +1,9 @@
 """Logs, Redis and Postgres kept in step: what is durable is forgotten, what was lost is found and sent again."""
 
 import logging
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,16 +12,17 @@ import pytest
 from service import sql_folder
 from service.config import Settings
 from service.day_state import DayState
-from service.embedded import Valkey
+from service.embedded import Postgres, Valkey
 from service.migrations import migrate
 from service.postgres_store import PostgresStore, Saved, open_postgres
 from service.redis_store import Snapshot, day_key
 from service.services import Services
 from tests.footfall import NOON, SITE, FakeClock, settings_for
-from tests.storage import LOG, TODAY, RawRedis, batch, period_of, plain_redis, ready_site, registers
+from tests.storage import LOG, MONDAY, TODAY, RawRedis, batch, period_of, plain_redis, ready_site, reference, registers
 from tests.test_recorder import away, count, metric, open_worker, views
 
 SKETCH, LOGS = day_key(SITE, TODAY, "visitors"), day_key(SITE, TODAY, "logs")
+WEEK_SKETCH = f"ff1:{{{SITE}}}:week:{MONDAY}:visitors"
 LONG_AGO = 10
 
 
@@ -123,6 +126,74 @@ async def test_what_redis_lost_and_postgres_has_comes_back_without_a_visitor(
         await assert_even(settings, redis, views=2)
 
 
+@pytest.mark.parametrize("key", [SKETCH, WEEK_SKETCH], ids=["day", "week"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda _: b"no sketch", id="another value"),
+        pytest.param(lambda sketch: sketch[:-1], id="cut short"),
+        pytest.param(lambda sketch: sketch[:4] + b"\x00" + sketch[5:], id="wrong encoding"),
+        pytest.param(lambda sketch: sketch + b"\x00", id="runs beyond the last register"),
+    ],
+)
+async def test_a_sketch_that_redis_cannot_read_is_let_go_and_comes_back(
+    settings: Settings, redis: RawRedis, damage: Callable[[bytes], bytes], key: str
+) -> None:
+    """One bad byte must not send a portal's visitors to the disk until somebody deletes a key by hand."""
+    async with open_worker(settings) as services:
+        await count(services, 1)
+        await reconcile(services)
+        await count(services, 2)
+        await redis.set(key, damage(await redis.get(key)))
+        await redis.set(f"ff1:{{{SITE}}}:joining", b"left by a join that failed")
+        assert await count(services, 3) is False
+        await reconcile(services)
+        assert await count(services, 4) is True
+        await reconcile(services)
+        await assert_even(settings, redis, views=4)
+        await count(services, 5)
+        for sketch in (SKETCH, WEEK_SKETCH):
+            assert registers(await redis.get(sketch)) == await reference(redis, range(1, 6))
+        assert metric(services, "footfall_damaged_sketches_total") == 1
+        assert metric(services, "footfall_lost_batches_total") == 0
+
+
+async def test_only_what_is_damaged_is_let_go(own_valkey: Valkey, postgres_url: str, tmp_path: Path) -> None:
+    """A Redis out of memory refuses to read sketches too: taken for damage, it would cost the whole week."""
+    await migrate(postgres_url, sql_folder())
+    settings = settings_for(own_valkey.url, postgres_url, tmp_path)
+    async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
+        await count(services, 1)
+        await redis.config_set("maxmemory", 1)
+        await services.restore.mend(services.settings.sites[SITE])
+        assert await redis.exists(SKETCH, WEEK_SKETCH, LOGS) == 3
+        await redis.config_set("maxmemory", 0)
+        await services.restore.mend(services.settings.sites[SITE])
+        assert await redis.exists(SKETCH, WEEK_SKETCH, LOGS) == 3
+        assert await count(services, 2) is True
+
+
+async def test_while_postgres_is_away_a_damaged_sketch_is_left_alone(
+    redis_url: str, own_postgres: Postgres, tmp_path: Path
+) -> None:
+    """Nobody could bring its day back: the views in it must not be thrown away."""
+    await migrate(own_postgres.url, sql_folder())
+    settings = settings_for(redis_url, own_postgres.url, tmp_path)
+    async with plain_redis(redis_url) as redis, open_worker(settings) as services:
+        await count(services, 1)
+        await own_postgres.stop()
+        await redis.set(SKETCH, b"no sketch")
+        for visitor in (2, 3):
+            assert await count(services, visitor) is False
+            await reconcile(services)
+        assert await redis.hlen(LOGS) == 1
+        await own_postgres.start()
+        for _ in range(3):
+            await reconcile(services)
+        await assert_even(settings, redis, views=3)
+        assert registers(await redis.get(SKETCH)) == await reference(redis, range(1, 4))
+
+
 async def test_two_rollups_that_commit_in_reverse_order_take_nothing_back(
     settings: Settings, redis: RawRedis, redis_url: str
 ) -> None:
@@ -177,6 +248,45 @@ async def test_the_spool_of_a_worker_that_is_gone_is_sent_by_another(
         await reconcile(services)
         await reconcile(services)
         assert services.recorder.sites[SITE].others == []
+    assert not list(tmp_path.rglob("*.spool"))
+
+
+def damage(file: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Change a byte in each of some batches of the log that has the most."""
+    with file:
+        (log,) = file.execute("SELECT log FROM batch GROUP BY log ORDER BY count(*) DESC").fetchone()
+        for number in numbers:
+            file.execute("UPDATE batch SET views = views + 1 WHERE log = ? AND seq = ?", (log, number))
+
+
+@pytest.mark.parametrize("damaged", [(2,), (4,), (3, 4), (1, 2, 3, 4)])
+@pytest.mark.parametrize("adopted", [True, False], ids=["adopted", "its own"])
+async def test_batches_that_were_damaged_on_the_disk_hold_up_no_other(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path, damaged: tuple[int, ...], adopted: bool
+) -> None:
+    """At any place in a log: it is said, the rest counts, and no log waits for them for ever."""
+    await migrate(postgres_url, sql_folder())
+    settings = settings_for(own_valkey.url, postgres_url, tmp_path)
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(open_worker(settings))
+        own_valkey.kill()
+        assert [await count(services, visitor) for visitor in range(5)] == [False] * 5
+        await services.spool._run(lambda file: damage(file, damaged))  # noqa: SLF001
+        if adopted:
+            await stack.aclose()
+        await own_valkey.start()
+        if adopted:
+            services = await stack.enter_async_context(open_worker(settings))
+        for _ in range(4):
+            await reconcile(services)
+        await services.reconciler.quick_step()
+        async with plain_redis(own_valkey.url) as redis:
+            expected = await reference(redis, set(range(5)) - set(damaged))
+            assert registers(await redis.get(SKETCH)) == expected
+        assert metric(services, "footfall_damaged_batches_total") == len(damaged)
+        assert not away(services)
+        assert services.recorder.sites[SITE].others == []
+        assert await count(services, 9) is True
     assert not list(tmp_path.rglob("*.spool"))
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from service.errors import StoreDamaged
 from service.redis_store import day_key
-from service.rollup import Rollup
+from service.restore import Restore
 from service.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, checksum
 from tests.footfall import SITE
 from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, TOMORROW, Stores, Worker, batch, open_stores, registers
@@ -27,7 +28,7 @@ async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
 async def worker(stores: Stores) -> Worker:
     """A worker whose site is ready."""
     worker = await stores.worker()
-    assert await worker.rollup.open_site(worker.site)
+    assert await worker.restore.open_site(worker.site)
     return worker
 
 
@@ -55,7 +56,7 @@ async def test_an_emptied_redis_is_restored_byte_by_byte(stores: Stores, worker:
 
     await stores.redis.flushall()
     fresh = await stores.worker()
-    assert await fresh.rollup.open_site(fresh.site)
+    assert await fresh.restore.open_site(fresh.site)
     assert [await stores.sketch(day) for day in days] == sketches
     assert registers(await stores.redis.get(WEEK_SKETCH)) == week
     assert replace(await fresh.count(), at_ms=before.at_ms) == before
@@ -68,12 +69,13 @@ async def test_nothing_is_counted_before_the_restore_is_whole(stores: Stores, wo
     await worker.rollup.roll_up(worker.site)
     await stores.redis.flushall()
     await stores.redis.set(WEEK_SKETCH, b"no sketch")  # the script fails half way
-    assert await worker.rollup.step() == []
+    with pytest.raises(StoreDamaged):
+        await worker.restore.open_site(worker.site)
     assert not await stores.redis.exists(f"ff1:{{{SITE}}}:ready")
     assert (await worker.send(batch(2))).reading is None
     assert await stores.redis.ttl(f"ff1:{{{SITE}}}:joining") in range(61)
     await stores.redis.delete(WEEK_SKETCH)
-    assert await worker.rollup.open_site(worker.site)
+    assert await worker.restore.open_site(worker.site)
     assert (await worker.count(batch(2))).today_views == 2
 
 
@@ -83,7 +85,7 @@ async def test_two_restorers_at_once_are_one(stores: Stores, worker: Worker) -> 
     await worker.rollup.roll_up(worker.site)
     await stores.redis.flushall()
     others = [await stores.worker() for _ in range(3)]
-    opened = await asyncio.gather(*(other.rollup.open_site(other.site) for other in [worker, *others] * 2))
+    opened = await asyncio.gather(*(other.restore.open_site(other.site) for other in [worker, *others] * 2))
     assert all(opened)
     assert len({other.salts.of(other.site, MONDAY) for other in [worker, *others]}) == 1
     await worker.rollup.roll_up(worker.site)
@@ -141,7 +143,7 @@ async def test_a_damaged_sketch_never_reaches_redis_and_its_number_is_kept(
     await stores.redis.flushall()
     caplog.clear()
     fresh = await stores.worker()
-    assert await fresh.rollup.open_site(fresh.site)
+    assert await fresh.restore.open_site(fresh.site)
     assert await stores.redis.pfcount(day_key(SITE, TODAY, "visitors")) == 0
     assert fresh.metric("footfall_damaged_sketches_total") == 1
     assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
@@ -173,7 +175,7 @@ async def test_a_believable_count_in_a_sketch_is_not_believed(stores: Stores, wo
     boasting = sketch[:8] + (123_456_789).to_bytes(8, "little") + sketch[16:]
     await stores.sql.execute("UPDATE footfall.site_day SET (sketch, checksum) = ($1, $2)", *with_its_checksum(boasting))
     await stores.redis.flushall()
-    assert await worker.rollup.open_site(worker.site)
+    assert await worker.restore.open_site(worker.site)
     read = await worker.count()
     assert (read.today_visitors, read.week_visitors) == (visitors, visitors)
 
@@ -183,7 +185,7 @@ async def test_views_beyond_any_portal_survive_the_round_trip(stores: Stores, wo
     await worker.count(batch(1, [1], views=2**53 - 1))
     await worker.rollup.roll_up(worker.site)
     await stores.redis.flushall()
-    assert await worker.rollup.open_site(worker.site)
+    assert await worker.restore.open_site(worker.site)
     read = await worker.count()
     assert (read.today_views, read.week_views, read.total_views) == (2**53 - 1,) * 3
     assert await stores.logs() == {LOG.encode(): b"1:9007199254740991"}
@@ -195,8 +197,8 @@ async def test_views_beyond_any_portal_survive_the_round_trip(stores: Stores, wo
 async def test_however_many_ask_a_worker_opens_a_site_once(stores: Stores) -> None:
     """Hundreds of beacons meet a site that is not ready; Postgres is asked once for them all."""
     worker = await stores.worker()
-    assert all(await asyncio.gather(*(worker.rollup.open_site(worker.site) for _ in range(50))))
+    assert all(await asyncio.gather(*(worker.restore.open_site(worker.site) for _ in range(50))))
     assert worker.metric("footfall_joined_days_total", direction="to_redis") == 0
     opened = await stores.sql.fetchval("SELECT count(*) FROM footfall.salt")
     assert opened == 2  # this week's and the next one's
-    assert isinstance(worker.rollup, Rollup)
+    assert isinstance(worker.restore, Restore)

@@ -11,7 +11,8 @@ from service.day_state import DayState
 from service.logs import Answer
 from service.postgres_store import Saved
 from service.redis_store import Snapshot, day_key
-from service.rollup import FULL_EVERY_S, SKETCHES_KEPT, RolledUp, closed_through
+from service.restore import closed_through
+from service.rollup import FULL_EVERY_S, SKETCHES_KEPT, RolledUp
 from tests.footfall import SITE
 from tests.storage import (
     DAY,
@@ -41,7 +42,7 @@ async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
 async def worker(stores: Stores) -> Worker:
     """A worker whose site is ready."""
     worker = await stores.worker()
-    assert await worker.rollup.open_site(worker.site)
+    assert await worker.restore.open_site(worker.site)
     return worker
 
 
@@ -114,7 +115,7 @@ async def test_a_snapshot_taken_before_redis_was_emptied_still_counts(stores: St
     await worker.count(batch(2, range(50, 90)))
     snapshot = await look(worker)
     await stores.redis.flushall()
-    assert await worker.rollup.open_site(worker.site)
+    assert await worker.restore.open_site(worker.site)
     await worker.count(batch(1, [1000], log=OTHER_LOG))
     await save(worker, snapshot.days)
     assert (await worker.rollup.roll_up(worker.site)).joined_back == 1
@@ -215,7 +216,7 @@ async def test_a_late_batch_for_a_day_that_left_redis_counts_there(
     await forget_in_redis(stores, TODAY)
     late = batch(1, range(10, 40), views=8, log=OTHER_LOG)
     assert (await worker.send(late)).answer is Answer.OLD
-    await worker.rollup.join_days(worker.site, [TODAY])
+    await worker.restore.join_days(worker.site, [TODAY])
     await worker.count(late)
     await worker.rollup.roll_up(worker.site)
     assert await stores.agree(TODAY)
@@ -239,7 +240,7 @@ async def test_sketches_go_after_35_days_and_the_numbers_stay(stores: Stores, wo
     assert (row["sketch"], row["checksum"], row["visitors"], row["views"]) == (None, None, visitors, 100)
 
     await forget_in_redis(stores, TODAY)
-    await worker.rollup.join_days(worker.site, [TODAY])
+    await worker.restore.join_days(worker.site, [TODAY])
     await worker.count(batch(2, [5, 1000], views=110))
     await worker.rollup.roll_up(worker.site)
     row = await stores.row()
@@ -265,7 +266,7 @@ async def test_an_old_dump_is_filled_again_from_redis(stores: Stores, worker: Wo
     await worker.rollup.roll_up(worker.site)
     await stores.sql.execute("DELETE FROM footfall.site_day")
     await stores.sql.execute("INSERT INTO footfall.site_day SELECT * FROM dump WHERE day = $1", TODAY)
-    worker.rollup.note_change(SITE)
+    worker.restore.note_change(SITE)
     stores.clock.advance(FULL_EVERY_S)
     await worker.rollup.step()
     assert await stores.agree(TODAY, TOMORROW)
@@ -293,7 +294,7 @@ async def test_what_postgres_alone_says_is_what_redis_said(stores: Stores, worke
     await worker.postgres.adjust(SITE, "old", 1000, "old counter")
     await worker.rollup.step(everything=True)
     live = await worker.count()
-    saved = await (await stores.worker()).rollup.saved_reading(worker.site)
+    saved = await (await stores.worker()).restore.saved_reading(worker.site)
     assert (saved.online, saved.week_visitors) == (None, None)
     for number in ("today_visitors", "today_views", "week_views", "total_visitors", "total_views", "adjustments"):
         assert getattr(saved, number) == getattr(live, number), number

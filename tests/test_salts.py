@@ -26,7 +26,7 @@ async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
 async def worker(stores: Stores) -> Worker:
     """A worker whose site is ready."""
     worker = await stores.worker()
-    assert await worker.rollup.open_site(worker.site)
+    assert await worker.restore.open_site(worker.site)
     return worker
 
 
@@ -37,7 +37,7 @@ async def saved_salts(stores: Stores) -> dict[object, bytes]:
 async def test_the_first_offer_is_in_force_for_all(stores: Stores) -> None:
     """Workers that start together must hash alike, or every visitor counts once per worker."""
     workers = [await stores.worker() for _ in range(4)]
-    await asyncio.gather(*(worker.rollup.open_site(worker.site) for worker in workers))
+    await asyncio.gather(*(worker.restore.open_site(worker.site) for worker in workers))
     for week in (MONDAY, NEXT_MONDAY):
         salts = {worker.salts.of(worker.site, week) for worker in workers}
         assert [len(salt or b"") for salt in salts] == [SALT_BYTES]
@@ -60,7 +60,7 @@ async def test_a_new_worker_on_an_emptied_redis_gets_the_old_key(stores: Stores,
     salt = worker.salts.of(worker.site, MONDAY)
     await stores.redis.flushall()
     fresh = await stores.worker()
-    assert await fresh.rollup.open_site(fresh.site)
+    assert await fresh.restore.open_site(fresh.site)
     assert fresh.salts.of(fresh.site, MONDAY) == salt
     assert await stores.redis.get(f"ff1:{{{SITE}}}:salt:{MONDAY}") == salt
 
@@ -100,7 +100,7 @@ async def test_a_worker_gives_both_stores_back_what_it_knows(stores: Stores, wor
     salt = worker.salts.of(worker.site, MONDAY)
     await stores.redis.flushall()
     await stores.sql.execute("TRUNCATE footfall.salt")
-    assert await worker.rollup.open_site(worker.site)
+    assert await worker.restore.open_site(worker.site)
     assert (await saved_salts(stores))[MONDAY] == salt
     assert worker.metric("footfall_salts_lost_total") == 0
 
@@ -112,9 +112,9 @@ async def test_a_lost_key_is_an_alarm_and_not_a_crash(
     await stores.redis.flushall()
     await stores.sql.execute("TRUNCATE footfall.salt")
     fresh = await stores.worker()
-    assert await fresh.rollup.open_site(fresh.site)
+    assert await fresh.restore.open_site(fresh.site)
     caplog.clear()
-    assert await worker.rollup.open_site(worker.site)
+    assert await worker.restore.open_site(worker.site)
     assert worker.salts.of(worker.site, MONDAY) == fresh.salts.of(fresh.site, MONDAY)
     assert worker.metric("footfall_salts_lost_total") >= 1
     assert f"site={SITE} week={MONDAY}" in caplog.text
@@ -129,7 +129,7 @@ async def test_a_lost_key_flags_its_week_also_when_nobody_remembers_it(stores: S
     await stores.sql.execute("TRUNCATE footfall.salt")
     fresh = await stores.worker()
     for _ in range(2):
-        assert await fresh.rollup.open_site(fresh.site)
+        assert await fresh.restore.open_site(fresh.site)
     assert fresh.metric("footfall_salts_lost_total") == 1
     (entry,) = await fresh.postgres.adjustments(SITE)
     assert (entry.id, entry.amount) == (f"salt-lost-{MONDAY}", 0)
@@ -140,7 +140,7 @@ async def test_a_key_that_only_redis_lost_comes_back_from_postgres(stores: Store
     salt = worker.salts.of(worker.site, MONDAY)
     await stores.redis.delete(f"ff1:{{{SITE}}}:salt:{MONDAY}")
     fresh = await stores.worker()
-    assert await fresh.rollup.open_site(fresh.site)
+    assert await fresh.restore.open_site(fresh.site)
     assert fresh.salts.of(fresh.site, MONDAY) == salt
 
 
@@ -164,7 +164,7 @@ async def test_without_a_key_a_beacon_is_refused(redis_url: str, stores: Stores)
     worker = await stores.worker()
     await stores.sql.execute("DROP SCHEMA footfall CASCADE")
     with pytest.raises(Refused) as refused:
-        await worker.rollup.salt(worker.site, MONDAY)
+        await worker.restore.salt(worker.site, MONDAY)
     assert refused.value.reason is Reason.NOT_READY
     assert await stores.redis.keys() == []
 
@@ -175,5 +175,5 @@ async def test_a_worker_that_starts_while_postgres_is_away_learns_the_key_from_r
     """Counting goes on after a restart of Footfall too."""
     await stores.sql.execute("ALTER SCHEMA footfall RENAME TO away")
     fresh = await stores.worker()
-    assert await fresh.rollup.salt(fresh.site, MONDAY) == worker.salts.of(worker.site, MONDAY)
+    assert await fresh.restore.salt(fresh.site, MONDAY) == worker.salts.of(worker.site, MONDAY)
     assert (await fresh.count(batch(1, [1], day=TODAY))).today_visitors == 1

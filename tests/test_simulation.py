@@ -212,6 +212,11 @@ class Footfall(RuleBasedStateMachine):
         self.world.postgres.up = not self.world.postgres.up
 
     @rule()
+    def rows_are_held_or_let_go(self) -> None:
+        """A worker stands still in its transaction, until the server ends it."""
+        self.world.postgres.model.rows_held = not self.world.postgres.model.rows_held
+
+    @rule()
     def postgres_is_dumped(self) -> None:
         self.dumps = [dict(self.world.postgres.model.rows), *self.dumps[:1]]
 
@@ -219,6 +224,7 @@ class Footfall(RuleBasedStateMachine):
     @rule(age=ANY)
     def postgres_is_restored(self, age: int) -> None:
         self.world.postgres.model.rows = dict(self.dumps[age % len(self.dumps)])
+        self.world.postgres.model.restarts += 1
         self.promises.postgres_lost_data()
 
     @rule()

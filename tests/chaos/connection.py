@@ -5,7 +5,9 @@ import re
 from typing import Self
 from urllib.parse import urlsplit
 
-HEAD = re.compile(rb"HTTP/1\.1 (\d{3}).*?\r\ncontent-length: (\d+)\r\n.*?\r\n\r\n", re.DOTALL | re.IGNORECASE)
+HEAD = re.compile(
+    rb"HTTP/1\.1 (\d{3})[^\r]*\r\n(?:[^\r]+\r\n)*?content-length: (\d+)\r\n(?:[^\r]+\r\n)*\r\n", re.IGNORECASE
+)
 
 
 class Connection(asyncio.Protocol):

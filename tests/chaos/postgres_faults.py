@@ -17,8 +17,8 @@ from tests.postgres_programs import run_program
 COMMIT_MAX_S = 10
 LOOK_EVERY_S = 0.002
 ROLLUP_MAX_S = 20
-SAVING = b"pg_advisory_xact_lock(hash"
-"""What a rollup says first, after its snapshot: the lock by which rollups of a site take turns."""
+SAVING = b"idle_in_transaction_session_timeout"
+"""What a rollup says first, after its snapshot: the limits of its transaction."""
 SLOW_COMMIT = """
     CREATE FUNCTION public.wait_in_commit() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$;
