@@ -1,41 +1,43 @@
-"""What Footfall is measured against: an aiohttp handler that reads the body and answers constant bytes.
+"""What Footfall is measured against: a plain aiohttp handler that reads the body and answers constant bytes.
 
-Same loop, same server settings, same response headers, same length: the difference is the counting.
+Same event loop, same server settings, the same body and headers, nothing of Footfall's code in its way. It gets its
+answers as JSON in its argument: for `/seen` and `/counts` each a body and headers.
 """
 
 import asyncio
+import json
 import signal
 import sys
+from typing import Any
 
+import uvloop
 from aiohttp import web
 
-from service.listener import Listener
-from service.middleware import PUBLIC_HEADERS
+from service.listener import KEEPALIVE_S
 
 
-async def serve(body: bytes, etag: str) -> None:
+async def serve(answers: dict[str, dict[str, Any]]) -> None:
     """Serve until SIGTERM; print the port when ready."""
+    seen_body, seen_headers = answers["/seen"]["body"].encode(), answers["/seen"]["headers"]
+    counts_body, counts_headers = answers["/counts"]["body"].encode(), answers["/counts"]["headers"]
 
     async def post_seen(request: web.Request) -> web.Response:
         await request.read()
-        return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
+        return web.Response(body=seen_body, headers=seen_headers)
 
     async def get_counts(_: web.Request) -> web.Response:
-        headers = {"ETag": etag, "Cache-Control": "public, max-age=5"}
-        return web.Response(body=body, content_type="application/json", headers=headers)
+        return web.Response(body=counts_body, headers=counts_headers)
 
     async def finish(_: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(PUBLIC_HEADERS)
         response.headers.popall("Server", None)
 
     app = web.Application(client_max_size=4096)
     app.on_response_prepare.append(finish)
     app.router.add_post("/seen", post_seen)
     app.router.add_get("/counts", get_counts)
-    runner = Listener(app)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, keepalive_timeout=KEEPALIVE_S)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     print(f"Footfall is ready: http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
@@ -44,7 +46,5 @@ async def serve(body: bytes, etag: str) -> None:
 
 
 if __name__ == "__main__":
-    import uvloop
-
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        loop.run(serve(sys.argv[1].encode(), sys.argv[2]))
+        loop.run(serve(json.loads(sys.argv[1])))

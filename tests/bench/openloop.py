@@ -1,84 +1,68 @@
 """Open-loop load: requests leave at their intended times, and latency counts from there, however late the server is.
 
-A small HTTP client of its own: at 15,000 requests a second on half a core, a general one would be what is measured.
+A process of its own, with a small HTTP client: at 15,000 requests a second on half a core, a general one would be
+what is measured. `python -m tests.bench.openloop PORT SECONDS BEACONS_PER_S READS_PER_S` prints an outcome as JSON.
 """
 
 import asyncio
+import gc
+import json
 import random
+import sys
 import time
+from array import array
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Any, cast
 
-from tests.bench.servers import HOST, SITE
+import uvloop
+
+from tests.bench import traffic
+from tests.bench.machine import on_load_core
 
 CONNECTIONS = 128
 TICK_S = 0.001
-AGENT = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
-)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of all requests: answers by route and status, and latencies in seconds."""
-
-    sent: Counter[str] = field(default_factory=Counter)
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
-    latencies_s: list[float] = field(default_factory=list)
-    broken: int = 0
-
-    def percentile_ms(self, percent: float) -> float:
-        """Latency that so many percent of the answers stayed below, in milliseconds."""
-        ordered = sorted(self.latencies_s)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] * 1000 if ordered else float("nan")
+PATIENCE_S = 10
+"""What is not answered so long after the end is counted as unanswered."""
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection; requests are answered in order."""
+    """One keep-alive connection, one request at a time."""
 
-    def __init__(self, outcome: Outcome, free: deque["Connection"]) -> None:
-        self._outcome = outcome
-        self._free = free
-        self._waiting: tuple[str, float] | None = None
+    def __init__(self, load: "Load") -> None:
+        self._load = load
+        self._kind = ""
+        self._intended_s = 0.0
         self._received = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ready for the first request."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._free.append(self)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._load.free.append(self)
 
-    def send(self, route: str, request: bytes, intended_s: float) -> None:
+    def send(self, kind: str, request: bytes, intended_s: float) -> None:
         """Send one request that was due at `intended_s` (monotonic)."""
         assert self._transport is not None
-        self._waiting = (route, intended_s)
-        self._outcome.sent[route] += 1
+        self._kind, self._intended_s = kind, intended_s
         self._transport.write(request)
 
     def data_received(self, received: bytes) -> None:
         """Count an answer once it is whole."""
         self._received += received
-        head, found, rest = self._received.partition(b"\r\n\r\n")
-        if not found or self._waiting is None:
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        at = head.find(b"Content-Length: ") + 16
+        if not found or (at > 15 and len(body) < int(head[at : head.find(b"\r\n", at)])):
             return
-        at = head.find(b"Content-Length: ")
-        length = int(head[at + 16 :].partition(b"\r\n")[0]) if at >= 0 else 0
-        if len(rest) < length:
-            return
-        route, intended_s = self._waiting
-        self._outcome.answers[route, int(head[9:12])] += 1
-        self._outcome.latencies_s.append(time.monotonic() - intended_s)
-        self._received, self._waiting = b"", None
-        self._free.append(self)
+        self._load.answers[f"{self._kind} {head[9:12].decode()}"] += 1
+        self._load.latencies_s.append(time.monotonic() - self._intended_s)
+        self._received, self._kind = b"", ""
+        self._load.free.append(self)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """A request without an answer is counted as such."""
-        if self._waiting is not None:
-            self._outcome.broken += 1
-        if self in self._free:
-            self._free.remove(self)
+        """End; who waits for an answer will have none."""
+        if not self._kind:
+            self._load.free.remove(self)
 
     def close(self) -> None:
         """End the connection."""
@@ -86,44 +70,101 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-async def drive(port: int, rates: Mapping[str, float], seconds: float, visitors: int = 100_000) -> Outcome:
-    """Send `rates` (route -> requests a second) for `seconds`, evenly, to a server on this machine."""
-    outcome, free = Outcome(), deque[Connection]()
-    loop = asyncio.get_running_loop()
-    connections = [
-        (await loop.create_connection(lambda: Connection(outcome, free), "127.0.0.1", port))[1]
-        for _ in range(CONNECTIONS)
-    ]
-    chance = random.Random(20261123)
-    started = time.monotonic()
-    due = dict.fromkeys(rates, started)
-    queue: deque[tuple[str, float]] = deque()
-    while (now := time.monotonic()) < started + seconds or queue:
-        for route, per_s in rates.items():
-            while due[route] <= min(now, started + seconds):
-                queue.append((route, due[route]))
-                due[route] += 1 / per_s
-        while queue and free:
-            route, intended_s = queue.popleft()
-            free.popleft().send(route, _request(route, chance.randrange(visitors)), intended_s)
-        if now > started + seconds + 10:
-            break  # what is not answered ten seconds after the end is counted as unanswered
-        await asyncio.sleep(TICK_S)
-    await asyncio.sleep(1)
-    for connection in connections:
-        connection.close()
+class Load:
+    """The requests of one run, and what became of them."""
+
+    def __init__(self, rates: dict[str, float]) -> None:
+        self.rates = rates
+        self.free: deque[Connection] = deque()
+        self.answers: Counter[str] = Counter()
+        """By kind (view, robot, read) and status, such as "view 200"."""
+        self.latencies_s = array("d")
+        self.late_s = array("d")
+        """How long after their times requests left: what of the latency is the generator's own, or its lack of
+        free connections."""
+
+        self.unanswered = 0
+        self.cpu_s = 0.0
+        self.elapsed_s = 0.0
+        """Until the last answer."""
+
+    async def run(self, port: int, seconds: float) -> None:
+        """Send everything that is due in `seconds`, evenly, to a server on this machine."""
+        loop = asyncio.get_running_loop()
+        made = [await loop.create_connection(lambda: Connection(self), "127.0.0.1", port) for _ in range(CONNECTIONS)]
+        beacons, reads = traffic.beacons(), traffic.reads()
+        dice = random.Random()
+        gc.freeze()
+        self.cpu_s = time.process_time()
+        end = (started := time.monotonic()) + seconds
+        due = dict.fromkeys(self.rates, started)
+        queue: deque[tuple[str, float]] = deque()
+        while (now := time.monotonic()) < end or queue or len(self.latencies_s) < len(self.late_s):
+            for route, per_s in self.rates.items():
+                while due[route] < min(now, end):
+                    queue.append((route, due[route]))
+                    due[route] += 1 / per_s
+            while queue and self.free:
+                route, intended_s = queue.popleft()
+                visitor = dice.randrange(traffic.VISITORS)
+                self.late_s.append(time.monotonic() - intended_s)
+                if route == "/counts":
+                    self.free.popleft().send("read", reads[visitor], intended_s)
+                else:
+                    kind = "robot" if traffic.is_robot(visitor) else "view"
+                    self.free.popleft().send(kind, beacons[visitor], intended_s)
+            if now > end + PATIENCE_S:
+                break
+            await asyncio.sleep(TICK_S)
+        self.cpu_s = time.process_time() - self.cpu_s
+        self.elapsed_s = time.monotonic() - started
+        self.unanswered = len(self.late_s) + len(queue) - len(self.latencies_s)
+        for _, connection in made:
+            connection.close()
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what became of all requests."""
+        return {
+            "answers": self.answers,
+            "unanswered": self.unanswered,
+            "p50_ms": percentile_ms(self.latencies_s, 50),
+            "p99_ms": percentile_ms(self.latencies_s, 99),
+            "p999_ms": percentile_ms(self.latencies_s, 99.9),
+            "late_p99_ms": percentile_ms(self.late_s, 99),
+            "elapsed_s": round(self.elapsed_s, 2),
+            "cpu_s": round(self.cpu_s, 2),
+        }
+
+
+def percentile_ms(seconds: Sequence[float], percent: float) -> float:
+    """Return what so many percent stayed below, in milliseconds.
+
+    >>> percentile_ms(array("d", [0.004, 0.001, 0.002, 0.003]), 50)
+    3.0
+    """
+    ordered = sorted(seconds)
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] * 1000, 2) if ordered else 0.0
+
+
+async def drive(port: int, beacons_per_s: float, reads_per_s: float, seconds: float) -> dict[str, Any]:
+    """Run a generator as a process on its core, and return its outcome."""
+    command = [sys.executable, "-m", __name__, *map(str, (port, seconds, beacons_per_s, reads_per_s))]
+    process = await asyncio.create_subprocess_exec(*on_load_core(command), stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError("the load generator failed; its traceback is above")
+    outcome: dict[str, Any] = json.loads(output)
     return outcome
 
 
-def _request(route: str, visitor: int) -> bytes:
-    if route == "/counts":
-        return f"GET /counts?site={SITE} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: {AGENT}\r\n\r\n".encode()
-    body = f'{{"site":"{SITE}","page":"/tin-tuc/{visitor % 1000}","kind":"view"}}'
-    address = f"10.{visitor >> 16}.{visitor >> 8 & 255}.{visitor & 255}"
-    return (
-        f"POST /seen HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: {AGENT}\r\nAccept: */*\r\n"
-        f"Accept-Language: vi-VN,vi;q=0.9,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\n"
-        f"Origin: https://{HOST}\r\nReferer: https://{HOST}/\r\nSec-Fetch-Mode: cors\r\n"
-        f"Content-Type: text/plain;charset=UTF-8\r\nX-Forwarded-For: {address}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
+def main() -> None:
+    """Send and print."""
+    port, seconds, beacons_per_s, reads_per_s = map(float, sys.argv[1:])
+    load = Load({"/seen": beacons_per_s, "/counts": reads_per_s})
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        loop.run(load.run(int(port), seconds))
+    print(json.dumps(load.outcome()))
+
+
+if __name__ == "__main__":
+    main()

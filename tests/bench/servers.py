@@ -1,104 +1,173 @@
 """The processes of a bench: Footfall with its own stores, and the baseline, each on its core."""
 
 import asyncio
+import json
 import os
 import re
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
+import asyncpg
 import psutil
+from redis.asyncio import Redis
 
-from tests.own_footfall import running
+from service.embedded import ServerUrls, running_servers
+from tests.bench import machine, traffic
+from tests.bench.traffic import HOST, SITE
+from tests.own_footfall import running, zone_at_noon
+from tests.raw_http import connected
 
-SITE, HOST = "bench", "bench.example.vn"
-SERVER_CORE, LOAD_CORE = 0, 1
+OWN_HEADERS = ("Date", "Footfall-Ignored")
+METRICS_SETTLE_S = 1.0
+"""Workers write their metrics down every half a second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Footfall:
-    """A running Footfall, its processes, and where it tells its metrics."""
+class Server:
+    """A running server and the processes that answer."""
 
     url: str
-    ops_url: str
     workers: list[psutil.Process]
-    valkey: psutil.Process
-    start_s: float
 
-    async def metrics(self) -> dict[str, float]:
-        """Read all metrics, label sets summed by name."""
-        async with aiohttp.ClientSession() as session, session.get(f"{self.ops_url}/metrics") as answer:
-            text = await answer.text()
-        sums: dict[str, float] = {}
-        for name, value in re.findall(r"^(\w+)(?:\{[^}]*\})? ([-+.\deE]+)$", text, re.MULTILINE):
-            sums[name] = sums.get(name, 0.0) + float(value)
-        return sums
+    @property
+    def port(self) -> int:
+        """Where it listens on this machine."""
+        return urlsplit(self.url).port or 0
 
     def cpu_s(self) -> float:
         """CPU seconds that the workers have used."""
         return sum(sum(worker.cpu_times()[:2]) for worker in self.workers)
-
-    def valkey_cpu_s(self) -> float:
-        """CPU seconds that Valkey has used."""
-        return float(sum(self.valkey.cpu_times()[:2]))
 
     def rss_mb(self) -> float:
         """Resident memory of the workers, in MB."""
         return sum(worker.memory_info().rss for worker in self.workers) / 1e6
 
 
+@dataclass(frozen=True, slots=True)
+class Footfall(Server):
+    """A running Footfall, its stores, and where it tells its metrics."""
+
+    ops_url: str
+    stores: ServerUrls
+    valkey: psutil.Process
+    environ: dict[str, str]
+    first_start_s: float
+    """On an empty folder: PostgreSQL's files are made and migrated, too."""
+
+    async def answered(self, route: str, status: str = "") -> int:
+        """Requests that Footfall has answered on a route, all of them or those with this status."""
+        await asyncio.sleep(METRICS_SETTLE_S)
+        async with aiohttp.ClientSession() as session, session.get(f"{self.ops_url}/metrics") as answer:
+            text = await answer.text()
+        labels = rf'{{route="{route}",status="{status or "[0-9]+"}"}}'
+        found = re.findall(rf"^footfall_request_seconds_count{labels} (\S+)$", text, re.MULTILINE)
+        return int(sum(map(float, found)))
+
+    def valkey_cpu_s(self) -> float:
+        """CPU seconds that Valkey has used."""
+        return float(sum(self.valkey.cpu_times()[:2]))
+
+    async def redis_calls(self) -> tuple[int, int]:
+        """Script calls that Redis has answered, each a round trip, and all commands, those in scripts included."""
+        async with Redis.from_url(self.stores.redis) as redis:
+            by_command, stats = await redis.info("commandstats"), await redis.info("stats")
+        return by_command["cmdstat_evalsha"]["calls"], stats["total_commands_processed"]
+
+    async def saved_views(self) -> int:
+        """Views of the site that Postgres has."""
+        connection = await asyncpg.connect(self.stores.postgres)
+        try:
+            views = await connection.fetchval("SELECT sum(views) FROM footfall.report_day WHERE site = $1", SITE)
+        finally:
+            await connection.close()
+        return int(views or 0)
+
+
 @asynccontextmanager
-async def footfall(sites: int = 1, workers: int = 1) -> AsyncIterator[Footfall]:
-    """Start a Footfall on an empty folder, without limits; its workers on one core, its stores on the other."""
+async def footfall(workers: int = 1, *, pinned: bool = True) -> AsyncIterator[Footfall]:
+    """Start a Footfall on an empty folder, without limits; pinned: its workers on one core, its stores elsewhere."""
     with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        folder.chmod(0o711)
-        tables = [f'[sites.{SITE}]\nname = "Bench"\nhosts = ["{HOST}"]\n']
-        tables += [f'[sites.{SITE}-{n}]\nname = "Bench"\nhosts = ["{HOST}"]\n' for n in range(1, sites)]
-        (folder / "footfall.toml").write_text("".join(tables) + "[limits]\nenabled = false\n")
+        folder.chmod(0o711)  # started by root, PostgreSQL runs under another account and has to pass through
+        (folder / "footfall.toml").write_text(
+            f'[sites.{SITE}]\nname = "Bench"\nhosts = ["{HOST}"]\ntime_zone = "{zone_at_noon(datetime.now(UTC))}"\n'
+            "[limits]\nenabled = false\n"
+        )
         environ = {key: value for key, value in os.environ.items() if not key.startswith("FOOTFALL_")} | {
             "FOOTFALL_CONFIG": str(folder / "footfall.toml"),
             "FOOTFALL_DATA_DIR": str(folder / "data"),
             "FOOTFALL_LISTEN": "127.0.0.1:0",
-            "FOOTFALL_OPS_LISTEN": f"127.0.0.1:{(ops_port := _free_port())}",
+            "FOOTFALL_OPS_LISTEN": f"127.0.0.1:{(ops_port := free_port())}",
         }
         command = [sys.executable, "-m", "service", "serve", "--embedded", "--workers", str(workers)]
-        started = asyncio.get_running_loop().time()
+        started = time.monotonic()
         async with running(*command, environ=environ) as url:
-            start_s = asyncio.get_running_loop().time() - started
+            first_start_s = time.monotonic() - started
             family = psutil.Process().children(recursive=True)
-            serving = [child for child in family if "spawn_main" in " ".join(child.cmdline())]
-            valkey = next(child for child in family if "valkey-server" in child.name())
-            for child in family:
-                pin(child, LOAD_CORE if child not in serving else SERVER_CORE if workers == 1 else None)
-            yield Footfall(url, f"http://127.0.0.1:{ops_port}", serving, valkey, start_s)
+            serving = [child for child in family if "--multiprocessing-fork" in child.cmdline()]
+            if pinned:
+                machine.pin(set(family) - set(serving), machine.STORES)
+                machine.pin(serving, machine.SERVER)
+            yield Footfall(
+                url,
+                serving,
+                f"http://127.0.0.1:{ops_port}",
+                running_servers(folder / "data"),
+                next(child for child in family if "valkey-server" in child.name()),
+                environ,
+                first_start_s,
+            )
+
+
+async def start_s(service: Footfall) -> float:
+    """Time how long another Footfall takes to serve on stores that run, as after an upgrade."""
+    with tempfile.TemporaryDirectory(prefix="footfall-bench-") as name:
+        environ = service.environ | {
+            "FOOTFALL_REDIS_URL": service.stores.redis,
+            "FOOTFALL_POSTGRES_URL": service.stores.postgres,
+            "FOOTFALL_DATA_DIR": name,
+            "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
+        }
+        started = time.monotonic()
+        async with running(sys.executable, "-m", "service", "serve", environ=environ):
+            return time.monotonic() - started
 
 
 @asynccontextmanager
-async def baseline(body: bytes, etag: str) -> AsyncIterator[str]:
-    """Start the server that Footfall is measured against, on the same core; yields its URL."""
-    command = [sys.executable, "-m", "tests.bench.baseline", body.decode(), etag]
+async def baseline(service: Footfall) -> AsyncIterator[Server]:
+    """Start the server that Footfall is measured against, on the same core, with Footfall's answers of this moment."""
+    # The beacon is a robot's, so that nothing is counted here.
+    requests = {"/seen": traffic.beacons()[0], "/counts": traffic.reads()[0]}
+    answers = {route: await answer_of(service, request) for route, request in requests.items()}
+    command = [sys.executable, "-m", "tests.bench.baseline", json.dumps(answers)]
     async with running(*command, environ=dict(os.environ)) as url:
-        for child in psutil.Process().children(recursive=True):
-            if "tests.bench.baseline" in " ".join(child.cmdline()):
-                pin(child, SERVER_CORE)
-        yield url
+        ours = [child for child in psutil.Process().children() if "tests.bench.baseline" in child.cmdline()]
+        machine.pin(ours, machine.SERVER)
+        yield Server(url, ours)
 
 
-def pin(process: psutil.Process, core: int | None) -> None:
-    """Keep a process on one core, where the system and the number of cores allow it."""
-    cores = list(range(psutil.cpu_count() or 1))
-    if hasattr(process, "cpu_affinity") and len(cores) > 1:
-        process.cpu_affinity(cores if core is None else [core])
+async def answer_of(server: Server, request: bytes) -> dict[str, Any]:
+    """Body and headers that a server answers now, but for those that every server writes itself."""
+    async with connected(server.port) as (reader, writer):
+        writer.write(request)
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines[1:-2])
+        body = await reader.readexactly(int(headers.pop("Content-Length")))
+    return {"body": body.decode(), "headers": {name: headers[name] for name in headers if name not in OWN_HEADERS}}
 
 
-def _free_port() -> int:
-
+def free_port() -> int:
+    """Return a port of this host that nobody listens on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

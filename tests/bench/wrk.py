@@ -1,15 +1,17 @@
-"""Closed-loop load from wrk (Debian's package), with requests as browsers send them."""
+"""Closed-loop load from wrk (Debian's package): as many requests as the answers allow."""
 
 import asyncio
 import json
+import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import Stop
-from tests.bench.servers import LOAD_CORE
+from tests.bench.machine import on_load_core
 
-REQUESTS = Path(__file__).with_name("requests.lua")
+SCRIPT = Path(__file__).with_name("requests.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class Load:
     rps: float
     requests: int
     errors: int
+    """Statuses from 400 on, broken connections and timeouts together."""
     p50_us: int
     p99_us: int
     p999_us: int
@@ -32,14 +35,15 @@ def find_wrk() -> str:
     return found
 
 
-async def drive(url: str, path: str, connections: int, seconds: float, etag: str = "") -> Load:
-    """Send as fast as the answers come over `connections` for `seconds`."""
-    length = f"-d{max(1, round(seconds))}s"
-    command = [find_wrk(), "-t1", f"-c{connections}", length, "-s", str(REQUESTS), url, "--", path, etag]
-    if taskset := shutil.which("taskset"):
-        command = [taskset, "-c", str(LOAD_CORE), *command]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    output, _ = await process.communicate()
+async def drive(url: str, requests: Sequence[bytes], connections: int, seconds: float, *, pinned: bool = True) -> Load:
+    """Send `requests` in turn, beginning somewhere, over `connections` for `seconds` (whole ones, at least 1)."""
+    command = [find_wrk(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(SCRIPT), url]
+    process = await asyncio.create_subprocess_exec(
+        *(on_load_core(command) if pinned else command), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    first = random.randrange(len(requests))
+    turned = [*requests[first:], *requests[:first]]
+    output, _ = await process.communicate(b"".join(b"%d\n%s" % (len(request), request) for request in turned))
     line = next((line for line in output.decode().splitlines() if line.startswith("RESULT ")), None)
     if process.returncode or line is None:
         raise Stop(f"wrk did not finish:\n{output.decode()}", 1)

