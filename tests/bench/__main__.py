@@ -38,6 +38,7 @@ async def measure(parts: tuple[str, ...], seconds: float, repeats: int, sustaine
     if "growth" in parts:
         say("growth by sites and visitors")
         found["growth"] = await growth.measure()
+    found["machine"]["additions_ms"].append(machine.additions_ms())
     return found
 
 
@@ -75,7 +76,7 @@ def say(what: str) -> None:
 def main() -> None:
     """Parse the command line, measure, show and save."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5, help="length of each closed-loop run")
+    parser.add_argument("--seconds", type=float, default=4, help="length of each closed-loop run")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of runs per figure; the median is shown")
     parser.add_argument("--sustained", type=float, default=60, help="seconds of the open-loop run")
     parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; the others stay as saved")
