@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,10 @@ STARTED = time.monotonic()
 
 
 async def measure(parts: tuple[str, ...], seconds: float, repeats: int, sustained_s: float) -> dict[str, Any]:
-    """Run the chosen parts and return the figures."""
+    """Run the chosen parts and return the figures; told to stop, it stops its servers first."""
+    itself = asyncio.current_task()
+    assert itself is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, itself.cancel)
     found: dict[str, Any] = {"machine": machine.describe()}
     if "requests" in parts or "nginx" in parts:
         async with footfall() as service:
@@ -90,10 +94,14 @@ def main() -> None:
         find_wrk()
         parts = tuple(chosen.only or PARTS)
         found = asyncio.run(measure(parts, chosen.seconds, chosen.repeats, chosen.sustained))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        say("stopped; nothing is saved")
+        sys.exit(1)
     except Stop as stop:
         print(f"bench: {stop}", file=sys.stderr)
         sys.exit(stop.status)
-    found = (saved if chosen.only else {}) | found
+    if chosen.only and saved:  # other moments, other conditions: the README takes no figures from such a mixture
+        found = saved | found | {"machine": saved["machine"], "again": sorted({*saved.get("again", ()), *parts})}
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
     Console(width=None if sys.stdout.isatty() else 140).print(figures.table(found))

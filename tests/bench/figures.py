@@ -147,7 +147,7 @@ def conditions(found: Mapping[str, Any]) -> str:
     machine = found["machine"]
     before_ms, after_ms = machine["additions_ms"]
     return (
-        f"{versions}, on {machine['hardware']}, {machine['busy_percent']} % busy with other things when it began; a million "
-        f"additions in Python took {before_ms} ms at the beginning and {after_ms} ms at the end. {machine['cores']} "
-        "Limits are off, and there is no TLS."
+        f"{versions}, on {machine['hardware']}, {machine['busy_percent']} % busy with other things when it began. "
+        f"A million additions in Python took {before_ms} ms at the beginning and {after_ms} ms at the end. "
+        f"{machine['cores']} Limits are off, and there is no TLS."
     )

@@ -7,6 +7,7 @@ from service.errors import Stop
 from tests.bench.figures import SECTIONS, conditions
 from tests.bench.goals import figure
 
+PARTS = ("machine", "seen", "counts", "workers", "sustained", "growth")
 ROLLUP_S, ROLLUPS_A_DAY = 10, 8_640
 SKETCH_DAYS = 35
 REDIS_DAYS = 10
@@ -15,10 +16,14 @@ COMMON_VISITORS = "100000"
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """Markdown: what it was measured on, the table, and what follows from it; Stop where a part was not measured."""
-    missing = [part for part in ("machine", "seen", "counts", "workers", "sustained", "growth") if part not in found]
+    """Markdown: what it was measured on, the table, and what follows from it; Stop where it is not of one whole run."""
+    missing = [part for part in PARTS if part not in found]
     if missing:
         raise Stop(f"The last bench lacks {', '.join(missing)}: `make bench` measures everything.")
+    if "again" in found:
+        raise Stop(
+            f"Measured again since the last whole bench: {', '.join(found['again'])}. `make bench` measures all."
+        )
     yield conditions(found)
     yield ""
     yield "| figure | measured | goal |"
