@@ -21,7 +21,7 @@ from service.listener import Listener, Room, connections_max
 from service.loops import repeat
 from service.metrics import Metrics
 from service.ops import create_ops_app
-from service.periods import Clock
+from service.periods import Clock, Periods
 from service.postgres_store import open_postgres
 from service.reconciler import Reconciler
 from service.recorder import Recorder
@@ -29,7 +29,7 @@ from service.redis_store import RedisStore, open_redis
 from service.restore import Restore
 from service.rollup import Rollup
 from service.salts import Salts
-from service.services import Periods, Services
+from service.services import Services
 from service.spool import open_spool
 from service.vitals import MEASURE_EVERY_S, Vitals
 from service.web import create_public_app
@@ -71,9 +71,10 @@ async def open_services(
 
         board = Board(settings, metrics, read_counts, clock, monotonic)
         salts = Salts(metrics)
+        periods = Periods(clock)
         restore = Restore(redis, postgres, salts, metrics, clock)
         rollup = Rollup(settings, redis, postgres, restore, salts, metrics, clock)
-        recorder = Recorder(settings, redis, spool, restore, board, metrics, clock)
+        recorder = Recorder(settings, redis, spool, restore, board, metrics, periods)
         reconciler = Reconciler(settings, redis, postgres, spool, recorder, restore, rollup, metrics, clock)
         stack.push_async_callback(board.close)
         stack.push_async_callback(restore.close)
@@ -81,7 +82,7 @@ async def open_services(
         yield Services(
             settings=settings,
             metrics=metrics,
-            periods=Periods(clock),
+            periods=periods,
             resolver=AddressResolver(settings),
             admission=Admission(settings, monotonic),
             salts=salts,

@@ -50,13 +50,11 @@ class Shown:
 
 
 class _Entry:
-    """What a worker shows for one site, and the marks that it may not fall below."""
+    """What a worker shows for one site."""
 
     __slots__ = (
         "asked_at",
         "exported",
-        "marks",
-        "marks_of",
         "period",
         "read_at",
         "reading",
@@ -69,12 +67,11 @@ class _Entry:
         self.unknown = unknown
         self.shown = self.exported = Shown(unknown)
         self.reading: Reading | None = None
+        """What is shown; no later one of its periods may be lower."""
         self.period: Period | None = None
         """The day of the reading."""
         self.read_at = self.asked_at = float("-inf")
         self.refreshing: asyncio.Task[None] | None = None
-        self.marks: dict[str, int] = {}
-        self.marks_of: dict[str, object] = {}
 
 
 class Board:
@@ -133,8 +130,8 @@ class Board:
             return entry.shown
         if entry.period is None or entry.period.day != reading.day_of:
             entry.period = period_at(start_of(reading.day_of, site.zone), site.zone)
-        entry.reading, entry.read_at = reading, now
-        entry.shown = Shown(_counts(site, entry.unknown, self._guarded(entry, reading)))
+        entry.reading, entry.read_at = self._guarded(entry, reading), now
+        entry.shown = Shown(_counts(site, entry.unknown, entry.reading))
         return entry.shown
 
     def accept_saved(self, site: Site, reading: Reading) -> None:
@@ -176,23 +173,24 @@ class Board:
 
     def _guarded(self, entry: _Entry, reading: Reading) -> Reading:
         """Keep what was shown where a reading is lower within the same day, week or installation."""
-        installation = reading.revision.partition("-")[0]
+        shown = entry.reading
+        if shown is None:
+            return reading
+        same_day, same_week = reading.day_of == shown.day_of, reading.week_of == shown.week_of
+        same_installation = reading.revision.partition("-")[0] == shown.revision.partition("-")[0]
         kept: dict[str, int] = {}
-        for number, period in (
-            ("today_visitors", reading.day_of),
-            ("today_views", reading.day_of),
-            ("week_visitors", reading.week_of),
-            ("week_views", reading.week_of),
-            ("total_visitors", installation),
-            ("total_views", installation),
+        for number, is_same in (
+            ("today_visitors", same_day),
+            ("today_views", same_day),
+            ("week_visitors", same_week),
+            ("week_views", same_week),
+            ("total_visitors", same_installation),
+            ("total_views", same_installation),
         ):
-            read = getattr(reading, number)
-            mark = entry.marks.get(number, 0) if entry.marks_of.get(number) == period else 0
-            if read < mark:
+            if is_same and getattr(reading, number) < (mark := getattr(shown, number)):
                 self._metrics.corrected.labels(number).inc()
-            kept[number] = entry.marks[number] = max(read, mark)
-            entry.marks_of[number] = period
-        return replace(reading, **kept)  # type: ignore[arg-type]
+                kept[number] = mark
+        return replace(reading, **kept) if kept else reading  # type: ignore[arg-type]
 
     def _unknown(self, site: Site) -> Counts:
         return Counts(

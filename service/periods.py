@@ -69,3 +69,19 @@ def period_at(at_s: float, zone: ZoneInfo) -> Period:
     """
     day = local_day(at_s, zone)
     return Period(day, week_of(day), start_of(day, zone), start_of(day + timedelta(days=1), zone))
+
+
+class Periods:
+    """The current day and week in each zone, worked out once a day."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._known: dict[ZoneInfo, Period] = {}
+
+    def now(self, zone: ZoneInfo) -> tuple[float, Period]:
+        """Return the moment (seconds since the epoch) and the period of `zone` that holds it."""
+        at_s = self.clock()
+        period = self._known.get(zone)
+        if period is None or not period.holds(at_s):
+            period = self._known[zone] = period_at(at_s, zone)
+        return at_s, period

@@ -59,13 +59,13 @@ class Readiness:
         return []
 
     def _has_key(self, writers: SiteWriters) -> bool:
-        _, period = self._services.periods.now(writers.site)
+        _, period = self._services.periods.now(writers.site.zone)
         return self._services.salts.of(writers.site, period.week) is not None
 
     async def _learn_key(self, writers: SiteWriters) -> None:
         """As a beacon does: while the balancer sends none, nobody else asks for the key."""
         if not self._has_key(writers):
-            _, period = self._services.periods.now(writers.site)
+            _, period = self._services.periods.now(writers.site.zone)
             try:
                 await self._services.restore.salt(writers.site, period.week)
             except Refused:

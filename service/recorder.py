@@ -7,7 +7,6 @@ applied in Redis, or else is on this host's disk. What Redis lacks, new or lost 
 
 import asyncio
 import logging
-import time
 from contextlib import suppress
 from datetime import date
 
@@ -17,7 +16,7 @@ from service.counts import Reading
 from service.errors import Reason, Refused, StoreDamaged, StoreUnavailable
 from service.logs import Batch, Need
 from service.metrics import Metrics
-from service.periods import Clock, local_day, period_at
+from service.periods import Periods
 from service.redis_store import Recorded, RedisStore
 from service.restore import Restore
 from service.spool import Spool
@@ -47,7 +46,7 @@ class Recorder:
         restore: Restore,
         board: Board,
         metrics: Metrics,
-        clock: Clock = time.time,
+        periods: Periods,
     ) -> None:
         self._settings = settings
         self._redis = redis
@@ -55,7 +54,9 @@ class Recorder:
         self._restore = restore
         self._board = board
         self._metrics = metrics
-        self._clock = clock
+        self._redis_up = metrics.store_up.labels("redis")
+        self._periods = periods
+        self._clock = periods.clock
         self._skew_s = 0.0
         """Redis' clock minus ours: batches are stamped in Redis' time."""
         self.sites = {site.id: SiteWriters(site) for site in settings.sites.values()}
@@ -213,21 +214,20 @@ class Recorder:
 
     async def _call(self, writers: SiteWriters, batch: Batch | None, *, hole: bool = False) -> Recorded:
         site = writers.site
+        _, period = self._periods.now(site.zone)
         try:
-            recorded = await self._redis.record(
-                site.id, period_at(self._clock(), site.zone), site.online_window_s, batch, hole=hole
-            )
+            recorded = await self._redis.record(site.id, period, site.online_window_s, batch, hole=hole)
         except StoreUnavailable as error:
             if batch is not None:
                 self._metrics.flush("error").inc()
-            self._metrics.store_up.labels("redis").set(0)
+            self._redis_up.set(0)
             if isinstance(error, StoreDamaged):
                 await self._restore.mend(site)
             raise
         if batch is not None:
             self._metrics.flush(recorded.answer.value).inc()
         if recorded.reading is not None:
-            self._metrics.store_up.labels("redis").set(1)
+            self._redis_up.set(1)
             self._skew_s = recorded.reading.at_ms / 1000 - self._clock()
             self._metrics.clock_skew.set(self._skew_s)
             self._board.accept(site, recorded.reading)
@@ -340,7 +340,7 @@ class Recorder:
                 self.wake(writers, writer)
 
     def _today(self, writers: SiteWriters) -> date:
-        return local_day(self._clock(), writers.site.zone)
+        return self._periods.now(writers.site.zone)[1].day
 
     def _stamp_ms(self) -> int:
         return int((self._clock() + self._skew_s) * 1000)

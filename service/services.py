@@ -7,10 +7,10 @@ from aiohttp import web
 
 from service.admission import Admission
 from service.board import Board
-from service.config import Settings, Site
+from service.config import Settings
 from service.identity import AddressResolver
 from service.metrics import Metrics
-from service.periods import Clock, Period, period_at
+from service.periods import Periods
 from service.quiet import Seldom
 from service.reconciler import Reconciler
 from service.recorder import Recorder
@@ -22,22 +22,6 @@ from service.spool import Spool
 log = logging.getLogger(__name__)
 
 UNRESOLVED_EVERY_S = 3600.0
-
-
-class Periods:
-    """The current day of each site, worked out once a day."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self._known: dict[str, Period] = {}
-
-    def now(self, site: Site) -> tuple[float, Period]:
-        """Return the moment (seconds since the epoch) and the site's period that holds it."""
-        at_s = self.clock()
-        period = self._known.get(site.id)
-        if period is None or not period.holds(at_s):
-            period = self._known[site.id] = period_at(at_s, site.zone)
-        return at_s, period
 
 
 @dataclass(frozen=True, slots=True)

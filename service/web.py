@@ -149,7 +149,7 @@ async def _count(request: web.Request, beacon: Beacon, *, pixel: bool = False) -
             return 200, shown, b"Footfall-Ignored: %b\r\n" % ignored.value.encode()
         if client.is_proxy:
             services.note_unresolved()
-        at_s, period = services.periods.now(site)
+        at_s, period = services.periods.now(site.zone)
         salt = services.salts.of(site, period.week) or await services.restore.salt(site, period.week)
         agent = request.headers.get("User-Agent", "")
         own_id = beacon.visitor if site.visitor_id == "browser" else None

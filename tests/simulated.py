@@ -21,7 +21,7 @@ from service.config import Settings, Site
 from service.counts import Reading
 from service.errors import Reason, Refused, StoreUnavailable
 from service.metrics import Metrics
-from service.periods import local_day
+from service.periods import Periods, local_day
 from service.reconciler import Reconciler
 from service.recorder import Recorder
 from service.restore import Restore
@@ -100,7 +100,7 @@ class Worker:
         salts, metrics = Salts(self.metrics), self.metrics
         self.restore = Restore(redis_port, postgres_port, salts, metrics, clock)
         self.rollup = Rollup(settings, redis_port, postgres_port, self.restore, salts, metrics, clock)
-        self.recorder = Recorder(settings, redis_port, spool_port, self.restore, self.board, metrics, clock)
+        self.recorder = Recorder(settings, redis_port, spool_port, self.restore, self.board, metrics, Periods(clock))
         self.reconciler = Reconciler(
             settings, redis_port, postgres_port, spool_port, self.recorder, self.restore, self.rollup, metrics, clock
         )
