@@ -76,6 +76,7 @@ class StoreUnavailable(Exception):
     def __init__(self, store: str, sentence: str) -> None:
         super().__init__(f"{store}: {sentence}")
         self.store = store
+        self.sentence = sentence
 
 
 class StoreBusy(StoreUnavailable):

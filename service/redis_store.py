@@ -1,4 +1,4 @@
-"""The only file that knows Redis: its keys, its scripts (`lua/`) and its errors.
+"""What Redis holds and does: its keys and its scripts (`lua/`), which only this file knows.
 
 Per site, under one hash tag, so that a script may touch all of it on Redis Cluster too:
 
@@ -13,31 +13,19 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:salt:2026-11-23            key of that week's visitor hash; expires by itself two hours after the week
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from hashlib import sha1
-from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from hiredis import pack_command
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
-
 from service.counts import Reading
 from service.day_state import Closed, DayState
-from service.errors import Stop, StoreDamaged, StoreUnavailable
 from service.logs import Answer, Batch
 from service.periods import Period, week_of
+from service.redis_calls import RedisCalls, Script, open_calls
 
-CONNECTIONS = 50
-DAMAGE = ("WRONGTYPE", "INVALIDOBJ")
-"""What Redis says of a key that is not what it should be."""
 DAY = timedelta(days=1)
 
 
@@ -75,14 +63,6 @@ class ServerFacts:
     role: str
 
 
-class Script:
-    """A script of `lua/` with the functions that all share, and the digest by which Redis knows it."""
-
-    def __init__(self, name: str) -> None:
-        self.source = _lua("site") + _lua(name)
-        self.digest = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
-
-
 def ready_key(site: str) -> str:
     """Key whose presence allows counting; it also carries the site's hash tag.
 
@@ -104,11 +84,8 @@ def day_key(site: str, day: date, part: str) -> str:
 class RedisStore:
     """Runs the scripts; every failure is a StoreUnavailable, and nothing is ever repeated here."""
 
-    def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
-        self._pool = pool
-        self._client = Redis(connection_pool=pool)
-        self._timeout_s = timeout_s
-        self._turns = asyncio.Semaphore(CONNECTIONS)
+    def __init__(self, calls: RedisCalls) -> None:
+        self._calls = calls
         self.installation = ""
         """Whose state may be counted into; empty until Postgres has told: then any."""
         self._record = Script("record")
@@ -143,7 +120,7 @@ class RedisStore:
                 batch.views,
             ]
             arguments += [batch.seen_ms, batch.visitors, batch.gone, "hole" if hole else ""]
-        answer, *rest = await self._run(self._record, site, arguments)
+        answer, *rest = await self._calls.run(self._record, ready_key(site), arguments)
         match Answer(answer.decode().lower()):
             case Answer.OK | Answer.DUP as counted:
                 return Recorded(counted, rest[0], _reading(period, rest[1:]))
@@ -157,7 +134,7 @@ class RedisStore:
     async def snapshot(self, site: str, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
         """Look at the unconfirmed days of `site` (or at all days) in one moment; None when it is not ready."""
         arguments = [self.installation, "all" if all_days else "dirty", *(week.isoformat() for week in weeks)]
-        answer, *rest = await self._run(self._snapshot, site, arguments)
+        answer, *rest = await self._calls.run(self._snapshot, ready_key(site), arguments)
         if answer != b"OK":
             return None
         salts, present, days = rest
@@ -198,7 +175,7 @@ class RedisStore:
         for state in days:
             logs = " ".join(f"{log}={seq}:{views}" for log, (seq, views) in state.logs.items())
             arguments += [state.day.isoformat(), *_week(week_of(state.day)), state.sketch or b"", logs]
-        answer, *_ = await self._run(self._join, site, arguments)
+        answer, *_ = await self._calls.run(self._join, ready_key(site), arguments)
         return bool(answer == b"OK")
 
     async def confirm(
@@ -214,11 +191,11 @@ class RedisStore:
             arguments += [day.isoformat(), changed]
         for day, week_ends_s in present.items():
             arguments += [day.isoformat(), week_of(day).isoformat(), week_ends_s]
-        await self._run(self._confirm, site, arguments)
+        await self._calls.run(self._confirm, ready_key(site), arguments)
 
     async def applied(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
         """Read how far each (day, log) is applied; 0 for one that Redis does not know."""
-        async with self._turn(), self._client.pipeline(transaction=False) as pipeline:
+        async with self._calls.turn(), self._calls.client.pipeline(transaction=False) as pipeline:
             for day, log in logs:
                 pipeline.hget(day_key(site, day, "logs"), log)
             entries = await pipeline.execute()
@@ -234,7 +211,7 @@ class RedisStore:
         arguments: list[Any] = [self.installation]
         for week, salt in offered.items():
             arguments += [week.isoformat(), salt, ends_s[week]]
-        answer, *salts = await self._run(self._salts, site, arguments)
+        answer, *salts = await self._calls.run(self._salts, ready_key(site), arguments)
         if answer != b"OK":
             return None
         return {week: salt for week, salt in zip(offered, salts, strict=True) if salt}
@@ -244,19 +221,19 @@ class RedisStore:
 
         A site that lost a day is not ready any more. Where Redis holds another installation nothing is touched.
         """
-        async with self._turn():
-            names: Any = await self._client.smembers(f"{ready_key(site).removesuffix('ready')}days")
+        async with self._calls.turn():
+            names: Any = await self._calls.client.smembers(f"{ready_key(site).removesuffix('ready')}days")
         arguments: list[Any] = [self.installation]
         for name in sorted(names):
             day = date.fromisoformat(name.decode())
             arguments += [day.isoformat(), week_of(day).isoformat()]
-        answer, *dropped = await self._run(self._mend, site, arguments)
+        answer, *dropped = await self._calls.run(self._mend, ready_key(site), arguments)
         return [key.decode() for key in dropped] if answer == b"OK" else []
 
     async def facts(self) -> ServerFacts:
         """Read version, persistence and memory policy from INFO (CONFIG is forbidden by many providers)."""
-        async with self._turn():
-            info: dict[str, Any] = await self._client.info()
+        async with self._calls.turn():
+            info: dict[str, Any] = await self._calls.client.info()
         return ServerFacts(
             version=tuple(int(part) for part in str(info["redis_version"]).split(".")),
             maxmemory=int(info.get("maxmemory", 0)),
@@ -271,77 +248,21 @@ class RedisStore:
 
         Raises StoreUnavailable also where the provider forbids it.
         """
-        async with self._turn():
-            await self._client.bgrewriteaof()
+        async with self._calls.turn():
+            await self._calls.client.bgrewriteaof()
 
     async def clock_s(self) -> float:
         """Read the server's clock, seconds since the epoch."""
-        async with self._turn():
-            seconds, microseconds = await self._client.time()
+        async with self._calls.turn():
+            seconds, microseconds = await self._calls.client.time()
         return float(seconds) + microseconds / 1e6
-
-    async def _run(self, script: Script, site: str, arguments: Sequence[Any]) -> Any:
-        """Call a script on a connection directly: the client's own way to it costs more than the call itself."""
-        async with self._turn():
-            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-            try:
-                command = pack_command(("EVALSHA", script.digest, 1, ready_key(site), *arguments))
-                await connection.send_packed_command(command)
-                try:
-                    return await connection.read_response()
-                except NoScriptError:  # a server that has just started, or that took over from another
-                    await connection.send_command("SCRIPT LOAD", script.source)
-                    await connection.read_response()
-                    await connection.send_packed_command(command)
-                    return await connection.read_response()
-            finally:
-                await self._pool.release(connection)
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Wait for one of the connections and hold all of the call to the deadline; its failure is our own.
-
-        A call that is given up drops its connection: no later one reads its answer.
-        """
-        try:
-            async with asyncio.timeout(self._timeout_s), self._turns:
-                yield
-        except TimeoutError as error:
-            raise StoreUnavailable("redis", f"no answer within {self._timeout_s:g} s") from error
-        except ResponseError as error:
-            # Older servers put words of their own before the code when it comes out of a script.
-            kind = StoreDamaged if any(code in str(error) for code in DAMAGE) else StoreUnavailable
-            raise kind("redis", f"{type(error).__name__}: {error}") from error
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable("redis", f"{type(error).__name__}: {error}") from error
 
 
 @asynccontextmanager
 async def open_redis(url: str, timeout_s: float) -> AsyncIterator[RedisStore]:
     """Hand out a store that connects when it is first used; closes its connections at the end."""
-    try:
-        # redis-py 8 repeats a command up to ten times by default, and a repeated write may count again.
-        # Its own deadlines are per read and write, and dear; ours is one for all of a call.
-        pool = ConnectionPool.from_url(
-            url,
-            socket_timeout=None,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_timeout=False,
-            max_connections=CONNECTIONS,
-        )
-        # Connects to nothing: it looks at the options in the URL, which would fail only when first used.
-        pool.make_connection()  # type: ignore[no-untyped-call]
-    except (TypeError, ValueError) as error:
-        raise Stop(f"FOOTFALL_REDIS_URL: has an option that is not known or not readable: {error}") from None
-    try:
-        yield RedisStore(pool, timeout_s)
-    finally:
-        await pool.disconnect()
-
-
-def _lua(name: str) -> str:
-    return (resources.files("service") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    async with open_calls(url, timeout_s) as calls:
+        yield RedisStore(calls)
 
 
 def _week(week: date) -> tuple[str, str]:

@@ -13,7 +13,7 @@ LAYERS = {
         "__init__ errors metrics loops config fields problems sources beacon origins robots limits "
         "counts identity periods logs sketch day_state quiet"
     ),
-    "stores": "redis_store postgres_store migrations spool",
+    "stores": "redis_calls redis_store postgres_store migrations spool",
     "core": "admission salts board writers spooler recorder restore rollup reconciler",
     "edge": "services render replies middleware web readiness ops listener",
     "wiring": "app vitals",

@@ -1,6 +1,5 @@
 """The record script against a real server: each of its answers, and the numbers that it reads."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from service.day_state import Closed
 from service.errors import StoreUnavailable
 from service.logs import BATCH_MAX_VISITORS, Answer, Batch
-from service.redis_store import CONNECTIONS, Recorded, RedisStore, day_key, open_redis
+from service.redis_store import Recorded, RedisStore, day_key, open_redis
 from tests.footfall import SITE
 from tests.storage import (
     DAY,
@@ -222,13 +221,6 @@ async def test_a_reply_that_does_not_come_is_not_asked_for_again(
     assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] <= 2
 
 
-async def test_lost_scripts_are_loaded_again(store: RedisStore, redis: RawRedis) -> None:
-    """Redis forgets its scripts at a restart or a failover."""
-    await count(store, batch(1))
-    await redis.script_flush()
-    assert (await count(store, batch(2))).answer is Answer.OK
-
-
 async def test_an_unknown_site_is_read_without_making_a_key(store: RedisStore, redis: RawRedis) -> None:
     """Reading must not fill the store."""
     before = await everything_in(redis)
@@ -240,9 +232,3 @@ async def test_every_key_of_a_site_carries_its_hash_tag(store: RedisStore, redis
     """Redis Cluster runs a script only where all of its keys are."""
     await count(store, batch(1, [1], seen_ms=int(await store.clock_s() * 1000)))
     assert all(key.startswith(b"ff1:{portal}:") for key in await redis.keys())
-
-
-async def test_more_calls_than_connections_wait_their_turn(store: RedisStore) -> None:
-    """A server of a thousand portals flushes many sites at once; none of them is away for that."""
-    asked = await asyncio.gather(*(count(store, None) for _ in range(4 * CONNECTIONS)))
-    assert {recorded.answer for recorded in asked} == {Answer.OK}

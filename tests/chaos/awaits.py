@@ -14,9 +14,9 @@ from tests.chaos.traffic import SITES
 from tests.footfall import FakeClock, Footfall
 
 AWAITS_MAX = 200
-GUARDED = ("Recorder._send", "Spooler._write_all", "Restore._open", "Reconciler.step")
+GUARDED = ("Recorder._send", "RedisCalls._exchange", "Spooler._write_all", "Restore._open", "Reconciler.step")
 """Tasks in which awaits are counted: those that own data."""
-STORES = ("redis_store.py", "postgres_store.py", "spool.py")
+STORES = ("redis_calls.py", "redis_store.py", "postgres_store.py", "spool.py")
 """Where an await may fail: nothing else of ours waits for anybody outside."""
 
 

@@ -1,0 +1,128 @@
+"""How calls reach a real server: together, each with an answer of its own, and never twice."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.errors import StoreDamaged, StoreUnavailable
+from service.logs import Answer
+from service.redis_calls import CONNECTIONS, Script, open_calls
+from service.redis_store import RedisStore, day_key, ready_key
+from tests.footfall import SITE
+from tests.storage import MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, plain_redis, ready_site
+
+NOW = period_of(TODAY)
+WINDOW_S = 300
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
+    """To look with, and to break it."""
+    async with plain_redis(redis_url) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[RedisStore]:
+    """A site that is ready."""
+    async with ready_site(redis_url) as store:
+        yield store
+
+
+async def test_what_is_called_together_goes_out_together(store: RedisStore, redis: RawRedis) -> None:
+    """A hundred portals that are busy at once cost one write and one connection."""
+    await store.record(SITE, NOW, WINDOW_S)  # Redis knows the script now
+    await redis.config_resetstat()
+    asked = await asyncio.gather(*(store.record(SITE, NOW, WINDOW_S) for _ in range(100)))
+    stats, commands = await redis.info("stats"), await redis.info("commandstats")
+    assert {recorded.answer for recorded in asked} == {Answer.OK}
+    assert commands["cmdstat_evalsha"]["calls"] == 100
+    assert stats["total_connections_received"] == 0
+    assert stats["total_reads_processed"] < 20
+
+
+async def test_each_gets_its_own_answer(store: RedisStore) -> None:
+    """Answers come in the order of the calls; one that went to another caller would count for another log."""
+    counted = await asyncio.gather(
+        store.record(SITE, NOW, WINDOW_S, batch(1, [1], views=7)),
+        store.record("nobody", NOW, WINDOW_S),
+        store.record(SITE, NOW, WINDOW_S, batch(3, [1], log=OTHER_LOG)),
+        store.share_salts(SITE, {MONDAY: b"k" * 32}, {MONDAY: 2**31}),
+    )
+    assert [recorded.answer for recorded in counted[:3]] == [Answer.OK, Answer.NOTREADY, Answer.GAP]
+    assert counted[3] == {MONDAY: b"k" * 32}
+
+
+async def test_an_error_is_for_the_caller_that_it_is_about(store: RedisStore, redis: RawRedis) -> None:
+    """One site whose sketch is damaged does not keep its neighbours from counting."""
+    await store.join("other", [], ready=True)
+    await redis.hset(day_key("other", TODAY, "visitors"), "no", "sketch")
+    damaged, well = await asyncio.gather(
+        store.record("other", NOW, WINDOW_S), store.record(SITE, NOW, WINDOW_S, batch(1)), return_exceptions=True
+    )
+    assert isinstance(damaged, StoreDamaged)
+    assert not isinstance(well, BaseException)
+    assert well.answer is Answer.OK
+
+
+async def test_lost_scripts_are_loaded_again(store: RedisStore, redis: RawRedis) -> None:
+    """Redis forgets its scripts at a restart or a failover; what is called then runs once."""
+    await store.record(SITE, NOW, WINDOW_S, batch(1))
+    await redis.script_flush()
+    second, third, salts = await asyncio.gather(
+        store.record(SITE, NOW, WINDOW_S, batch(2)),
+        store.record(SITE, NOW, WINDOW_S, batch(1, log=OTHER_LOG)),
+        store.share_salts(SITE, {}, {}),
+    )
+    assert (second.answer, third.answer, salts) == (Answer.OK, Answer.OK, {})
+
+
+async def test_more_calls_than_connections_wait_their_turn(store: RedisStore, redis: RawRedis) -> None:
+    """A server that is slow for a moment gets no more connections than we said, and no site is away for that."""
+    await redis.execute_command("CLIENT", "PAUSE", 200, "ALL")
+    asked = []
+    for _ in range(4 * CONNECTIONS):
+        asked.append(asyncio.create_task(store.record(SITE, NOW, WINDOW_S)))
+        await asyncio.sleep(0.0005)  # each goes out in a turn of its own
+    assert {recorded.answer for recorded in await asyncio.gather(*asked)} == {Answer.OK}
+    clients = await redis.info("clients")
+    assert 2 <= clients["connected_clients"] <= CONNECTIONS + 1
+
+
+async def test_a_connection_that_breaks_fails_all_that_it_carried(store: RedisStore, redis: RawRedis) -> None:
+    """Each caller gets an exception of its own, and the next call a new connection."""
+    await redis.execute_command("CLIENT", "PAUSE", 2000, "WRITE")
+    calls = [asyncio.create_task(store.record(SITE, NOW, WINDOW_S, batch(1, log=f"{n:016x}"))) for n in range(3)]
+    await asyncio.sleep(0.1)
+    await redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await redis.execute_command("CLIENT", "UNPAUSE")
+    failures = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(failure, StoreUnavailable) for failure in failures)
+    assert len(set(map(id, failures))) == 3
+    assert (await store.record(SITE, NOW, WINDOW_S, batch(1))).answer is Answer.OK
+
+
+async def test_a_caller_that_leaves_takes_nobody_along(store: RedisStore, redis: RawRedis) -> None:
+    """What it called runs all the same, as a beacon counts whose page is gone."""
+    await redis.execute_command("CLIENT", "PAUSE", 200, "WRITE")
+    leaving = asyncio.create_task(store.record(SITE, NOW, WINDOW_S, batch(1)))
+    staying = asyncio.create_task(store.record(SITE, NOW, WINDOW_S, batch(1, log=OTHER_LOG)))
+    await asyncio.sleep(0.05)
+    leaving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await leaving
+    assert (await staying).answer is Answer.OK
+    assert (await store.record(SITE, NOW, WINDOW_S, batch(1))).answer is Answer.DUP
+
+
+async def test_closing_waits_for_what_is_on_its_way(redis_url: str, redis: RawRedis) -> None:
+    """A caller may be gone while its call is not; its connection is not torn."""
+    async with ready_site(redis_url), open_calls(redis_url, timeout_s=1.0) as calls:
+        await redis.execute_command("CLIENT", "PAUSE", 200, "WRITE")
+        arguments = ["ours", MONDAY.isoformat(), b"k" * 32, 2**31]
+        leaving = asyncio.create_task(calls.run(Script("salts"), ready_key(SITE), arguments))
+        await asyncio.sleep(0.05)
+        leaving.cancel()
+    assert await redis.get(f"ff1:{{{SITE}}}:salt:{MONDAY}") == b"k" * 32
