@@ -4,11 +4,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from ipaddress import ip_address
 
 from service.beacon import Beacon
 from service.config import Settings, Site
 from service.errors import Reason, Refused
-from service.identity import Address, Client
+from service.identity import Client
 from service.limits import Budget, BusiestNetwork, NetworkLimits
 from service.origins import Origins
 from service.robots import Robots
@@ -27,11 +28,12 @@ class SiteRules:
 
     def excludes(self, client: Client) -> bool:
         """Whether the client is in a network that the site never counts: staff, monitors."""
-        if not self._excluded_networks or client.address is None:
+        if not self._excluded_networks or not client.address:
             return False
         return self._is_excluded_cached(client.address)
 
-    def _is_excluded(self, address: Address) -> bool:
+    def _is_excluded(self, packed: bytes) -> bool:
+        address = ip_address(packed)
         return any(address in network for network in self._excluded_networks)
 
 

@@ -158,7 +158,7 @@ def unequal(live: Copy | None, saved: Copy, *, whole: bool = True) -> Iterator[s
 def id_of(address: str, salt: bytes) -> bytes:
     """The visitor id that the service makes of a simulated client."""
     packed = IPv4Address(address).packed
-    return visitor_id(salt, Client(IPv4Address(address), packed, packed, is_proxy=False), AGENT, None)
+    return visitor_id(salt, Client(packed, packed, packed, is_proxy=False), AGENT, None)
 
 
 def _above(one: Registers, other: Registers) -> int:
