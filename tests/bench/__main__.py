@@ -17,7 +17,7 @@ from tests.bench.servers import Footfall, footfall, start_s
 from tests.bench.wrk import find_wrk
 
 RESULT = Path(".footfall/bench.json")
-PARTS = ("requests", "nginx", "workers", "sustained", "growth")
+PARTS = ("requests", "nginx", "sites", "workers", "sustained", "growth")
 STARTED = time.monotonic()
 
 
@@ -33,6 +33,9 @@ async def measure(parts: tuple[str, ...], seconds: float, repeats: int, sustaine
                 found |= await requests(service, seconds, repeats)
             if "nginx" in parts:
                 found["nginx"] = await behind_nginx(service, seconds, repeats)
+    if "sites" in parts:
+        say(f"beacons of {closedloop.MANY_SITES:,} sites")
+        found["many_sites"] = await closedloop.many_sites(seconds, repeats)
     if "workers" in parts:
         say("one worker and two")
         found["workers"] = await closedloop.workers(seconds, repeats)
@@ -80,8 +83,8 @@ def say(what: str) -> None:
 def main() -> None:
     """Parse the command line, measure, show and save."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4, help="length of each closed-loop run")
-    parser.add_argument("--repeats", type=int, default=3, help="pairs of runs per figure; the median is shown")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of each closed-loop run")
+    parser.add_argument("--repeats", type=int, default=9, help="pairs of runs per figure; the median is shown")
     parser.add_argument("--sustained", type=float, default=60, help="seconds of the open-loop run")
     parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; the others stay as saved")
     parser.add_argument("--readme", action="store_true", help="print what was saved, as the README shows it")

@@ -12,6 +12,7 @@ from tests.bench.wrk import Load, drive
 from tests.raw_http import send_all
 
 CONNECTIONS = (16, 64, 256)
+MANY_SITES, AT = 1000, 64
 IDLE_ROUNDS = 11
 
 
@@ -31,14 +32,16 @@ async def run(server: Server, requests: Sequence[bytes], connections: int, secon
     return Run(load, (server.cpu_s() - before) / max(1, load.requests) * 1e6)
 
 
-async def seen(service: Footfall, seconds: float, repeats: int) -> dict[str, Any]:
+async def seen(
+    service: Footfall, seconds: float, repeats: int, *, sites: int = 1, at: Sequence[int] = CONNECTIONS
+) -> dict[str, Any]:
     """Compare beacons with empty requests, at each number of connections."""
     found: dict[str, Any] = {}
-    requests = traffic.beacons()
+    requests = traffic.beacons(sites)
     await drive(service.url, requests, 64, seconds)  # warm, and numbers as long as later
     async with baseline(service) as empty:
         await drive(empty.url, requests, 64, seconds)
-        for connections in CONNECTIONS:
+        for connections in at:
             pairs = []
             calls_before, commands_before = await service.redis_calls()
             valkey_before = service.valkey_cpu_s()
@@ -120,6 +123,13 @@ async def idle_round_trips(service: Footfall) -> float:
         after, _ = await service.redis_calls()
         rounds.append((after - before) / len(people))
     return statistics.median(rounds)
+
+
+async def many_sites(seconds: float, repeats: int) -> dict[str, Any]:
+    """Compare beacons of many portals at once with empty requests: each site's batches hold one or two of them."""
+    async with footfall(sites=MANY_SITES) as service:
+        found = await seen(service, seconds, repeats, sites=MANY_SITES, at=[AT])
+    return {"sites": MANY_SITES, **found[str(AT)]}
 
 
 async def workers(seconds: float, repeats: int) -> dict[str, Any]:

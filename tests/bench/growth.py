@@ -1,7 +1,8 @@
 """How cost grows: a beacon, a refresh and a rollup, by sites and by visitors of a day; bytes in both stores.
 
 Below HTTP, in this process, against own servers: one caller, one thing at a time, so each figure is a cost and
-not a throughput. What counts is that the rows of a table are alike.
+not a throughput. What counts is that the rows of a table are alike. As they are minutes apart and the machine is not
+as fast in each of them, every beacon and refresh also stands beside a bare PING of the same moment.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ CHANGED_SITES = 10
 ROLLUPS = 7
 ONLINE = 4000
 """As many beacons as may wait for one site, nearly."""
-CALLS, ROUNDS = 100, 5
+CALLS = 500
 FED_AT_ONCE = 2000
 
 
@@ -44,9 +45,9 @@ async def measure(sites: Sequence[int] = SITES, visitors: Sequence[int] = VISITO
             await migrate(urls.postgres, sql_folder())
             for number in sites:
                 settings = _settings(urls.redis, urls.postgres, Path(name), [f"s{number}-{n}" for n in range(number)])
-                async with open_services(settings) as services:
+                async with open_services(settings) as services, Redis.from_url(urls.redis) as redis:
                     await open_sites(services)
-                    found["by_sites"][str(number)] = await _costs(services)
+                    found["by_sites"][str(number)] = await _costs(redis, services)
             settings = _settings(urls.redis, urls.postgres, Path(name), [CROWD])
             connecting = asyncpg.create_pool(urls.postgres, min_size=0)
             async with open_services(settings) as services, Redis.from_url(urls.redis) as redis, connecting as postgres:
@@ -54,18 +55,18 @@ async def measure(sites: Sequence[int] = SITES, visitors: Sequence[int] = VISITO
                 fed = 0
                 for wanted in visitors:
                     fed = await _feed(redis, services, fed, wanted)
-                    costs = await _costs(services)
+                    costs = await _costs(redis, services)
                     found["by_visitors"][str(wanted)] = costs | await _bytes(redis, postgres, services)
                 found["redis_bytes_per_1000_online"] = await _online_bytes(redis, services)
-    beacons_us = [row["beacon_us"] for rows in (found["by_sites"], found["by_visitors"]) for row in rows.values()]
+    beacons = [row["beacon_pings"] for rows in (found["by_sites"], found["by_visitors"]) for row in rows.values()]
     few, many = (found["by_sites"][str(number)]["rollup_us_per_changed_site"] for number in sites[-2:])
     return found | {
-        "beacon_spread": round(max(beacons_us) / min(beacons_us), 2),
+        "beacon_spread": round(max(beacons) / min(beacons), 2),
         "rollup_growth": round(many / few, 2),
     }
 
 
-async def _costs(services: Services) -> dict[str, float]:
+async def _costs(redis: Redis, services: Services) -> dict[str, float]:
     sites = list(services.settings.sites.values())
 
     async def beacon(turn: int) -> None:
@@ -74,9 +75,13 @@ async def _costs(services: Services) -> dict[str, float]:
     async def refresh(turn: int) -> None:
         await services.recorder.read(_site(sites, turn))
 
+    beacon_us, beacon_pings = await _cost(beacon, redis)
+    refresh_us, refresh_pings = await _cost(refresh, redis)
     return {
-        "beacon_us": await _cost_us(beacon),
-        "refresh_us": await _cost_us(refresh),
+        "beacon_us": beacon_us,
+        "beacon_pings": beacon_pings,
+        "refresh_us": refresh_us,
+        "refresh_pings": refresh_pings,
         "rollup_us_per_changed_site": await _rollup_us(services),
     }
 
@@ -100,14 +105,14 @@ async def _change(services: Services) -> None:
 
 
 async def _record(services: Services, site: Site) -> None:
-    day = services.periods.now(site)[1].day
+    day = services.periods.now(site.zone)[1].day
     await services.recorder.record(site, day, secrets.token_bytes(16), None, view=True)
 
 
 async def _feed(redis: Redis, services: Services, fed: int, wanted: int) -> int:
     """Add visitors to the day's and the week's sketch directly, as the record script would."""
     site = services.settings.sites[CROWD]
-    _, period = services.periods.now(site)
+    _, period = services.periods.now(site.zone)
     keys = [f"ff1:{{{CROWD}}}:{part}:visitors" for part in (f"day:{period.day}", f"week:{period.week}")]
     while fed < wanted:
         count = min(FED_AT_ONCE, wanted - fed)
@@ -153,17 +158,17 @@ async def _online_bytes(redis: Redis, services: Services) -> int:
     return size * 1000 // online
 
 
-async def _cost_us(call: Callable[[int], Awaitable[None]]) -> float:
-    """Median of some calls, of the quickest round: what else runs on the machine only adds."""
-    rounds = []
-    for _ in range(ROUNDS):
-        took = []
-        for turn in range(CALLS):
-            started = time.perf_counter()
-            await call(turn)
-            took.append(time.perf_counter() - started)
-        rounds.append(statistics.median(took))
-    return round(min(rounds) * 1e6)
+async def _cost(call: Callable[[int], Awaitable[None]], redis: Redis) -> tuple[float, float]:
+    """Medians of some calls: in microseconds, and in PINGs that were sent in turn with them."""
+    took, pings = [], []
+    for turn in range(CALLS):
+        started = time.perf_counter()
+        await redis.ping()
+        pings.append((between := time.perf_counter()) - started)
+        await call(turn)
+        took.append(time.perf_counter() - between)
+    cost_s = statistics.median(took)
+    return round(cost_s * 1e6), round(cost_s / statistics.median(pings), 2)
 
 
 def _settings(redis_url: str, postgres_url: str, folder: Path, names: list[str]) -> Settings:

@@ -94,14 +94,18 @@ class Footfall(Server):
 
 
 @asynccontextmanager
-async def footfall(workers: int = 1, *, pinned: bool = True) -> AsyncIterator[Footfall]:
+async def footfall(workers: int = 1, *, sites: int = 1, pinned: bool = True) -> AsyncIterator[Footfall]:
     """Start a Footfall on an empty folder, without limits; pinned: its workers on one core, its stores elsewhere."""
     with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o711)  # started by root, PostgreSQL runs under another account and has to pass through
+        zone = zone_at_noon(datetime.now(UTC))
         (folder / "footfall.toml").write_text(
-            f'[sites.{SITE}]\nname = "Bench"\nhosts = ["{HOST}"]\ntime_zone = "{zone_at_noon(datetime.now(UTC))}"\n'
             "[limits]\nenabled = false\n"
+            + "".join(
+                f'[sites.{name}]\nname = "Bench"\nhosts = ["{HOST}"]\ntime_zone = "{zone}"\n'
+                for name in traffic.site_names(sites)
+            )
         )
         environ = {key: value for key, value in os.environ.items() if not key.startswith("FOOTFALL_")} | {
             "FOOTFALL_CONFIG": str(folder / "footfall.toml"),

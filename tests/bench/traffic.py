@@ -34,11 +34,24 @@ def is_robot(visitor: int) -> bool:
     return visitor % ROBOT_EVERY == 0
 
 
+def site_names(sites: int) -> list[str]:
+    """Ids of the sites that are counted; the first is the only one that most of a bench needs.
+
+    >>> site_names(3)
+    ['bench', 'bench-1', 'bench-2']
+    """
+    return [SITE, *(f"{SITE}-{number}" for number in range(1, sites))]
+
+
 @cache
-def beacons() -> tuple[bytes, ...]:
-    """One view by each of the visitors, robots among them."""
+def beacons(sites: int = 1) -> tuple[bytes, ...]:
+    """One view by each of the visitors, robots among them, on any of the first `sites` of `site_names`."""
     dice = random.Random(20261123)
-    bodies = (f'{{"site":"{SITE}","page":"/tin-tuc/{dice.randrange(PAGES)}","kind":"view"}}' for _ in range(VISITORS))
+    names = site_names(sites)
+    bodies = (
+        f'{{"site":"{dice.choice(names)}","page":"/tin-tuc/{dice.randrange(PAGES)}","kind":"view"}}'
+        for _ in range(VISITORS)
+    )
     return tuple(
         _request(
             "POST /seen",
