@@ -1,6 +1,6 @@
 """Play the fault matrix and print its table; the exit status is 0 only if every difference is 0.
 
-    python -m tests.chaos [--fault F7] [--seed 3] [--seeds 3] [--lanes 2]
+    python -m tests.chaos [--fault F7] [--seed 3] [--seeds 3] [--lanes 3]
 
 Without a seed three are drawn. Every run is a process of its own, on servers of its own.
 """
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--fault", choices=FAULTS, help="only this one")
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--seeds", type=int, default=3, help="how many to draw (3)")
-    parser.add_argument("--lanes", type=int, default=2, help="how many faults to play at once (2)")
+    parser.add_argument("--lanes", type=int, default=3, help="how many faults to play at once (3)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds of each fault")
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
