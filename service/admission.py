@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 
+from multidict import istr
+
 from service.beacon import Beacon
 from service.config import Settings, Site
 from service.errors import Reason, Refused
@@ -15,6 +17,9 @@ from service.origins import Origins
 from service.robots import Robots
 
 ADDRESSES_REMEMBERED_MAX = 4096
+# Made once: for a plain string the lower case and its hash are found anew for every request.
+ORIGIN, REFERER, USER_AGENT = istr("Origin"), istr("Referer"), istr("User-Agent")
+SEC_FETCH_SITE, SEC_GPC, SEC_PURPOSE, PURPOSE = map(istr, ("Sec-Fetch-Site", "Sec-GPC", "Sec-Purpose", "Purpose"))
 EARLY_PURPOSES = ("prefetch", "prerender", "preview")
 
 
@@ -69,13 +74,13 @@ class Admission:
             self._charge(self._networks.beacons, client)
         # Global Privacy Control: the script does not even send then. A page without script or with an
         # old copy of it still does, and whoever asks not to be measured is not.
-        if headers.get("Sec-GPC") == "1":
+        if headers.get(SEC_GPC) == "1":
             return Reason.OPT_OUT
         if rules.excludes(client):
             return Reason.EXCLUDED
         if _is_prefetch(headers):
             return Reason.PREFETCH
-        if beacon.webdriver or self._robots.is_robot(headers.get("User-Agent", "")):
+        if beacon.webdriver or self._robots.is_robot(headers.get(USER_AGENT, "")):
             return Reason.ROBOT
         return None
 
@@ -117,12 +122,12 @@ def _compile_rules(settings: Settings) -> Mapping[str, SiteRules]:
 
 def _check_origin(origins: Origins, headers: Mapping[str, str], pixel: bool) -> None:
     """Origin decides alone where it is sent, else Referer; browsers let no page forge either."""
-    if origin := headers.get("Origin"):
+    if origin := headers.get(ORIGIN):
         accepted = origins.accepts(origin)
-    elif referer := headers.get("Referer"):
+    elif referer := headers.get(REFERER):
         accepted = origins.accepts_referer(referer)
     # A page that sends no Referer is still known to be of the counter's own site, or of a sibling.
-    elif pixel and headers.get("Sec-Fetch-Site") in ("same-origin", "same-site"):
+    elif pixel and headers.get(SEC_FETCH_SITE) in ("same-origin", "same-site"):
         accepted = True
     else:
         raise Refused(Reason.NO_ORIGIN)
@@ -131,5 +136,5 @@ def _check_origin(origins: Origins, headers: Mapping[str, str], pixel: bool) -> 
 
 
 def _is_prefetch(headers: Mapping[str, str]) -> bool:
-    purpose = headers.get("Sec-Purpose") or headers.get("Purpose")
+    purpose = headers.get(SEC_PURPOSE) or headers.get(PURPOSE)
     return purpose is not None and any(word in purpose.lower() for word in EARLY_PURPOSES)

@@ -4,12 +4,15 @@ import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
 from service.errors import Reason, Refused
 from service.fields import SITE_ID
 
 BODY_MAX_BYTES = 4096
+BODIES_REMEMBERED_MAX = 2048
+"""Most views are of few pages, and say the same of them."""
 VISITOR = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # Control characters and lone surrogates have no place in a path, and the latter cannot be encoded again.
 PAGE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,2048}")
@@ -48,6 +51,11 @@ def parse_beacon(body: bytes) -> Beacon:
     """
     if len(body) > BODY_MAX_BYTES:
         raise Refused(Reason.TOO_LARGE)
+    return _parse(body)
+
+
+@lru_cache(BODIES_REMEMBERED_MAX)
+def _parse(body: bytes) -> Beacon:
     try:
         text = body.strip(b" \t\r\n").decode()
         # raw_decode: decode looks for white space at both ends, which costs half as much again.

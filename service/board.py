@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -40,13 +40,13 @@ class Shown:
     @cached_property
     def etag(self) -> str:
         """A weak ETag over all but `as_of`."""
-        timeless = replace(self.counts, as_of=None).as_json()
+        timeless = self.counts._replace(as_of=None).as_json()
         return f'W/"{hashlib.blake2b(timeless, digest_size=9).hexdigest()}"'
 
     @cached_property
     def stale(self) -> "Shown":
         """The same counts, marked as the last known ones."""
-        return Shown(replace(self.counts, stale=True))
+        return Shown(self.counts._replace(stale=True))
 
 
 class _Entry:
@@ -190,7 +190,7 @@ class Board:
             if is_same and getattr(reading, number) < (mark := getattr(shown, number)):
                 self._metrics.corrected.labels(number).inc()
                 kept[number] = mark
-        return replace(reading, **kept) if kept else reading  # type: ignore[arg-type]
+        return reading._replace(**kept)  # type: ignore[arg-type]
 
     def _unknown(self, site: Site) -> Counts:
         return Counts(
@@ -217,8 +217,7 @@ class Board:
 def _counts(site: Site, unknown: Counts, reading: Reading) -> Counts:
     views = site.measure == "views"
     total = reading.total_views if views else reading.total_visitors
-    return replace(
-        unknown,
+    return unknown._replace(
         online=reading.online,
         today=reading.today_views if views else reading.today_visitors,
         week=reading.week_views if views else reading.week_visitors,

@@ -1,13 +1,15 @@
-"""The numbers of a site: as Redis counts them, and as a page is shown them."""
+"""The numbers of a site: as Redis counts them, and as a page is shown them.
+
+Tuples, as all that is made for every batch: a frozen dataclass takes almost three times as long to make.
+"""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a store holds for a site at one moment; views are exact, visitors are estimates.
 
     `None` is unknown: without Redis nobody knows who is online, nor the union of a week.
@@ -30,8 +32,7 @@ class Reading:
     """The store's own clock, milliseconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """The object that `/seen` and `/counts` answer with."""
 
     site: str

@@ -8,6 +8,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from socket import AF_INET, inet_pton
 from typing import Literal, NamedTuple, Protocol
 
+from multidict import istr
+
 HOPS_MAX = 10
 # Ten of the longest entries, quoted, with brackets, ports and Forwarded's other parameters.
 HEADER_MAX_CHARS = 1024
@@ -57,6 +59,8 @@ class AddressResolver:
             for length in (IPV4_BYTES, IPV6_BYTES)
         }
         self._trusts_unix = "unix" in settings.trusted_proxies
+        self.header = istr(settings.forwarded_header)
+        """The one header that is believed about addresses."""
         self._is_rfc7239 = settings.forwarded_header.lower() == "forwarded"
         # A busy service sees ever new clients, but through few proxies: what the header says is not worth remembering.
         self._peer_cached = lru_cache(PEERS_MAX)(self._peer)

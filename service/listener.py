@@ -135,8 +135,8 @@ class _Connections(web.Server):
 
     async def _handle(self, handler: Handler, request: web.Request) -> web.StreamResponse:
         """Refuse what aiohttp would answer by itself, repeating what was sent, or in the manner of 1991."""
-        expected = request.headers.get("Expect") or "100-continue"
-        if request.version < HttpVersion10 or expected.lower() != "100-continue":
+        expected = request.headers.get("Expect")
+        if request.version < HttpVersion10 or (expected and expected.lower() != "100-continue"):
             return _malformed()
         response = await handler(request)
         if self.leaving:

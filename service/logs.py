@@ -15,10 +15,10 @@ names; there is no other repair.
 
 from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass
 from datetime import date
 from enum import Enum, StrEnum, auto
 from operator import attrgetter
+from typing import NamedTuple
 
 BATCH_MAX_VISITORS = 2000
 """Keeps one script call short (about a millisecond) and far from Lua's limit of 8,000 values."""
@@ -29,8 +29,7 @@ BATCH_OVERHEAD_BYTES = 400
 _number_of = attrgetter("seq")
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """The beacons of one log that reach Redis in one script call."""
 
     site: str

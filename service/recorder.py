@@ -48,7 +48,7 @@ class Recorder:
         metrics: Metrics,
         periods: Periods,
     ) -> None:
-        self._settings = settings
+        self._queue_max = settings.queue_max_beacons
         self._redis = redis
         self._spool = spool
         self._restore = restore
@@ -73,9 +73,7 @@ class Recorder:
         disk takes it. The batch is never cancelled: it counts even if the caller has gone.
         """
         writers = self.sites[site.id]
-        if self._queue.beacons >= self._settings.queue_max_beacons or (
-            writers.queued >= self._settings.queue_max_beacons // SITE_SHARE
-        ):
+        if self._queue.beacons >= self._queue_max or writers.queued >= self._queue_max // SITE_SHARE:
             raise Refused(Reason.BUSY, retry_after_s=1)
         if writers.away_since_s is None:
             writer = writers.live_writer(day)

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.counts import Reading
 from service.day_state import Closed, DayState
@@ -29,8 +29,7 @@ from service.redis_calls import RedisCalls, Script, open_calls
 DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """The answer to a batch, how far its log is applied (OK, DUP, GAP), and the fresh numbers (OK, DUP)."""
 
     answer: Answer

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ SEQ = 3
 """Place of the number in a row."""
 PRIMARY_CODE = 0xFF
 """Part of an SQLite error code; the rest are details."""
-COLUMNS = ", ".join([*(field.name for field in fields(Batch)), "checksum"])
+COLUMNS = ", ".join([*Batch._fields, "checksum"])
 Row = tuple[Any, ...]
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batch (
@@ -159,7 +159,7 @@ class Spool:
         )
 
     def _insert(self, file: sqlite3.Connection, rows: Iterable[Row]) -> None:
-        marks = ", ".join("?" * (len(fields(Batch)) + 1))
+        marks = ", ".join("?" * (len(Batch._fields) + 1))
         statement = f"INSERT OR IGNORE INTO batch ({COLUMNS}) VALUES ({marks})"  # noqa: S608 (own names)
         self._changed(file, lambda: file.executemany(statement, rows))
 
@@ -274,7 +274,7 @@ def _used_bytes(file: sqlite3.Connection) -> int:
 
 
 def _row(batch: Batch) -> Row:
-    values = (batch.site, batch.day.isoformat(), *astuple(batch)[2:])
+    values = (batch.site, batch.day.isoformat(), *batch[2:])
     return (*values, _checksum(values))
 
 

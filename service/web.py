@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from service import render
+from service.admission import USER_AGENT
 from service.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
 from service.board import Shown
 from service.config import Site
@@ -68,8 +69,11 @@ def create_public_app(services: Services) -> web.Application:
 
 async def post_seen(request: web.Request) -> Reply:
     """Count one beacon and answer the numbers that already include it."""
+    content = request.content
     try:
-        beacon = parse_beacon(await _body(request))
+        # It came with the head, as nearly always: no need to wait, nor for a timer.
+        is_here = content.is_eof() and content.exception() is None
+        beacon = parse_beacon(content.read_nowait() if is_here else await _body(request))
     except Refused as refused:
         _refuse(request, refused)
     status, shown, ignored = await _count(request, beacon)
@@ -119,8 +123,6 @@ async def _body(request: web.Request) -> bytes:
     if (request.content_length or 0) > BODY_MAX_BYTES:
         raise Refused(Reason.TOO_LARGE)
     try:
-        if request.content.is_eof():  # it came with the head, as nearly always: no need to wait, nor for a timer
-            return request.content.read_nowait()
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
     except TimeoutError:
@@ -151,7 +153,7 @@ async def _count(request: web.Request, beacon: Beacon, *, pixel: bool = False) -
             services.note_unresolved()
         at_s, period = services.periods.now(site.zone)
         salt = services.salts.of(site, period.week) or await services.restore.salt(site, period.week)
-        agent = request.headers.get("User-Agent", "")
+        agent = request.headers.get(USER_AGENT, "")
         own_id = beacon.visitor if site.visitor_id == "browser" else None
         visitor = visitor_id(salt, client, agent, own_id)
         gone = None
@@ -180,7 +182,7 @@ def _client(request: web.Request, services: Services) -> Client:
     # Kept from when the request came: a connection that is gone has no peer, and would pass for a unix socket,
     # whose header is believed. A unix socket's peer is the empty string.
     peer = request.remote
-    forwarded = request.headers.getall(services.settings.forwarded_header, ())
+    forwarded = request.headers.getall(services.resolver.header, ())
     return services.resolver.resolve(None if peer == "" else peer or "", forwarded)
 
 

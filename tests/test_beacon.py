@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
+from service.beacon import BODIES_REMEMBERED_MAX, BODY_MAX_BYTES, Beacon, Kind, _parse, parse_beacon
 from service.errors import Reason, Refused
 
 REFUSALS = {Reason.BAD_JSON, Reason.BAD_FIELD, Reason.TOO_LARGE}
@@ -167,3 +167,11 @@ def test_any_json_is_read_as_it_was_said_or_refused(said: object) -> None:
     assert answer.kind == present.get("kind", "view")
     assert answer.visitor == present.get("visitor")
     assert answer.webdriver is present.get("webdriver", False)
+
+
+def test_what_was_said_before_is_not_read_again() -> None:
+    """Most views are of few pages; what is remembered is bounded, and a refusal is not."""
+    body = b'{"site":"portal","page":"/again"}'
+    assert parse_beacon(body) is parse_beacon(bytes(bytearray(body)))
+    assert [read(b'{"site":7}') for _ in range(2)] == [Reason.BAD_FIELD] * 2
+    assert _parse.cache_info().maxsize == BODIES_REMEMBERED_MAX

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -172,7 +172,7 @@ def test_a_site_may_show_views() -> None:
 def test_what_postgres_knows_is_shown_until_redis_answers_and_never_after() -> None:
     """It lags, and does not know who is online; it is better than dashes, and worse than any answer of Redis."""
     worker = Worker()
-    saved = replace(reading(today=5, total=50), online=None, week_visitors=None)
+    saved = reading(today=5, total=50)._replace(online=None, week_visitors=None)
     worker.board.accept_saved(worker.site, saved)
     shown = decoded(worker.board.shown(worker.site))
     assert [shown[name] for name in ("online", "today", "week", "total", "stale")] == [None, 5, None, 50, True]

@@ -74,12 +74,12 @@ class Pair:
         sent = (
             None
             if self.chance.random() < 0.1
-            else replace(batch, gone=b"" if self.chance.random() < 0.7 else batch.gone)
+            else batch._replace(gone=b"" if self.chance.random() < 0.7 else batch.gone)
         )
         real = await self.store.record(SITE, period, 300, sent, hole=hole)
         model = self.model.record(self.store.installation, SITE, period, 300, sent, hole=hole)
         if real.reading is not None and model.reading is not None:
-            model = replace(model, reading=replace(model.reading, at_ms=real.reading.at_ms))
+            model = model._replace(reading=model.reading._replace(at_ms=real.reading.at_ms))
         assert model == real
         if real.answer in ("ok", "dup"):
             self.numbers[day, log] = max(known, real.applied)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
@@ -59,7 +58,7 @@ async def test_an_emptied_redis_is_restored_byte_by_byte(stores: Stores, worker:
     assert await fresh.restore.open_site(fresh.site)
     assert [await stores.sketch(day) for day in days] == sketches
     assert registers(await stores.redis.get(WEEK_SKETCH)) == week
-    assert replace(await fresh.count(), at_ms=before.at_ms) == before
+    assert (await fresh.count())._replace(at_ms=before.at_ms) == before
     assert await stores.agree(*days)
 
 
@@ -103,7 +102,7 @@ async def test_a_restorer_that_slept_takes_nothing_back(stores: Stores, worker: 
     await worker.rollup.step(everything=True)
     before = await worker.count()
     assert await worker.redis.join(SITE, days, ready=True, closed=closed)
-    assert replace(await worker.count(), at_ms=before.at_ms) == before
+    assert (await worker.count())._replace(at_ms=before.at_ms) == before
     await worker.rollup.roll_up(worker.site)
     assert await stores.agree(TODAY)
 

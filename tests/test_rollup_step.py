@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -157,7 +156,7 @@ async def test_sites_that_fail_hold_up_no_other_however_many_they_are(
     worker = await stores.worker(sites=names)
     await worker.rollup.step()
     for name in bad:
-        await worker.redis.record(name, period_of(TODAY), 300, replace(batch(1, [1]), site=name))
+        await worker.redis.record(name, period_of(TODAY), 300, batch(1, [1])._replace(site=name))
         await stores.redis.hset(day_key(name, TODAY, "logs"), OTHER_LOG, "what no program of ours wrote")
     stores.clock.advance(FULL_EVERY_S)
     assert await worker.rollup.step() == []
@@ -178,7 +177,7 @@ async def test_a_site_that_postgres_does_not_take_is_no_outage(
     await worker.rollup.step()
     await stores.sql.execute("ALTER TABLE footfall.site_day ADD CHECK (site <> 'another')")
     for site in ("another", SITE):
-        await worker.redis.record(site, period_of(TODAY), 300, replace(batch(1, [1]), site=site))
+        await worker.redis.record(site, period_of(TODAY), 300, batch(1, [1])._replace(site=site))
         worker.restore.note_change(site)
     assert [done.site for done in await worker.rollup.step()] == [SITE]
     assert worker.rollup.away_since_s is None
