@@ -89,7 +89,7 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
         ),
         Row("p99 of the empty server under the same load", ("sustained.baseline_p99_ms",), "{:.1f}"),
         Row(
-            "part of these rates carried with p99 <= 50 ms: Footfall / the empty server",
+            "part of these rates carried with p99 <= 50 ms: Footfall / the empty server, one process",
             _of("sustained", "carried", "baseline_carried"),
             "{:.0%}",
         ),

@@ -76,7 +76,7 @@ def sizing(found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "**A billion views a day** are 11,600 a second, here with 3,000 reads a second. This machine carried "
         f"{at('sustained.carried'):.0%} of that with a p99 within 50 ms, with the load generator on it, and the empty "
-        f"server {at('sustained.baseline_carried'):.0%}. In the minute at the full rate Footfall kept "
+        f"server, one process, {at('sustained.baseline_carried'):.0%}. In the minute at the full rate Footfall kept "
         f"{at('sustained.cpu_share'):.1f} cores busy, Redis {at('sustained.redis_cpu_share'):.1f}, and the load "
         f"generator {at('sustained.generator_cpu_share'):.1f}. That rate is the average of such a day; its busiest "
         "hour has two or three times as much, which takes as many more workers and nothing else."
