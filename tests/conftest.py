@@ -10,11 +10,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from service.embedded import Postgres, Valkey
+from service.redis_store import RedisStore
+from tests.storage import RawRedis, plain_redis, ready_site
 
 # Nothing of a test has to outlive the machine, so its PostgreSQL need not wait for the disk.
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -48,7 +47,7 @@ async def shared_postgres(servers_folder: Path) -> AsyncIterator[Postgres]:
 @pytest.fixture
 async def redis_url(shared_valkey: Valkey) -> str:
     """The session's Valkey, emptied. A test that stops or fills its server takes `own_valkey`."""
-    async with Redis.from_url(shared_valkey.url, retry=Retry(NoBackoff(), 0)) as redis:
+    async with plain_redis(shared_valkey.url) as redis:
         await redis.flushall()
         await redis.script_flush()
     return shared_valkey.url
@@ -63,6 +62,20 @@ async def postgres_url(shared_postgres: Postgres) -> AsyncIterator[str]:
     yield shared_postgres.url.replace("/postgres?", f"/{name}?")
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
+    """A plain client, to look at Redis with and to break it."""
+    async with plain_redis(redis_url) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[RedisStore]:
+    """Redis with a site that is ready; the days before its week are closed."""
+    async with ready_site(redis_url) as store:
+        yield store
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The join of two copies of a day is idempotent, commutative and associative, as the servers do it, for any copies."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.day_state import Closed, DayState
 from service.redis_store import RedisStore, day_key
-from tests.storage import MONDAY, TODAY, RawRedis, packed, plain_redis, ready_site, registers
+from tests.storage import MONDAY, TODAY, RawRedis, packed, registers
 
 LOGS = ("a" * 16, "b" * 16, "c" * 16)
 Copy = dict[str, int]
@@ -17,20 +17,6 @@ Copy = dict[str, int]
 
 COPIES = st.dictionaries(st.sampled_from(LOGS), st.integers(1, 6))
 ON_REAL_SERVERS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
-    """To make sketches with, and to look."""
-    async with plain_redis(redis_url) as redis:
-        yield redis
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[RedisStore]:
-    """To join with."""
-    async with ready_site(redis_url) as store:
-        yield store
 
 
 @pytest.fixture

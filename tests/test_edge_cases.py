@@ -43,13 +43,6 @@ async def footfall(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIt
         yield footfall
 
 
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """What the service wrote, seen from outside."""
-    async with Redis.from_url(redis_url) as redis:
-        yield redis
-
-
 def numbers(answer: dict[str, Any]) -> tuple[int | None, ...]:
     """Online, today, week, total, views of an answer."""
     return tuple(answer[name] for name in ("online", "today", "week", "total", "views_today"))

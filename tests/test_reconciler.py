@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -31,13 +31,6 @@ async def settings(redis_url: str, postgres_url: str, tmp_path: Path) -> Setting
     """Empty stores, with the schema in place."""
     await migrate(postgres_url, sql_folder())
     return settings_for(redis_url, postgres_url, tmp_path)
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
-    """To take copies of, and to put them back."""
-    async with plain_redis(redis_url) as redis:
-        yield redis
 
 
 async def copy_of(redis: RawRedis) -> dict[bytes, bytes]:

@@ -2,33 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-
-import pytest
 
 from service.errors import StoreDamaged, StoreUnavailable
 from service.logs import Answer
 from service.redis_calls import CONNECTIONS, Script, open_calls
 from service.redis_store import RedisStore, day_key, ready_key
 from tests.footfall import SITE
-from tests.storage import MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, plain_redis, ready_site
+from tests.storage import MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, ready_site
 
 NOW = period_of(TODAY)
 WINDOW_S = 300
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
-    """To look with, and to break it."""
-    async with plain_redis(redis_url) as redis:
-        yield redis
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[RedisStore]:
-    """A site that is ready."""
-    async with ready_site(redis_url) as store:
-        yield store
 
 
 async def test_what_is_called_together_goes_out_together(store: RedisStore, redis: RawRedis) -> None:

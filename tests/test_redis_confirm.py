@@ -1,6 +1,5 @@
 """What Redis does once Postgres has a snapshot: what stays dirty, which days close, and when keys may expire."""
 
-from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
@@ -11,26 +10,12 @@ from service.logs import Batch
 from service.periods import week_end, week_of
 from service.redis_store import RedisStore, Snapshot, day_key
 from tests.footfall import SITE, VIETNAM
-from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, plain_redis, ready_site
+from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of
 
 DIRTY = f"ff1:{{{SITE}}}:dirty"
 DAYS = f"ff1:{{{SITE}}}:days"
 TWO_DAYS_S = 2 * 86400
 NO_EXPIRY = -1
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
-    """To look with."""
-    async with plain_redis(redis_url) as redis:
-        yield redis
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[RedisStore]:
-    """A site that is ready, with the days before its week closed."""
-    async with ready_site(redis_url) as store:
-        yield store
 
 
 async def count(store: RedisStore, counted: Batch | None) -> Reading:

@@ -1,6 +1,5 @@
 """The numbers that Redis reads: days, weeks, the total over them, and who is online."""
 
-from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
@@ -19,26 +18,10 @@ from tests.storage import (
     RawRedis,
     batch,
     period_of,
-    plain_redis,
-    ready_site,
     registers,
 )
 
 WINDOW_S = 300
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
-    """To look with."""
-    async with plain_redis(redis_url) as redis:
-        yield redis
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[RedisStore]:
-    """A site that is ready, with the days before its week closed."""
-    async with ready_site(redis_url) as store:
-        yield store
 
 
 async def reading(

@@ -1,7 +1,5 @@
 """The record script against a real server: each of its answers, and the numbers that it reads."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from service.day_state import Closed
@@ -19,8 +17,6 @@ from tests.storage import (
     batch,
     everything_in,
     period_of,
-    plain_redis,
-    ready_site,
     reference,
     registers,
 )
@@ -30,20 +26,6 @@ WEEK_SKETCH = f"ff1:{{{SITE}}}:week:{MONDAY}:visitors"
 DAY_SKETCH = day_key(SITE, TODAY, "visitors")
 WINDOW_S = 300
 NOW = period_of(TODAY)
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
-    """To look with."""
-    async with plain_redis(redis_url) as redis:
-        yield redis
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[RedisStore]:
-    """A site that is ready, with the days before its week closed."""
-    async with ready_site(redis_url) as store:
-        yield store
 
 
 async def count(store: RedisStore, counted: Batch | None, *, hole: bool = False) -> Recorded:

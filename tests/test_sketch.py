@@ -1,14 +1,12 @@
 """Which bytes may be handed to Redis as a sketch: all that it makes itself, and nothing it could trip over."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
 from service.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, REGISTERS, SPARSE, checksum, is_sound
-from tests.storage import RawRedis, plain_redis
+from tests.storage import RawRedis
 
 EMPTY = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF])
 
@@ -37,13 +35,6 @@ RUNS = st.lists(
     | st.tuples(st.just("value"), st.integers(1, 4)),
     max_size=40,
 )
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[RawRedis]:
-    """To make sketches with."""
-    async with plain_redis(redis_url) as redis:
-        yield redis
 
 
 @pytest.mark.parametrize("visitors", [0, 1, 10, 1000, 1700, 3000, 50_000])

@@ -35,13 +35,6 @@ async def footfall(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIt
         yield footfall
 
 
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    """What the service wrote, seen from outside."""
-    async with Redis.from_url(redis_url) as redis:
-        yield redis
-
-
 async def stored(redis: Redis) -> dict[Any, Any]:
     """Every key with its bytes; equal before and after is the proof that nothing was counted."""
     return {key: await redis.dump(key) for key in sorted(await redis.keys())}

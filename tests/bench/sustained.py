@@ -22,17 +22,17 @@ async def measure(seconds: float) -> dict[str, Any]:
     """Send both rates for `seconds`; before, see what part of them an empty server and Footfall carry."""
     async with footfall(workers=WORKERS, pinned=False) as service:
         async with baseline(service) as empty:
-            floor = await _climb(empty, min(seconds, STEP_S))
-        climb = await _climb(service, min(seconds, STEP_S))
+            floor = await _descend(empty, min(seconds, STEP_S))
+        steps = await _descend(service, min(seconds, STEP_S))
         cpu_before, valkey_before = service.cpu_s(), service.valkey_cpu_s()
         memory: list[float] = []
         watching = asyncio.create_task(_watch(service, memory))
         outcome = await openloop.drive(service.port, BEACONS_PER_S, READS_PER_S, seconds)
         watching.cancel()
         cpu_s, valkey_cpu_s = service.cpu_s() - cpu_before, service.valkey_cpu_s() - valkey_before
-        acked = _acked(outcome) + sum(map(_acked, climb.values()))
+        acked = _acked(outcome) + sum(map(_acked, steps.values()))
         saved = await _saved(service, acked)
-    unanswered = outcome["unanswered"] + sum(step["unanswered"] for step in climb.values())
+    unanswered = outcome["unanswered"] + sum(step["unanswered"] for step in steps.values())
     elapsed_s = outcome["elapsed_s"]
     third = max(1, len(memory) // 3)
     answers = outcome["answers"]
@@ -47,7 +47,7 @@ async def measure(seconds: float) -> dict[str, Any]:
         "p50_ms": outcome["p50_ms"],
         "p99_ms": outcome["p99_ms"],
         "p999_ms": outcome["p999_ms"],
-        "carried": _carried(climb),
+        "carried": _carried(steps),
         "baseline_carried": _carried(floor),
         "baseline_p99_ms": floor[1.0]["p99_ms"],
         "generator_late_p99_ms": outcome["late_p99_ms"],
@@ -63,7 +63,7 @@ async def measure(seconds: float) -> dict[str, Any]:
     }
 
 
-async def _climb(server: Server, seconds: float) -> dict[float, dict[str, Any]]:
+async def _descend(server: Server, seconds: float) -> dict[float, dict[str, Any]]:
     """Send ever smaller shares of both rates, until one is carried; return the outcome of each."""
     steps: dict[float, dict[str, Any]] = {}
     for share in SHARES:
