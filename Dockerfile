@@ -28,7 +28,7 @@ COPY --from=build /opt/footfall /opt/footfall
 # Within a container every interface is its own; what of it the outside reaches is said where it is run.
 # The ops listener (8081) shows metrics to whoever reaches it: do not publish it.
 ENV PATH=/opt/footfall/bin:$PATH \
-    PYTHONPATH=/opt/footfall/app \
+    PYTHONPATH=/opt/footfall/app/service \
     PYTHONSAFEPATH=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     FOOTFALL_CONFIG=/etc/footfall/footfall.toml \
@@ -48,5 +48,5 @@ port = int(os.environ['FOOTFALL_OPS_LISTEN'].rpartition(':')[2]); \
 ops = http.HTTPConnection('127.0.0.1', port, timeout=4); \
 ops.request('GET', '/healthz'); \
 raise SystemExit(ops.getresponse().status not in (200, 401))"]
-ENTRYPOINT ["python", "-m", "service"]
+ENTRYPOINT ["python", "-m", "footfall"]
 CMD ["serve"]

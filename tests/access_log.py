@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from service.errors import Stop
-from service.identity import USER_AGENT_MAX_CHARS
+from footfall.errors import Stop
+from footfall.identity import USER_AGENT_MAX_CHARS
 
 PAGE_MAX_CHARS = 500
 

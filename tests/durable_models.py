@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from service.day_state import Closed, DayState
-from service.errors import StoreBusy, StoreUnavailable
-from service.logs import Batch
-from service.spool import SpooledLog
+from footfall.day_state import Closed, DayState
+from footfall.errors import StoreBusy, StoreUnavailable
+from footfall.logs import Batch
+from footfall.spool import SpooledLog
 
 
 def covers(some: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:

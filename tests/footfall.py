@@ -19,15 +19,14 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
-
-from service import sql_folder
-from service.app import open_services, open_sites
-from service.config import Settings
-from service.listener import Listener
-from service.migrations import migrate
-from service.ops import create_ops_app
-from service.services import Services
-from service.web import create_public_app
+from footfall import sql_folder
+from footfall.app import open_services, open_sites
+from footfall.config import Settings
+from footfall.listener import Listener
+from footfall.migrations import migrate
+from footfall.ops import create_ops_app
+from footfall.services import Services
+from footfall.web import create_public_app
 
 SITE = "portal"
 HOST = "portal.example.vn"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
 
-from service.counts import Reading
-from service.day_state import Closed, DayState
-from service.logs import Answer, Batch
-from service.periods import Clock, Period, week_of
-from service.redis_store import Recorded, Snapshot
+from footfall.counts import Reading
+from footfall.day_state import Closed, DayState
+from footfall.logs import Answer, Batch
+from footfall.periods import Clock, Period, week_of
+from footfall.redis_store import Recorded, Snapshot
 
 Logs = dict[str, tuple[int, int]]
 ID_BYTES = 16

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import schemathesis
+from footfall.render import STATIC
 from schemathesis.schemas import BaseSchema
-
-from service.render import STATIC
 
 WRITTEN, SERVED = STATIC / "openapi.yaml", STATIC / "openapi.json"
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.errors import Stop
+from footfall.errors import Stop
 
 PROJECT = Path(__file__).parents[1]
 SITE = "replay"
@@ -28,7 +28,7 @@ async def own_footfall() -> AsyncIterator[str]:
         # Nothing that the caller set for a Footfall of his own may move this one.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
         environ = inherited | prepare(Path(folder))
-        async with running(sys.executable, "-m", "service", "serve", "--embedded", environ=environ) as url:
+        async with running(sys.executable, "-m", "footfall", "serve", "--embedded", environ=environ) as url:
             yield url
 
 

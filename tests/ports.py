@@ -8,13 +8,14 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from service.day_state import Closed, DayState
-from service.errors import StoreUnavailable
-from service.logs import Batch
-from service.periods import Period
-from service.postgres_store import PostgresStore, Saved
-from service.redis_store import Recorded, RedisStore, Snapshot
-from service.spool import Spool, SpooledLog
+from footfall.day_state import Closed, DayState
+from footfall.errors import StoreUnavailable
+from footfall.logs import Batch
+from footfall.periods import Period
+from footfall.postgres_store import PostgresStore, Saved
+from footfall.redis_store import Recorded, RedisStore, Snapshot
+from footfall.spool import Spool, SpooledLog
+
 from tests.durable_models import DiskModel, PostgresModel
 from tests.models import RedisModel
 

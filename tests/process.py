@@ -11,9 +11,8 @@ from pathlib import Path
 
 import aiohttp
 import psutil
-
-from service import sql_folder
-from service.migrations import migrate
+from footfall import sql_folder
+from footfall.migrations import migrate
 
 PROJECT = Path(__file__).parents[1]
 HOST = "portal.example.vn"
@@ -81,9 +80,9 @@ class Process:
 
 @asynccontextmanager
 async def start(
-    *arguments: str, environ: Mapping[str, str], user: str | None = None, module: str = "service"
+    *arguments: str, environ: Mapping[str, str], user: str | None = None, module: str = "footfall"
 ) -> AsyncIterator[Process]:
-    """Start `python -m service` with `arguments` and nothing of our own settings; end it at the end."""
+    """Start `python -m footfall` with `arguments` and nothing of our own settings; end it at the end."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
     child = await asyncio.create_subprocess_exec(
         sys.executable,

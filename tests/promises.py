@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import date
 
-from service.counts import Counts
-from service.errors import StoreUnavailable
+from footfall.counts import Counts
+from footfall.errors import StoreUnavailable
+
 from tests.models import SiteModel, unpacked
 from tests.ports import Server
 from tests.simulated import Worker, World

@@ -5,8 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
-from service.embedded import servers
-from service.errors import Stop
+from footfall.embedded import servers
+from footfall.errors import Stop
 
 
 async def run(data_dir: Path) -> None:

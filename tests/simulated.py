@@ -14,19 +14,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from footfall.board import Board
+from footfall.config import Settings, Site
+from footfall.counts import Reading
+from footfall.errors import Reason, Refused, StoreUnavailable
+from footfall.metrics import Metrics
+from footfall.periods import Periods, local_day
+from footfall.reconciler import Reconciler
+from footfall.recorder import Recorder
+from footfall.restore import Restore
+from footfall.rollup import Rollup
+from footfall.salts import Salts
 from prometheus_client import CollectorRegistry
 
-from service.board import Board
-from service.config import Settings, Site
-from service.counts import Reading
-from service.errors import Reason, Refused, StoreUnavailable
-from service.metrics import Metrics
-from service.periods import Periods, local_day
-from service.reconciler import Reconciler
-from service.recorder import Recorder
-from service.restore import Restore
-from service.rollup import Rollup
-from service.salts import Salts
 from tests.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.footfall import FakeClock
 from tests.models import RedisModel

@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from footfall import sql_folder
+from footfall.config import Settings, Site
+from footfall.counts import Reading
+from footfall.day_state import Closed
+from footfall.logs import Batch
+from footfall.metrics import Metrics
+from footfall.migrations import migrate
+from footfall.periods import Period, period_at, start_of
+from footfall.postgres_store import PostgresStore, open_postgres
+from footfall.redis_store import Recorded, RedisStore, day_key, open_redis
+from footfall.restore import Restore
+from footfall.rollup import Rollup
+from footfall.salts import Salts
+from footfall.sketch import HEADER_BYTES
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service import sql_folder
-from service.config import Settings, Site
-from service.counts import Reading
-from service.day_state import Closed
-from service.logs import Batch
-from service.metrics import Metrics
-from service.migrations import migrate
-from service.periods import Period, period_at, start_of
-from service.postgres_store import PostgresStore, open_postgres
-from service.redis_store import Recorded, RedisStore, day_key, open_redis
-from service.restore import Restore
-from service.rollup import Rollup
-from service.salts import Salts
-from service.sketch import HEADER_BYTES
 from tests.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
 
 TODAY = NOON.date()

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from footfall.admission import Admission
+from footfall.beacon import Beacon, Kind
+from footfall.config import Settings
+from footfall.errors import Reason, Refused
+from footfall.identity import AddressResolver, Client, visitor_id
 from multidict import CIMultiDict, CIMultiDictProxy
-
-from service.admission import Admission
-from service.beacon import Beacon, Kind
-from service.config import Settings
-from service.errors import Reason, Refused
-from service.identity import AddressResolver, Client, visitor_id
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 SALT = b"week" * 8

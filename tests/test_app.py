@@ -16,10 +16,10 @@ from urllib.parse import urljoin
 import aiohttp
 import psutil
 import pytest
+from footfall.app import open_services, run_background
+from footfall.embedded import Valkey, socket_folder
+from footfall.errors import Stop
 
-from service.app import open_services, run_background
-from service.embedded import Valkey, socket_folder
-from service.errors import Stop
 from tests.footfall import FakeClock, running, settings_for
 from tests.process import HEADERS, PROJECT, all_gone, embedded, fresh_connections, ready, see, start, until
 
@@ -99,7 +99,7 @@ async def test_a_terminal_that_is_closed_stops_the_demo(own_folder: Path) -> Non
     """Closing the window is the third way to stop it, and must leave no process behind either."""
     ours, theirs = pty.openpty()
     environ = os.environ | embedded(own_folder)
-    command = ["setsid", "--ctty", sys.executable, "-m", "service", *DEMO]
+    command = ["setsid", "--ctty", sys.executable, "-m", "footfall", *DEMO]
     demo = subprocess.Popen(command, cwd=PROJECT, env=environ, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     said = b""
@@ -117,7 +117,7 @@ async def test_an_ordinary_account_can_run_the_demo(own_folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("not run as root: every other test shows this")
     try:
-        subprocess.run([sys.executable, "-c", "import service"], cwd=PROJECT, user="nobody", check=True)
+        subprocess.run([sys.executable, "-c", "import footfall"], cwd=PROJECT, user="nobody", check=True)
     except (PermissionError, subprocess.CalledProcessError):
         pytest.skip("the account nobody cannot reach this Python")
     account = pwd.getpwnam("nobody")

@@ -1,11 +1,11 @@
-"""The map of `service/`: which file stands in which layer, and that imports point left."""
+"""The map of `service/footfall/`: which file stands in which layer, and that imports point left."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-SERVICE = Path(__file__).parent.parent / "service"
+SERVICE = Path(__file__).parent.parent / "service" / "footfall"
 
 # From left to right; a file may import from its own column and from those before it.
 LAYERS = {
@@ -23,14 +23,14 @@ COLUMN = {module: column for column, modules in enumerate(LAYERS.values()) for m
 
 
 def imported_modules(file: Path) -> set[str]:
-    """Modules of `service` that `file` imports, wherever in it the import stands."""
+    """Modules of `footfall` that `file` imports, wherever in it the import stands."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    inside = {name.removeprefix("service.").partition(".")[0] for name in found if name.startswith("service.")}
+    inside = {name.removeprefix("footfall.").partition(".")[0] for name in found if name.startswith("footfall.")}
     return inside & {path.stem for path in SERVICE.glob("*.py")}
 
 

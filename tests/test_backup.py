@@ -4,9 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
+from footfall.postgres_store import open_postgres
 from redis.asyncio import Redis
 
-from service.postgres_store import open_postgres
 from tests.footfall import FakeClock, Footfall, running, settings_for
 from tests.postgres_programs import run_program
 

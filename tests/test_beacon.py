@@ -3,11 +3,10 @@
 import json
 
 import pytest
+from footfall.beacon import BODIES_REMEMBERED_MAX, BODY_MAX_BYTES, Beacon, Kind, _parse, parse_beacon
+from footfall.errors import Reason, Refused
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-from service.beacon import BODIES_REMEMBERED_MAX, BODY_MAX_BYTES, Beacon, Kind, _parse, parse_beacon
-from service.errors import Reason, Refused
 
 REFUSALS = {Reason.BAD_JSON, Reason.BAD_FIELD, Reason.TOO_LARGE}
 

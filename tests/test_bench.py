@@ -10,10 +10,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from footfall.beacon import parse_beacon
+from footfall.errors import Stop
+from footfall.robots import Robots
 
-from service.beacon import parse_beacon
-from service.errors import Stop
-from service.robots import Robots
 from tests.bench import closedloop, figures, growth, nginx, openloop, readme, servers, traffic
 from tests.bench.goals import Goal
 from tests.bench.servers import Footfall

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from footfall.board import Board, Shown
+from footfall.config import Site
+from footfall.counts import Reading
+from footfall.embedded import Valkey
+from footfall.errors import StoreUnavailable
+from footfall.metrics import Metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from service.board import Board, Shown
-from service.config import Site
-from service.counts import Reading
-from service.embedded import Valkey
-from service.errors import StoreUnavailable
-from service.metrics import Metrics
 from tests.footfall import NOON, SITE, FakeClock, running, settings_for
 
 TODAY = NOON.date()

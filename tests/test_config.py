@@ -6,9 +6,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from pydantic import SecretStr
-
-from service.config import (
+from footfall.config import (
     FILE_VARIABLES,
     VARIABLES,
     Limits,
@@ -19,8 +17,9 @@ from service.config import (
     parse_listen,
     settings_file,
 )
-from service.errors import SettingsError
-from service.sources import CONFIG_VARIABLE
+from footfall.errors import SettingsError
+from footfall.sources import CONFIG_VARIABLE
+from pydantic import SecretStr
 
 PROJECT = Path(__file__).parents[1]
 STORES = {

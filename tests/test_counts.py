@@ -5,8 +5,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-
-from service.counts import Counts
+from footfall.counts import Counts
 
 COUNTS = Counts(
     site="portal",

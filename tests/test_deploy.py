@@ -17,11 +17,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from footfall.config import FILE_VARIABLES, VARIABLES
+from footfall.metrics import Metrics
+from footfall.sources import CONFIG_VARIABLE
 from prometheus_client import CollectorRegistry
-
-from service.config import FILE_VARIABLES, VARIABLES
-from service.metrics import Metrics
-from service.sources import CONFIG_VARIABLE
 
 PROJECT = Path(__file__).parent.parent
 DEPLOY = PROJECT / "deploy"

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from footfall import render
+from footfall.__main__ import app
+from footfall.config import Limits, Section, Site, load_settings
+from footfall.counts import Counts
+from footfall.metrics import Metrics
 from prometheus_client import CollectorRegistry
 from pydantic_core import PydanticUndefined
-
-from service import render
-from service.__main__ import app
-from service.config import Limits, Section, Site, load_settings
-from service.counts import Counts
-from service.metrics import Metrics
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text("utf-8")
@@ -95,7 +94,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_every_route_is_in_the_readme() -> None:
     """Whoever writes a proxy's rules needs the whole list."""
-    sources = "".join((PROJECT / "service" / name).read_text("utf-8") for name in ("web.py", "ops.py"))
+    sources = "".join((PROJECT / "service/footfall" / name).read_text("utf-8") for name in ("web.py", "ops.py"))
     routes = {*re.findall(r'add_(?:get|post)\("(/[^"]+)"', sources), *render.load_assets()}
     assert set(re.findall(r"`(/[a-z]+(?:\.[a-z]+)?)`", README)) == routes
 
@@ -174,7 +173,7 @@ def test_visitors_are_never_called_exact(document: str) -> None:
 
 def test_the_sentence_of_an_error_names_a_heading_that_exists() -> None:
     """Somebody whose data folder is refused looks for these words."""
-    sentences = (PROJECT / "service/embedded.py").read_text("utf-8")
+    sentences = (PROJECT / "service/footfall/embedded.py").read_text("utf-8")
     named = re.findall(r'see "([^"]+)" in README\.md', sentences)
     assert named
     for heading in named:

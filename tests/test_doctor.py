@@ -9,11 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from aiohttp import web
-from redis.asyncio import Redis
-
-from service import sql_folder
-from service.config import Settings, Site
-from service.doctor import (
+from footfall import sql_folder
+from footfall.config import Settings, Site
+from footfall.doctor import (
     Check,
     Level,
     check_memory,
@@ -23,10 +21,12 @@ from service.doctor import (
     check_zone,
     examine,
 )
-from service.embedded import Valkey
-from service.migrations import migrate
-from service.periods import Clock
-from service.redis_store import ServerFacts
+from footfall.embedded import Valkey
+from footfall.migrations import migrate
+from footfall.periods import Clock
+from footfall.redis_store import ServerFacts
+from redis.asyncio import Redis
+
 from tests.footfall import FakeClock, running, settings_for
 
 GOOD = ServerFacts(

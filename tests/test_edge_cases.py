@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
+from footfall.embedded import Valkey
+from footfall.errors import Stop
+from footfall.postgres_store import open_postgres
 from redis.asyncio import Redis
 
-from service.embedded import Valkey
-from service.errors import Stop
-from service.postgres_store import open_postgres
 from tests.footfall import (
     BROWSER,
     HOST,

@@ -14,10 +14,9 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
+from footfall.embedded import Postgres, ServerUrls, Valkey, servers, socket_folder
+from footfall.errors import Stop
 from redis.asyncio import Redis
-
-from service.embedded import Postgres, ServerUrls, Valkey, servers, socket_folder
-from service.errors import Stop
 
 ROOT = Path(__file__).parent.parent
 
@@ -268,7 +267,7 @@ def test_root_is_not_needed(own_folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("not run as root: every other test shows this")
     try:
-        subprocess.run([sys.executable, "-c", "import service"], cwd=ROOT, user="nobody", check=True)
+        subprocess.run([sys.executable, "-c", "import footfall"], cwd=ROOT, user="nobody", check=True)
     except (PermissionError, subprocess.CalledProcessError):
         pytest.skip("the account nobody cannot reach this Python")
     own_folder.mkdir()

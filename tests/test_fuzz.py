@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from footfall.errors import STATUS, Reason
+from footfall.listener import Listener
+from footfall.web import create_public_app
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from service.errors import STATUS, Reason
-from service.listener import Listener
-from service.web import create_public_app
 from tests.footfall import SITE, Footfall, running, settings_for
 from tests.malformed_http import MALFORMED
 from tests.raw_http import beacon, connected, head, read_answer, send_all, send_raw, statuses_of

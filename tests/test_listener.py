@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from footfall.identity import AddressResolver
+from footfall.listener import Listener, Room
+from footfall.quiet import Seldom
+from footfall.web import BODY_TIMEOUT_S, create_public_app
 
-from service.identity import AddressResolver
-from service.listener import Listener, Room
-from service.quiet import Seldom
-from service.web import BODY_TIMEOUT_S, create_public_app
 from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 BEACON = json.dumps({"site": SITE}).encode()

@@ -3,8 +3,7 @@
 from datetime import date
 
 import pytest
-
-from service.logs import BATCH_OVERHEAD_BYTES, Answer, Batch, Log, Need
+from footfall.logs import BATCH_OVERHEAD_BYTES, Answer, Batch, Log, Need
 
 DAY = date(2026, 11, 23)
 VISITOR = b"v" * 16

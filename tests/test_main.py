@@ -10,9 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from footfall.__main__ import main
 from redis.asyncio import Redis
 
-from service.__main__ import main
 from tests.process import SETTINGS, embedded, fresh_connections, production, ready, run, see, start
 
 Type = Callable[..., tuple[int, str]]
@@ -67,7 +67,7 @@ def test_the_script_and_the_module_are_the_same() -> None:
         pytest.skip("the package is not installed here, only its source is")
     answers = [
         subprocess.run([*command, "--help"], capture_output=True, check=True, env=os.environ | {"COLUMNS": "80"}).stdout
-        for command in ([script], [sys.executable, "-m", "service"])
+        for command in ([script], [sys.executable, "-m", "footfall"])
     ]
     assert answers[0] == answers[1]
 

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from footfall.errors import Reason
+from footfall.metrics import Metrics
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.errors import Reason
-from service.metrics import Metrics
 from tests.footfall import Footfall, running, settings_for
 
 PROMISED = {

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
+from footfall.errors import STATUS, Reason, Refused
+from footfall.metrics import Metrics
+from footfall.middleware import OUTERMOST, measure_and_shape
+from footfall.replies import PUBLIC_HEADERS
 from prometheus_client import CollectorRegistry
 
-from service.errors import STATUS, Reason, Refused
-from service.metrics import Metrics
-from service.middleware import OUTERMOST, measure_and_shape
-from service.replies import PUBLIC_HEADERS
 from tests.footfall import ServedAsInProduction
 
 Client = TestClient[web.Request, web.Application]
@@ -64,7 +64,7 @@ async def test_a_failure_of_ours_tells_its_sender_nothing_and_the_log_once_a_min
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The operator needs one traceback, not one per request of a flood; the sender needs none."""
-    with caplog.at_level(logging.INFO, "service"):
+    with caplog.at_level(logging.INFO, "footfall"):
         for _ in range(5):
             response = await client.get("/fail")
             assert (response.status, await response.text()) == (500, '{"error":"internal"}')

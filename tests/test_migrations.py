@@ -5,11 +5,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-
-from service import sql_folder
-from service.errors import StoreUnavailable
-from service.migrations import migrate, migrations
-from service.postgres_store import SCHEMA_VERSION, open_postgres, schema_version
+from footfall import sql_folder
+from footfall.errors import StoreUnavailable
+from footfall.migrations import migrate, migrations
+from footfall.postgres_store import SCHEMA_VERSION, open_postgres, schema_version
 
 
 @pytest.fixture

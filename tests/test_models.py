@@ -13,15 +13,15 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from footfall import sql_folder
+from footfall.day_state import Closed, DayState
+from footfall.logs import Batch
+from footfall.migrations import migrate
+from footfall.periods import local_day, period_at, week_end, week_of
+from footfall.postgres_store import open_postgres
+from footfall.redis_store import RedisStore, Snapshot, day_key, open_redis
+from footfall.spool import Spool, open_spool
 
-from service import sql_folder
-from service.day_state import Closed, DayState
-from service.logs import Batch
-from service.migrations import migrate
-from service.periods import local_day, period_at, week_end, week_of
-from service.postgres_store import open_postgres
-from service.redis_store import RedisStore, Snapshot, day_key, open_redis
-from service.spool import Spool, open_spool
 from tests.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.footfall import SITE, VIETNAM
 from tests.models import ALWAYS, RedisModel, packed, unpacked

@@ -18,30 +18,30 @@ PASSED, FAILED = 0, 1
 """Exit statuses of pytest; any other means that the test did not run."""
 
 DEDUPLICATION_OFF = {
-    "service/lua/record.lua": {"if seq <= applied then": "if false then"},
+    "service/footfall/lua/record.lua": {"if seq <= applied then": "if false then"},
     "tests/models.py": {"if batch.seq <= applied:": "if False:"},
 }
 VIEWS_APART_FROM_THE_NUMBER = {
-    "service/lua/record.lua": {
+    "service/footfall/lua/record.lua": {
         "    -- A script does not roll back.": (
             "    local before = entry and select(2, split(entry)) or 0\n"
             "    redis.call('HINCRBY', prefix .. 'apart', day, views - before)\n"
             "    -- A script does not roll back."
         ),
     },
-    "service/lua/site.lua": {
+    "service/footfall/lua/site.lua": {
         "  local views = 0\n": (
             "  do return tonumber(redis.call('HGET', prefix .. 'apart', day) or 0) end\n  local views = 0\n"
         ),
     },
 }
 ANSWER_BEFORE_COMMIT = {
-    "service/recorder.py": {
+    "service/footfall/recorder.py": {
         "writer.waiting[batch.seq] = gathered\n": "self._queue.answer(batch.site, gathered, committed=True)\n",
     },
 }
 END_AT_CREATION = {
-    "service/lua/record.lua": {
+    "service/footfall/lua/record.lua": {
         "redis.call('PERSIST', day_sketch(day))": "redis.call('EXPIRE', day_sketch(day), 172800)",
         "redis.call('PERSIST', day_logs(day))": "redis.call('EXPIRE', day_logs(day), 172800)",
     },
@@ -52,7 +52,7 @@ END_AT_CREATION = {
     },
 }
 JOIN_WITHOUT_ITS_GUARD = {
-    "service/postgres_store.py": {
+    "service/footfall/postgres_store.py": {
         "WHERE footfall.covers(EXCLUDED.logs, kept.logs)": "WHERE true",
         "AND NOT footfall.covers(copy.logs, kept.logs)": "AND false",
     },
@@ -110,7 +110,7 @@ def run(folder: Path, *tests: str, **environ: str) -> subprocess.CompletedProces
     return subprocess.run(
         [*command, *(f"tests/{test}" for test in tests)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"} | environ,
+        env=os.environ | {"PYTHONPATH": str(folder / "service"), "PYTHONDONTWRITEBYTECODE": "1"} | environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

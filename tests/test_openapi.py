@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from footfall.errors import STATUS, Reason
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, CheckFunction, GenerationMode, Response
@@ -19,7 +20,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.errors import STATUS, Reason
 from tests.footfall import BROWSER, ORIGIN, SITE, Footfall, running, settings_for
 from tests.openapi import SERVED, as_json, read_contract
 

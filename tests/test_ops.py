@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from footfall import __version__
+from footfall.embedded import Postgres, Valkey
 from redis.asyncio import Redis
 
-from service import __version__
-from service.embedded import Postgres, Valkey
 from tests.footfall import FakeClock, Footfall, running, serving, settings_for, until
 
 OPS_HEADERS = {

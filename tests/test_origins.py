@@ -3,10 +3,9 @@
 import contextlib
 
 import pytest
+from footfall.origins import Origins, canonical_host, parse_host_rule
 from hypothesis import given
 from hypothesis import strategies as st
-
-from service.origins import Origins, canonical_host, parse_host_rule
 
 PORTAL = Origins(["portal.example.vn"])
 

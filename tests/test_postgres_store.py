@@ -9,13 +9,13 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from footfall import sql_folder
+from footfall.day_state import DayState
+from footfall.embedded import POSTGRES_SOCKET, USER, Postgres
+from footfall.errors import StoreBusy, StoreUnavailable
+from footfall.migrations import migrate
+from footfall.postgres_store import LIMITS, PostgresStore, Saved, open_postgres
 
-from service import sql_folder
-from service.day_state import DayState
-from service.embedded import POSTGRES_SOCKET, USER, Postgres
-from service.errors import StoreBusy, StoreUnavailable
-from service.migrations import migrate
-from service.postgres_store import LIMITS, PostgresStore, Saved, open_postgres
 from tests.chaos.relay import Hold, open_relay, pass_request
 from tests.footfall import SITE
 from tests.postgres_programs import run_program

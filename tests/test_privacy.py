@@ -16,11 +16,11 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+from footfall import sql_folder
+from footfall.embedded import Postgres, Valkey
+from footfall.migrations import migrate
 from redis.asyncio import Redis
 
-from service import sql_folder
-from service.embedded import Postgres, Valkey
-from service.migrations import migrate
 from tests.footfall import HOST, ORIGIN, SITE, FakeClock, running, serving, settings_for
 from tests.own_footfall import PROJECT
 from tests.raw_http import beacon, head, send_all, send_raw, statuses_of
@@ -88,7 +88,7 @@ async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncItera
         "PYTHONASYNCIODEBUG": "1",  # says the most that it can say
     }
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", "serve"),
+        *(sys.executable, "-m", "footfall", "serve"),
         env=environ,
         cwd=PROJECT,
         stdout=asyncio.subprocess.PIPE,

@@ -8,15 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from footfall import sql_folder
+from footfall.config import Settings
+from footfall.day_state import DayState
+from footfall.embedded import Postgres, Valkey
+from footfall.migrations import migrate
+from footfall.postgres_store import PostgresStore, Saved, open_postgres
+from footfall.redis_store import Snapshot, day_key
+from footfall.services import Services
 
-from service import sql_folder
-from service.config import Settings
-from service.day_state import DayState
-from service.embedded import Postgres, Valkey
-from service.migrations import migrate
-from service.postgres_store import PostgresStore, Saved, open_postgres
-from service.redis_store import Snapshot, day_key
-from service.services import Services
 from tests.footfall import NOON, SITE, FakeClock, settings_for
 from tests.storage import LOG, MONDAY, TODAY, RawRedis, batch, period_of, plain_redis, ready_site, reference, registers
 from tests.test_recorder import away, count, metric, open_worker, views

@@ -8,17 +8,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from footfall import sql_folder
+from footfall.app import open_services, open_sites
+from footfall.config import Settings
+from footfall.embedded import Postgres, Valkey
+from footfall.errors import Reason, Refused
+from footfall.logs import Answer
+from footfall.migrations import migrate
+from footfall.recorder import SITE_SHARE
+from footfall.redis_store import day_key
+from footfall.services import Services
 
-from service import sql_folder
-from service.app import open_services, open_sites
-from service.config import Settings
-from service.embedded import Postgres, Valkey
-from service.errors import Reason, Refused
-from service.logs import Answer
-from service.migrations import migrate
-from service.recorder import SITE_SHARE
-from service.redis_store import day_key
-from service.services import Services
 from tests.footfall import NOON, SITE, FakeClock, settings_for
 from tests.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site
 

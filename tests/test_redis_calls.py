@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 
-from service.errors import StoreDamaged, StoreUnavailable
-from service.logs import Answer
-from service.redis_calls import CONNECTIONS, Script, open_calls
-from service.redis_store import RedisStore, day_key, ready_key
+from footfall.errors import StoreDamaged, StoreUnavailable
+from footfall.logs import Answer
+from footfall.redis_calls import CONNECTIONS, Script, open_calls
+from footfall.redis_store import RedisStore, day_key, ready_key
+
 from tests.footfall import SITE
 from tests.storage import MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, ready_site
 

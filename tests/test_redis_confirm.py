@@ -3,12 +3,12 @@
 from datetime import date
 
 import pytest
+from footfall.counts import Reading
+from footfall.day_state import Closed, DayState
+from footfall.logs import Batch
+from footfall.periods import week_end, week_of
+from footfall.redis_store import RedisStore, Snapshot, day_key
 
-from service.counts import Reading
-from service.day_state import Closed, DayState
-from service.logs import Batch
-from service.periods import week_end, week_of
-from service.redis_store import RedisStore, Snapshot, day_key
 from tests.footfall import SITE, VIETNAM
 from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of
 

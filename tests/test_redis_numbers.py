@@ -3,11 +3,11 @@
 from datetime import date
 
 import pytest
+from footfall.counts import Reading
+from footfall.day_state import Closed
+from footfall.logs import Batch
+from footfall.redis_store import RedisStore, day_key
 
-from service.counts import Reading
-from service.day_state import Closed
-from service.logs import Batch
-from service.redis_store import RedisStore, day_key
 from tests.footfall import SITE
 from tests.storage import (
     DAY,

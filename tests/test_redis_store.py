@@ -1,11 +1,11 @@
 """The record script against a real server: each of its answers, and the numbers that it reads."""
 
 import pytest
+from footfall.day_state import Closed
+from footfall.errors import StoreUnavailable
+from footfall.logs import BATCH_MAX_VISITORS, Answer, Batch
+from footfall.redis_store import Recorded, RedisStore, day_key, open_redis
 
-from service.day_state import Closed
-from service.errors import StoreUnavailable
-from service.logs import BATCH_MAX_VISITORS, Answer, Batch
-from service.redis_store import Recorded, RedisStore, day_key, open_redis
 from tests.footfall import SITE
 from tests.storage import (
     DAY,

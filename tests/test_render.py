@@ -7,10 +7,9 @@ from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
 import pytest
-
-from service.config import Site
-from service.counts import Counts
-from service.render import (
+from footfall.config import Site
+from footfall.counts import Counts
+from footfall.render import (
     DEMO_PAGES,
     LABELS,
     STATIC,

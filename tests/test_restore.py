@@ -5,11 +5,11 @@ import logging
 from collections.abc import AsyncIterator
 
 import pytest
+from footfall.errors import StoreDamaged
+from footfall.redis_store import day_key
+from footfall.restore import Restore
+from footfall.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, checksum
 
-from service.errors import StoreDamaged
-from service.redis_store import day_key
-from service.restore import Restore
-from service.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, checksum
 from tests.footfall import SITE
 from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, TOMORROW, Stores, Worker, batch, open_stores, registers
 

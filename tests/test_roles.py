@@ -11,15 +11,15 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from footfall import sql_folder
+from footfall.embedded import POSTGRES_SOCKET, Postgres, Valkey, socket_folder
+from footfall.errors import StoreUnavailable
+from footfall.migrations import migrate
+from footfall.postgres_store import open_postgres
+from footfall.redis_store import open_redis
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from service import sql_folder
-from service.embedded import POSTGRES_SOCKET, Postgres, Valkey, socket_folder
-from service.errors import StoreUnavailable
-from service.migrations import migrate
-from service.postgres_store import open_postgres
-from service.redis_store import open_redis
 from tests.footfall import FakeClock, serving, settings_for
 
 ROOT = Path(__file__).parents[1]
@@ -164,7 +164,7 @@ async def test_a_redis_that_includes_the_file_lets_nobody_else_in(own_folder: Pa
 
 def test_the_acl_lists_what_the_scripts_call_and_no_more() -> None:
     """A script may do what its user may do: a command that is missing here fails at the customer's."""
-    scripts = "".join(file.read_text() for file in (ROOT / "service" / "lua").glob("*.lua"))
+    scripts = "".join(file.read_text() for file in (ROOT / "service" / "footfall" / "lua").glob("*.lua"))
     called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", scripts)}
     allowed = {word.removeprefix("+") for word in user_line() if word.startswith("+")}
     assert allowed == called | USED_BY_CLIENT

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
+from footfall.day_state import DayState
+from footfall.logs import Answer
+from footfall.postgres_store import Saved
+from footfall.redis_store import Snapshot, day_key
+from footfall.restore import closed_through
+from footfall.rollup import FULL_EVERY_S, SKETCHES_KEPT, RolledUp
 
-from service.day_state import DayState
-from service.logs import Answer
-from service.postgres_store import Saved
-from service.redis_store import Snapshot, day_key
-from service.restore import closed_through
-from service.rollup import FULL_EVERY_S, SKETCHES_KEPT, RolledUp
 from tests.footfall import SITE
 from tests.storage import (
     DAY,

@@ -5,9 +5,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from footfall.shared_metrics import Slot, free_slot, metrics_folder
 from prometheus_client import values
-
-from service.shared_metrics import Slot, free_slot, metrics_folder
 
 OpenSlot = Callable[[int], Slot]
 

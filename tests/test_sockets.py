@@ -6,9 +6,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-
-from service.errors import Stop
-from service.sockets import listening, url_of
+from footfall.errors import Stop
+from footfall.sockets import listening, url_of
 
 
 def taken_port() -> tuple[socket.socket, str]:

@@ -10,10 +10,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from footfall.errors import StoreUnavailable
+from footfall.logs import Batch
+from footfall.spool import PAGE_BYTES, Spool, SpooledLog, open_spool
 
-from service.errors import StoreUnavailable
-from service.logs import Batch
-from service.spool import PAGE_BYTES, Spool, SpooledLog, open_spool
 from tests.footfall import SITE
 from tests.storage import LOG, OTHER_LOG, TODAY, batch
 

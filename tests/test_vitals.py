@@ -6,15 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from footfall.metrics import Metrics
+from footfall.vitals import Vitals
 from prometheus_client import CollectorRegistry
-
-from service.metrics import Metrics
-from service.vitals import Vitals
 
 RAISE = """
 import resource
-from service.listener import connections_max
-from service.worker import allow_more_files
+from footfall.listener import connections_max
+from footfall.worker import allow_more_files
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, 2000))
 allow_more_files()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], connections_max())

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
+from footfall.beacon import BODY_MAX_BYTES
+from footfall.embedded import Valkey
+from footfall.web import PIXEL
 from redis.asyncio import Redis
 
-from service.beacon import BODY_MAX_BYTES
-from service.embedded import Valkey
-from service.web import PIXEL
 from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 PUBLIC_HEADERS = {

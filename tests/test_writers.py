@@ -3,10 +3,9 @@
 from datetime import date, timedelta
 
 import pytest
-
-from service.config import Site
-from service.logs import BATCH_MAX_VISITORS, Answer, Log
-from service.writers import SiteWriters, Writer, new_log_id
+from footfall.config import Site
+from footfall.logs import BATCH_MAX_VISITORS, Answer, Log
+from footfall.writers import SiteWriters, Writer, new_log_id
 
 DAY = date(2026, 11, 23)
 TOMORROW = DAY + timedelta(days=1)

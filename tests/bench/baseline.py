@@ -12,8 +12,7 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
-
-from service.listener import KEEPALIVE_S
+from footfall.listener import KEEPALIVE_S
 
 
 async def serve(answers: dict[str, dict[str, Any]]) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import Stop
+from footfall.errors import Stop
+
 from tests.bench import traffic
 from tests.bench.servers import Footfall, Server, answer_of, baseline, footfall
 from tests.bench.wrk import Load, drive

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from footfall import sql_folder
+from footfall.app import open_services, open_sites
+from footfall.config import Settings, Site
+from footfall.embedded import servers
+from footfall.migrations import migrate
+from footfall.services import Services
 from redis.asyncio import Redis
-
-from service import sql_folder
-from service.app import open_services, open_sites
-from service.config import Settings, Site
-from service.embedded import servers
-from service.migrations import migrate
-from service.services import Services
 
 SITES = (1, 100, 1000)
 VISITORS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-from service import __version__
+from footfall import __version__
 
 CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 CAN_PIN = len(CORES) > 1

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.errors import Stop
+from footfall.errors import Stop
+
 from tests.bench.figures import SECTIONS, conditions
 from tests.bench.goals import figure
 

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import asyncpg
 import psutil
+from footfall.embedded import ServerUrls, running_servers
 from redis.asyncio import Redis
 
-from service.embedded import ServerUrls, running_servers
 from tests.bench import machine, traffic
 from tests.bench.traffic import HOST, SITE
 from tests.own_footfall import running, zone_at_noon
@@ -113,7 +113,7 @@ async def footfall(workers: int = 1, *, sites: int = 1, pinned: bool = True) -> 
             "FOOTFALL_LISTEN": "127.0.0.1:0",
             "FOOTFALL_OPS_LISTEN": f"127.0.0.1:{(ops_port := free_port())}",
         }
-        command = [sys.executable, "-m", "service", "serve", "--embedded", "--workers", str(workers)]
+        command = [sys.executable, "-m", "footfall", "serve", "--embedded", "--workers", str(workers)]
         started = time.monotonic()
         async with running(*command, environ=environ) as url:
             first_start_s = time.monotonic() - started
@@ -143,7 +143,7 @@ async def start_s(service: Footfall) -> float:
             "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
         }
         started = time.monotonic()
-        async with running(sys.executable, "-m", "service", "serve", environ=environ):
+        async with running(sys.executable, "-m", "footfall", "serve", environ=environ):
             return time.monotonic() - started
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import Stop
+from footfall.errors import Stop
+
 from tests.bench.machine import on_load_core
 
 SCRIPT = Path(__file__).with_name("requests.lua")

@@ -70,7 +70,7 @@ async def service_url(servers_folder: Path, chromium_path: str) -> AsyncIterator
         "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
         "PYTHONUNBUFFERED": "1",
     }
-    command = (sys.executable, "-m", "service", "serve", "--embedded", "--demo")
+    command = (sys.executable, "-m", "footfall", "serve", "--embedded", "--demo")
     async with running(*command, environ=environ) as url:
         yield url
 

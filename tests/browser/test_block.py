@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+from footfall.config import Site
+from footfall.render import snippet
 from playwright.async_api import Page, expect
 
-from service.config import Site
-from service.render import snippet
 from tests.browser.conftest import NewContext, NewSite
 from tests.browser.pages import layout_shift, let_pass, number, settle
 from tests.browser.portal import BLOCK, Portal, html, script_line

@@ -1,10 +1,10 @@
 """Browsers without JavaScript: a pixel counts, an image and a fragment show."""
 
 import pytest
+from footfall.config import Site
+from footfall.render import snippet
 from playwright.async_api import Page, expect
 
-from service.config import Site
-from service.render import snippet
 from tests.browser.conftest import NewContext, ReadCounts
 from tests.browser.pages import number
 from tests.browser.portal import BLOCK, Portal, html, script_line

@@ -2,9 +2,10 @@
 
 from datetime import date, datetime, timedelta
 
-from service.periods import local_day
-from service.redis_store import day_key
-from service.restore import closed_through
+from footfall.periods import local_day
+from footfall.redis_store import day_key
+from footfall.restore import closed_through
+
 from tests.chaos.inside import counting_lines, send, worker
 from tests.chaos.relay import answer_instead, open_relay
 from tests.chaos.stage import Stage, socket_of

@@ -8,11 +8,11 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import asyncpg
+from footfall.identity import Client, visitor_id
+from footfall.periods import week_of
+from footfall.redis_store import day_key, ready_key
+from footfall.sketch import is_sound
 
-from service.identity import Client, visitor_id
-from service.periods import week_of
-from service.redis_store import day_key, ready_key
-from service.sketch import is_sound
 from tests.chaos.ledger import Ledger, Outcome
 from tests.chaos.traffic import AGENT
 

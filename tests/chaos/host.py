@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 from aiohttp import ClientSession
+from footfall.embedded import USER
+from footfall.shared_metrics import FLUSH_EVERY_S
 
-from service.embedded import USER
-from service.shared_metrics import FLUSH_EVERY_S
 from tests.chaos.relay import Relay
 from tests.own_footfall import PROJECT
 
@@ -53,7 +53,7 @@ class Host:
     async def start(self) -> None:
         """Start it and wait until it serves; after a stop it comes back on the same ports."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
-        command = [sys.executable, "-m", "service", "serve", "--workers", str(self._workers)]
+        command = [sys.executable, "-m", "footfall", "serve", "--workers", str(self._workers)]
         self._process = await asyncio.create_subprocess_exec(
             *command,
             env=inherited | self._environ,

@@ -4,8 +4,9 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from service.config import Settings
-from service.periods import local_day
+from footfall.config import Settings
+from footfall.periods import local_day
+
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import AGENT, SITES, address_of
 from tests.footfall import FakeClock, Footfall, serving, settings_for

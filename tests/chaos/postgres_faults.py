@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
-from service.app import open_services
+from footfall.app import open_services
+
 from tests.chaos.inside import settings_of
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.relay import Hold, pass_request

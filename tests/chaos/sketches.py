@@ -2,7 +2,8 @@
 
 import asyncio
 
-from service.sketch import DENSE, HEADER_BYTES, SPARSE, checksum, is_sound
+from footfall.sketch import DENSE, HEADER_BYTES, SPARSE, checksum, is_sound
+
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES

@@ -12,11 +12,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import asyncpg
+from footfall import sql_folder
+from footfall.embedded import POSTGRES_SOCKET, Postgres, Valkey
+from footfall.migrations import migrate
 from redis.asyncio import Redis
 
-from service import sql_folder
-from service.embedded import POSTGRES_SOCKET, Postgres, Valkey
-from service.migrations import migrate
 from tests.chaos.equality import Stores, compare, count_difference
 from tests.chaos.host import Host, running_host, write_settings
 from tests.chaos.ledger import Ledger

@@ -1,0 +1,245 @@
+"""The command line: `footfall`, also `python -m footfall`."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import typer
+from prometheus_client import CollectorRegistry
+
+from footfall import __version__, doctor, render, serving, sql_folder
+from footfall.config import Settings, Site, load_settings, settings_file
+from footfall.embedded import running_servers
+from footfall.errors import SettingsError, Stop, StoreUnavailable
+from footfall.metrics import Metrics
+from footfall.migrations import migrate as apply_migrations
+from footfall.postgres_store import Adjustment, PostgresStore, open_postgres
+from footfall.redis_store import open_redis
+from footfall.restore import Restore
+from footfall.rollup import Rollup
+from footfall.salts import Salts
+from footfall.worker import start_logging
+
+WORKERS_MAX = 64
+AMOUNT_MAX = 2**53
+"""Beyond it JavaScript counts in steps of two."""
+
+app = typer.Typer(
+    help="Footfall: the visitor counter behind a portal's footer (online, today, this week, all time).",
+    epilog="Settings come from footfall.toml, or the file that FOOTFALL_CONFIG names, and from FOOTFALL_… variables.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="Id of a configured site, such as portal.")]
+EmbeddedOption = Annotated[
+    bool,
+    typer.Option(
+        "--embedded",
+        help="Use the stores of the running `footfall serve --embedded` (make run), found by FOOTFALL_DATA_DIR.",
+    ),
+]
+
+
+def main() -> None:
+    """Run a command; what it cannot do is told in sentences on standard error, with an exit status."""
+    try:
+        app(prog_name="footfall")
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"footfall: {problem}", file=sys.stderr)
+        sys.exit(error.status)
+    except Stop as stop:
+        print(f"footfall: {stop}", file=sys.stderr)
+        sys.exit(stop.status)
+    except StoreUnavailable as error:
+        print(f"footfall: {error} (`footfall doctor` checks the stores)", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def serve(
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Start a Valkey and a PostgreSQL too, with data in FOOTFALL_DATA_DIR.")
+    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Serve the demo portal at /, site id portal.")] = False,
+    workers: Annotated[str, typer.Option(metavar="N|auto", help="Worker processes; auto is one per core.")] = "1",
+) -> None:
+    """Count beacons and serve the numbers, until Ctrl-C or SIGTERM. SIGHUP reads the settings again."""
+    if workers == "auto":
+        number = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    elif workers.isdecimal() and 1 <= int(workers) <= WORKERS_MAX:
+        number = int(workers)
+    else:
+        raise Stop(f"--workers must be a number from 1 to {WORKERS_MAX}, or the word auto")
+    start_logging()
+    asyncio.run(serving.serve(embedded=embedded, demo=demo, workers=number))
+
+
+@app.command()
+def migrate() -> None:
+    """Create or update the tables in PostgreSQL, as the role that owns them (FOOTFALL_MIGRATE_URL).
+
+    Run it before each new version starts. `serve --embedded` does it by itself.
+    """
+    settings = _settings()
+    url = (settings.migrate_url or settings.postgres_url).get_secret_value()
+    applied = asyncio.run(apply_migrations(url, sql_folder()))
+    for name in applied:
+        print(f"applied {name}")
+    if not applied:
+        print("The schema is up to date.")
+
+
+@app.command()
+def rollup(embedded: EmbeddedOption = False) -> None:
+    """Copy all days from Redis to PostgreSQL now, and print a line for each site.
+
+    The running service does it by itself; after this command, a backup of PostgreSQL holds everything.
+    """
+    asyncio.run(_rollup(_stores(embedded=embedded)))
+
+
+@app.command()
+def adjust(
+    site: SiteArgument,
+    add: Annotated[int | None, typer.Option(metavar="N", help="Add to the all-time total; may be negative.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
+    name: Annotated[str, typer.Option("--id", help="Your name for this correction; the same name counts once.")] = "",
+    show: Annotated[bool, typer.Option("--list", help="Show the journal of corrections.")] = False,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """Correct the all-time total of a site, or show its corrections.
+
+    The number of the old counter is the first one:
+    footfall adjust portal --add 1373876 --reason "số liệu bộ đếm cũ" --id old-counter
+    """
+    settings = _stores(embedded=embedded)
+    corrected = _site(settings, site)
+    if show and add is None:
+        asyncio.run(_print_journal(settings, corrected))
+        return
+    if show or add is None or not reason.strip() or not name.strip():
+        raise Stop(
+            "say what to add, why, and under which name, or ask for the journal: "
+            f'footfall adjust {site} --add 1373876 --reason "…" --id old-counter, or footfall adjust {site} --list'
+        )
+    if not -AMOUNT_MAX < add < AMOUNT_MAX or add == 0:
+        raise Stop("--add must not be 0, and must lie between -2^53 and 2^53")
+    asyncio.run(_adjust(settings, corrected, name.strip(), add, reason.strip()))
+
+
+@app.command()
+def snippet(
+    site: SiteArgument,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="For a `footfall serve --embedded` (make run); it need not run.")
+    ] = False,
+) -> None:
+    """Print the lines to paste into the pages of a site."""
+    settings = _settings(embedded=embedded)
+    print(render.snippet(_site(settings, site), settings.public_url), end="")
+
+
+@app.command("doctor")
+def check(embedded: EmbeddedOption = False) -> None:
+    """Check what operators get wrong, a line each, with what to do; the exit status is 1 if a check fails.
+
+    Settings, both stores, their versions, persistence and clocks, the schema, each site's zone, the script.
+    """
+    if not asyncio.run(_print_checks(_stores(embedded=embedded))):
+        sys.exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@asynccontextmanager
+async def _open_rollup(settings: Settings) -> AsyncIterator[tuple[Rollup, PostgresStore]]:
+    """Both stores and the join between them, without a worker; raises StoreUnavailable where Postgres is away."""
+    async with (
+        open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s) as redis,
+        open_postgres(settings.postgres_url.get_secret_value()) as postgres,
+    ):
+        redis.installation = await postgres.installation()
+        metrics = Metrics(CollectorRegistry())
+        salts = Salts(metrics)
+        restore = Restore(redis, postgres, salts, metrics)
+        yield Rollup(settings, redis, postgres, restore, salts, metrics), postgres
+
+
+async def _rollup(settings: Settings) -> None:
+    failed = 0
+    async with _open_rollup(settings) as (join, _):
+        for site in settings.sites.values():
+            try:
+                done = await join.roll_up(site, all_days=True)
+                print(f"{site.id}: days saved {done.saved}, joined back into Redis {done.joined_back}")
+            except StoreUnavailable as error:
+                failed += 1
+                print(f"{site.id}: not rolled up: {error}")
+    if failed:
+        raise Stop(f"{failed} of {len(settings.sites)} sites were not rolled up; footfall doctor checks the stores", 1)
+
+
+async def _adjust(settings: Settings, site: Site, name: str, amount: int, reason: str) -> None:
+    async with _open_rollup(settings) as (join, postgres):
+        if not await postgres.adjust(site.id, name, amount, reason):
+            known = next(entry for entry in await postgres.adjustments(site.id) if entry.id == name)
+            print(f"{name} is in the journal of {site.id} already; nothing changed:\n{_entry(known)}")
+            return
+        print(f"Added {amount:+,d} to the all-time total of {site.id} as {name}.")
+        try:
+            await join.roll_up(site)
+        except StoreUnavailable as error:
+            print(f"Redis could not be told ({error}); the service shows it after its next rollup.")
+
+
+async def _print_journal(settings: Settings, site: Site) -> None:
+    async with open_postgres(settings.postgres_url.get_secret_value()) as postgres:
+        journal = await postgres.adjustments(site.id)
+    for entry in journal:
+        print(_entry(entry))
+    print(f"{sum(entry.amount for entry in journal):+,d} by {len(journal)} corrections of {site.id}")
+
+
+def _entry(entry: Adjustment) -> str:
+    made_at = entry.made_at.astimezone()
+    return f"{made_at:%Y-%m-%d %H:%M %Z}  {entry.amount:+16,d}  {entry.id}  {entry.reason}  (by {entry.made_by})"
+
+
+async def _print_checks(settings: Settings) -> bool:
+    """Print each check as soon as it is known; False when one failed."""
+    good = True
+    async for line in doctor.examine(settings, settings_file(os.environ)):
+        print(line, flush=True)
+        good = good and line.level is not doctor.Level.FAIL
+    return good
+
+
+def _settings(*, embedded: bool = False) -> Settings:
+    return load_settings(settings_file(os.environ), os.environ, embedded=embedded)
+
+
+def _stores(*, embedded: bool) -> Settings:
+    """The settings, with the servers of a running `serve --embedded` as stores if these are meant."""
+    settings = _settings(embedded=embedded)
+    return serving.with_stores(settings, running_servers(settings.data_dir) if embedded else None)
+
+
+def _site(settings: Settings, site_id: str) -> Site:
+    if site_id not in settings.sites:
+        raise Stop(f"no site is called {site_id}; configured are: {', '.join(sorted(settings.sites))}")
+    return settings.sites[site_id]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""The settings: read from `footfall.toml` and the environment, checked once, every problem reported at once.
+
+Settings are a value: to read them again is to call `load_settings` again, and keep the old ones if it raises.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+
+from footfall import fields
+from footfall.errors import SettingsError
+from footfall.fields import Listen, Network, parse_listen
+from footfall.problems import did_you_mean, explain, full_stop
+from footfall.sources import PREFIX, read_environment, read_toml, settings_file
+
+__all__ = ["Limits", "Listen", "Settings", "Site", "load_settings", "parse_listen", "settings_file"]
+
+DEMO_SITE = "portal"
+DEMO_NAME = "Cổng thông tin điện tử xã Sông Mây"
+MIB = 1024 * 1024
+
+LabelName = Literal["heading", "online", "today", "week", "total", "views_today"]
+Label = Annotated[str, Field(min_length=1, max_length=80)]
+NetworkField = Annotated[Network, PlainValidator(fields.network)]
+ProxyField = Annotated[Network | Literal["unix"], PlainValidator(fields.proxy)]
+ListenField = Annotated[str, AfterValidator(fields.listener)]
+RedisUrl = Annotated[SecretStr, AfterValidator(fields.store_url("redis", "rediss", "unix"))]
+PostgresUrl = Annotated[SecretStr, AfterValidator(fields.store_url("postgresql", "postgres"))]
+
+
+class Section(BaseModel):
+    """What all parts of the settings have in common: they never change, and an unknown key is a problem."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        str_strip_whitespace=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Site(Section):
+    """One portal that is counted: the table `[sites.<id>]`."""
+
+    id: Annotated[str, AfterValidator(fields.site_id)]
+    """The name of the table; never renamed, the numbers are stored under it."""
+    name: Label
+    """What the portal is called, for people."""
+    hosts: Annotated[tuple[Annotated[str, AfterValidator(fields.host)], ...], AfterValidator(fields.some)]
+    """Hosts whose pages may count: portal.example.vn, *.example.vn, localhost:8000."""
+    time_zone: Annotated[str, AfterValidator(fields.time_zone)] = "Asia/Ho_Chi_Minh"
+    """IANA name of the zone in which its days and weeks begin."""
+    language: Literal["vi", "en"] = "vi"
+    """Language of the block: vi or en."""
+    measure: Literal["visitors", "views"] = "visitors"
+    """What today, week and total show: visitors or views; both are always recorded."""
+    visitor_id: Literal["network", "browser"] = "network"
+    """Visitors are told apart by network and user agent; "browser" adds a random id kept in the browser."""
+    online_window_s: Annotated[int, Field(ge=60, le=3600)] = 300
+    """Seconds for which a visitor stays online after the last beacon; 60 to 3600."""
+    labels: dict[LabelName, Label] = {}
+    """Own words for heading, online, today, week, total and views_today; at most 80 characters each."""
+    excluded_networks: tuple[NetworkField, ...] = ()
+    """Networks that are never counted: staff, monitors."""
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The zone in which this site's days and weeks begin."""
+        return ZoneInfo(self.time_zone)
+
+
+class Limits(Section):
+    """What one network (an IPv4 address, an IPv6 /64) may do, per worker: the table `[limits]`."""
+
+    enabled: bool = True
+    """false switches every limit off: for a log replay or a bench."""
+    beacons_per_s: Annotated[float, Field(gt=0)] = 50.0
+    """Beacons a second from one network: 5,000 people behind one address send up to 43."""
+    beacons_burst: Annotated[int, Field(ge=1)] = 6000
+    """Beacons at once from one network: those 5,000 open an announcement in the same minute."""
+    reads_per_s: Annotated[float, Field(gt=0)] = 400.0
+    """Reads of the numbers a second from one network: 6,000 visible footers, each every 15 seconds."""
+    reads_burst: Annotated[int, Field(ge=1)] = 12_000
+    """Reads of the numbers at once from one network: two for each of those 6,000."""
+    new_visitors_per_10_min: Annotated[int, Field(ge=1)] = 1000
+    """New visitors from one network, at once and in every ten minutes; beyond it only views count."""
+    wide_factor: Annotated[int, Field(ge=1)] = 4
+    """An IPv6 /48 as a whole may do this many times what one of its /64 may."""
+    networks_max: Annotated[int, Field(ge=1000)] = 100_000
+    """Networks remembered, about 200 bytes each; the least recently used is forgotten; 1000 or more."""
+    known_visitors_max: Annotated[int, Field(ge=1024)] = 1_048_576
+    """Visitors remembered as no longer new, 8 bytes each; 1024 or more."""
+
+
+class Settings(Section):
+    """Everything a worker needs to know before it starts."""
+
+    public_url: Annotated[str, AfterValidator(fields.web_address)] = "http://127.0.0.1:8080"
+    """URL at which browsers reach Footfall; footfall snippet prints it."""
+    sites: Annotated[dict[str, Site], Field(min_length=1)]
+    """The portals, by id."""
+    redis_url: RedisUrl = SecretStr("")
+    """Redis or Valkey: redis://, rediss:// (TLS) or unix://; required unless embedded."""
+    postgres_url: PostgresUrl = SecretStr("")
+    """PostgreSQL, as the role of the service; required unless embedded."""
+    migrate_url: PostgresUrl | None = None
+    """PostgreSQL, as the owner of the schema, for footfall migrate; if empty, FOOTFALL_POSTGRES_URL."""
+    listen: ListenField = "127.0.0.1:8080"
+    """Where browsers or a proxy connect: host:port, [IPv6]:port or unix:/path."""
+    ops_listen: ListenField = "127.0.0.1:8081"
+    """Where /metrics, /healthz, /readyz and /version are served; keep it private."""
+    data_dir: Path = Path(".footfall")
+    """Folder of the spool and of the embedded servers."""
+    trusted_proxies: Annotated[tuple[ProxyField, ...], BeforeValidator(fields.split_commas)] = (
+        IPv4Network("127.0.0.0/8"),
+        IPv6Network("::1/128"),
+        "unix",
+    )
+    """Networks, or the word unix, whose forwarding header is believed; separated by commas."""
+    forwarded_header: Annotated[str, AfterValidator(fields.header_name)] = "X-Forwarded-For"
+    """The one header that carries the client's address: X-Forwarded-For, X-Real-IP, Forwarded."""
+    rollup_every_s: Annotated[float, Field(ge=5, le=300)] = 10.0
+    """Seconds between two copies from Redis to PostgreSQL; 5 to 300."""
+    redis_timeout_s: Annotated[float, Field(ge=0.1, le=10)] = 1.0
+    """Seconds that Redis has to answer before beacons go to the spool; 0.1 to 10."""
+    queue_max_beacons: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
+    """Beacons that may wait in a worker; beyond it the answer is 503; 100 to 1000000."""
+    keep_max_bytes: Annotated[int, Field(ge=MIB, le=4096 * MIB)] = 64 * MIB
+    """Bytes of unconfirmed batches that a worker keeps in memory; 1048576 to 4294967296."""
+    spool_max_bytes: Annotated[int, Field(ge=MIB, le=1024 * 1024 * MIB)] = 256 * MIB
+    """Bytes of unconfirmed batches that a worker keeps on disk; 1048576 to 1099511627776."""
+    poll_after_s: Annotated[int, Field(ge=5, le=3600)] = 15
+    """Seconds after which a visible page reads the numbers again; 5 to 3600."""
+    ping_after_s: Annotated[int, Field(ge=10, le=1800)] = 60
+    """Seconds after which a visible page says that it is still there; 10 to 1800."""
+    ops_token: Annotated[SecretStr, AfterValidator(fields.not_blank)] | None = None
+    """Bearer token that the ops routes ask for; if empty, none."""
+    demo: bool = False
+    """Serve the demo portal at /, for a site called portal."""
+    limits: Limits = Limits()
+    """What one network may do."""
+
+    @field_validator("sites", mode="before")
+    @classmethod
+    def give_each_site_its_id(cls, tables: object) -> object:
+        """A site is called what its table is called."""
+        if not isinstance(tables, Mapping):
+            return tables
+        return {key: {"id": key, **t} if isinstance(t, Mapping) else t for key, t in tables.items()}
+
+
+TABLES: dict[str, type[Section]] = {"sites": Site, "limits": Limits}
+SECRETS = ("redis_url", "postgres_url", "migrate_url", "ops_token")
+VARIABLES = {PREFIX + name.upper(): name for name in Settings.model_fields if name not in TABLES}
+FILE_VARIABLES = {f"{PREFIX}{name.upper()}_FILE": name for name in SECRETS}
+
+
+def load_settings(
+    file: Path | None, environ: Mapping[str, str], *, embedded: bool = False, demo: bool = False
+) -> Settings:
+    """Read and check the settings of `file` and of `environ`, which wins where both speak.
+
+    `embedded` brings its own stores, and the demo portal where there is no file. Raises SettingsError with
+    every problem; what is wrong only in connection is looked at once every single value is right.
+    """
+    problems: list[str] = []
+    tables = {} if file is None else read_toml(file, problems)
+    variables = read_environment(environ, VARIABLES, FILE_VARIABLES, problems)
+    if tables is None:
+        raise SettingsError(problems)
+    values: dict[str, Any] = tables | variables
+    if demo:
+        values["demo"] = True
+    if embedded:
+        values = _embedded_defaults(values, has_file=file is not None) | values
+    problems += _stores_at_odds(values, environ, embedded)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as errors:
+        problems += [_sentence(error, file, variables) for error in errors.errors()]
+        raise SettingsError(problems) from None
+    problems += _contradictions(settings)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _embedded_defaults(values: Mapping[str, Any], *, has_file: bool) -> dict[str, Any]:
+    """The address of an embedded Footfall and, where nothing is configured, the demo portal on it."""
+    try:
+        listen = parse_listen(str(values.get("listen", Settings.model_fields["listen"].default)))
+    except ValueError:
+        return {}  # reported with the other problems
+    is_one_address = isinstance(listen, Listen) and listen.host not in ("0.0.0.0", "::")  # noqa: S104
+    host = listen.host if isinstance(listen, Listen) and is_one_address else "127.0.0.1"
+    defaults: dict[str, Any] = {}
+    if isinstance(listen, Listen) and listen.port:
+        defaults["public_url"] = f"http://{Listen(host, listen.port)}"
+    if not has_file:
+        hosts = dict.fromkeys([f"[{host}]" if ":" in host else host, "127.0.0.1", "localhost"])
+        defaults["sites"] = {DEMO_SITE: {"name": DEMO_NAME, "hosts": list(hosts)}}
+    return defaults
+
+
+def _stores_at_odds(values: Mapping[str, Any], environ: Mapping[str, str], embedded: bool) -> Iterator[str]:
+    """Stores that are missing, or given although Footfall brings its own."""
+    for name, example in (
+        ("redis_url", "redis://host:6379/0"),
+        ("postgres_url", "postgresql://user@host/db"),
+    ):
+        variable = PREFIX + name.upper()
+        if embedded and values.get(name):
+            yield f"{variable}: is set, but --embedded counts in its own servers; leave out one of the two."
+        elif not embedded and name not in values and not environ.get(f"{variable}_FILE"):
+            yield f"{variable}: is required, such as {example}; --embedded needs none."
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """What is wrong only in connection."""
+    here = parse_listen(settings.listen)
+    if here == parse_listen(settings.ops_listen) and not (isinstance(here, Listen) and here.port == 0):
+        yield f"ops_listen: is {here}, as is listen; give the ops routes an address of their own."
+    if settings.demo and DEMO_SITE not in settings.sites:
+        yield f"demo: needs a site called {DEMO_SITE}; add [sites.{DEMO_SITE}] or leave out --demo."
+    for key, site in settings.sites.items():
+        if site.id != key:
+            yield f"sites.{key}.id: leave it out; a site is called what its table is called."
+        if site.online_window_s <= settings.ping_after_s:
+            yield (
+                f"sites.{key}.online_window_s: {site.online_window_s} must be longer than ping_after_s "
+                f"({settings.ping_after_s}), or visitors who stay would come and go."
+            )
+
+
+def _sentence(error: ErrorDetails, file: Path | None, variables: Mapping[str, str]) -> str:
+    """One problem that pydantic found, under the name by which the operator knows the setting."""
+    loc = error["loc"]
+    path = ".".join(str(part) for part in loc if isinstance(part, str) and part != "[key]")
+    name = PREFIX + path.upper() if path in variables else f"{path} ({file})" if file else path
+    if loc == ("sites",) and error["type"] in ("missing", "too_short"):
+        return "sites: no portal is configured; add a table such as [sites.portal] to footfall.toml."
+    if error["type"] == "extra_forbidden":
+        model = Settings if len(loc) == 1 else TABLES[str(loc[0])]
+        hint = did_you_mean(str(loc[-1]), model.model_fields) or "; remove or correct it"
+        return full_stop(f"{name}: is not a setting of Footfall{hint}")
+    return full_stop(f"{name}: {explain(error, is_secret=loc[0] in SECRETS)}")

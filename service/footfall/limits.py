@@ -1,0 +1,123 @@
+"""How much one network may do: budgets per network, and who of its visitors is not new.
+
+Nothing here asks a store, so a worker knows only what it has seen itself: with four workers a network may
+do up to four times as much. Every table is bounded, and forgets the least recently used first: a
+forgotten network has its whole budget again.
+"""
+
+import struct
+from array import array
+from collections import Counter, OrderedDict, deque
+
+from footfall.config import Limits
+
+TEN_MINUTES_S = 600
+WATCHED_BEACONS = 1000
+TELLING_BEACONS = 100
+_HALVES = struct.Struct("=QQ")
+
+
+class Buckets:
+    """A token bucket per key: `burst` at once, refilled with `rate_per_s`.
+
+    A bucket is kept as one number, the moment at which it will be full again, so a key costs about
+    200 bytes and an idle bucket equals an unknown one.
+    """
+
+    def __init__(self, rate_per_s: float, burst: int, keys_max: int) -> None:
+        self._token_s = 1 / rate_per_s
+        # Half a token of slack: sums of floats must not decide about the last token.
+        self._depth_s = (burst - 0.5) * self._token_s
+        self._keys_max = keys_max
+        self._full_at: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def wait_s(self, key: bytes, now_s: float) -> float:
+        """Seconds until `key` has a token; 0 if it has one now."""
+        full_at = self._full_at.get(key, 0.0)
+        return max(0.0, full_at - now_s - self._depth_s)
+
+    def take(self, key: bytes, now_s: float) -> None:
+        """Take a token of `key`, which has one."""
+        self._full_at[key] = max(self._full_at.get(key, 0.0), now_s) + self._token_s
+        self._full_at.move_to_end(key)
+        if len(self._full_at) > self._keys_max:
+            self._full_at.popitem(last=False)
+
+
+class Budget:
+    """What a network may do, and what the /48 around it may do as a whole."""
+
+    def __init__(self, rate_per_s: float, burst: int, wide_factor: int, networks_max: int) -> None:
+        self._networks = Buckets(rate_per_s, burst, networks_max)
+        self._wide = Buckets(rate_per_s * wide_factor, burst * wide_factor, networks_max)
+
+    def spend(self, network: bytes, wide_network: bytes, now_s: float) -> float:
+        """Spend one unit and return 0, or spend nothing and return the seconds until there is one."""
+        # Who is refused takes from neither, so a flood from one /64 cannot use up its neighbours' share.
+        if (wait_s := self._networks.wait_s(network, now_s)) > 0:
+            return wait_s
+        if network != wide_network:  # an IPv4 address is its own wide network
+            if (wait_s := self._wide.wait_s(wide_network, now_s)) > 0:
+                return wait_s
+            self._wide.take(wide_network, now_s)
+        self._networks.take(network, now_s)
+        return 0.0
+
+
+class KnownVisitors:
+    """Remembers visitor ids, so that a visitor is new once; a fixed table of 8 bytes per id.
+
+    Each id has one place in the table, given by half of its bytes, and leaves the other half there; a
+    later id with the same place displaces it. Ids are keyed hashes, so nobody can aim at a place.
+    A displaced visitor merely counts as new again. A false "known" needs 64 equal bits.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._marks = array("Q", [0]) * size
+
+    def __contains__(self, visitor: bytes) -> bool:
+        place, mark = self._place_and_mark(visitor)
+        return self._marks[place] == mark
+
+    def add(self, visitor: bytes) -> None:
+        """Remember a visitor id (16 bytes)."""
+        place, mark = self._place_and_mark(visitor)
+        self._marks[place] = mark
+
+    def _place_and_mark(self, visitor: bytes) -> tuple[int, int]:
+        place, mark = _HALVES.unpack(visitor)
+        return place % len(self._marks), mark
+
+
+class NetworkLimits:
+    """All budgets of one worker, and the visitors it knows, as the table `[limits]` says."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.beacons = self._budget(limits.beacons_per_s, limits.beacons_burst)
+        self.reads = self._budget(limits.reads_per_s, limits.reads_burst)
+        self.new_visitors = self._budget(limits.new_visitors_per_10_min / TEN_MINUTES_S, limits.new_visitors_per_10_min)
+        self.known = KnownVisitors(limits.known_visitors_max)
+
+    def _budget(self, rate_per_s: float, burst: int) -> Budget:
+        return Budget(rate_per_s, burst, self.limits.wide_factor, self.limits.networks_max)
+
+
+class BusiestNetwork:
+    """Watches the latest beacons for a network that sends most of them."""
+
+    def __init__(self) -> None:
+        self._latest: deque[bytes] = deque(maxlen=WATCHED_BEACONS)
+
+    def saw(self, network: bytes) -> None:
+        """Note that a beacon came from `network`."""
+        self._latest.append(network)
+
+    def share(self) -> float:
+        """The busiest network's part of the latest 1,000 beacons, 0 to 1; 0 while too few were seen."""
+        if len(self._latest) < TELLING_BEACONS:
+            return 0.0
+        return max(Counter(self._latest).values()) / len(self._latest)

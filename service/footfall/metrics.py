@@ -1,0 +1,149 @@
+"""Every metric, declared once. Labels are of closed sets (sites, routes, reasons), never from a request."""
+
+from collections.abc import Callable
+from functools import cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from footfall import __version__
+
+REQUEST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+ROLLUP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The metrics of one process; the shapes also work in prometheus_client's multiprocess mode."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str, merge: str = "livesum") -> Gauge:
+            return Gauge(name, text, labels, registry=registry, multiprocess_mode=merge)  # type: ignore[arg-type]
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=buckets)
+
+        self.beacons = counter(
+            "footfall_beacons_total",
+            "Beacons by what became of them: counted (200), spooled (202), ignored (200, not counted) or refused",
+            "site",
+            "outcome",
+            "reason",
+        )
+        self.request_seconds = histogram(
+            "footfall_request_seconds",
+            "Time from a request's head to its answer, in seconds, by route and HTTP status",
+            REQUEST_SECONDS,
+            "route",
+            "status",
+        )
+        self.flushes = counter(
+            "footfall_flushes_total",
+            "Batches sent to Redis by its answer; gap, old and notready were refused there, error had no answer",
+            "answer",
+        )
+        self.batch_beacons = histogram("footfall_batch_beacons", "Beacons that shared one script call", BATCH_SIZES)
+        self.queue_beacons = gauge("footfall_queue_beacons", "Beacons waiting for their commit now")
+        self.retries = counter("footfall_retries_total", "Batches sent again because no answer had come")
+        self.resent = counter(
+            "footfall_resent_batches_total",
+            "Batches sent again because Redis had lost them (rewind, failover, wipe)",
+        )
+        self.spooled = counter("footfall_spooled_beacons_total", "Beacons written to this host's disk (202)")
+        self.drained = counter("footfall_drained_batches_total", "Spooled batches that reached Redis")
+        self.spool_bytes = gauge("footfall_spool_bytes", "Disk space in use by the spool")
+        self.kept_bytes = gauge("footfall_kept_bytes", "Memory in use by batches that Postgres does not have yet")
+        self.forgotten = counter(
+            "footfall_forgotten_batches_total",
+            "Batches dropped from memory for room before Postgres had them; Redis has them",
+        )
+        self.lost = counter(
+            "footfall_lost_batches_total",
+            "Batches whose visitors nobody has any more (their views are counted); should stay 0",
+        )
+        self.joined = counter(
+            "footfall_joined_days_total",
+            "Day states joined, by direction: to_postgres or to_redis",
+            "direction",
+        )
+        self.damaged = counter(
+            "footfall_damaged_sketches_total",
+            "Sketches that were damaged: in Postgres not used, in Redis dropped",
+        )
+        self.damaged_batches = counter(
+            "footfall_damaged_batches_total", "Batches in the spool that were damaged and are dropped"
+        )
+        self.corrected = counter(
+            "footfall_corrected_counts_total",
+            "Readings lower than what was already shown for the same period; the higher number was kept",
+            "number",
+        )
+        self.rollup_seconds = histogram(
+            "footfall_rollup_seconds", "Duration of the rollup of one site, in seconds", ROLLUP_SECONDS
+        )
+        self.rollup_errors = counter("footfall_rollup_errors_total", "Rollups of a site that failed")
+        self.rollup_success = gauge(
+            "footfall_rollup_last_success_timestamp_seconds",
+            "When every site that had changed was last confirmed in Postgres, seconds since 1970",
+            merge="mostrecent",
+        )
+        self.visitors = gauge(
+            "footfall_visitors",
+            "Numbers last shown for a site: online, today, week, total (estimates, standard error 0.81 %), views_today",
+            "site",
+            "period",
+            merge="mostrecent",
+        )
+        self.store_up = gauge(
+            "footfall_store_up",
+            "1 while the store (redis, postgres, spool) answered last time",
+            "store",
+            merge="livemin",
+        )
+        self.not_ready = gauge(
+            "footfall_sites_not_ready", "Sites whose beacons cannot go to Redis now", merge="livemax"
+        )
+        self.clock_skew = gauge(
+            "footfall_clock_skew_seconds", "Redis' clock minus this host's, in seconds", merge="mostrecent"
+        )
+        self.salts_lost = counter(
+            "footfall_salts_lost_total",
+            "Weeks whose visitor hash got a second key: their visitors count twice",
+        )
+        self.from_proxy = counter(
+            "footfall_unresolved_clients_total",
+            "Beacons whose address is that of a trusted proxy itself: check that it forwards the client's",
+        )
+        self.network_share = gauge(
+            "footfall_busiest_network_share",
+            "Share of recent beacons from the busiest network; near 1 it is a proxy that is not trusted yet",
+            merge="livemax",
+        )
+        self.loop_lag = gauge(
+            "footfall_loop_lag_seconds",
+            "How late the event loop was at worst in the last five seconds; above 1 /healthz is not well",
+            merge="livemax",
+        )
+        self.workers = gauge("footfall_workers", "Worker processes that are running")
+        self.process_cpu = counter("process_cpu_seconds_total", "Time on the CPU, in seconds, all workers together")
+        self.process_memory = gauge("process_resident_memory_bytes", "Memory in use, all workers together")
+        self.process_fds = gauge("process_open_fds", "Open files and connections, all workers together")
+        self.process_max_fds = gauge(
+            "process_max_fds", "Files and connections that one worker may have open", merge="livemin"
+        )
+        self.process_start = gauge(
+            "process_start_time_seconds", "Start of the oldest worker, seconds since 1970", merge="livemin"
+        )
+        self.build = gauge("footfall_build_info", "1, with the version as label", "version", merge="max")
+        self.build.labels(__version__).set(1)
+
+        # Finding a labelled child costs a microsecond, many times what counting costs.
+        self.beacon: Callable[[str, str, str], Counter] = cache(self.beacons.labels)
+        self.request: Callable[[str, int], Histogram] = cache(
+            lambda route, status: self.request_seconds.labels(route, str(status))
+        )
+        self.flush: Callable[[str], Counter] = cache(self.flushes.labels)

@@ -1,0 +1,51 @@
+"""Around every handler: measures it, and gives its errors their shape."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from footfall.errors import Reason, Refused
+from footfall.metrics import Metrics
+from footfall.quiet import Seldom
+from footfall.replies import refusal
+
+log = logging.getLogger(__name__)
+
+REASONS = MappingProxyType({404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED})
+OUTERMOST: web.AppKey[Callable[[Handler], Handler]] = web.AppKey("outermost")
+"""What a `Listener` puts around the whole application; aiohttp's own middlewares take two coroutines each."""
+
+
+def measure_and_shape(metrics: Metrics, headers: Mapping[str, str]) -> Callable[[Handler], Handler]:
+    """Answer every failure with `{"error": "<reason>"}` and `headers`; count the time by route and status."""
+    failures = Seldom()
+
+    def around(handler: Handler) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            started = time.perf_counter()
+            try:
+                response = await handler(request)
+            except Refused as refused:
+                response = refusal(refused, headers)
+            except web.HTTPException as error:
+                allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+                response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)), headers, allow)
+            except Exception:
+                if times := failures.happened():
+                    log.exception("Requests failed; their senders got 500. times=%d route=%s", times, _route(request))
+                response = refusal(Refused(Reason.INTERNAL), headers)
+            metrics.request(_route(request), response.status).observe(time.perf_counter() - started)
+            return response
+
+        return handle
+
+    return around
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "other"

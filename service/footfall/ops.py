@@ -1,0 +1,100 @@
+"""The operators' routes, on a listener of their own: health, readiness, metrics, version."""
+
+import asyncio
+import hmac
+import json
+import platform
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from footfall import __version__
+from footfall.errors import Reason, Refused
+from footfall.loops import LoopLag
+from footfall.middleware import OUTERMOST, measure_and_shape
+from footfall.readiness import Readiness
+from footfall.replies import OPS_HEADERS, Reply, lines
+from footfall.services import SERVICES, Services
+
+LAG_MAX_S = 1.0
+LAG = web.AppKey("lag", LoopLag)
+READINESS = web.AppKey("readiness", Readiness)
+JSON_HEAD = lines({"Content-Type": "application/json"}, OPS_HEADERS)
+METRICS_HEAD = lines({"Content-Type": CONTENT_TYPE_LATEST}, OPS_HEADERS)
+
+
+def create_ops_app(services: Services) -> web.Application:
+    """Build the application of the ops listener."""
+    app = web.Application(middlewares=[authorize])
+    app[OUTERMOST] = measure_and_shape(services.metrics, OPS_HEADERS)
+    app[SERVICES] = services
+    app[READINESS] = Readiness(services)
+    app[LAG] = LoopLag(services.metrics.loop_lag.set)
+    app.cleanup_ctx.append(watch_lag)
+    app.router.add_get("/metrics", get_metrics)
+    app.router.add_get("/healthz", get_health)
+    app.router.add_get("/readyz", get_readiness)
+    app.router.add_get("/version", get_version)
+    return app
+
+
+async def watch_lag(app: web.Application) -> AsyncIterator[None]:
+    """Keep measuring while the listener is open."""
+    watching = asyncio.create_task(app[LAG].watch())
+    yield
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+
+
+@web.middleware
+async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Ask for the bearer token where one is set; the comparison's time tells nothing about it."""
+    token = request.app[SERVICES].settings.ops_token
+    if token is not None:
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if not hmac.compare_digest(given, f"Bearer {token.get_secret_value()}".encode()):
+            raise Refused(Reason.UNAUTHORIZED)
+    return await handler(request)
+
+
+async def get_metrics(request: web.Request) -> Reply:
+    """Answer all metrics in Prometheus' text format."""
+    services = request.app[SERVICES]
+    await services.export()
+    return Reply(200, METRICS_HEAD, generate_latest(services.metrics.registry))
+
+
+async def get_health(request: web.Request) -> Reply:
+    """Tell whether this process gets its turn: how late its event loop was in the last seconds."""
+    lag_s = request.app[LAG].worst_s
+    good = lag_s < LAG_MAX_S
+    return _json({"status": "ok" if good else "slow", "loop_lag_s": round(lag_s, 4)}, good)
+
+
+async def get_readiness(request: web.Request) -> Reply:
+    """Answer 200 while a beacon can be answered 200 or 202, else 503; with what is wrong, and since when.
+
+    A Redis outage, which the spool bridges, must not become a site outage at the balancer.
+    """
+    ready, problems = await request.app[READINESS].look()
+    status = "unavailable" if not ready else "degraded" if problems else "ok"
+    told = [{"what": problem.what, "since": _utc(problem.since_s)} for problem in problems]
+    return _json({"status": status, "problems": told}, ready)
+
+
+async def get_version(_: web.Request) -> Reply:
+    """Answer what runs here."""
+    return _json({"version": __version__, "python": platform.python_version()}, True)
+
+
+def _utc(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
+
+
+def _json(fields: dict[str, object], good: bool) -> Reply:
+    return Reply(200 if good else 503, JSON_HEAD, json.dumps(fields, ensure_ascii=False).encode())

@@ -1,0 +1,77 @@
+"""Whether a beacon can be answered 200 or 202 now, and what is wrong since when."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from footfall.errors import Refused, StoreUnavailable
+from footfall.services import Services
+from footfall.writers import SiteWriters
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What an operator should know, and since when it is so (seconds since the epoch)."""
+
+    what: str
+    since_s: float
+
+
+class Readiness:
+    """Looks at the stores as a beacon would, and remembers when it first saw what nobody else dates."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._first_seen_s: dict[str, float] = {}
+
+    async def look(self) -> tuple[bool, list[Problem]]:
+        """Tell whether beacons are taken, and every problem; runs the record script in its check mode.
+
+        A site takes beacons while the key of its visitor hash is known and either Redis or the spool stores
+        them. One site is enough: a stuck one must not take the others out of the balancer. Postgres away is a
+        problem, but no reason to leave the balancer.
+        """
+        services = self._services
+        sites = list(services.recorder.sites.values())
+        stuck = [writers for writers in sites if writers.away_since_s is not None or not self._has_key(writers)]
+        for writers in stuck[:1] or sites[:1]:
+            await services.recorder.probe(writers)
+            await self._learn_key(writers)
+        spool = await self._spool_trouble()
+        ready = any(self._has_key(writers) and (writers.away_since_s is None or not spool) for writers in sites)
+        return ready, self._dated([*self._site_troubles(), *spool])
+
+    def _site_troubles(self) -> Iterator[tuple[str, float | None]]:
+        for writers in self._services.recorder.sites.values():
+            if writers.away_since_s is not None:
+                yield f"redis takes no beacons of site {writers.site.id}: {writers.why_away}", writers.away_since_s
+            if not self._has_key(writers):
+                yield f"no key of the visitor hash is known for site {writers.site.id}", None
+        if (since_s := self._services.rollup.away_since_s) is not None:
+            yield "postgres does not answer: nothing is rolled up", since_s
+
+    async def _spool_trouble(self) -> list[tuple[str, float | None]]:
+        if self._services.spool.full:
+            return [("spool: has reached its size", None)]
+        try:
+            await self._services.spool.check()
+        except StoreUnavailable as error:
+            return [(str(error), None)]
+        return []
+
+    def _has_key(self, writers: SiteWriters) -> bool:
+        _, period = self._services.periods.now(writers.site.zone)
+        return self._services.salts.of(writers.site, period.week) is not None
+
+    async def _learn_key(self, writers: SiteWriters) -> None:
+        """As a beacon does: while the balancer sends none, nobody else asks for the key."""
+        if not self._has_key(writers):
+            _, period = self._services.periods.now(writers.site.zone)
+            try:
+                await self._services.restore.salt(writers.site, period.week)
+            except Refused:
+                return
+
+    def _dated(self, troubles: list[tuple[str, float | None]]) -> list[Problem]:
+        now_s = self._services.periods.clock()
+        self._first_seen_s = {what: self._first_seen_s.get(what, now_s) for what, _ in troubles}
+        return [Problem(what, self._first_seen_s[what] if since_s is None else since_s) for what, since_s in troubles]

@@ -1,0 +1,174 @@
+"""How calls reach Redis: within a deadline, over a few connections, nothing ever repeated.
+
+Scripts that are called in the same turn of the event loop go out together, in one write on one connection: a server of
+a thousand portals flushes many sites at once, and a way to Redis of its own for each would cost more than its script.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha1
+from importlib import resources
+from typing import Any
+
+from hiredis import pack_command
+from redis.asyncio import Connection, ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from footfall.errors import Stop, StoreDamaged, StoreUnavailable
+
+CONNECTIONS = 50
+DAMAGE = ("WRONGTYPE", "INVALIDOBJ")
+"""What Redis says of a key that is not what it should be."""
+
+
+class Script:
+    """A script of `lua/` with the functions that all share, and the digest by which Redis knows it."""
+
+    def __init__(self, name: str) -> None:
+        self.source = _lua("site") + _lua(name)
+        self.digest = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+class _Call:
+    """One call of a script, and the answer that somebody awaits."""
+
+    __slots__ = ("answer", "command", "script")
+
+    def __init__(self, script: Script, key: str, arguments: Sequence[Any]) -> None:
+        self.script = script
+        self.command = pack_command(("EVALSHA", script.digest, 1, key, *arguments))
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, answer: Any) -> None:
+        """Pass the answer on, unless whoever awaited it has gone."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def fail(self, why: StoreUnavailable) -> None:
+        """Pass on why there is no answer; many calls may fail for one reason, each with an exception of its own."""
+        if not self.answer.done():
+            self.answer.set_exception(type(why)(why.store, why.sentence))
+
+
+class RedisCalls:
+    """The connections to Redis; every failure is a StoreUnavailable."""
+
+    def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
+        self.client = Redis(connection_pool=pool)
+        """For plain commands, each of which takes its `turn`."""
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._gathered: list[_Call] = []
+        self._exchanges: set[asyncio.Task[None]] = set()
+
+    async def run(self, script: Script, key: str, arguments: Sequence[Any]) -> Any:
+        """Call a script; raises StoreUnavailable: it may have run or not."""
+        call = _Call(script, key, arguments)
+        self._gathered.append(call)
+        if len(self._gathered) == 1:
+            exchange = asyncio.create_task(self._exchange())
+            self._exchanges.add(exchange)
+            exchange.add_done_callback(self._exchanges.discard)
+        return await call.answer
+
+    async def close(self) -> None:
+        """Wait for the calls that are on their way, then close the connections."""
+        await asyncio.gather(*self._exchanges, return_exceptions=True)
+        await self._pool.disconnect()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for one of the connections and hold all of the call to the deadline; its failure is our own.
+
+        A call that is given up drops its connection: no later one reads its answer.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s), self._turns:
+                yield
+        except TimeoutError as error:
+            raise StoreUnavailable("redis", f"no answer within {self._timeout_s:g} s") from error
+        except (RedisError, OSError) as error:
+            raise _failure(error) from error
+
+    async def _exchange(self) -> None:
+        """Send what has gathered in this turn of the loop, and pass the answers on; what has none has failed."""
+        calls, self._gathered = self._gathered, []
+        failure = StoreUnavailable("redis", "the call was given up")
+        try:
+            async with self.turn():
+                await self._ask(calls)
+        except StoreUnavailable as error:
+            failure = error
+        finally:
+            for call in calls:
+                call.fail(failure)
+
+    async def _ask(self, calls: Sequence[_Call]) -> None:
+        # On a connection directly: the client's own way to it costs more than the call itself.
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            unknown = await _send(connection, calls)
+            if unknown:  # a server that has just started, or that took over from another
+                for source in {call.script.source for call in unknown}:
+                    await connection.send_command("SCRIPT LOAD", source)
+                    await connection.read_response()
+                unknown = await _send(connection, unknown)
+            for call in unknown:
+                call.fail(StoreUnavailable("redis", "forgets its scripts as soon as they are loaded"))
+        finally:
+            await self._pool.release(connection)
+
+
+@asynccontextmanager
+async def open_calls(url: str, timeout_s: float) -> AsyncIterator[RedisCalls]:
+    """Hand out calls that connect when they are first made; closes the connections at the end."""
+    try:
+        # redis-py 8 repeats a command up to ten times by default, and a repeated write may count again.
+        # Its own deadlines are per read and write, and dear; ours is one for all of a call.
+        pool = ConnectionPool.from_url(
+            url,
+            socket_timeout=None,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_timeout=False,
+            max_connections=CONNECTIONS,
+        )
+        # Connects to nothing: it looks at the options in the URL, which would fail only when first used.
+        pool.make_connection()  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError) as error:
+        raise Stop(f"FOOTFALL_REDIS_URL: has an option that is not known or not readable: {error}") from None
+    calls = RedisCalls(pool, timeout_s)
+    try:
+        yield calls
+    finally:
+        await calls.close()
+
+
+async def _send(connection: Connection, calls: Sequence[_Call]) -> list[_Call]:
+    """Send calls and pass on what is answered; return those whose script the server does not know."""
+    await connection.send_packed_command([call.command for call in calls])
+    unknown = []
+    for call in calls:
+        try:
+            call.succeed(await connection.read_response())
+        except NoScriptError:
+            unknown.append(call)
+        except ResponseError as error:
+            call.fail(_failure(error))
+    return unknown
+
+
+def _failure(error: Exception) -> StoreUnavailable:
+    """Say in our words what a client library's error means."""
+    # Older servers put words of their own before the code when it comes out of a script.
+    is_damage = isinstance(error, ResponseError) and any(code in str(error) for code in DAMAGE)
+    kind = StoreDamaged if is_damage else StoreUnavailable
+    return kind("redis", f"{type(error).__name__}: {error}")
+
+
+def _lua(name: str) -> str:
+    return (resources.files("footfall") / "lua" / f"{name}.lua").read_text(encoding="utf-8")

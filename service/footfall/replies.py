@@ -1,0 +1,113 @@
+"""Answers in the form in which they are sent.
+
+aiohttp puts the head of a response together for every request anew, from a dict and through hooks, which costs about
+as much as reading the request. Here the lines of a head are made once, and an answer goes out in one write.
+"""
+
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from functools import cache, lru_cache
+from http import HTTPStatus
+from types import MappingProxyType
+
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+
+from footfall.errors import Reason, Refused
+
+HEADERS = MappingProxyType(
+    {
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "strict-origin-when-cross-origin",
+    }
+)
+PUBLIC_HEADERS = MappingProxyType(
+    {
+        **HEADERS,
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": "Retry-After, Footfall-Ignored",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+)
+"""Every public answer may be read by any page; which pages may count is decided by Origin."""
+OPS_HEADERS = MappingProxyType({**HEADERS, "Cache-Control": "no-store"})
+"""Ops answers are for operators only, and about this moment."""
+
+WITHOUT_BODY = frozenset({204, 304})
+
+
+class Reply(web.StreamResponse):
+    """A whole answer: its status, the lines of its head (`lines`), and its body.
+
+    To them it adds only what depends on the request or the moment: Date, Content-Length, Connection. It does not
+    name the server.
+    """
+
+    def __init__(self, status: int, head: bytes, body: bytes = b"") -> None:
+        super().__init__(status=status)
+        self._head = head
+        self._content = body
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send it, in one write; the body is left out where HTTP wants none."""
+        if self._eof_sent:
+            return None
+        self._eof_sent = True
+        if self._keep_alive is None:
+            self._keep_alive = request.keep_alive
+        status, body = self.status, self._content
+        bare = status in WITHOUT_BODY
+        await request.writer.write(
+            b"".join(
+                (
+                    _status_line(status),
+                    self._head,
+                    _date(int(time.time())),
+                    b"" if bare else b"Content-Length: %d\r\n" % len(body),
+                    _connection(request, stays=self._keep_alive),
+                    b"" if bare or request.method == "HEAD" else body,
+                )
+            )
+        )
+        return request.writer
+
+
+def lines(headers: Mapping[str, str], common: Mapping[str, str] = PUBLIC_HEADERS) -> bytes:
+    r"""Encode the lines of a head: `headers`, and those that all answers of a listener have.
+
+    >>> lines({"Cache-Control": "no-store"}, common={})
+    b'Cache-Control: no-store\r\n'
+    """
+    return "".join(f"{name}: {value}\r\n" for name, value in {**headers, **common}.items()).encode()
+
+
+def refusal(
+    refused: Refused,
+    common: Mapping[str, str] = PUBLIC_HEADERS,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Reply:
+    """Shape a refusal: its reason word, and when to come back or what to bring."""
+    told = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
+    if refused.retry_after_s is not None:
+        told["Retry-After"] = str(refused.retry_after_s)
+    if refused.reason is Reason.UNAUTHORIZED:
+        told["WWW-Authenticate"] = "Bearer"
+    return Reply(refused.status, lines(told, common), b'{"error":"%b"}' % refused.reason.value.encode())
+
+
+@cache
+def _status_line(status: int) -> bytes:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
+
+
+@lru_cache(maxsize=1)
+def _date(at_s: int) -> bytes:
+    return f"Date: {formatdate(at_s, usegmt=True)}\r\n".encode()
+
+
+def _connection(request: web.BaseRequest, *, stays: bool) -> bytes:
+    """The last line of a head where it takes one, and its end: HTTP/1.1 keeps connections unless told otherwise."""
+    if not stays:
+        return b"Connection: close\r\n\r\n"
+    return b"\r\n" if request.version >= HttpVersion11 else b"Connection: keep-alive\r\n\r\n"

@@ -1,0 +1,107 @@
+"""Who is not a person: user agents of robots, by the kept list of the package crawler-user-agents.
+
+The list has some 1,500 patterns, nearly all of them plain words, and one pass over it as it is takes a few
+hundred microseconds. So the words become one trie, written as a regular expression; the few real
+expressions follow; and answers are remembered per user agent.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from crawleruseragents import CRAWLER_USER_AGENTS_DATA
+
+from footfall.identity import USER_AGENT_MAX_CHARS
+
+REMEMBERED_MAX = 10_000
+
+OWN_WORDS = ("bot/", "Bot/", "crawler", "Crawler", "spider", "Spider", "+http")
+"""Robots that the list does not know yet name themselves or an address to read about them.
+
+No word is shorter: "bot" alone is in the names of telephones (CUBOT).
+"""
+
+CORRECTIONS: Mapping[str, str | None] = {
+    # Browsers of people. A pattern is taken out (None) or narrowed to what its robot sends.
+    r"AP3A\.240617\.008": None,  # the build number of Android 15 on many makers' telephones
+    "MetaIAB Facebook": None,  # the browser inside the Facebook app
+    "Sogou": None,  # also the browser Sogou; its robots call themselves spiders
+    r"Tumblr\/": r"^Tumblr\/",  # elsewhere than at the start: the browser inside the app
+    "Viber": "^Viber",
+}
+
+
+class Robots:
+    """Tells robots from people by their user agent."""
+
+    def __init__(self, patterns: Iterable[str] | None = None) -> None:
+        if patterns is None:
+            patterns = list(listed_patterns())
+        words = {word for pattern in patterns if (word := plain_word(pattern)) is not None}
+        shapes = [pattern for pattern in patterns if plain_word(pattern) is None]
+        self._words = re.compile(_trie(words.union(OWN_WORDS)))
+        # Tried at the start only: a search would try them at every character.
+        self._starts = re.compile(_any_of(shape for shape in shapes if shape.startswith("^")))
+        self._shapes = re.compile(_any_of(shape for shape in shapes if not shape.startswith("^")))
+        self._is_listed_cached = lru_cache(REMEMBERED_MAX)(self._is_listed)
+
+    def is_robot(self, user_agent: str) -> bool:
+        """Whether the first 512 characters of a user agent are a robot's; an empty one is.
+
+        Every browser of a person sends a user agent, so a missing one is a program's.
+        """
+        return not user_agent or self._is_listed_cached(user_agent[:USER_AGENT_MAX_CHARS])
+
+    def _is_listed(self, user_agent: str) -> bool:
+        return bool(
+            not user_agent.strip()
+            or self._words.search(user_agent)
+            or self._starts.match(user_agent)
+            or self._shapes.search(user_agent)
+        )
+
+
+def listed_patterns() -> Iterator[str]:
+    """The patterns of the kept list, as corrected here."""
+    entries: list[dict[str, Any]] = CRAWLER_USER_AGENTS_DATA
+    for entry in entries:
+        pattern: str = entry["pattern"]
+        corrected = CORRECTIONS.get(pattern, pattern)
+        if corrected is not None:
+            yield corrected
+
+
+def plain_word(pattern: str) -> str | None:
+    r"""The text that a pattern finds if it finds only that text, else None.
+
+    >>> plain_word(r"Googlebot\/"), plain_word("[wW]get"), plain_word(r"\d+bot")
+    ('Googlebot/', None, None)
+    """
+    # What is left of a class such as \d is its backslash.
+    if re.search(r"[\\^$.|?*+()\[\]{}]", re.sub(r"\\\W", "", pattern)):
+        return None
+    return re.sub(r"\\(.)", r"\1", pattern)
+
+
+def _any_of(patterns: Iterable[str]) -> str:
+    # An empty alternation would find everything; this one finds nothing.
+    return "|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)"
+
+
+def _trie(words: Iterable[str]) -> str:
+    """A regular expression that finds any of `words`, each character tried once per position."""
+    root: dict[str, Any] = {}
+    for word in words:
+        node = root
+        for character in word:
+            node = node.setdefault(character, {})
+        node[""] = {}
+    return _branch(root)
+
+
+def _branch(node: Mapping[str, Any]) -> str:
+    if "" in node:
+        return ""  # a word ends here: its longer forms contain it
+    branches = [re.escape(character) + _branch(below) for character, below in sorted(node.items())]
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"

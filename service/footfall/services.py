@@ -1,0 +1,63 @@
+"""What the handlers of one worker use; built and closed in `app.py`."""
+
+import logging
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from footfall.admission import Admission
+from footfall.board import Board
+from footfall.config import Settings
+from footfall.identity import AddressResolver
+from footfall.metrics import Metrics
+from footfall.periods import Periods
+from footfall.quiet import Seldom
+from footfall.reconciler import Reconciler
+from footfall.recorder import Recorder
+from footfall.restore import Restore
+from footfall.rollup import Rollup
+from footfall.salts import Salts
+from footfall.spool import Spool
+
+log = logging.getLogger(__name__)
+
+UNRESOLVED_EVERY_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One worker's parts, wired."""
+
+    settings: Settings
+    metrics: Metrics
+    periods: Periods
+    resolver: AddressResolver
+    admission: Admission
+    salts: Salts
+    spool: Spool
+    board: Board
+    restore: Restore
+    rollup: Rollup
+    recorder: Recorder
+    reconciler: Reconciler
+    unresolved: Seldom = field(default_factory=lambda: Seldom(UNRESOLVED_EVERY_S))
+
+    def note_unresolved(self) -> None:
+        """Count a beacon that seems to come from a trusted proxy itself, and say so once an hour."""
+        self.metrics.from_proxy.inc()
+        times = self.unresolved.happened()
+        if times and not self.settings.demo:  # the demo is looked at from its own machine
+            log.warning(
+                "Beacons carry a trusted proxy's own address, so no limit by network holds for them: does it set %s?"
+                " times=%d",
+                self.settings.forwarded_header,
+                times,
+            )
+
+    async def export(self) -> None:
+        """Set the gauges that tell of a state; every worker does so regularly, whoever is asked for metrics."""
+        self.board.export()
+        self.metrics.network_share.set(self.admission.busiest_network_share())
+
+
+SERVICES = web.AppKey("services", Services)

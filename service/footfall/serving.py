@@ -1,0 +1,101 @@
+"""`footfall serve`: opens the listeners, the embedded servers and the workers, and closes them in reverse order."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from footfall import sql_folder
+from footfall.config import Settings, load_settings, settings_file
+from footfall.embedded import ServerUrls, servers
+from footfall.migrations import migrate
+from footfall.shared_metrics import metrics_folder
+from footfall.sockets import listening, url_of
+from footfall.supervisor import Supervisor
+
+TERMINAL = Path("/dev/tty")
+
+
+async def serve(*, embedded: bool, demo: bool, workers: int) -> None:
+    """Serve until SIGINT or SIGTERM; SIGHUP reads the settings again. Raises Stop where it cannot start."""
+    reload = asyncio.Event()
+    await _until_told_to_stop(_serve(embedded=embedded, demo=demo, workers=workers, reload=reload), reload)
+    with suppress(OSError):  # the terminal may be gone
+        print("Footfall has stopped.", flush=True)
+
+
+def with_stores(settings: Settings, urls: ServerUrls | None) -> Settings:
+    """The same settings with the embedded servers as stores, where there are such."""
+    if urls is None:
+        return settings
+    return settings.model_copy(
+        update={"redis_url": SecretStr(urls.redis), "postgres_url": SecretStr(urls.postgres), "migrate_url": None}
+    )
+
+
+async def _serve(*, embedded: bool, demo: bool, workers: int, reload: asyncio.Event) -> None:
+    def load() -> Settings:
+        settings = load_settings(settings_file(os.environ), os.environ, embedded=embedded, demo=demo)
+        return with_stores(settings, urls)
+
+    urls: ServerUrls | None = None
+    settings = load()
+    async with AsyncExitStack() as stack:
+        public = await stack.enter_async_context(listening(settings.listen, "FOOTFALL_LISTEN"))
+        ops = await stack.enter_async_context(listening(settings.ops_listen, "FOOTFALL_OPS_LISTEN"))
+        folder = stack.enter_context(metrics_folder())
+        if embedded:
+            print("Footfall is starting its Valkey and PostgreSQL ...", flush=True)
+            urls = await stack.enter_async_context(servers(settings.data_dir))
+            await migrate(urls.postgres, sql_folder())
+            settings = with_stores(settings, urls)
+
+        def announce() -> None:
+            print(f"Footfall is ready: {url_of(settings.listen, public)}")
+            print(f"Metrics: {url_of(settings.ops_listen, ops)}/metrics", flush=True)
+
+        await Supervisor(settings, workers, public, ops, folder).run(load, reload, announce)
+
+
+async def _until_told_to_stop(work: Coroutine[None, None, None], reload: asyncio.Event) -> None:
+    """Run `work`. The first SIGINT or SIGTERM, at any moment of it, cancels it; it unwinds undisturbed by more.
+
+    SIGHUP sets `reload`, unless it comes because the terminal was closed in which Footfall was started.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(work)
+    stopping = False
+    ends_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()  # not under nohup
+
+    def stop() -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            task.cancel()
+
+    def hang_up() -> None:
+        if ends_with_terminal and not _has_terminal():
+            stop()
+        else:
+            reload.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopping:
+            raise
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,150 @@
+"""The metrics of several workers as one: whichever worker is asked answers for all of them.
+
+This is prometheus_client's multiprocess mode: every worker keeps its values in files that all can read. Two
+things differ. The files are named after a slot, not after a process: the parent gives a slot to a new worker
+when the one before it has ended, and the counters go on from there, so none ever falls. And a value goes to its
+file every half second and before every answer, not with every increment, which would cost a beacon more than
+its other metrics together; a worker that is killed loses the counts of its last half second.
+"""
+
+# prometheus_client has types for its public part only.
+# mypy: disallow-untyped-calls=False
+
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Metric, values
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from footfall.errors import Stop
+from footfall.metrics import Metrics
+
+FLUSH_EVERY_S = 0.5
+MEMORY = Path("/dev/shm")  # noqa: S108
+"""Linux' folder in memory: writing to a mapped file on a disk may wait for the disk."""
+EMPTY_FILE = bytes(1 << 16)
+
+
+@contextmanager
+def metrics_folder() -> Iterator[Path]:
+    """Make the folder of the slots' files, for one parent; at the end it is removed."""
+    place = MEMORY if sys.platform == "linux" and MEMORY.is_dir() else None
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="footfall-metrics-", dir=place, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise Stop(f"The workers have no folder to share their metrics in: {error}; set TMPDIR.") from error
+    with folder as name:
+        yield Path(name)
+
+
+def free_slot(folder: Path, slot: int) -> None:
+    """Forget the gauges of a worker that has ended; its counters stay."""
+    mark_process_dead(slot, path=str(folder))
+
+
+class Slot:
+    """The metrics of this process, in files of their own, and a registry that reads those of all slots.
+
+    It replaces where prometheus_client keeps its values, for the whole process: make one, before any other metric.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder = folder
+        self._number = number
+        self._files: dict[str, MmapedDict] = {}
+        self._unwritten: list[_Value] = []
+        values.ValueClass = self._value
+        self.metrics = Metrics(CollectorRegistry())
+        self.metrics.registry = CollectorRegistry()
+        self.metrics.registry.register(_Collector(self, folder))
+
+    async def flush(self) -> None:
+        """Write what has changed, for whichever worker is asked next."""
+        self.write()
+
+    def write(self) -> None:
+        """Write what has changed to the files."""
+        while self._unwritten:
+            self._unwritten.pop().write()
+
+    def close(self) -> None:
+        """Write what has changed, for those who run on."""
+        self.write()
+        for file in self._files.values():
+            file.close()
+
+    def _value(
+        self,
+        kind: str,
+        metric: str,
+        name: str,
+        labels: list[str],
+        label_values: list[str],
+        text: str,
+        multiprocess_mode: str = "",
+        **_: object,
+    ) -> "_Value":
+        key = mmap_key(metric, name, labels, label_values, text)
+        file = self._file(f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind)
+        return _Value(file, key, self._unwritten)
+
+    def _file(self, kind: str) -> MmapedDict:
+        if kind not in self._files:
+            path = self._folder / f"{kind}_{self._number}.db"
+            if not path.exists():
+                # In one step: a reader fails on a file that exists and is still empty.
+                new = path.with_suffix(".new")
+                new.write_bytes(EMPTY_FILE)
+                new.replace(path)
+            self._files[kind] = MmapedDict(str(path))
+        return self._files[kind]
+
+
+class _Value:
+    """One number of a metric: in memory, and from time to time in its file. For one thread, the event loop's."""
+
+    __slots__ = ("_changed", "_file", "_key", "_stamp", "_unwritten", "_value")
+
+    def __init__(self, file: MmapedDict, key: str, unwritten: "list[_Value]") -> None:
+        self._file = file
+        self._key = key
+        self._unwritten = unwritten
+        self._value: float
+        self._stamp: float
+        self._value, self._stamp = file.read_value(key)
+        self._changed = False
+
+    def inc(self, amount: float) -> None:
+        self._value += amount
+        if not self._changed:
+            self._changed = True
+            self._unwritten.append(self)
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        self._stamp = timestamp or 0.0
+        self._value = value
+        self.inc(0.0)
+
+    def get(self) -> float:
+        return self._value
+
+    def write(self) -> None:
+        self._changed = False
+        self._file.write_value(self._key, self._value, self._stamp)
+
+
+class _Collector(MultiProcessCollector):
+    """Reads the files of all slots, its own brought up to date first."""
+
+    def __init__(self, slot: Slot, folder: Path) -> None:
+        super().__init__(None, path=str(folder))
+        self._slot = slot
+
+    def collect(self) -> Iterable[Metric]:
+        self._slot.write()
+        merged: Iterable[Metric] = super().collect()
+        return merged

@@ -1,0 +1,113 @@
+"""The sockets that Footfall listens on: opened once, before anything else starts, and inherited by its workers."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from footfall.config import Listen, parse_listen
+from footfall.errors import Stop
+
+TAKEN_WAIT_S = 3.0
+"""A worker whose parent was killed needs a moment to let go of the address."""
+RETRY_EVERY_S = 0.1
+BACKLOG = 1024
+
+
+@asynccontextmanager
+async def listening(setting: str, variable: str) -> AsyncIterator[socket.socket]:
+    """Hand out a listening socket on `setting`, the value of `variable`; a unix socket is removed at the end.
+
+    Raises Stop with a sentence where the address cannot be used, or is still taken after `TAKEN_WAIT_S`.
+    """
+    where = parse_listen(setting)
+    try:
+        listener = await _bind_patiently(where)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        advice = "stop what uses it or set" if taken else "set"
+        raise Stop(
+            f"Footfall cannot listen on {setting}: {error.strerror or error}; {advice} {variable} to another address."
+        ) from error
+    identity = where.stat().st_ino if isinstance(where, Path) else 0
+    try:
+        yield listener
+    finally:
+        listener.close()
+        if isinstance(where, Path):
+            with suppress(OSError):
+                if where.stat().st_ino == identity:  # else it is a later one's
+                    where.unlink()
+
+
+def url_of(setting: str, listener: socket.socket) -> str:
+    """Where people find a listener: the port that the system chose, and a host that they can type."""
+    where = parse_listen(setting)
+    if isinstance(where, Path):
+        return f"unix:{where}"
+    port: int = listener.getsockname()[1]
+    return f"http://{Listen(reachable_host(where.host), port)}"
+
+
+def reachable_host(host: str) -> str:
+    """The host under which a listener on this machine is reached from it."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
+async def _bind_patiently(where: Listen | Path) -> socket.socket:
+    deadline = asyncio.get_running_loop().time() + TAKEN_WAIT_S
+    while True:
+        try:
+            return _bind_path(where) if isinstance(where, Path) else _bind_port(where)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(RETRY_EVERY_S)
+
+
+def _bind_port(where: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return _listen(listener, (where.host, where.port))
+    except OSError:
+        listener.close()
+        raise
+
+
+def _bind_path(path: Path) -> socket.socket:
+    _remove_leftover(path)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        _listen(listener, str(path))
+        path.chmod(0o666)  # who may connect is decided by the folder: a web server runs under another account
+        return listener
+    except OSError:
+        listener.close()
+        raise
+
+
+def _listen(listener: socket.socket, address: str | tuple[str, int]) -> socket.socket:
+    listener.bind(address)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def _remove_leftover(path: Path) -> None:
+    """Remove the socket of a process that was killed; never a file, nor a socket on which somebody answers."""
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise FileExistsError(errno.EEXIST, "something else than a socket is there")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except BlockingIOError:
+            return  # so busy that it does not even answer

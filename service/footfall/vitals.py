@@ -1,0 +1,43 @@
+"""What the system says of this process: time on the CPU, memory, open files. Linux and macOS alike."""
+
+import logging
+import resource
+
+import psutil
+
+from footfall.metrics import Metrics
+from footfall.quiet import Seldom
+
+log = logging.getLogger(__name__)
+
+MEASURE_EVERY_S = 5.0
+
+
+class Vitals:
+    """Measures this process into its metrics, of which those of several workers add up."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._process = psutil.Process()
+        self._cpu_s = 0.0
+        self._failures = Seldom()
+        metrics.workers.set(1)
+        metrics.process_start.set(self._process.create_time())
+        metrics.process_max_fds.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+    async def measure(self) -> None:
+        """Bring the metrics up to date, if the system can say: it may have no file left to open for it."""
+        try:
+            self._measure()
+        except (OSError, psutil.Error) as error:
+            if times := self._failures.happened():
+                log.warning("The system says nothing of this process. times=%d error=%s", times, error)
+
+    def _measure(self) -> None:
+        with self._process.oneshot():
+            times = self._process.cpu_times()
+            self._metrics.process_memory.set(self._process.memory_info().rss)
+        self._metrics.process_fds.set(self._process.num_fds())
+        cpu_s = times.user + times.system
+        self._metrics.process_cpu.inc(max(0.0, cpu_s - self._cpu_s))
+        self._cpu_s = cpu_s
