@@ -1,46 +1,77 @@
-"""The map of `service/footfall/`: which file stands in which layer, and that imports point left."""
+"""The map of `service/footfall/`: its folders from top to bottom, and that imports point down and never in a circle."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-SERVICE = Path(__file__).parent.parent / "service" / "footfall"
+PACKAGE = Path(__file__).parent.parent / "service" / "footfall"
 
-# From left to right; a file may import from its own column and from those before it.
-LAYERS = {
-    "pure": (
-        "__init__ errors metrics loops config fields problems sources beacon origins robots limits "
-        "counts identity periods logs sketch day_state quiet"
-    ),
-    "stores": "redis_calls redis_store postgres_store migrations spool",
-    "core": "admission salts board writers spooler recorder restore rollup reconciler",
-    "edge": "services render replies middleware web readiness ops listener",
-    "wiring": "app vitals",
-    "commands": "__main__ serving supervisor worker shared_metrics sockets doctor embedded child launch",
-}
-COLUMN = {module: column for column, modules in enumerate(LAYERS.values()) for module in modules.split()}
+FOLDERS = (
+    "cli",
+    "process",
+    "http",
+    "ingest",
+    "delivery",
+    "sync",
+    "display",
+    "stores",
+    "embedded",
+    "settings",
+    "metrics",
+    "model",
+)
+"""From the commands down to the ground: a file may import from its own folder and from those below it."""
+
+GROUND = {"__init__", "_compat", "background", "errors", "log_throttle"}
+"""Files beside the folders that every folder may import."""
+
+DOORS = {"__main__"}
+"""Files beside the folders that nothing imports."""
+
+MODULES = {file.relative_to(PACKAGE).with_suffix("").as_posix(): file for file in PACKAGE.rglob("*.py")}
 
 
 def imported_modules(file: Path) -> set[str]:
-    """Modules of `footfall` that `file` imports, wherever in it the import stands."""
+    """Return the modules of `footfall` that `file` imports, wherever in it the import stands."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    inside = {name.removeprefix("footfall.").partition(".")[0] for name in found if name.startswith("footfall.")}
-    return inside & {path.stem for path in SERVICE.glob("*.py")}
+    paths = {name.removeprefix("footfall.").replace(".", "/") for name in found if name.startswith("footfall.")}
+    return paths & MODULES.keys()
 
 
-def test_every_file_has_a_place_in_the_table() -> None:
-    """The table is the tour that a newcomer takes; a file outside it is one that nobody finds."""
-    assert sorted(COLUMN) == sorted(path.stem for path in SERVICE.glob("*.py"))
+def folder_of(module: str) -> str:
+    return module.partition("/")[0] if "/" in module else ""
 
 
-@pytest.mark.parametrize("module", COLUMN)
-def test_imports_point_left(module: str) -> None:
+def test_every_file_stands_in_a_folder_of_the_map() -> None:
+    """A newcomer finds a file by its folder; a file outside the map is one that nobody finds."""
+    beside = {module for module in MODULES if "/" not in module}
+    assert beside <= GROUND | DOORS
+    assert {folder_of(module) for module in MODULES} - {""} == set(FOLDERS)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_point_down(module: str) -> None:
     """A store that knew the web, or a rule that knew a store, could not be read or tested alone."""
-    rightward = {name for name in imported_modules(SERVICE / f"{module}.py") if COLUMN[name] > COLUMN[module]}
-    assert rightward == set()
+    imported = imported_modules(MODULES[module])
+    folder = folder_of(module)
+    if module in DOORS:
+        return
+    if not folder:
+        assert {name for name in imported if folder_of(name)} == set()
+        return
+    above = set(FOLDERS[: FOLDERS.index(folder)])
+    assert {name for name in imported if folder_of(name) in above or name in DOORS} == set()
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    """Two files that need each other are one file, or want a third one below them."""
+    imports = {module: imported_modules(file) for module, file in MODULES.items()}
+    while leaves := {module for module, needed in imports.items() if not needed}:
+        imports = {module: needed - leaves for module, needed in imports.items() if module not in leaves}
+    assert imports == {}
