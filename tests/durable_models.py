@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from footfall.day_state import Closed, DayState
 from footfall.errors import StoreBusy, StoreUnavailable
-from footfall.logs import Batch
+from footfall.model.batch_log import Batch
+from footfall.model.day_state import Closed, DayState
 from footfall.spool import SpooledLog
 
 

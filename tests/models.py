@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
 
-from footfall.counts import Reading
-from footfall.day_state import Closed, DayState
-from footfall.logs import Answer, Batch
-from footfall.periods import Clock, Period, week_of
+from footfall.model.batch_log import Answer, Batch
+from footfall.model.counts import Reading
+from footfall.model.day_state import Closed, DayState
+from footfall.model.periods import Clock, Period, week_of
 from footfall.redis_store import Recorded, Snapshot
 
 Logs = dict[str, tuple[int, int]]

@@ -8,10 +8,10 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from footfall.day_state import Closed, DayState
 from footfall.errors import StoreUnavailable
-from footfall.logs import Batch
-from footfall.periods import Period
+from footfall.model.batch_log import Batch
+from footfall.model.day_state import Closed, DayState
+from footfall.model.periods import Period
 from footfall.postgres_store import PostgresStore, Saved
 from footfall.redis_store import Recorded, RedisStore, Snapshot
 from footfall.spool import Spool, SpooledLog

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import date
 
-from footfall.counts import Counts
 from footfall.errors import StoreUnavailable
+from footfall.model.counts import Counts
 
 from tests.models import SiteModel, unpacked
 from tests.ports import Server

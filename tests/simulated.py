@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from footfall.board import Board
 from footfall.config import Settings, Site
-from footfall.counts import Reading
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics import Metrics
-from footfall.periods import Periods, local_day
+from footfall.model.counts import Reading
+from footfall.model.periods import Periods, local_day
 from footfall.reconciler import Reconciler
 from footfall.recorder import Recorder
 from footfall.restore import Restore

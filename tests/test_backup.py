@@ -44,7 +44,7 @@ async def test_a_restored_dump_and_an_empty_redis_show_the_same_numbers(
     async with open_postgres(postgres_url) as postgres, running(settings, clock=clock) as footfall:
         await postgres.adjust("portal", "old counter", OLD_COUNTER, "the number that the old counter showed")
         await count_some_days(footfall)
-        before = await footfall.counts()
+        before = await footfall.model.counts()
     days_before = await saved_days(postgres_url)
     assert len(days_before) == DAYS
 
@@ -60,7 +60,7 @@ async def test_a_restored_dump_and_an_empty_redis_show_the_same_numbers(
     assert await saved_days(postgres_url) == days_before
     async with running(settings, clock=clock) as footfall:
         await footfall.services.reconciler.step()
-        after = await footfall.counts()
+        after = await footfall.model.counts()
         for number in ("today", "week", "total", "views_today", "revision"):
             assert after[number] == before[number], number
         assert after["total"] == OLD_COUNTER + sum(visitors for _, visitors, _ in days_before)  # type: ignore[misc]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from footfall.board import Board, Shown
 from footfall.config import Site
-from footfall.counts import Reading
 from footfall.embedded import Valkey
 from footfall.errors import StoreUnavailable
 from footfall.metrics import Metrics
+from footfall.model.counts import Reading
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -293,9 +293,9 @@ async def test_a_redis_that_hangs_keeps_a_reader_for_a_quarter_of_a_second(
         footfall.clock.advance(6)
         loop = asyncio.get_running_loop()
         started = loop.time()
-        answers = await asyncio.gather(*(footfall.counts() for _ in range(readers)))
+        answers = await asyncio.gather(*(footfall.model.counts() for _ in range(readers)))
         assert 0.2 < loop.time() - started < 1.5
         assert all(answer == known | {"stale": True} for answer in answers)
         own_valkey.resume()
         await footfall.services.board.close()
-        assert (await footfall.counts())["stale"] is False
+        assert (await footfall.model.counts())["stale"] is False

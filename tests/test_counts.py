@@ -5,7 +5,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from footfall.counts import Counts
+from footfall.model.counts import Counts
 
 COUNTS = Counts(
     site="portal",

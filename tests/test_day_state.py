@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from footfall.day_state import Closed, DayState
+from footfall.model.day_state import Closed, DayState
 from footfall.redis_store import RedisStore, day_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

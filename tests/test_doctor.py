@@ -23,7 +23,7 @@ from footfall.doctor import (
 )
 from footfall.embedded import Valkey
 from footfall.migrations import migrate
-from footfall.periods import Clock
+from footfall.model.periods import Clock
 from footfall.redis_store import ServerFacts
 from redis.asyncio import Redis
 

@@ -51,7 +51,7 @@ def numbers(answer: dict[str, Any]) -> tuple[int | None, ...]:
 async def fresh_counts(footfall: Footfall) -> dict[str, Any]:
     """Read the numbers as a page does, when its worker has to ask Redis again."""
     footfall.clock.advance(6)
-    return await footfall.counts()
+    return await footfall.model.counts()
 
 
 async def adjust(footfall: Footfall, amount: int, name: str) -> bool:
@@ -213,7 +213,7 @@ async def test_no_number_falls_over_midnight_closing_and_restarts(
             await footfall.see(address=f"203.0.113.{host}")
         before = await fresh_counts(footfall)
         clock.advance(120)
-        assert numbers(await footfall.counts())[1:] == (0, before["week"], before["total"], 0)
+        assert numbers(await footfall.model.counts())[1:] == (0, before["week"], before["total"], 0)
     for _ in range(3):
         async with running(settings, clock=clock) as footfall:
             for _ in range(2):
@@ -281,7 +281,7 @@ async def test_redis_down_at_start_shows_what_postgres_knows_and_counts_to_the_d
         assert (await footfall.ops.get("/healthz")).status == 200
         ready = await footfall.ops.get("/readyz")
         assert (ready.status, (await ready.json())["status"]) == (200, "degraded")
-        known = await footfall.counts()
+        known = await footfall.model.counts()
         assert numbers(known) == (None, 1, None, 1, 1)
         assert (known["stale"], known["day_of"], known["revision"]) == (True, before["day_of"], before["revision"])
         spooled = await footfall.send(address="203.0.113.8")

@@ -3,7 +3,7 @@
 from datetime import date
 
 import pytest
-from footfall.logs import BATCH_OVERHEAD_BYTES, Answer, Batch, Log, Need
+from footfall.model.batch_log import BATCH_OVERHEAD_BYTES, Answer, Batch, Log, Need
 
 DAY = date(2026, 11, 23)
 VISITOR = b"v" * 16

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from footfall import sql_folder
-from footfall.day_state import Closed, DayState
-from footfall.logs import Batch
 from footfall.migrations import migrate
-from footfall.periods import local_day, period_at, week_end, week_of
+from footfall.model.batch_log import Batch
+from footfall.model.day_state import Closed, DayState
+from footfall.model.periods import local_day, period_at, week_end, week_of
 from footfall.postgres_store import open_postgres
 from footfall.redis_store import RedisStore, Snapshot, day_key, open_redis
 from footfall.spool import Spool, open_spool

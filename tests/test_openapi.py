@@ -108,7 +108,7 @@ def test_the_contract_names_every_route(footfall: Footfall) -> None:
 async def test_the_numbers_have_the_fields_of_the_contract_and_no_others(footfall: Footfall) -> None:
     """`additionalProperties` is open for the future; today both have the same."""
     described = CONTRACT.raw_schema["components"]["schemas"]["Counts"]
-    answered = set(await footfall.counts())
+    answered = set(await footfall.model.counts())
     assert answered == set(described["required"])
     assert set(described["properties"]) - answered == {"labels"}
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from footfall.periods import Period, local_day, period_at, start_of, week_end, week_of
+from footfall.model.periods import Period, local_day, period_at, start_of, week_end, week_of
 from hypothesis import given
 from hypothesis import strategies as st
 

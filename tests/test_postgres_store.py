@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from footfall import sql_folder
-from footfall.day_state import DayState
 from footfall.embedded import POSTGRES_SOCKET, USER, Postgres
 from footfall.errors import StoreBusy, StoreUnavailable
 from footfall.migrations import migrate
+from footfall.model.day_state import DayState
 from footfall.postgres_store import LIMITS, PostgresStore, Saved, open_postgres
 
 from tests.chaos.relay import Hold, open_relay, pass_request

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from footfall import sql_folder
 from footfall.config import Settings
-from footfall.day_state import DayState
 from footfall.embedded import Postgres, Valkey
 from footfall.migrations import migrate
+from footfall.model.day_state import DayState
 from footfall.postgres_store import PostgresStore, Saved, open_postgres
 from footfall.redis_store import Snapshot, day_key
 from footfall.services import Services

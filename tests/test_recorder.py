@@ -13,8 +13,8 @@ from footfall.app import open_services, open_sites
 from footfall.config import Settings
 from footfall.embedded import Postgres, Valkey
 from footfall.errors import Reason, Refused
-from footfall.logs import Answer
 from footfall.migrations import migrate
+from footfall.model.batch_log import Answer
 from footfall.recorder import SITE_SHARE
 from footfall.redis_store import day_key
 from footfall.services import Services

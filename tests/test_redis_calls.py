@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from footfall.errors import StoreDamaged, StoreUnavailable
-from footfall.logs import Answer
+from footfall.model.batch_log import Answer
 from footfall.redis_calls import CONNECTIONS, Script, open_calls
 from footfall.redis_store import RedisStore, day_key, ready_key
 

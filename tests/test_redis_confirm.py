@@ -3,10 +3,10 @@
 from datetime import date
 
 import pytest
-from footfall.counts import Reading
-from footfall.day_state import Closed, DayState
-from footfall.logs import Batch
-from footfall.periods import week_end, week_of
+from footfall.model.batch_log import Batch
+from footfall.model.counts import Reading
+from footfall.model.day_state import Closed, DayState
+from footfall.model.periods import week_end, week_of
 from footfall.redis_store import RedisStore, Snapshot, day_key
 
 from tests.footfall import SITE, VIETNAM

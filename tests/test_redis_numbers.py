@@ -3,9 +3,9 @@
 from datetime import date
 
 import pytest
-from footfall.counts import Reading
-from footfall.day_state import Closed
-from footfall.logs import Batch
+from footfall.model.batch_log import Batch
+from footfall.model.counts import Reading
+from footfall.model.day_state import Closed
 from footfall.redis_store import RedisStore, day_key
 
 from tests.footfall import SITE

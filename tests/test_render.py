@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from footfall.config import Site
-from footfall.counts import Counts
+from footfall.model.counts import Counts
 from footfall.render import (
     DEMO_PAGES,
     LABELS,

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
-from footfall.day_state import DayState
-from footfall.logs import Answer
+from footfall.model.batch_log import Answer
+from footfall.model.day_state import DayState
 from footfall.postgres_store import Saved
 from footfall.redis_store import Snapshot, day_key
 from footfall.restore import closed_through

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from footfall.errors import Reason, Refused
-from footfall.periods import week_end
+from footfall.model.periods import week_end
 from footfall.salts import SALT_BYTES, WEEK, oldest_week, salt_ends_s
 
 from tests.footfall import SITE, VIETNAM

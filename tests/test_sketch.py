@@ -1,7 +1,7 @@
 """Which bytes may be handed to Redis as a sketch: all that it makes itself, and nothing it could trip over."""
 
 import pytest
-from footfall.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, REGISTERS, SPARSE, checksum, is_sound
+from footfall.model.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, REGISTERS, SPARSE, checksum, is_sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from footfall.errors import StoreUnavailable
-from footfall.logs import Batch
+from footfall.model.batch_log import Batch
 from footfall.spool import PAGE_BYTES, Spool, SpooledLog, open_spool
 
 from tests.footfall import SITE

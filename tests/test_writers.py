@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 from footfall.config import Site
-from footfall.logs import BATCH_MAX_VISITORS, Answer, Log
+from footfall.model.batch_log import BATCH_MAX_VISITORS, Answer, Log
 from footfall.writers import SiteWriters, Writer, new_log_id
 
 DAY = date(2026, 11, 23)

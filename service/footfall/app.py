@@ -14,14 +14,14 @@ from prometheus_client import CollectorRegistry
 from footfall.admission import Admission
 from footfall.board import Board
 from footfall.config import Settings, Site
-from footfall.counts import Reading
 from footfall.errors import Stop, StoreUnavailable
 from footfall.identity import AddressResolver
 from footfall.listener import Listener, Room, connections_max
 from footfall.loops import repeat
 from footfall.metrics import Metrics
+from footfall.model.counts import Reading
+from footfall.model.periods import Clock, Periods
 from footfall.ops import create_ops_app
-from footfall.periods import Clock, Periods
 from footfall.postgres_store import open_postgres
 from footfall.reconciler import Reconciler
 from footfall.recorder import Recorder

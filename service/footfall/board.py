@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from footfall.config import Settings, Site
-from footfall.counts import Counts, Reading
 from footfall.errors import StoreUnavailable
 from footfall.metrics import Metrics
-from footfall.periods import Clock, Period, period_at, start_of
+from footfall.model.counts import Counts, Reading
+from footfall.model.periods import Clock, Period, period_at, start_of
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import aiohttp
 
 from footfall.config import Listen, Settings, Site, parse_listen
 from footfall.errors import StoreUnavailable
-from footfall.periods import Clock, period_at, week_end
+from footfall.model.periods import Clock, period_at, week_end
 from footfall.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
 from footfall.redis_store import RedisStore, ServerFacts, open_redis
 from footfall.sockets import reachable_host

@@ -9,9 +9,9 @@ from typing import Any
 
 import asyncpg
 
-from footfall.day_state import Closed, DayState
 from footfall.errors import StoreBusy, StoreUnavailable
-from footfall.sketch import checksum, is_sound
+from footfall.model.day_state import Closed, DayState
+from footfall.model.sketch import checksum, is_sound
 
 CONNECTIONS = 2
 CONNECT_TIMEOUT_S = 5

@@ -11,9 +11,9 @@ from heapq import heapify, heappop, heappush
 
 from footfall.config import Settings
 from footfall.errors import StoreUnavailable
-from footfall.logs import Log
 from footfall.metrics import Metrics
-from footfall.periods import Clock, local_day
+from footfall.model.batch_log import Log
+from footfall.model.periods import Clock, local_day
 from footfall.postgres_store import PostgresStore
 from footfall.recorder import Recorder
 from footfall.redis_store import RedisStore

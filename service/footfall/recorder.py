@@ -12,11 +12,11 @@ from datetime import date
 
 from footfall.board import Board
 from footfall.config import Settings, Site
-from footfall.counts import Reading
 from footfall.errors import Reason, Refused, StoreDamaged, StoreUnavailable
-from footfall.logs import Batch, Need
 from footfall.metrics import Metrics
-from footfall.periods import Periods
+from footfall.model.batch_log import Batch, Need
+from footfall.model.counts import Reading
+from footfall.model.periods import Periods
 from footfall.redis_store import Recorded, RedisStore
 from footfall.restore import Restore
 from footfall.spool import Spool

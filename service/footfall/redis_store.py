@@ -20,10 +20,10 @@ from datetime import date, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from footfall.counts import Reading
-from footfall.day_state import Closed, DayState
-from footfall.logs import Answer, Batch
-from footfall.periods import Period, week_of
+from footfall.model.batch_log import Answer, Batch
+from footfall.model.counts import Reading
+from footfall.model.day_state import Closed, DayState
+from footfall.model.periods import Period, week_of
 from footfall.redis_calls import RedisCalls, Script, open_calls
 
 DAY = timedelta(days=1)

@@ -18,7 +18,7 @@ from typing import Literal
 import rjsmin
 
 from footfall.config import Site
-from footfall.counts import Counts
+from footfall.model.counts import Counts
 
 Theme = Literal["light", "dark", "auto"]
 

@@ -12,11 +12,11 @@ from contextlib import suppress
 from datetime import date, timedelta
 
 from footfall.config import Site
-from footfall.counts import Reading
-from footfall.day_state import DayState
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics import Metrics
-from footfall.periods import CLOSING_DELAY, Clock, local_day, period_at
+from footfall.model.counts import Reading
+from footfall.model.day_state import DayState
+from footfall.model.periods import CLOSING_DELAY, Clock, local_day, period_at
 from footfall.postgres_store import PostgresStore
 from footfall.redis_store import RedisStore
 from footfall.salts import Salts, salt_ends_s

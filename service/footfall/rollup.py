@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from footfall.config import Settings, Site
 from footfall.errors import StoreBusy, StoreDamaged, StoreUnavailable
 from footfall.metrics import Metrics
-from footfall.periods import Clock, local_day, week_of
+from footfall.model.periods import Clock, local_day, week_of
 from footfall.postgres_store import PostgresStore
 from footfall.quiet import Changes, some_of
 from footfall.redis_store import RedisStore

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 
 from footfall.config import Site
 from footfall.metrics import Metrics
-from footfall.periods import CLOSING_DELAY, local_day, week_end, week_of
+from footfall.model.periods import CLOSING_DELAY, local_day, week_end, week_of
 
 log = logging.getLogger(__name__)
 

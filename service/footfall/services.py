@@ -10,7 +10,7 @@ from footfall.board import Board
 from footfall.config import Settings
 from footfall.identity import AddressResolver
 from footfall.metrics import Metrics
-from footfall.periods import Periods
+from footfall.model.periods import Periods
 from footfall.quiet import Seldom
 from footfall.reconciler import Reconciler
 from footfall.recorder import Recorder

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 from footfall.errors import StoreUnavailable
-from footfall.logs import Batch
+from footfall.model.batch_log import Batch
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")

@@ -9,8 +9,8 @@ from datetime import date
 
 from footfall.config import Site
 from footfall.errors import Reason, Refused
-from footfall.logs import BATCH_MAX_VISITORS, Batch, Log
 from footfall.metrics import Metrics
+from footfall.model.batch_log import BATCH_MAX_VISITORS, Batch, Log
 
 
 def new_log_id() -> str:

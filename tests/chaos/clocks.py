@@ -2,7 +2,7 @@
 
 from datetime import date, datetime, timedelta
 
-from footfall.periods import local_day
+from footfall.model.periods import local_day
 from footfall.redis_store import day_key
 from footfall.restore import closed_through
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import asyncpg
 from footfall.identity import Client, visitor_id
-from footfall.periods import week_of
+from footfall.model.periods import week_of
+from footfall.model.sketch import is_sound
 from footfall.redis_store import day_key, ready_key
-from footfall.sketch import is_sound
 
 from tests.chaos.ledger import Ledger, Outcome
 from tests.chaos.traffic import AGENT

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from footfall.config import Settings
-from footfall.periods import local_day
+from footfall.model.periods import local_day
 
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import AGENT, SITES, address_of

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from footfall.sketch import DENSE, HEADER_BYTES, SPARSE, checksum, is_sound
+from footfall.model.sketch import DENSE, HEADER_BYTES, SPARSE, checksum, is_sound
 
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.stage import Stage
