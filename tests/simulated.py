@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from footfall.board import Board
-from footfall.config import Settings, Site
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics import Metrics
 from footfall.model.counts import Reading
@@ -25,6 +24,7 @@ from footfall.recorder import Recorder
 from footfall.restore import Restore
 from footfall.rollup import Rollup
 from footfall.salts import Salts
+from footfall.settings.settings import Settings, Site
 from prometheus_client import CollectorRegistry
 
 from tests.durable_models import DiskModel, PostgresModel, SpoolFile

@@ -9,7 +9,6 @@ from typing import Any
 
 import asyncpg
 from footfall import sql_folder
-from footfall.config import Settings, Site
 from footfall.metrics import Metrics
 from footfall.migrations import migrate
 from footfall.model.batch_log import Batch
@@ -22,6 +21,7 @@ from footfall.redis_store import Recorded, RedisStore, day_key, open_redis
 from footfall.restore import Restore
 from footfall.rollup import Rollup
 from footfall.salts import Salts
+from footfall.settings.settings import Settings, Site
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from footfall.admission import Admission
 from footfall.beacon import Beacon, Kind
-from footfall.config import Settings
 from footfall.errors import Reason, Refused
 from footfall.identity import AddressResolver, Client, visitor_id
+from footfall.settings.settings import Settings
 from multidict import CIMultiDict, CIMultiDictProxy
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from footfall.board import Board, Shown
-from footfall.config import Site
 from footfall.embedded import Valkey
 from footfall.errors import StoreUnavailable
 from footfall.metrics import Metrics
 from footfall.model.counts import Reading
+from footfall.settings.settings import Site
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry

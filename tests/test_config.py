@@ -6,7 +6,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from footfall.config import (
+from footfall.errors import SettingsError
+from footfall.settings.settings import (
     FILE_VARIABLES,
     VARIABLES,
     Limits,
@@ -17,8 +18,7 @@ from footfall.config import (
     parse_listen,
     settings_file,
 )
-from footfall.errors import SettingsError
-from footfall.sources import CONFIG_VARIABLE
+from footfall.settings.sources import CONFIG_VARIABLE
 from pydantic import SecretStr
 
 PROJECT = Path(__file__).parents[1]

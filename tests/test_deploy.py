@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from footfall.config import FILE_VARIABLES, VARIABLES
 from footfall.metrics import Metrics
-from footfall.sources import CONFIG_VARIABLE
+from footfall.settings.settings import FILE_VARIABLES, VARIABLES
+from footfall.settings.sources import CONFIG_VARIABLE
 from prometheus_client import CollectorRegistry
 
 PROJECT = Path(__file__).parent.parent

@@ -8,9 +8,9 @@ import pytest
 import typer
 from footfall import render
 from footfall.__main__ import app
-from footfall.config import Limits, Section, Site, load_settings
 from footfall.metrics import Metrics
 from footfall.model.counts import Counts
+from footfall.settings.settings import Limits, Section, Site, load_settings
 from prometheus_client import CollectorRegistry
 from pydantic_core import PydanticUndefined
 

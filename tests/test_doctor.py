@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from aiohttp import web
 from footfall import sql_folder
-from footfall.config import Settings, Site
 from footfall.doctor import (
     Check,
     Level,
@@ -25,6 +24,7 @@ from footfall.embedded import Valkey
 from footfall.migrations import migrate
 from footfall.model.periods import Clock
 from footfall.redis_store import ServerFacts
+from footfall.settings.settings import Settings, Site
 from redis.asyncio import Redis
 
 from tests.footfall import FakeClock, running, settings_for

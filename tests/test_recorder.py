@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from footfall import sql_folder
 from footfall.app import open_services, open_sites
-from footfall.config import Settings
 from footfall.embedded import Postgres, Valkey
 from footfall.errors import Reason, Refused
 from footfall.migrations import migrate
@@ -18,6 +17,7 @@ from footfall.model.batch_log import Answer
 from footfall.recorder import SITE_SHARE
 from footfall.redis_store import day_key
 from footfall.services import Services
+from footfall.settings.settings import Settings
 
 from tests.footfall import NOON, SITE, FakeClock, settings_for
 from tests.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site

@@ -7,7 +7,6 @@ from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
 import pytest
-from footfall.config import Site
 from footfall.model.counts import Counts
 from footfall.render import (
     DEMO_PAGES,
@@ -22,6 +21,7 @@ from footfall.render import (
     load_demo,
     snippet,
 )
+from footfall.settings.settings import Site
 
 HOSTILE = "</title><script>alert('&\"')</script>\x00\x1b"
 SVG = "{http://www.w3.org/2000/svg}"

@@ -3,8 +3,8 @@
 from datetime import date, timedelta
 
 import pytest
-from footfall.config import Site
 from footfall.model.batch_log import BATCH_MAX_VISITORS, Answer, Log
+from footfall.settings.settings import Site
 from footfall.writers import SiteWriters, Writer, new_log_id
 
 DAY = date(2026, 11, 23)

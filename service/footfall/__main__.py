@@ -11,7 +11,6 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from footfall import __version__, doctor, render, serving, sql_folder
-from footfall.config import Settings, Site, load_settings, settings_file
 from footfall.embedded import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.metrics import Metrics
@@ -21,6 +20,7 @@ from footfall.redis_store import open_redis
 from footfall.restore import Restore
 from footfall.rollup import Rollup
 from footfall.salts import Salts
+from footfall.settings.settings import Settings, Site, load_settings, settings_file
 from footfall.worker import start_logging
 
 WORKERS_MAX = 64

@@ -9,12 +9,12 @@ from ipaddress import ip_address
 from multidict import istr
 
 from footfall.beacon import Beacon
-from footfall.config import Settings, Site
 from footfall.errors import Reason, Refused
 from footfall.identity import Client
 from footfall.limits import Budget, BusiestNetwork, NetworkLimits
 from footfall.origins import Origins
 from footfall.robots import Robots
+from footfall.settings.settings import Settings, Site
 
 ADDRESSES_REMEMBERED_MAX = 4096
 # Made once: for a plain string the lower case and its hash are found anew for every request.

@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry
 
 from footfall.admission import Admission
 from footfall.board import Board
-from footfall.config import Settings, Site
 from footfall.errors import Stop, StoreUnavailable
 from footfall.identity import AddressResolver
 from footfall.listener import Listener, Room, connections_max
@@ -30,6 +29,7 @@ from footfall.restore import Restore
 from footfall.rollup import Rollup
 from footfall.salts import Salts
 from footfall.services import Services
+from footfall.settings.settings import Settings, Site
 from footfall.spool import open_spool
 from footfall.vitals import MEASURE_EVERY_S, Vitals
 from footfall.web import create_public_app

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
-from footfall.config import Settings, Site
 from footfall.errors import StoreUnavailable
 from footfall.metrics import Metrics
 from footfall.model.counts import Counts, Reading
 from footfall.model.periods import Clock, Period, period_at, start_of
+from footfall.settings.settings import Settings, Site
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import aiohttp
 
-from footfall.config import Listen, Settings, Site, parse_listen
 from footfall.errors import StoreUnavailable
 from footfall.model.periods import Clock, period_at, week_end
 from footfall.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
 from footfall.redis_store import RedisStore, ServerFacts, open_redis
+from footfall.settings.settings import Listen, Settings, Site, parse_listen
 from footfall.sockets import reachable_host
 
 REDIS_MIN = (6, 2)

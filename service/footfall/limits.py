@@ -9,7 +9,7 @@ import struct
 from array import array
 from collections import Counter, OrderedDict, deque
 
-from footfall.config import Limits
+from footfall.settings.settings import Limits
 
 TEN_MINUTES_S = 600
 WATCHED_BEACONS = 1000

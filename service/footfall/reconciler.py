@@ -9,7 +9,6 @@ import logging
 import random
 from heapq import heapify, heappop, heappush
 
-from footfall.config import Settings
 from footfall.errors import StoreUnavailable
 from footfall.metrics import Metrics
 from footfall.model.batch_log import Log
@@ -19,6 +18,7 @@ from footfall.recorder import Recorder
 from footfall.redis_store import RedisStore
 from footfall.restore import Restore, first_needed_day
 from footfall.rollup import Rollup
+from footfall.settings.settings import Settings
 from footfall.spool import Spool
 from footfall.writers import SiteWriters, Writer
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import date
 
 from footfall.board import Board
-from footfall.config import Settings, Site
 from footfall.errors import Reason, Refused, StoreDamaged, StoreUnavailable
 from footfall.metrics import Metrics
 from footfall.model.batch_log import Batch, Need
@@ -19,6 +18,7 @@ from footfall.model.counts import Reading
 from footfall.model.periods import Periods
 from footfall.redis_store import Recorded, RedisStore
 from footfall.restore import Restore
+from footfall.settings.settings import Settings, Site
 from footfall.spool import Spool
 from footfall.spooler import Spooler
 from footfall.writers import Queue, SiteWriters, Writer

@@ -17,8 +17,8 @@ from typing import Literal
 
 import rjsmin
 
-from footfall.config import Site
 from footfall.model.counts import Counts
+from footfall.settings.settings import Site
 
 Theme = Literal["light", "dark", "auto"]
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 
-from footfall.config import Site
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics import Metrics
 from footfall.model.counts import Reading
@@ -20,6 +19,7 @@ from footfall.model.periods import CLOSING_DELAY, Clock, local_day, period_at
 from footfall.postgres_store import PostgresStore
 from footfall.redis_store import RedisStore
 from footfall.salts import Salts, salt_ends_s
+from footfall.settings.settings import Site
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from footfall.config import Settings, Site
 from footfall.errors import StoreBusy, StoreDamaged, StoreUnavailable
 from footfall.metrics import Metrics
 from footfall.model.periods import Clock, local_day, week_of
@@ -18,6 +17,7 @@ from footfall.quiet import Changes, some_of
 from footfall.redis_store import RedisStore
 from footfall.restore import Restore, closed_through, first_needed_day
 from footfall.salts import Salts, oldest_week, salt_ends_s
+from footfall.settings.settings import Settings, Site
 
 log = logging.getLogger(__name__)
 

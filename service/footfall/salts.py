@@ -10,9 +10,9 @@ import secrets
 from collections.abc import Mapping
 from datetime import date, timedelta
 
-from footfall.config import Site
 from footfall.metrics import Metrics
 from footfall.model.periods import CLOSING_DELAY, local_day, week_end, week_of
+from footfall.settings.settings import Site
 
 log = logging.getLogger(__name__)
 

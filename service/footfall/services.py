@@ -7,7 +7,6 @@ from aiohttp import web
 
 from footfall.admission import Admission
 from footfall.board import Board
-from footfall.config import Settings
 from footfall.identity import AddressResolver
 from footfall.metrics import Metrics
 from footfall.model.periods import Periods
@@ -17,6 +16,7 @@ from footfall.recorder import Recorder
 from footfall.restore import Restore
 from footfall.rollup import Rollup
 from footfall.salts import Salts
+from footfall.settings.settings import Settings
 from footfall.spool import Spool
 
 log = logging.getLogger(__name__)

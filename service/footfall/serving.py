@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from footfall import sql_folder
-from footfall.config import Settings, load_settings, settings_file
 from footfall.embedded import ServerUrls, servers
 from footfall.migrations import migrate
+from footfall.settings.settings import Settings, load_settings, settings_file
 from footfall.shared_metrics import metrics_folder
 from footfall.sockets import listening, url_of
 from footfall.supervisor import Supervisor

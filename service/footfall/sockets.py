@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from footfall.config import Listen, parse_listen
 from footfall.errors import Stop
+from footfall.settings.settings import Listen, parse_listen
 
 TAKEN_WAIT_S = 3.0
 """A worker whose parent was killed needs a moment to let go of the address."""

@@ -20,8 +20,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NoReturn
 
-from footfall.config import Settings
 from footfall.errors import SettingsError, Stop
+from footfall.settings.settings import Settings
 from footfall.shared_metrics import free_slot
 from footfall.worker import Task, run_worker
 

@@ -12,13 +12,13 @@ from footfall import render
 from footfall.admission import USER_AGENT
 from footfall.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
 from footfall.board import Shown
-from footfall.config import Site
 from footfall.errors import Reason, Refused
 from footfall.identity import Client, visitor_id
 from footfall.middleware import OUTERMOST, measure_and_shape
 from footfall.replies import PUBLIC_HEADERS, Reply, lines
 from footfall.salts import WEEK
 from footfall.services import SERVICES, Services
+from footfall.settings.settings import Site
 
 BODY_TIMEOUT_S = 5
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")

@@ -14,10 +14,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from footfall.app import serve
-from footfall.config import Settings
 from footfall.errors import Stop, StoreUnavailable
 from footfall.listener import FILES_MAX
 from footfall.loops import repeat
+from footfall.settings.settings import Settings
 from footfall.shared_metrics import FLUSH_EVERY_S, Slot
 
 FILES_OF_MACOS = 10_240

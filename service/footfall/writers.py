@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from footfall.config import Site
 from footfall.errors import Reason, Refused
 from footfall.metrics import Metrics
 from footfall.model.batch_log import BATCH_MAX_VISITORS, Batch, Log
+from footfall.settings.settings import Site
 
 
 def new_log_id() -> str:

@@ -17,10 +17,10 @@ from typing import Any
 import asyncpg
 from footfall import sql_folder
 from footfall.app import open_services, open_sites
-from footfall.config import Settings, Site
 from footfall.embedded import servers
 from footfall.migrations import migrate
 from footfall.services import Services
+from footfall.settings.settings import Settings, Site
 from redis.asyncio import Redis
 
 SITES = (1, 100, 1000)

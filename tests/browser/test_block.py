@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from footfall.config import Site
 from footfall.render import snippet
+from footfall.settings.settings import Site
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import NewContext, NewSite

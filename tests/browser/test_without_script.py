@@ -1,8 +1,8 @@
 """Browsers without JavaScript: a pixel counts, an image and a fragment show."""
 
 import pytest
-from footfall.config import Site
 from footfall.render import snippet
+from footfall.settings.settings import Site
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import NewContext, ReadCounts

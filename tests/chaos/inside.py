@@ -4,8 +4,8 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from footfall.config import Settings
 from footfall.model.periods import local_day
+from footfall.settings.settings import Settings
 
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import AGENT, SITES, address_of

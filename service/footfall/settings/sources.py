@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from footfall.problems import did_you_mean, full_stop
+from footfall.settings.messages import did_you_mean, full_stop
 
 PREFIX = "FOOTFALL_"
 CONFIG_VARIABLE = "FOOTFALL_CONFIG"

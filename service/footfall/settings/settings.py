@@ -25,9 +25,9 @@ from pydantic_core import ErrorDetails
 
 from footfall import fields
 from footfall.errors import SettingsError
-from footfall.fields import Listen, Network, parse_listen
-from footfall.problems import did_you_mean, explain, full_stop
-from footfall.sources import PREFIX, read_environment, read_toml, settings_file
+from footfall.settings.messages import did_you_mean, explain, full_stop
+from footfall.settings.sources import PREFIX, read_environment, read_toml, settings_file
+from footfall.settings.validators import Listen, Network, parse_listen
 
 __all__ = ["Limits", "Listen", "Settings", "Site", "load_settings", "parse_listen", "settings_file"]
 
