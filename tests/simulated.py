@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from footfall.board import Board
 from footfall.errors import Reason, Refused, StoreUnavailable
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
 from footfall.model.periods import Periods, local_day
 from footfall.reconciler import Reconciler

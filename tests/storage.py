@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 from footfall import sql_folder
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.migrations import migrate
 from footfall.model.batch_log import Batch
 from footfall.model.counts import Reading

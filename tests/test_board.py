@@ -13,7 +13,7 @@ import pytest
 from footfall.board import Board, Shown
 from footfall.embedded import Valkey
 from footfall.errors import StoreUnavailable
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
 from footfall.settings.settings import Site
 from hypothesis import given

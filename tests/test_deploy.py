@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.settings.settings import FILE_VARIABLES, VARIABLES
 from footfall.settings.sources import CONFIG_VARIABLE
 from prometheus_client import CollectorRegistry

@@ -8,7 +8,7 @@ import pytest
 import typer
 from footfall import render
 from footfall.__main__ import app
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Counts
 from footfall.settings.settings import Limits, Section, Site, load_settings
 from prometheus_client import CollectorRegistry

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from footfall.errors import Reason
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 from footfall.errors import STATUS, Reason, Refused
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.middleware import OUTERMOST, measure_and_shape
 from footfall.replies import PUBLIC_HEADERS
 from prometheus_client import CollectorRegistry

@@ -186,7 +186,7 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
             in_redis = await all_values(redis)
         await own_valkey.stop()
         assert await send_all(footfall.port, views()) == {202: 2}
-        metrics = await footfall.metrics()
+        metrics = await footfall.metrics.metrics()
     rows = await dump(own_postgres.url)
 
     assert b"Redis takes no beacons" in footfall.said

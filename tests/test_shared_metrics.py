@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from footfall.shared_metrics import Slot, free_slot, metrics_folder
+from footfall.metrics.multiprocess import Slot, free_slot, metrics_folder
 from prometheus_client import values
 
 OpenSlot = Callable[[int], Slot]

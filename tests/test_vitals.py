@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from footfall.metrics import Metrics
-from footfall.vitals import Vitals
+from footfall.metrics.metrics import Metrics
+from footfall.metrics.process import Vitals
 from prometheus_client import CollectorRegistry
 
 RAISE = """

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from footfall import __version__, doctor, render, serving, sql_folder
 from footfall.embedded import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.migrations import migrate as apply_migrations
 from footfall.postgres_store import Adjustment, PostgresStore, open_postgres
 from footfall.redis_store import open_redis

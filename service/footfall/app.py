@@ -17,7 +17,8 @@ from footfall.errors import Stop, StoreUnavailable
 from footfall.identity import AddressResolver
 from footfall.listener import Listener, Room, connections_max
 from footfall.loops import repeat
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
+from footfall.metrics.process import MEASURE_EVERY_S, Vitals
 from footfall.model.counts import Reading
 from footfall.model.periods import Clock, Periods
 from footfall.ops import create_ops_app
@@ -31,7 +32,6 @@ from footfall.salts import Salts
 from footfall.services import Services
 from footfall.settings.settings import Settings, Site
 from footfall.spool import open_spool
-from footfall.vitals import MEASURE_EVERY_S, Vitals
 from footfall.web import create_public_app
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from footfall.errors import StoreUnavailable
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Counts, Reading
 from footfall.model.periods import Clock, Period, period_at, start_of
 from footfall.settings.settings import Settings, Site

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from footfall.errors import Reason, Refused
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.quiet import Seldom
 from footfall.replies import refusal
 

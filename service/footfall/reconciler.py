@@ -10,7 +10,7 @@ import random
 from heapq import heapify, heappop, heappush
 
 from footfall.errors import StoreUnavailable
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Log
 from footfall.model.periods import Clock, local_day
 from footfall.postgres_store import PostgresStore

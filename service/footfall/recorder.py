@@ -12,7 +12,7 @@ from datetime import date
 
 from footfall.board import Board
 from footfall.errors import Reason, Refused, StoreDamaged, StoreUnavailable
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Batch, Need
 from footfall.model.counts import Reading
 from footfall.model.periods import Periods

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import date, timedelta
 
 from footfall.errors import Reason, Refused, StoreUnavailable
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
 from footfall.model.day_state import DayState
 from footfall.model.periods import CLOSING_DELAY, Clock, local_day, period_at

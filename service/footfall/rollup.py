@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from footfall.errors import StoreBusy, StoreDamaged, StoreUnavailable
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Clock, local_day, week_of
 from footfall.postgres_store import PostgresStore
 from footfall.quiet import Changes, some_of

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from datetime import date, timedelta
 
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.periods import CLOSING_DELAY, local_day, week_end, week_of
 from footfall.settings.settings import Site
 

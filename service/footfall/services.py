@@ -8,7 +8,7 @@ from aiohttp import web
 from footfall.admission import Admission
 from footfall.board import Board
 from footfall.identity import AddressResolver
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods
 from footfall.quiet import Seldom
 from footfall.reconciler import Reconciler

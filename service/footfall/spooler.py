@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from footfall.errors import StoreUnavailable
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Batch
 from footfall.spool import Spool
 from footfall.writers import Gathered, Queue, SiteWriters, Writer

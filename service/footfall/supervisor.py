@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from footfall.errors import SettingsError, Stop
+from footfall.metrics.multiprocess import free_slot
 from footfall.settings.settings import Settings
-from footfall.shared_metrics import free_slot
 from footfall.worker import Task, run_worker
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from footfall.app import serve
 from footfall.errors import Stop, StoreUnavailable
 from footfall.listener import FILES_MAX
 from footfall.loops import repeat
+from footfall.metrics.multiprocess import FLUSH_EVERY_S, Slot
 from footfall.settings.settings import Settings
-from footfall.shared_metrics import FLUSH_EVERY_S, Slot
 
 FILES_OF_MACOS = 10_240
 """More than this some of its versions refuse, whatever they say is allowed."""

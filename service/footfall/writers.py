@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from footfall.errors import Reason, Refused
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import BATCH_MAX_VISITORS, Batch, Log
 from footfall.settings.settings import Site
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from aiohttp import ClientSession
 from footfall.embedded import USER
-from footfall.shared_metrics import FLUSH_EVERY_S
+from footfall.metrics.multiprocess import FLUSH_EVERY_S
 
 from tests.chaos.relay import Relay
 from tests.own_footfall import PROJECT

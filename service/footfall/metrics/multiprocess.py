@@ -21,7 +21,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from footfall.errors import Stop
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 
 FLUSH_EVERY_S = 0.5
 MEMORY = Path("/dev/shm")  # noqa: S108

@@ -5,7 +5,7 @@ import resource
 
 import psutil
 
-from footfall.metrics import Metrics
+from footfall.metrics.metrics import Metrics
 from footfall.quiet import Seldom
 
 log = logging.getLogger(__name__)
