@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from footfall.embedded import Postgres, Valkey
-from footfall.redis_store import RedisStore
+from footfall.stores.redis_store import RedisStore
 
 from tests.storage import RawRedis, plain_redis, ready_site
 

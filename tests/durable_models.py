@@ -8,7 +8,7 @@ from datetime import date
 from footfall.errors import StoreBusy, StoreUnavailable
 from footfall.model.batch_log import Batch
 from footfall.model.day_state import Closed, DayState
-from footfall.spool import SpooledLog
+from footfall.stores.spool_store import SpooledLog
 
 
 def covers(some: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:

@@ -22,10 +22,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from footfall import sql_folder
 from footfall.app import open_services, open_sites
 from footfall.listener import Listener
-from footfall.migrations import migrate
 from footfall.ops import create_ops_app
 from footfall.services import Services
 from footfall.settings.settings import Settings
+from footfall.stores.migrations import migrate
 from footfall.web import create_public_app
 
 SITE = "portal"

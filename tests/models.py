@@ -14,7 +14,7 @@ from footfall.model.batch_log import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import Clock, Period, week_of
-from footfall.redis_store import Recorded, Snapshot
+from footfall.stores.redis_store import Recorded, Snapshot
 
 Logs = dict[str, tuple[int, int]]
 ID_BYTES = 16

@@ -12,9 +12,9 @@ from footfall.errors import StoreUnavailable
 from footfall.model.batch_log import Batch
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import Period
-from footfall.postgres_store import PostgresStore, Saved
-from footfall.redis_store import Recorded, RedisStore, Snapshot
-from footfall.spool import Spool, SpooledLog
+from footfall.stores.postgres_store import PostgresStore, Saved
+from footfall.stores.redis_store import Recorded, RedisStore, Snapshot
+from footfall.stores.spool_store import Spool, SpooledLog
 
 from tests.durable_models import DiskModel, PostgresModel
 from tests.models import RedisModel

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 from footfall import sql_folder
-from footfall.migrations import migrate
+from footfall.stores.migrations import migrate
 
 PROJECT = Path(__file__).parents[1]
 HOST = "portal.example.vn"

@@ -10,18 +10,18 @@ from typing import Any
 import asyncpg
 from footfall import sql_folder
 from footfall.metrics.metrics import Metrics
-from footfall.migrations import migrate
 from footfall.model.batch_log import Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed
 from footfall.model.periods import Period, period_at, start_of
 from footfall.model.sketch import HEADER_BYTES
-from footfall.postgres_store import PostgresStore, open_postgres
-from footfall.redis_store import Recorded, RedisStore, day_key, open_redis
 from footfall.restore import Restore
 from footfall.rollup import Rollup
 from footfall.salts import Salts
 from footfall.settings.settings import Settings, Site
+from footfall.stores.migrations import migrate
+from footfall.stores.postgres_store import PostgresStore, open_postgres
+from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redis
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry

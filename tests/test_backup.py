@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
-from footfall.postgres_store import open_postgres
+from footfall.stores.postgres_store import open_postgres
 from redis.asyncio import Redis
 
 from tests.footfall import FakeClock, Footfall, running, settings_for

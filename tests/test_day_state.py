@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 from footfall.model.day_state import Closed, DayState
-from footfall.redis_store import RedisStore, day_key
+from footfall.stores.redis_store import RedisStore, day_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

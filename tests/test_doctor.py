@@ -21,10 +21,10 @@ from footfall.doctor import (
     examine,
 )
 from footfall.embedded import Valkey
-from footfall.migrations import migrate
 from footfall.model.periods import Clock
-from footfall.redis_store import ServerFacts
 from footfall.settings.settings import Settings, Site
+from footfall.stores.migrations import migrate
+from footfall.stores.redis_store import ServerFacts
 from redis.asyncio import Redis
 
 from tests.footfall import FakeClock, running, settings_for

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from footfall.embedded import Valkey
 from footfall.errors import Stop
-from footfall.postgres_store import open_postgres
+from footfall.stores.postgres_store import open_postgres
 from redis.asyncio import Redis
 
 from tests.footfall import (

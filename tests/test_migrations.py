@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 from footfall import sql_folder
 from footfall.errors import StoreUnavailable
-from footfall.migrations import migrate, migrations
-from footfall.postgres_store import SCHEMA_VERSION, open_postgres, schema_version
+from footfall.stores.migrations import migrate, migrations
+from footfall.stores.postgres_store import SCHEMA_VERSION, open_postgres, schema_version
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from footfall import sql_folder
-from footfall.migrations import migrate
 from footfall.model.batch_log import Batch
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import local_day, period_at, week_end, week_of
-from footfall.postgres_store import open_postgres
-from footfall.redis_store import RedisStore, Snapshot, day_key, open_redis
-from footfall.spool import Spool, open_spool
+from footfall.stores.migrations import migrate
+from footfall.stores.postgres_store import open_postgres
+from footfall.stores.redis_store import RedisStore, Snapshot, day_key, open_redis
+from footfall.stores.spool_store import Spool, open_spool
 
 from tests.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.footfall import SITE, VIETNAM

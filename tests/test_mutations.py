@@ -18,18 +18,18 @@ PASSED, FAILED = 0, 1
 """Exit statuses of pytest; any other means that the test did not run."""
 
 DEDUPLICATION_OFF = {
-    "service/footfall/lua/record.lua": {"if seq <= applied then": "if false then"},
+    "service/footfall/stores/scripts/record.lua": {"if seq <= applied then": "if false then"},
     "tests/models.py": {"if batch.seq <= applied:": "if False:"},
 }
 VIEWS_APART_FROM_THE_NUMBER = {
-    "service/footfall/lua/record.lua": {
+    "service/footfall/stores/scripts/record.lua": {
         "    -- A script does not roll back.": (
             "    local before = entry and select(2, split(entry)) or 0\n"
             "    redis.call('HINCRBY', prefix .. 'apart', day, views - before)\n"
             "    -- A script does not roll back."
         ),
     },
-    "service/footfall/lua/site.lua": {
+    "service/footfall/stores/scripts/site.lua": {
         "  local views = 0\n": (
             "  do return tonumber(redis.call('HGET', prefix .. 'apart', day) or 0) end\n  local views = 0\n"
         ),
@@ -41,7 +41,7 @@ ANSWER_BEFORE_COMMIT = {
     },
 }
 END_AT_CREATION = {
-    "service/footfall/lua/record.lua": {
+    "service/footfall/stores/scripts/record.lua": {
         "redis.call('PERSIST', day_sketch(day))": "redis.call('EXPIRE', day_sketch(day), 172800)",
         "redis.call('PERSIST', day_logs(day))": "redis.call('EXPIRE', day_logs(day), 172800)",
     },
@@ -52,7 +52,7 @@ END_AT_CREATION = {
     },
 }
 JOIN_WITHOUT_ITS_GUARD = {
-    "service/footfall/postgres_store.py": {
+    "service/footfall/stores/postgres_store.py": {
         "WHERE footfall.covers(EXCLUDED.logs, kept.logs)": "WHERE true",
         "AND NOT footfall.covers(copy.logs, kept.logs)": "AND false",
     },

@@ -12,9 +12,9 @@ import pytest
 from footfall import sql_folder
 from footfall.embedded import POSTGRES_SOCKET, USER, Postgres
 from footfall.errors import StoreBusy, StoreUnavailable
-from footfall.migrations import migrate
 from footfall.model.day_state import DayState
-from footfall.postgres_store import LIMITS, PostgresStore, Saved, open_postgres
+from footfall.stores.migrations import migrate
+from footfall.stores.postgres_store import LIMITS, PostgresStore, Saved, open_postgres
 
 from tests.chaos.relay import Hold, open_relay, pass_request
 from tests.footfall import SITE

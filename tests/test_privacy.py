@@ -18,7 +18,7 @@ import aiohttp
 import asyncpg
 from footfall import sql_folder
 from footfall.embedded import Postgres, Valkey
-from footfall.migrations import migrate
+from footfall.stores.migrations import migrate
 from redis.asyncio import Redis
 
 from tests.footfall import HOST, ORIGIN, SITE, FakeClock, running, serving, settings_for

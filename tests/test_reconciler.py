@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from footfall import sql_folder
 from footfall.embedded import Postgres, Valkey
-from footfall.migrations import migrate
 from footfall.model.day_state import DayState
-from footfall.postgres_store import PostgresStore, Saved, open_postgres
-from footfall.redis_store import Snapshot, day_key
 from footfall.services import Services
 from footfall.settings.settings import Settings
+from footfall.stores.migrations import migrate
+from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
+from footfall.stores.redis_store import Snapshot, day_key
 
 from tests.footfall import NOON, SITE, FakeClock, settings_for
 from tests.storage import LOG, MONDAY, TODAY, RawRedis, batch, period_of, plain_redis, ready_site, reference, registers

@@ -12,12 +12,12 @@ from footfall import sql_folder
 from footfall.app import open_services, open_sites
 from footfall.embedded import Postgres, Valkey
 from footfall.errors import Reason, Refused
-from footfall.migrations import migrate
 from footfall.model.batch_log import Answer
 from footfall.recorder import SITE_SHARE
-from footfall.redis_store import day_key
 from footfall.services import Services
 from footfall.settings.settings import Settings
+from footfall.stores.migrations import migrate
+from footfall.stores.redis_store import day_key
 
 from tests.footfall import NOON, SITE, FakeClock, settings_for
 from tests.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site

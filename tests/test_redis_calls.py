@@ -5,8 +5,8 @@ import contextlib
 
 from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.model.batch_log import Answer
-from footfall.redis_calls import CONNECTIONS, Script, open_calls
-from footfall.redis_store import RedisStore, day_key, ready_key
+from footfall.stores.redis_connection import CONNECTIONS, Script, open_calls
+from footfall.stores.redis_store import RedisStore, day_key, ready_key
 
 from tests.footfall import SITE
 from tests.storage import MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, ready_site

@@ -6,7 +6,7 @@ import pytest
 from footfall.model.batch_log import Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed
-from footfall.redis_store import RedisStore, day_key
+from footfall.stores.redis_store import RedisStore, day_key
 
 from tests.footfall import SITE
 from tests.storage import (

@@ -4,7 +4,7 @@ import pytest
 from footfall.errors import StoreUnavailable
 from footfall.model.batch_log import BATCH_MAX_VISITORS, Answer, Batch
 from footfall.model.day_state import Closed
-from footfall.redis_store import Recorded, RedisStore, day_key, open_redis
+from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redis
 
 from tests.footfall import SITE
 from tests.storage import (

@@ -14,9 +14,9 @@ import pytest
 from footfall import sql_folder
 from footfall.embedded import POSTGRES_SOCKET, Postgres, Valkey, socket_folder
 from footfall.errors import StoreUnavailable
-from footfall.migrations import migrate
-from footfall.postgres_store import open_postgres
-from footfall.redis_store import open_redis
+from footfall.stores.migrations import migrate
+from footfall.stores.postgres_store import open_postgres
+from footfall.stores.redis_store import open_redis
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from footfall.embedded import Postgres
 from footfall.errors import StoreUnavailable
-from footfall.redis_store import day_key
 from footfall.rollup import FAILURES_MAX, FULL_EVERY_S, RolledUp
+from footfall.stores.redis_store import day_key
 
 from tests.footfall import NOON, SITE
 from tests.postgres_programs import run_program

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from footfall.errors import StoreUnavailable
 from footfall.model.batch_log import Batch
-from footfall.spool import PAGE_BYTES, Spool, SpooledLog, open_spool
+from footfall.stores.spool_store import PAGE_BYTES, Spool, SpooledLog, open_spool
 
 from tests.footfall import SITE
 from tests.storage import LOG, OTHER_LOG, TODAY, batch

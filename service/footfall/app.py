@@ -22,16 +22,16 @@ from footfall.metrics.process import MEASURE_EVERY_S, Vitals
 from footfall.model.counts import Reading
 from footfall.model.periods import Clock, Periods
 from footfall.ops import create_ops_app
-from footfall.postgres_store import open_postgres
 from footfall.reconciler import Reconciler
 from footfall.recorder import Recorder
-from footfall.redis_store import RedisStore, open_redis
 from footfall.restore import Restore
 from footfall.rollup import Rollup
 from footfall.salts import Salts
 from footfall.services import Services
 from footfall.settings.settings import Settings, Site
-from footfall.spool import open_spool
+from footfall.stores.postgres_store import open_postgres
+from footfall.stores.redis_store import RedisStore, open_redis
+from footfall.stores.spool_store import open_spool
 from footfall.web import create_public_app
 
 log = logging.getLogger(__name__)

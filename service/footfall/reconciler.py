@@ -13,13 +13,13 @@ from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Log
 from footfall.model.periods import Clock, local_day
-from footfall.postgres_store import PostgresStore
 from footfall.recorder import Recorder
-from footfall.redis_store import RedisStore
 from footfall.restore import Restore, first_needed_day
 from footfall.rollup import Rollup
 from footfall.settings.settings import Settings
-from footfall.spool import Spool
+from footfall.stores.postgres_store import PostgresStore
+from footfall.stores.redis_store import RedisStore
+from footfall.stores.spool_store import Spool
 from footfall.writers import SiteWriters, Writer
 
 log = logging.getLogger(__name__)

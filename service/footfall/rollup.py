@@ -12,12 +12,12 @@ from datetime import date, timedelta
 from footfall.errors import StoreBusy, StoreDamaged, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Clock, local_day, week_of
-from footfall.postgres_store import PostgresStore
 from footfall.quiet import Changes, some_of
-from footfall.redis_store import RedisStore
 from footfall.restore import Restore, closed_through, first_needed_day
 from footfall.salts import Salts, oldest_week, salt_ends_s
 from footfall.settings.settings import Settings, Site
+from footfall.stores.postgres_store import PostgresStore
+from footfall.stores.redis_store import RedisStore
 
 log = logging.getLogger(__name__)
 

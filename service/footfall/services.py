@@ -17,7 +17,7 @@ from footfall.restore import Restore
 from footfall.rollup import Rollup
 from footfall.salts import Salts
 from footfall.settings.settings import Settings
-from footfall.spool import Spool
+from footfall.stores.spool_store import Spool
 
 log = logging.getLogger(__name__)
 

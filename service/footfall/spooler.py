@@ -12,7 +12,7 @@ from collections.abc import Callable
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Batch
-from footfall.spool import Spool
+from footfall.stores.spool_store import Spool
 from footfall.writers import Gathered, Queue, SiteWriters, Writer
 
 log = logging.getLogger(__name__)

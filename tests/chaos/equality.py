@@ -11,7 +11,7 @@ import asyncpg
 from footfall.identity import Client, visitor_id
 from footfall.model.periods import week_of
 from footfall.model.sketch import is_sound
-from footfall.redis_store import day_key, ready_key
+from footfall.stores.redis_store import day_key, ready_key
 
 from tests.chaos.ledger import Ledger, Outcome
 from tests.chaos.traffic import AGENT

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from footfall.redis_store import day_key, ready_key
+from footfall.stores.redis_store import day_key, ready_key
 from redis.exceptions import RedisError
 
 from tests.chaos.relay import answer_instead

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 from footfall import sql_folder
 from footfall.embedded import POSTGRES_SOCKET, Postgres, Valkey
-from footfall.migrations import migrate
+from footfall.stores.migrations import migrate
 from redis.asyncio import Redis
 
 from tests.chaos.equality import Stores, compare, count_difference

@@ -24,7 +24,7 @@ from footfall.model.batch_log import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import Period, week_of
-from footfall.redis_calls import RedisCalls, Script, open_calls
+from footfall.stores.redis_connection import RedisCalls, Script, open_calls
 
 DAY = timedelta(days=1)
 

@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from footfall.errors import StoreUnavailable
-from footfall.postgres_store import ASYNCPG_ERRORS, CONNECT_TIMEOUT_S, schema_version
+from footfall.stores.postgres_store import ASYNCPG_ERRORS, CONNECT_TIMEOUT_S, schema_version
 
 MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 LOCK = 0x466F6F7466616C6C
