@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import schemathesis
-from footfall.render import STATIC
+from footfall.display.block import STATIC
 from schemathesis.schemas import BaseSchema
 
 WRITTEN, SERVED = STATIC / "openapi.yaml", STATIC / "openapi.json"

@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from footfall.board import Board
+from footfall.display.counts_cache import Board
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footfall.board import Board, Shown
+from footfall.display.counts_cache import Board, Shown
 from footfall.embedded import Valkey
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics

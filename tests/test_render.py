@@ -7,8 +7,7 @@ from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
 import pytest
-from footfall.model.counts import Counts
-from footfall.render import (
+from footfall.display.block import (
     DEMO_PAGES,
     LABELS,
     STATIC,
@@ -21,6 +20,7 @@ from footfall.render import (
     load_demo,
     snippet,
 )
+from footfall.model.counts import Counts
 from footfall.settings.settings import Site
 
 HOSTILE = "</title><script>alert('&\"')</script>\x00\x1b"

@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from footfall.admission import Admission
-from footfall.board import Board
+from footfall.display.counts_cache import Board
 from footfall.errors import Stop, StoreUnavailable
 from footfall.identity import AddressResolver
 from footfall.listener import Listener, Room, connections_max

@@ -10,7 +10,7 @@ import logging
 from contextlib import suppress
 from datetime import date
 
-from footfall.board import Board
+from footfall.display.counts_cache import Board
 from footfall.errors import Reason, Refused, StoreDamaged, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Batch, Need

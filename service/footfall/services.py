@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from footfall.admission import Admission
-from footfall.board import Board
+from footfall.display.counts_cache import Board
 from footfall.identity import AddressResolver
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods

@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 from footfall import render
 from footfall.admission import USER_AGENT
 from footfall.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
-from footfall.board import Shown
+from footfall.display.counts_cache import Shown
 from footfall.errors import Reason, Refused
 from footfall.identity import Client, visitor_id
 from footfall.middleware import OUTERMOST, measure_and_shape

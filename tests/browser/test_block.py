@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from footfall.render import snippet
+from footfall.display.block import snippet
 from footfall.settings.settings import Site
 from playwright.async_api import Page, expect
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 import pytest_asyncio
-from footfall.render import DEMO_PAGES
+from footfall.display.block import DEMO_PAGES
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import NewContext

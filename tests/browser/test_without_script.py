@@ -1,7 +1,7 @@
 """Browsers without JavaScript: a pixel counts, an image and a fragment show."""
 
 import pytest
-from footfall.render import snippet
+from footfall.display.block import snippet
 from footfall.settings.settings import Site
 from playwright.async_api import Page, expect
 
