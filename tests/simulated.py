@@ -21,10 +21,10 @@ from footfall.model.counts import Reading
 from footfall.model.periods import Periods, local_day
 from footfall.reconciler import Reconciler
 from footfall.recorder import Recorder
-from footfall.restore import Restore
-from footfall.rollup import Rollup
-from footfall.salts import Salts
 from footfall.settings.settings import Settings, Site
+from footfall.sync.restore import Restore
+from footfall.sync.rollup import Rollup
+from footfall.sync.salts import Salts
 from prometheus_client import CollectorRegistry
 
 from tests.durable_models import DiskModel, PostgresModel, SpoolFile

@@ -15,13 +15,13 @@ from footfall.model.counts import Reading
 from footfall.model.day_state import Closed
 from footfall.model.periods import Period, period_at, start_of
 from footfall.model.sketch import HEADER_BYTES
-from footfall.restore import Restore
-from footfall.rollup import Rollup
-from footfall.salts import Salts
 from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, open_postgres
 from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redis
+from footfall.sync.restore import Restore
+from footfall.sync.rollup import Rollup
+from footfall.sync.salts import Salts
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry

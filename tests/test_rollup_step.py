@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from footfall.embedded import Postgres
 from footfall.errors import StoreUnavailable
-from footfall.rollup import FAILURES_MAX, FULL_EVERY_S, RolledUp
 from footfall.stores.redis_store import day_key
+from footfall.sync.rollup import FAILURES_MAX, FULL_EVERY_S, RolledUp
 
 from tests.footfall import NOON, SITE
 from tests.postgres_programs import run_program
@@ -129,7 +129,7 @@ async def test_a_site_that_keeps_failing_is_said_once_and_once_more_when_it_is_w
     stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It may go on for days, six times a minute; whoever looks at the log must see what is wrong now."""
-    caplog.set_level(logging.INFO, "footfall.rollup")
+    caplog.set_level(logging.INFO, "footfall.sync.rollup")
     worker = await stores.worker()
     await worker.restore.open_site(worker.site)
     await worker.count(batch(1, [1]))

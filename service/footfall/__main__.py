@@ -14,13 +14,13 @@ from footfall import __version__, doctor, render, serving, sql_folder
 from footfall.embedded import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.metrics.metrics import Metrics
-from footfall.restore import Restore
-from footfall.rollup import Rollup
-from footfall.salts import Salts
 from footfall.settings.settings import Settings, Site, load_settings, settings_file
 from footfall.stores.migrations import migrate as apply_migrations
 from footfall.stores.postgres_store import Adjustment, PostgresStore, open_postgres
 from footfall.stores.redis_store import open_redis
+from footfall.sync.restore import Restore
+from footfall.sync.rollup import Rollup
+from footfall.sync.salts import Salts
 from footfall.worker import start_logging
 
 WORKERS_MAX = 64

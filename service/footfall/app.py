@@ -24,14 +24,14 @@ from footfall.model.periods import Clock, Periods
 from footfall.ops import create_ops_app
 from footfall.reconciler import Reconciler
 from footfall.recorder import Recorder
-from footfall.restore import Restore
-from footfall.rollup import Rollup
-from footfall.salts import Salts
 from footfall.services import Services
 from footfall.settings.settings import Settings, Site
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, open_redis
 from footfall.stores.spool_store import open_spool
+from footfall.sync.restore import Restore
+from footfall.sync.rollup import Rollup
+from footfall.sync.salts import Salts
 from footfall.web import create_public_app
 
 log = logging.getLogger(__name__)

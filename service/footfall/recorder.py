@@ -16,11 +16,11 @@ from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Batch, Need
 from footfall.model.counts import Reading
 from footfall.model.periods import Periods
-from footfall.restore import Restore
 from footfall.settings.settings import Settings, Site
 from footfall.spooler import Spooler
 from footfall.stores.redis_store import Recorded, RedisStore
 from footfall.stores.spool_store import Spool
+from footfall.sync.restore import Restore
 from footfall.writers import Queue, SiteWriters, Writer
 
 log = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from footfall.model.periods import Periods
 from footfall.quiet import Seldom
 from footfall.reconciler import Reconciler
 from footfall.recorder import Recorder
-from footfall.restore import Restore
-from footfall.rollup import Rollup
-from footfall.salts import Salts
 from footfall.settings.settings import Settings
 from footfall.stores.spool_store import Spool
+from footfall.sync.restore import Restore
+from footfall.sync.rollup import Rollup
+from footfall.sync.salts import Salts
 
 log = logging.getLogger(__name__)
 

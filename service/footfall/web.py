@@ -16,9 +16,9 @@ from footfall.errors import Reason, Refused
 from footfall.identity import Client, visitor_id
 from footfall.middleware import OUTERMOST, measure_and_shape
 from footfall.replies import PUBLIC_HEADERS, Reply, lines
-from footfall.salts import WEEK
 from footfall.services import SERVICES, Services
 from footfall.settings.settings import Site
+from footfall.sync.salts import WEEK
 
 BODY_TIMEOUT_S = 5
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")

@@ -3,8 +3,8 @@
 from datetime import date, datetime, timedelta
 
 from footfall.model.periods import local_day
-from footfall.restore import closed_through
 from footfall.stores.redis_store import day_key
+from footfall.sync.restore import closed_through
 
 from tests.chaos.inside import counting_lines, send, worker
 from tests.chaos.relay import answer_instead, open_relay

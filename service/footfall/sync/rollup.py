@@ -13,11 +13,11 @@ from footfall.errors import StoreBusy, StoreDamaged, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Clock, local_day, week_of
 from footfall.quiet import Changes, some_of
-from footfall.restore import Restore, closed_through, first_needed_day
-from footfall.salts import Salts, oldest_week, salt_ends_s
 from footfall.settings.settings import Settings, Site
 from footfall.stores.postgres_store import PostgresStore
 from footfall.stores.redis_store import RedisStore
+from footfall.sync.restore import Restore, closed_through, first_needed_day
+from footfall.sync.salts import Salts, oldest_week, salt_ends_s
 
 log = logging.getLogger(__name__)
 

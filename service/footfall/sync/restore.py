@@ -16,10 +16,10 @@ from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
 from footfall.model.day_state import DayState
 from footfall.model.periods import CLOSING_DELAY, Clock, local_day, period_at
-from footfall.salts import Salts, salt_ends_s
 from footfall.settings.settings import Site
 from footfall.stores.postgres_store import PostgresStore
 from footfall.stores.redis_store import RedisStore
+from footfall.sync.salts import Salts, salt_ends_s
 
 log = logging.getLogger(__name__)
 
