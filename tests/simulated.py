@@ -14,13 +14,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from footfall.delivery.reconciler import Reconciler
+from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import Board
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
 from footfall.model.periods import Periods, local_day
-from footfall.reconciler import Reconciler
-from footfall.recorder import Recorder
 from footfall.settings.settings import Settings, Site
 from footfall.sync.restore import Restore
 from footfall.sync.rollup import Rollup

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from footfall import sql_folder
 from footfall.app import open_services, open_sites
+from footfall.delivery.recorder import SITE_SHARE
 from footfall.embedded import Postgres, Valkey
 from footfall.errors import Reason, Refused
 from footfall.model.batch_log import Answer
-from footfall.recorder import SITE_SHARE
 from footfall.services import Services
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate

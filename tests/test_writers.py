@@ -3,9 +3,9 @@
 from datetime import date, timedelta
 
 import pytest
+from footfall.delivery.pending import SiteWriters, Writer, new_log_id
 from footfall.model.batch_log import BATCH_MAX_VISITORS, Answer, Log
 from footfall.settings.settings import Site
-from footfall.writers import SiteWriters, Writer, new_log_id
 
 DAY = date(2026, 11, 23)
 TOMORROW = DAY + timedelta(days=1)

@@ -12,6 +12,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from footfall.admission import Admission
+from footfall.delivery.reconciler import Reconciler
+from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import Board
 from footfall.errors import Stop, StoreUnavailable
 from footfall.identity import AddressResolver
@@ -22,8 +24,6 @@ from footfall.metrics.process import MEASURE_EVERY_S, Vitals
 from footfall.model.counts import Reading
 from footfall.model.periods import Clock, Periods
 from footfall.ops import create_ops_app
-from footfall.reconciler import Reconciler
-from footfall.recorder import Recorder
 from footfall.services import Services
 from footfall.settings.settings import Settings, Site
 from footfall.stores.postgres_store import open_postgres

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from footfall.delivery.pending import SiteWriters
 from footfall.errors import Refused, StoreUnavailable
 from footfall.services import Services
-from footfall.writers import SiteWriters
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from footfall.admission import Admission
+from footfall.delivery.reconciler import Reconciler
+from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import Board
 from footfall.identity import AddressResolver
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods
 from footfall.quiet import Seldom
-from footfall.reconciler import Reconciler
-from footfall.recorder import Recorder
 from footfall.settings.settings import Settings
 from footfall.stores.spool_store import Spool
 from footfall.sync.restore import Restore

@@ -9,11 +9,11 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from footfall.delivery.pending import Gathered, Queue, SiteWriters, Writer
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Batch
 from footfall.stores.spool_store import Spool
-from footfall.writers import Gathered, Queue, SiteWriters, Writer
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,8 @@ import logging
 from contextlib import suppress
 from datetime import date
 
+from footfall.delivery.pending import Queue, SiteWriters, Writer
+from footfall.delivery.spool_writer import Spooler
 from footfall.display.counts_cache import Board
 from footfall.errors import Reason, Refused, StoreDamaged, StoreUnavailable
 from footfall.metrics.metrics import Metrics
@@ -17,11 +19,9 @@ from footfall.model.batch_log import Batch, Need
 from footfall.model.counts import Reading
 from footfall.model.periods import Periods
 from footfall.settings.settings import Settings, Site
-from footfall.spooler import Spooler
 from footfall.stores.redis_store import Recorded, RedisStore
 from footfall.stores.spool_store import Spool
 from footfall.sync.restore import Restore
-from footfall.writers import Queue, SiteWriters, Writer
 
 log = logging.getLogger(__name__)
 

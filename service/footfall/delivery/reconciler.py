@@ -9,18 +9,18 @@ import logging
 import random
 from heapq import heapify, heappop, heappush
 
+from footfall.delivery.pending import SiteWriters, Writer
+from footfall.delivery.recorder import Recorder
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Log
 from footfall.model.periods import Clock, local_day
-from footfall.recorder import Recorder
 from footfall.settings.settings import Settings
 from footfall.stores.postgres_store import PostgresStore
 from footfall.stores.redis_store import RedisStore
 from footfall.stores.spool_store import Spool
 from footfall.sync.restore import Restore, first_needed_day
 from footfall.sync.rollup import Rollup
-from footfall.writers import SiteWriters, Writer
 
 log = logging.getLogger(__name__)
 
