@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from footfall.admission import Admission
-from footfall.beacon import Beacon, Kind
 from footfall.errors import Reason, Refused
-from footfall.identity import AddressResolver, Client, visitor_id
+from footfall.ingest.admission import Admission
+from footfall.ingest.beacon import Beacon, Kind
+from footfall.ingest.client_address import AddressResolver, Client, visitor_id
 from footfall.settings.settings import Settings
 from multidict import CIMultiDict, CIMultiDictProxy
 

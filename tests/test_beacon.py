@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from footfall.beacon import BODIES_REMEMBERED_MAX, BODY_MAX_BYTES, Beacon, Kind, _parse, parse_beacon
 from footfall.errors import Reason, Refused
+from footfall.ingest.beacon import BODIES_REMEMBERED_MAX, BODY_MAX_BYTES, Beacon, Kind, _parse, parse_beacon
 from hypothesis import example, given
 from hypothesis import strategies as st
 

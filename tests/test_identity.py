@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Literal
 
 import pytest
-from footfall.identity import PEERS_MAX, AddressResolver, Client, parse_address, visitor_id
+from footfall.ingest.client_address import PEERS_MAX, AddressResolver, Client, parse_address, visitor_id
 from hypothesis import given
 from hypothesis import strategies as st
 

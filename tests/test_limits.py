@@ -5,7 +5,7 @@ from hashlib import blake2b
 from itertools import pairwise
 
 import pytest
-from footfall.limits import Buckets, Budget, BusiestNetwork, KnownVisitors
+from footfall.ingest.rate_limits import Buckets, Budget, BusiestNetwork, KnownVisitors
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from footfall.identity import AddressResolver
+from footfall.ingest.client_address import AddressResolver
 from footfall.listener import Listener, Room
 from footfall.quiet import Seldom
 from footfall.web import BODY_TIMEOUT_S, create_public_app

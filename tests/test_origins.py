@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from footfall.origins import Origins, canonical_host, parse_host_rule
+from footfall.ingest.origins import Origins, canonical_host, parse_host_rule
 from hypothesis import given
 from hypothesis import strategies as st
 

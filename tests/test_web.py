@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
-from footfall.beacon import BODY_MAX_BYTES
 from footfall.embedded import Valkey
+from footfall.ingest.beacon import BODY_MAX_BYTES
 from footfall.web import PIXEL
 from redis.asyncio import Redis
 

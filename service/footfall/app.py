@@ -11,12 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from footfall.admission import Admission
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import Board
 from footfall.errors import Stop, StoreUnavailable
-from footfall.identity import AddressResolver
+from footfall.ingest.admission import Admission
+from footfall.ingest.client_address import AddressResolver
 from footfall.listener import Listener, Room, connections_max
 from footfall.loops import repeat
 from footfall.metrics.metrics import Metrics

@@ -11,7 +11,7 @@ from aiohttp import HttpVersion10, web
 from aiohttp.typedefs import Handler
 
 from footfall.errors import Reason, Refused
-from footfall.identity import AddressResolver, Client
+from footfall.ingest.client_address import AddressResolver, Client
 from footfall.middleware import OUTERMOST
 from footfall.quiet import Seldom
 from footfall.replies import Reply, refusal

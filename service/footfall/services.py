@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from footfall.admission import Admission
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import Board
-from footfall.identity import AddressResolver
+from footfall.ingest.admission import Admission
+from footfall.ingest.client_address import AddressResolver
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods
 from footfall.quiet import Seldom

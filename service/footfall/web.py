@@ -9,11 +9,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from footfall import render
-from footfall.admission import USER_AGENT
-from footfall.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
 from footfall.display.counts_cache import Shown
 from footfall.errors import Reason, Refused
-from footfall.identity import Client, visitor_id
+from footfall.ingest.admission import USER_AGENT
+from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
+from footfall.ingest.client_address import Client, visitor_id
 from footfall.middleware import OUTERMOST, measure_and_shape
 from footfall.replies import PUBLIC_HEADERS, Reply, lines
 from footfall.services import SERVICES, Services

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import SecretStr
 
-from footfall.origins import parse_host_rule
+from footfall.ingest.origins import parse_host_rule
 from footfall.settings.messages import did_you_mean
 
 Network = IPv4Network | IPv6Network

@@ -8,12 +8,12 @@ from ipaddress import ip_address
 
 from multidict import istr
 
-from footfall.beacon import Beacon
 from footfall.errors import Reason, Refused
-from footfall.identity import Client
-from footfall.limits import Budget, BusiestNetwork, NetworkLimits
-from footfall.origins import Origins
-from footfall.robots import Robots
+from footfall.ingest.beacon import Beacon
+from footfall.ingest.client_address import Client
+from footfall.ingest.origins import Origins
+from footfall.ingest.rate_limits import Budget, BusiestNetwork, NetworkLimits
+from footfall.ingest.robots import Robots
 from footfall.settings.settings import Settings, Site
 
 ADDRESSES_REMEMBERED_MAX = 4096
