@@ -151,7 +151,7 @@ async def test_a_worker_starts_while_both_stores_are_away(own_folder: Path) -> N
 async def test_a_worker_says_how_it_is(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
     """Time on the CPU, memory and open files are the first that an operator looks at."""
     settings = settings_for(redis_url, postgres_url, tmp_path)
-    async with running(settings, clock=FakeClock()) as footfall, run_background(footfall.services):
+    async with running(settings, clock=FakeClock()) as footfall, run_background(footfall.http.services):
         await until(lambda: footfall.metric("process_cpu_seconds_total") > 0)
         assert footfall.metric("process_resident_memory_bytes") > 20e6
         assert footfall.metric("process_open_fds") > 3

@@ -22,7 +22,7 @@ async def count_some_days(footfall: Footfall) -> None:
     for day in range(DAYS):
         for visitor in range(VISITORS_A_DAY + day):
             await footfall.see(address=f"10.0.{day // 2}.{visitor}")
-        await footfall.services.reconciler.step()
+        await footfall.http.services.reconciler.step()
         if day < DAYS - 1:
             footfall.clock.advance(DAY_S)
 
@@ -59,7 +59,7 @@ async def test_a_restored_dump_and_an_empty_redis_show_the_same_numbers(
 
     assert await saved_days(postgres_url) == days_before
     async with running(settings, clock=clock) as footfall:
-        await footfall.services.reconciler.step()
+        await footfall.http.services.reconciler.step()
         after = await footfall.model.counts()
         for number in ("today", "week", "total", "views_today", "revision"):
             assert after[number] == before[number], number

@@ -297,5 +297,5 @@ async def test_a_redis_that_hangs_keeps_a_reader_for_a_quarter_of_a_second(
         assert 0.2 < loop.time() - started < 1.5
         assert all(answer == known | {"stale": True} for answer in answers)
         own_valkey.resume()
-        await footfall.services.board.close()
+        await footfall.http.services.board.close()
         assert (await footfall.model.counts())["stale"] is False

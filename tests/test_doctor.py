@@ -85,7 +85,7 @@ async def test_everything_is_well_where_everything_is_well(redis_url: str, postg
     async with running(settings, clock=FakeClock()) as footfall:
         here = {
             "public_url": str(footfall.public.make_url("")).rstrip("/"),
-            "ops_listen": f"127.0.0.1:{footfall.ops.port}",
+            "ops_listen": f"127.0.0.1:{footfall.http.ops.port}",
         }
         found = await findings(settings.model_copy(update=here), clock=FakeClock())
     # The clock of this test stands still in another year, which is what one check is there to find.

@@ -7,9 +7,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 from footfall.errors import STATUS, Reason, Refused
+from footfall.http.middleware import OUTERMOST, measure_and_shape
+from footfall.http.responses import PUBLIC_HEADERS
 from footfall.metrics.metrics import Metrics
-from footfall.middleware import OUTERMOST, measure_and_shape
-from footfall.replies import PUBLIC_HEADERS
 from prometheus_client import CollectorRegistry
 
 from tests.footfall import ServedAsInProduction

@@ -205,8 +205,8 @@ async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp
     """A dump is kept for years; with the key in it, the ids of a week could be tried out."""
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await footfall.see()
-        site = footfall.services.settings.sites[SITE]
-        salt = footfall.services.salts.of(site, footfall.services.periods.now(site.zone)[1].week)
+        site = footfall.http.services.settings.sites[SITE]
+        salt = footfall.http.services.salts.of(site, footfall.http.services.periods.now(site.zone)[1].week)
     assert salt is not None
     assert salt.hex() in pg_dump(postgres_url)
     assert salt.hex() not in pg_dump(postgres_url, "--exclude-table-data=footfall.salt")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from footfall import sql_folder
 from footfall.embedded import Postgres, Valkey
+from footfall.http.services import Services
 from footfall.model.day_state import DayState
-from footfall.services import Services
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres

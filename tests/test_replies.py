@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer
 from footfall.errors import RETRY_AFTER_S, STATUS, Reason, Refused
-from footfall.replies import OPS_HEADERS, Reply, lines, refusal
+from footfall.http.responses import OPS_HEADERS, Reply, lines, refusal
 
 from tests.footfall import ServedAsInProduction
 

@@ -109,20 +109,20 @@ async def test_footfall_needs_no_more_rights_than_it_is_given(
     clock = FakeClock()
     async with serving(settings, clock) as footfall:
         assert (await footfall.see())["total"] == 1
-        await footfall.services.reconciler.step()
+        await footfall.http.services.reconciler.step()
         async with open_postgres(restricted_postgres) as postgres:
             assert await postgres.adjust("portal", "old-counter", 1000, "the old one")
             assert not await postgres.adjust("portal", "old-counter", 1000, "the old one")
-        await footfall.services.reconciler.step()
+        await footfall.http.services.reconciler.step()
         assert (await footfall.see())["total"] == 1001
         clock.advance(8 * 86400)
         assert (await footfall.see(address="203.0.113.8"))["total"] == 1002
-        await footfall.services.reconciler.step()
-        await footfall.services.reconciler.quick_step()
+        await footfall.http.services.reconciler.step()
+        await footfall.http.services.reconciler.quick_step()
         async with Redis.from_url(restricted_redis) as redis:
             await redis.delete("ff1:{portal}:ready")
         assert (await footfall.see(address="203.0.113.9"))["total"] == 1003
-        assert (await footfall.ops.get("/readyz")).status == 200
+        assert (await footfall.http.ops.get("/readyz")).status == 200
     async with open_redis(restricted_redis, 1) as redis_store:
         assert (await redis_store.facts()).role == "master"
         assert await redis_store.clock_s() > 0

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 RAISE = """
 import resource
-from footfall.listener import connections_max
+from footfall.http.server import connections_max
 from footfall.worker import allow_more_files
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, 2000))
 allow_more_files()

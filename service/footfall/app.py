@@ -15,16 +15,17 @@ from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import Board
 from footfall.errors import Stop, StoreUnavailable
+from footfall.http.ops import create_ops_app
+from footfall.http.public import create_public_app
+from footfall.http.server import Listener, Room, connections_max
+from footfall.http.services import Services
 from footfall.ingest.admission import Admission
 from footfall.ingest.client_address import AddressResolver
-from footfall.listener import Listener, Room, connections_max
 from footfall.loops import repeat
 from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import MEASURE_EVERY_S, Vitals
 from footfall.model.counts import Reading
 from footfall.model.periods import Clock, Periods
-from footfall.ops import create_ops_app
-from footfall.services import Services
 from footfall.settings.settings import Settings, Site
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, open_redis
@@ -32,7 +33,6 @@ from footfall.stores.spool_store import open_spool
 from footfall.sync.restore import Restore
 from footfall.sync.rollup import Rollup
 from footfall.sync.salts import Salts
-from footfall.web import create_public_app
 
 log = logging.getLogger(__name__)
 

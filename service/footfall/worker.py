@@ -15,7 +15,7 @@ from pathlib import Path
 
 from footfall.app import serve
 from footfall.errors import Stop, StoreUnavailable
-from footfall.listener import FILES_MAX
+from footfall.http.server import FILES_MAX
 from footfall.loops import repeat
 from footfall.metrics.multiprocess import FLUSH_EVERY_S, Slot
 from footfall.settings.settings import Settings

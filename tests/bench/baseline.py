@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
-from footfall.listener import KEEPALIVE_S
+from footfall.http.server import KEEPALIVE_S
 
 
 async def serve(answers: dict[str, dict[str, Any]]) -> None:

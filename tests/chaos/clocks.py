@@ -76,8 +76,8 @@ async def _live_through(stage: Stage, one: Footfall, two: Footfall, clock: FakeC
                 stage.expect(total >= totals[site], f"the total of {site} fell from {totals[site]} to {total}")
                 totals[site] = total
         for footfall in (one, two):
-            await footfall.services.reconciler.quick_step()
-            await footfall.services.reconciler.step()
+            await footfall.http.services.reconciler.quick_step()
+            await footfall.http.services.reconciler.step()
         clock.advance(STEP_S)
     for site in SITES:
         for day in await _days(stage, site):
@@ -113,9 +113,9 @@ async def _send_some(stage: Stage, footfall: Footfall, each: int) -> None:
 
 async def _catch_up(footfall: Footfall) -> None:
     """Probe, send what waits, and roll it up."""
-    reconciler = footfall.services.reconciler
+    reconciler = footfall.http.services.reconciler
     await reconciler.quick_step()
-    await footfall.services.recorder.settle()
+    await footfall.http.services.recorder.settle()
     await reconciler.step()
-    await footfall.services.recorder.settle()
+    await footfall.http.services.recorder.settle()
     await reconciler.step()

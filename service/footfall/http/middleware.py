@@ -9,9 +9,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from footfall.errors import Reason, Refused
+from footfall.http.responses import refusal
 from footfall.metrics.metrics import Metrics
 from footfall.quiet import Seldom
-from footfall.replies import refusal
 
 log = logging.getLogger(__name__)
 

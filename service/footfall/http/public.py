@@ -11,12 +11,12 @@ from aiohttp.typedefs import Handler
 from footfall import render
 from footfall.display.counts_cache import Shown
 from footfall.errors import Reason, Refused
+from footfall.http.middleware import OUTERMOST, measure_and_shape
+from footfall.http.responses import PUBLIC_HEADERS, Reply, lines
+from footfall.http.services import SERVICES, Services
 from footfall.ingest.admission import USER_AGENT
 from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
 from footfall.ingest.client_address import Client, visitor_id
-from footfall.middleware import OUTERMOST, measure_and_shape
-from footfall.replies import PUBLIC_HEADERS, Reply, lines
-from footfall.services import SERVICES, Services
 from footfall.settings.settings import Site
 from footfall.sync.salts import WEEK
 

@@ -11,10 +11,10 @@ from aiohttp import HttpVersion10, web
 from aiohttp.typedefs import Handler
 
 from footfall.errors import Reason, Refused
+from footfall.http.middleware import OUTERMOST
+from footfall.http.responses import Reply, refusal
 from footfall.ingest.client_address import AddressResolver, Client
-from footfall.middleware import OUTERMOST
 from footfall.quiet import Seldom
-from footfall.replies import Reply, refusal
 
 log = logging.getLogger(__name__)
 

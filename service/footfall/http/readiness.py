@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from footfall.delivery.pending import SiteWriters
 from footfall.errors import Refused, StoreUnavailable
-from footfall.services import Services
+from footfall.http.services import Services
 
 
 @dataclass(frozen=True, slots=True)
