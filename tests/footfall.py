@@ -20,11 +20,11 @@ from zoneinfo import ZoneInfo
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from footfall import sql_folder
-from footfall.app import open_services, open_sites
 from footfall.http.ops import create_ops_app
 from footfall.http.public import create_public_app
 from footfall.http.server import Listener
 from footfall.http.services import Services
+from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 

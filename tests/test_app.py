@@ -16,9 +16,9 @@ from urllib.parse import urljoin
 import aiohttp
 import psutil
 import pytest
-from footfall.app import open_services, run_background
 from footfall.embedded import Valkey, socket_folder
 from footfall.errors import Stop
+from footfall.process.app import open_services, run_background
 
 from tests.footfall import FakeClock, running, settings_for
 from tests.process import HEADERS, PROJECT, all_gone, embedded, fresh_connections, ready, see, start, until

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from footfall import sql_folder
-from footfall.app import open_services, open_sites
 from footfall.delivery.recorder import SITE_SHARE
 from footfall.embedded import Postgres, Valkey
 from footfall.errors import Reason, Refused
 from footfall.http.services import Services
 from footfall.model.batch_log import Answer
+from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import day_key

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from footfall.errors import Stop
-from footfall.sockets import listening, url_of
+from footfall.process.sockets import listening, url_of
 
 
 def taken_port() -> tuple[socket.socket, str]:

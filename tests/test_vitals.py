@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 RAISE = """
 import resource
 from footfall.http.server import connections_max
-from footfall.worker import allow_more_files
+from footfall.process.worker import allow_more_files
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, 2000))
 allow_more_files()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], connections_max())

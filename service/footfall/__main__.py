@@ -14,6 +14,7 @@ from footfall import __version__, doctor, render, serving, sql_folder
 from footfall.embedded import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.metrics.metrics import Metrics
+from footfall.process.worker import start_logging
 from footfall.settings.settings import Settings, Site, load_settings, settings_file
 from footfall.stores.migrations import migrate as apply_migrations
 from footfall.stores.postgres_store import Adjustment, PostgresStore, open_postgres
@@ -21,7 +22,6 @@ from footfall.stores.redis_store import open_redis
 from footfall.sync.restore import Restore
 from footfall.sync.rollup import Rollup
 from footfall.sync.salts import Salts
-from footfall.worker import start_logging
 
 WORKERS_MAX = 64
 AMOUNT_MAX = 2**53

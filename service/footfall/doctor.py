@@ -12,8 +12,8 @@ import aiohttp
 
 from footfall.errors import StoreUnavailable
 from footfall.model.periods import Clock, period_at, week_end
+from footfall.process.sockets import reachable_host
 from footfall.settings.settings import Listen, Settings, Site, parse_listen
-from footfall.sockets import reachable_host
 from footfall.stores.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
 from footfall.stores.redis_store import RedisStore, ServerFacts, open_redis
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import asyncpg
 from footfall import sql_folder
-from footfall.app import open_services, open_sites
 from footfall.embedded import servers
 from footfall.http.services import Services
+from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate
 from redis.asyncio import Redis

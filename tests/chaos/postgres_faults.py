@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
-from footfall.app import open_services
+from footfall.process.app import open_services
 
 from tests.chaos.inside import settings_of
 from tests.chaos.redis_faults import wait_until_counted

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from footfall import sql_folder
 from footfall.embedded import ServerUrls, servers
 from footfall.metrics.multiprocess import metrics_folder
+from footfall.process.sockets import listening, url_of
+from footfall.process.supervisor import Supervisor
 from footfall.settings.settings import Settings, load_settings, settings_file
-from footfall.sockets import listening, url_of
 from footfall.stores.migrations import migrate
-from footfall.supervisor import Supervisor
 
 TERMINAL = Path("/dev/tty")
 

@@ -22,8 +22,8 @@ from typing import NoReturn
 
 from footfall.errors import SettingsError, Stop
 from footfall.metrics.multiprocess import free_slot
+from footfall.process.worker import Task, run_worker
 from footfall.settings.settings import Settings
-from footfall.worker import Task, run_worker
 
 log = logging.getLogger(__name__)
 

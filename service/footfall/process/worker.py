@@ -13,11 +13,11 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from footfall.app import serve
 from footfall.errors import Stop, StoreUnavailable
 from footfall.http.server import FILES_MAX
 from footfall.loops import repeat
 from footfall.metrics.multiprocess import FLUSH_EVERY_S, Slot
+from footfall.process.app import serve
 from footfall.settings.settings import Settings
 
 FILES_OF_MACOS = 10_240
