@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
-from footfall.embedded import Postgres, Valkey
+from footfall.embedded.servers import Postgres, Valkey
 from redis.asyncio import Redis
 
 from tests.crafted import REGISTERS, crafted_id

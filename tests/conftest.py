@@ -10,7 +10,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
-from footfall.embedded import Postgres, Valkey
+from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.redis_store import RedisStore
 
 from tests.storage import RawRedis, plain_redis, ready_site

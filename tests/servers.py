@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from footfall.embedded import servers
+from footfall.embedded.servers import servers
 from footfall.errors import Stop
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 import aiohttp
 import psutil
 import pytest
-from footfall.embedded import Valkey, socket_folder
+from footfall.embedded.servers import Valkey, socket_folder
 from footfall.errors import Stop
 from footfall.process.app import open_services, run_background
 

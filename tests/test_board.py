@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from footfall.display.counts_cache import Board, Shown
-from footfall.embedded import Valkey
+from footfall.embedded.servers import Valkey
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading

@@ -173,7 +173,7 @@ def test_visitors_are_never_called_exact(document: str) -> None:
 
 def test_the_sentence_of_an_error_names_a_heading_that_exists() -> None:
     """Somebody whose data folder is refused looks for these words."""
-    sentences = (PROJECT / "service/footfall/embedded.py").read_text("utf-8")
+    sentences = (PROJECT / "service/footfall/embedded/servers.py").read_text("utf-8")
     named = re.findall(r'see "([^"]+)" in README\.md', sentences)
     assert named
     for heading in named:

@@ -20,7 +20,7 @@ from footfall.doctor import (
     check_zone,
     examine,
 )
-from footfall.embedded import Valkey
+from footfall.embedded.servers import Valkey
 from footfall.model.periods import Clock
 from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
-from footfall.embedded import Valkey
+from footfall.embedded.servers import Valkey
 from footfall.errors import Stop
 from footfall.stores.postgres_store import open_postgres
 from redis.asyncio import Redis

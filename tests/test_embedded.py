@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
-from footfall.embedded import Postgres, ServerUrls, Valkey, servers, socket_folder
+from footfall.embedded.servers import Postgres, ServerUrls, Valkey, servers, socket_folder
 from footfall.errors import Stop
 from redis.asyncio import Redis
 

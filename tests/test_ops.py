@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from footfall import __version__
-from footfall.embedded import Postgres, Valkey
+from footfall.embedded.servers import Postgres, Valkey
 from redis.asyncio import Redis
 
 from tests.footfall import FakeClock, Footfall, running, serving, settings_for, until

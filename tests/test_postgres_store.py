@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from footfall import sql_folder
-from footfall.embedded import POSTGRES_SOCKET, USER, Postgres
+from footfall.embedded.servers import POSTGRES_SOCKET, USER, Postgres
 from footfall.errors import StoreBusy, StoreUnavailable
 from footfall.model.day_state import DayState
 from footfall.stores.migrations import migrate

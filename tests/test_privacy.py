@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 from footfall import sql_folder
-from footfall.embedded import Postgres, Valkey
+from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.migrations import migrate
 from redis.asyncio import Redis
 

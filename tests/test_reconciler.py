@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from footfall import sql_folder
-from footfall.embedded import Postgres, Valkey
+from footfall.embedded.servers import Postgres, Valkey
 from footfall.http.services import Services
 from footfall.model.day_state import DayState
 from footfall.settings.settings import Settings

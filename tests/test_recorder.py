@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from footfall import sql_folder
 from footfall.delivery.recorder import SITE_SHARE
-from footfall.embedded import Postgres, Valkey
+from footfall.embedded.servers import Postgres, Valkey
 from footfall.errors import Reason, Refused
 from footfall.http.services import Services
 from footfall.model.batch_log import Answer

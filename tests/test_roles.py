@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from footfall import sql_folder
-from footfall.embedded import POSTGRES_SOCKET, Postgres, Valkey, socket_folder
+from footfall.embedded.servers import POSTGRES_SOCKET, Postgres, Valkey, socket_folder
 from footfall.errors import StoreUnavailable
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from footfall.embedded import Postgres
+from footfall.embedded.servers import Postgres
 from footfall.errors import StoreUnavailable
 from footfall.stores.redis_store import day_key
 from footfall.sync.rollup import FAILURES_MAX, FULL_EVERY_S, RolledUp

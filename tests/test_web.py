@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
-from footfall.embedded import Valkey
+from footfall.embedded.servers import Valkey
 from footfall.http.public import PIXEL
 from footfall.ingest.beacon import BODY_MAX_BYTES
 from redis.asyncio import Redis

@@ -11,7 +11,7 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from footfall import __version__, doctor, render, serving, sql_folder
-from footfall.embedded import running_servers
+from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.process.worker import start_logging

@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 from footfall import sql_folder
-from footfall.embedded import servers
+from footfall.embedded.servers import servers
 from footfall.http.services import Services
 from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Settings, Site

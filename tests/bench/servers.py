@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import asyncpg
 import psutil
-from footfall.embedded import ServerUrls, running_servers
+from footfall.embedded.servers import ServerUrls, running_servers
 from redis.asyncio import Redis
 
 from tests.bench import machine, traffic

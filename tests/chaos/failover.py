@@ -2,7 +2,7 @@
 
 import asyncio
 
-from footfall.embedded import Valkey
+from footfall.embedded.servers import Valkey
 from redis.asyncio import Redis
 
 from tests.chaos.redis_faults import wait_until_counted

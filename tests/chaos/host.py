@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 from aiohttp import ClientSession
-from footfall.embedded import USER
+from footfall.embedded.servers import USER
 from footfall.metrics.multiprocess import FLUSH_EVERY_S
 
 from tests.chaos.relay import Relay

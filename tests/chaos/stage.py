@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 from footfall import sql_folder
-from footfall.embedded import POSTGRES_SOCKET, Postgres, Valkey
+from footfall.embedded.servers import POSTGRES_SOCKET, Postgres, Valkey
 from footfall.stores.migrations import migrate
 from redis.asyncio import Redis
 

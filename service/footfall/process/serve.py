@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from footfall import sql_folder
-from footfall.embedded import ServerUrls, servers
+from footfall.embedded.servers import ServerUrls, servers
 from footfall.metrics.multiprocess import metrics_folder
 from footfall.process.sockets import listening, url_of
 from footfall.process.supervisor import Supervisor

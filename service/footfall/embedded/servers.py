@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
-from footfall.child import Child
+from footfall.embedded.accounts import folder_owner
+from footfall.embedded.child import Child
 from footfall.errors import Stop
-from footfall.launch import folder_owner
 
 # A socket's path has 103 bytes on macOS and 107 on Linux; PostgreSQL's name is the longest of ours.
 SOCKET_PATH_MAX_BYTES = 103

@@ -14,8 +14,8 @@ from typing import ClassVar, Self
 import psutil
 from psutil import Process
 
+from footfall.embedded.accounts import Launch, choose_launch
 from footfall.errors import Stop
-from footfall.launch import Launch, choose_launch
 
 START_TIMEOUT_S = 60.0  # crash recovery and the reading of a long AOF included
 STOP_TIMEOUT_S = 20.0
