@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 from footfall import render
-from footfall.__main__ import app
+from footfall.cli.commands import app
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Counts
 from footfall.settings.settings import Limits, Section, Site, load_settings

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from aiohttp import web
 from footfall import sql_folder
-from footfall.doctor import (
+from footfall.cli.doctor import (
     Check,
     Level,
     check_memory,

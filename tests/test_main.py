@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from footfall.__main__ import main
+from footfall.cli.commands import main
 from redis.asyncio import Redis
 
 from tests.process import SETTINGS, embedded, fresh_connections, production, ready, run, see, start
