@@ -13,7 +13,7 @@ from aiohttp import web
 from footfall.http.public import BODY_TIMEOUT_S, create_public_app
 from footfall.http.server import Listener, Room
 from footfall.ingest.client_address import AddressResolver
-from footfall.quiet import Seldom
+from footfall.log_throttle import Seldom
 
 from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 

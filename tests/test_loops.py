@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 import pytest
-from footfall.loops import LoopLag, repeat
+from footfall.background import LoopLag, repeat
 
 
 async def test_a_step_that_fails_is_repeated_and_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,8 +10,8 @@ from aiohttp.typedefs import Handler
 
 from footfall.errors import Reason, Refused
 from footfall.http.responses import refusal
+from footfall.log_throttle import Seldom
 from footfall.metrics.metrics import Metrics
-from footfall.quiet import Seldom
 
 log = logging.getLogger(__name__)
 

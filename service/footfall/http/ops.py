@@ -13,12 +13,12 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from footfall import __version__
+from footfall.background import LoopLag
 from footfall.errors import Reason, Refused
 from footfall.http.middleware import OUTERMOST, measure_and_shape
 from footfall.http.readiness import Readiness
 from footfall.http.responses import OPS_HEADERS, Reply, lines
 from footfall.http.services import SERVICES, Services
-from footfall.loops import LoopLag
 
 LAG_MAX_S = 1.0
 LAG = web.AppKey("lag", LoopLag)

@@ -14,7 +14,7 @@ from footfall.errors import Reason, Refused
 from footfall.http.middleware import OUTERMOST
 from footfall.http.responses import Reply, refusal
 from footfall.ingest.client_address import AddressResolver, Client
-from footfall.quiet import Seldom
+from footfall.log_throttle import Seldom
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import Board
 from footfall.ingest.admission import Admission
 from footfall.ingest.client_address import AddressResolver
+from footfall.log_throttle import Seldom
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods
-from footfall.quiet import Seldom
 from footfall.settings.settings import Settings
 from footfall.stores.spool_store import Spool
 from footfall.sync.restore import Restore

@@ -5,8 +5,8 @@ import resource
 
 import psutil
 
+from footfall.log_throttle import Seldom
 from footfall.metrics.metrics import Metrics
-from footfall.quiet import Seldom
 
 log = logging.getLogger(__name__)
 

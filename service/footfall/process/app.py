@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from footfall.background import repeat
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import Board
@@ -21,7 +22,6 @@ from footfall.http.server import Listener, Room, connections_max
 from footfall.http.services import Services
 from footfall.ingest.admission import Admission
 from footfall.ingest.client_address import AddressResolver
-from footfall.loops import repeat
 from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import MEASURE_EVERY_S, Vitals
 from footfall.model.counts import Reading

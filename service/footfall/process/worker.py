@@ -13,9 +13,9 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from footfall.background import repeat
 from footfall.errors import Stop, StoreUnavailable
 from footfall.http.server import FILES_MAX
-from footfall.loops import repeat
 from footfall.metrics.multiprocess import FLUSH_EVERY_S, Slot
 from footfall.process.app import serve
 from footfall.settings.settings import Settings

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from footfall.errors import StoreBusy, StoreDamaged, StoreUnavailable
+from footfall.log_throttle import Changes, some_of
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Clock, local_day, week_of
-from footfall.quiet import Changes, some_of
 from footfall.settings.settings import Settings, Site
 from footfall.stores.postgres_store import PostgresStore
 from footfall.stores.redis_store import RedisStore

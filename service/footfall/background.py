@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from footfall.quiet import Seldom
+from footfall.log_throttle import Seldom
 
 log = logging.getLogger(__name__)
 
