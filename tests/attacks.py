@@ -13,9 +13,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
-from footfall.embedded.servers import Postgres, Valkey
 from redis.asyncio import Redis
 
+from footfall.embedded.servers import Postgres, Valkey
 from tests.crafted import REGISTERS, crafted_id
 from tests.footfall import SITE, running, settings_for
 from tests.raw_http import beacon, head

@@ -10,9 +10,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
+
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.redis_store import RedisStore
-
 from tests.storage import RawRedis, plain_redis, ready_site
 
 # Nothing of a test has to outlive the machine, so its PostgreSQL need not wait for the disk.

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
+
 from footfall import sql_folder
 from footfall.http.ops import create_ops_app
 from footfall.http.public import create_public_app

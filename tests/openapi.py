@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import schemathesis
-from footfall.display.block import STATIC
 from schemathesis.schemas import BaseSchema
+
+from footfall.display.block import STATIC
 
 WRITTEN, SERVED = STATIC / "openapi.yaml", STATIC / "openapi.json"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+
 from footfall import sql_folder
 from footfall.stores.migrations import migrate
 

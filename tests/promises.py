@@ -6,7 +6,6 @@ from datetime import date
 
 from footfall.errors import StoreUnavailable
 from footfall.model.counts import Counts
-
 from tests.models import SiteModel, unpacked
 from tests.ports import Server
 from tests.simulated import Worker, World

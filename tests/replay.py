@@ -21,10 +21,10 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
-from footfall.errors import Stop
 from rich.console import Console
 from rich.progress import Progress
 
+from footfall.errors import Stop
 from tests.access_log import Log, View, open_log
 from tests.own_footfall import HOST, SITE, own_footfall
 

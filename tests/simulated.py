@@ -14,6 +14,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from prometheus_client import CollectorRegistry
+
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import Board
@@ -25,8 +27,6 @@ from footfall.settings.settings import Settings, Site
 from footfall.sync.restore import Restore
 from footfall.sync.rollup import Rollup
 from footfall.sync.salts import Salts
-from prometheus_client import CollectorRegistry
-
 from tests.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.footfall import FakeClock
 from tests.models import RedisModel

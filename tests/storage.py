@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
 from footfall import sql_folder
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Batch
@@ -22,11 +27,6 @@ from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redi
 from footfall.sync.restore import Restore
 from footfall.sync.rollup import Rollup
 from footfall.sync.salts import Salts
-from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
 from tests.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
 
 TODAY = NOON.date()

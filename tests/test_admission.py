@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
 from footfall.errors import Reason, Refused
 from footfall.ingest.admission import Admission
 from footfall.ingest.beacon import Beacon, Kind
 from footfall.ingest.client_address import AddressResolver, Client, visitor_id
 from footfall.settings.settings import Settings
-from multidict import CIMultiDict, CIMultiDictProxy
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 SALT = b"week" * 8

@@ -16,10 +16,10 @@ from urllib.parse import urljoin
 import aiohttp
 import psutil
 import pytest
+
 from footfall.embedded.servers import Valkey, socket_folder
 from footfall.errors import Stop
 from footfall.process.app import open_services, run_background
-
 from tests.footfall import FakeClock, running, settings_for
 from tests.process import HEADERS, PROJECT, all_gone, embedded, fresh_connections, ready, see, start, until
 
@@ -151,7 +151,7 @@ async def test_a_worker_starts_while_both_stores_are_away(own_folder: Path) -> N
 async def test_a_worker_says_how_it_is(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
     """Time on the CPU, memory and open files are the first that an operator looks at."""
     settings = settings_for(redis_url, postgres_url, tmp_path)
-    async with running(settings, clock=FakeClock()) as footfall, run_background(footfall.http.services):
+    async with running(settings, clock=FakeClock()) as footfall, run_background(footfall.services):
         await until(lambda: footfall.metric("process_cpu_seconds_total") > 0)
         assert footfall.metric("process_resident_memory_bytes") > 20e6
         assert footfall.metric("process_open_fds") > 3

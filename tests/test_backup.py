@@ -4,9 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
-from footfall.stores.postgres_store import open_postgres
 from redis.asyncio import Redis
 
+from footfall.stores.postgres_store import open_postgres
 from tests.footfall import FakeClock, Footfall, running, settings_for
 from tests.postgres_programs import run_program
 
@@ -22,7 +22,7 @@ async def count_some_days(footfall: Footfall) -> None:
     for day in range(DAYS):
         for visitor in range(VISITORS_A_DAY + day):
             await footfall.see(address=f"10.0.{day // 2}.{visitor}")
-        await footfall.http.services.reconciler.step()
+        await footfall.services.reconciler.step()
         if day < DAYS - 1:
             footfall.clock.advance(DAY_S)
 
@@ -44,7 +44,7 @@ async def test_a_restored_dump_and_an_empty_redis_show_the_same_numbers(
     async with open_postgres(postgres_url) as postgres, running(settings, clock=clock) as footfall:
         await postgres.adjust("portal", "old counter", OLD_COUNTER, "the number that the old counter showed")
         await count_some_days(footfall)
-        before = await footfall.model.counts()
+        before = await footfall.counts()
     days_before = await saved_days(postgres_url)
     assert len(days_before) == DAYS
 
@@ -59,8 +59,8 @@ async def test_a_restored_dump_and_an_empty_redis_show_the_same_numbers(
 
     assert await saved_days(postgres_url) == days_before
     async with running(settings, clock=clock) as footfall:
-        await footfall.http.services.reconciler.step()
-        after = await footfall.model.counts()
+        await footfall.services.reconciler.step()
+        after = await footfall.counts()
         for number in ("today", "week", "total", "views_today", "revision"):
             assert after[number] == before[number], number
         assert after["total"] == OLD_COUNTER + sum(visitors for _, visitors, _ in days_before)  # type: ignore[misc]

@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from footfall.errors import Reason, Refused
-from footfall.ingest.beacon import BODIES_REMEMBERED_MAX, BODY_MAX_BYTES, Beacon, Kind, _parse, parse_beacon
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from footfall.errors import Reason, Refused
+from footfall.ingest.beacon import BODIES_REMEMBERED_MAX, BODY_MAX_BYTES, Beacon, Kind, _parse, parse_beacon
 
 REFUSALS = {Reason.BAD_JSON, Reason.BAD_FIELD, Reason.TOO_LARGE}
 

@@ -10,10 +10,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from footfall.errors import Stop
 from footfall.ingest.beacon import parse_beacon
 from footfall.ingest.robots import Robots
-
 from tests.bench import closedloop, figures, growth, nginx, openloop, readme, servers, traffic
 from tests.bench.goals import Goal
 from tests.bench.servers import Footfall

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
 from footfall.display.counts_cache import Board, Shown
 from footfall.embedded.servers import Valkey
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
 from footfall.settings.settings import Site
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
-
 from tests.footfall import NOON, SITE, FakeClock, running, settings_for
 
 TODAY = NOON.date()
@@ -293,9 +293,9 @@ async def test_a_redis_that_hangs_keeps_a_reader_for_a_quarter_of_a_second(
         footfall.clock.advance(6)
         loop = asyncio.get_running_loop()
         started = loop.time()
-        answers = await asyncio.gather(*(footfall.model.counts() for _ in range(readers)))
+        answers = await asyncio.gather(*(footfall.counts() for _ in range(readers)))
         assert 0.2 < loop.time() - started < 1.5
         assert all(answer == known | {"stale": True} for answer in answers)
         own_valkey.resume()
-        await footfall.http.services.board.close()
-        assert (await footfall.model.counts())["stale"] is False
+        await footfall.services.board.close()
+        assert (await footfall.counts())["stale"] is False

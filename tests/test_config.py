@@ -6,6 +6,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import SecretStr
+
 from footfall.errors import SettingsError
 from footfall.settings.settings import (
     FILE_VARIABLES,
@@ -19,7 +21,6 @@ from footfall.settings.settings import (
     settings_file,
 )
 from footfall.settings.sources import CONFIG_VARIABLE
-from pydantic import SecretStr
 
 PROJECT = Path(__file__).parents[1]
 STORES = {

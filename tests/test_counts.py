@@ -5,6 +5,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+
 from footfall.model.counts import Counts
 
 COUNTS = Counts(

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from footfall.model.day_state import Closed, DayState
-from footfall.stores.redis_store import RedisStore, day_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from footfall.model.day_state import Closed, DayState
+from footfall.stores.redis_store import RedisStore, day_key
 from tests.storage import MONDAY, TODAY, RawRedis, packed, registers
 
 LOGS = ("a" * 16, "b" * 16, "c" * 16)

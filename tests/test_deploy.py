@@ -17,10 +17,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from prometheus_client import CollectorRegistry
+
 from footfall.metrics.metrics import Metrics
 from footfall.settings.settings import FILE_VARIABLES, VARIABLES
 from footfall.settings.sources import CONFIG_VARIABLE
-from prometheus_client import CollectorRegistry
 
 PROJECT = Path(__file__).parent.parent
 DEPLOY = PROJECT / "deploy"

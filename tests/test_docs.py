@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from footfall import render
+from prometheus_client import CollectorRegistry
+from pydantic_core import PydanticUndefined
+
 from footfall.cli.commands import app
+from footfall.display import block as render
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Counts
 from footfall.settings.settings import Limits, Section, Site, load_settings
-from prometheus_client import CollectorRegistry
-from pydantic_core import PydanticUndefined
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text("utf-8")
@@ -94,7 +95,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_every_route_is_in_the_readme() -> None:
     """Whoever writes a proxy's rules needs the whole list."""
-    sources = "".join((PROJECT / "service/footfall" / name).read_text("utf-8") for name in ("web.py", "ops.py"))
+    sources = "".join((PROJECT / "service/footfall/http" / name).read_text("utf-8") for name in ("public.py", "ops.py"))
     routes = {*re.findall(r'add_(?:get|post)\("(/[^"]+)"', sources), *render.load_assets()}
     assert set(re.findall(r"`(/[a-z]+(?:\.[a-z]+)?)`", README)) == routes
 

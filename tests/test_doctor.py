@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from aiohttp import web
+from redis.asyncio import Redis
+
 from footfall import sql_folder
 from footfall.cli.doctor import (
     Check,
@@ -25,8 +27,6 @@ from footfall.model.periods import Clock
 from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import ServerFacts
-from redis.asyncio import Redis
-
 from tests.footfall import FakeClock, running, settings_for
 
 GOOD = ServerFacts(
@@ -85,7 +85,7 @@ async def test_everything_is_well_where_everything_is_well(redis_url: str, postg
     async with running(settings, clock=FakeClock()) as footfall:
         here = {
             "public_url": str(footfall.public.make_url("")).rstrip("/"),
-            "ops_listen": f"127.0.0.1:{footfall.http.ops.port}",
+            "ops_listen": f"127.0.0.1:{footfall.ops.port}",
         }
         found = await findings(settings.model_copy(update=here), clock=FakeClock())
     # The clock of this test stands still in another year, which is what one check is there to find.

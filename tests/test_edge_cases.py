@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
+
 from footfall.embedded.servers import Valkey
 from footfall.errors import Stop
 from footfall.stores.postgres_store import open_postgres
-from redis.asyncio import Redis
-
 from tests.footfall import (
     BROWSER,
     HOST,
@@ -51,14 +51,14 @@ def numbers(answer: dict[str, Any]) -> tuple[int | None, ...]:
 async def fresh_counts(footfall: Footfall) -> dict[str, Any]:
     """Read the numbers as a page does, when its worker has to ask Redis again."""
     footfall.clock.advance(6)
-    return await footfall.model.counts()
+    return await footfall.counts()
 
 
 async def adjust(footfall: Footfall, amount: int, name: str) -> bool:
     """Correct the total as `footfall adjust` does; False when that name was used already."""
-    async with open_postgres(footfall.http.services.settings.postgres_url.get_secret_value()) as postgres:
+    async with open_postgres(footfall.services.settings.postgres_url.get_secret_value()) as postgres:
         changed = await postgres.adjust(SITE, name, amount, "số liệu bộ đếm cũ")
-    await footfall.http.services.rollup.step()
+    await footfall.services.rollup.step()
     return changed
 
 
@@ -88,10 +88,10 @@ async def test_a_view_that_got_no_answer_is_one_view_and_the_ping_after_it_none(
             f"X-Forwarded-For: 203.0.113.7\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
-        await until(lambda: footfall.http.services.recorder.queued == 1)
+        await until(lambda: footfall.services.recorder.queued == 1)
         writer.transport.abort()
         own_valkey.resume()
-        await footfall.http.services.recorder.settle()
+        await footfall.services.recorder.settle()
         assert numbers(await footfall.see(kind="ping")) == (1, 1, 1, 1, 1)
 
 
@@ -114,9 +114,9 @@ async def test_a_beacon_received_before_midnight_and_written_after_it_is_of_its_
         footfall.clock.set(WEDNESDAY + timedelta(days=1) - MOMENT)
         own_valkey.suspend()
         first = asyncio.create_task(footfall.send())  # in flight over midnight
-        await until(lambda: footfall.http.services.recorder.queued == 1)
+        await until(lambda: footfall.services.recorder.queued == 1)
         second = asyncio.create_task(footfall.send(address="203.0.113.8"))  # gathers, and is sent after it
-        await until(lambda: footfall.http.services.recorder.queued == 2)
+        await until(lambda: footfall.services.recorder.queued == 2)
         footfall.clock.advance(0.2)
         own_valkey.resume()
         assert {(await first).status, (await second).status} == {200}
@@ -213,13 +213,13 @@ async def test_no_number_falls_over_midnight_closing_and_restarts(
             await footfall.see(address=f"203.0.113.{host}")
         before = await fresh_counts(footfall)
         clock.advance(120)
-        assert numbers(await footfall.model.counts())[1:] == (0, before["week"], before["total"], 0)
+        assert numbers(await footfall.counts())[1:] == (0, before["week"], before["total"], 0)
     for _ in range(3):
         async with running(settings, clock=clock) as footfall:
             for _ in range(2):
                 answer = await fresh_counts(footfall)
                 assert (answer["week"], answer["total"]) == (before["week"], before["total"])
-                await footfall.http.services.rollup.step(everything=True)
+                await footfall.services.rollup.step(everything=True)
         clock.advance(5400)
 
 
@@ -278,17 +278,17 @@ async def test_redis_down_at_start_shows_what_postgres_knows_and_counts_to_the_d
         before = await footfall.see()
     own_valkey.kill()
     async with serving(settings, clock) as footfall:
-        assert (await footfall.http.ops.get("/healthz")).status == 200
-        ready = await footfall.http.ops.get("/readyz")
+        assert (await footfall.ops.get("/healthz")).status == 200
+        ready = await footfall.ops.get("/readyz")
         assert (ready.status, (await ready.json())["status"]) == (200, "degraded")
-        known = await footfall.model.counts()
+        known = await footfall.counts()
         assert numbers(known) == (None, 1, None, 1, 1)
         assert (known["stale"], known["day_of"], known["revision"]) == (True, before["day_of"], before["revision"])
         spooled = await footfall.send(address="203.0.113.8")
         assert (spooled.status, numbers(await spooled.json())) == (202, numbers(known))
         await own_valkey.start()
-        await footfall.http.services.reconciler.quick_step()
-        await footfall.http.services.recorder.settle()
+        await footfall.services.reconciler.quick_step()
+        await footfall.services.recorder.settle()
         assert numbers(await fresh_counts(footfall))[1:] == (2, 2, 2, 2)
 
 

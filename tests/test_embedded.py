@@ -14,9 +14,10 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
+from redis.asyncio import Redis
+
 from footfall.embedded.servers import Postgres, ServerUrls, Valkey, servers, socket_folder
 from footfall.errors import Stop
-from redis.asyncio import Redis
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from footfall.errors import STATUS, Reason
-from footfall.http.public import create_public_app
-from footfall.http.server import Listener
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from footfall.errors import STATUS, Reason
+from footfall.http.public import create_public_app
+from footfall.http.server import Listener
 from tests.footfall import SITE, Footfall, running, settings_for
 from tests.malformed_http import MALFORMED
 from tests.raw_http import beacon, connected, head, read_answer, send_all, send_raw, statuses_of
@@ -40,7 +40,7 @@ async def footfall(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIt
 @asynccontextmanager
 async def impatient(footfall: Footfall) -> AsyncIterator[int]:
     """The port of another listener, which ends idle connections after half a second instead of twenty."""
-    listener = Listener(create_public_app(footfall.http.services), keepalive_s=IMPATIENCE_S, linger_s=IMPATIENCE_S)
+    listener = Listener(create_public_app(footfall.services), keepalive_s=IMPATIENCE_S, linger_s=IMPATIENCE_S)
     await listener.setup()
     try:
         await web.TCPSite(listener, "127.0.0.1", 0).start()

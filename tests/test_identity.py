@@ -6,9 +6,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Literal
 
 import pytest
-from footfall.ingest.client_address import PEERS_MAX, AddressResolver, Client, parse_address, visitor_id
 from hypothesis import given
 from hypothesis import strategies as st
+
+from footfall.ingest.client_address import PEERS_MAX, AddressResolver, Client, parse_address, visitor_id
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
 

@@ -5,9 +5,10 @@ from hashlib import blake2b
 from itertools import pairwise
 
 import pytest
-from footfall.ingest.rate_limits import Buckets, Budget, BusiestNetwork, KnownVisitors
 from hypothesis import given
 from hypothesis import strategies as st
+
+from footfall.ingest.rate_limits import Buckets, Budget, BusiestNetwork, KnownVisitors
 
 
 def taken(buckets: Buckets, key: bytes, tries: int, now_s: float) -> int:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+
 from footfall.http.public import BODY_TIMEOUT_S, create_public_app
 from footfall.http.server import Listener, Room
 from footfall.ingest.client_address import AddressResolver
 from footfall.log_throttle import Seldom
-
 from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 BEACON = json.dumps({"site": SITE}).encode()
@@ -199,7 +199,7 @@ async def test_a_smuggled_request_is_not_run(footfall: Footfall) -> None:
 
 async def test_an_idle_connection_is_closed(footfall: Footfall) -> None:
     """Whether it says nothing, or half of a head: connections are a limited good."""
-    listener = Listener(create_public_app(footfall.http.services), keepalive_s=0.2)
+    listener = Listener(create_public_app(footfall.services), keepalive_s=0.2)
     await listener.setup()
     with socket.create_server(("127.0.0.1", 0)) as server:
         await web.SockSite(listener, server).start()
@@ -215,7 +215,7 @@ async def test_an_idle_connection_is_closed(footfall: Footfall) -> None:
 
 async def test_a_worker_that_stops_still_answers_who_is_connected_once(footfall: Footfall) -> None:
     """A proxy reuses connections: one that is merely closed may have a beacon on its way, which nobody sends again."""
-    listener = Listener(create_public_app(footfall.http.services))
+    listener = Listener(create_public_app(footfall.services))
     await listener.setup()
     with socket.create_server(("127.0.0.1", 0)) as server:
         await web.SockSite(listener, server).start()
@@ -239,7 +239,7 @@ async def test_a_worker_that_stops_still_answers_who_is_connected_once(footfall:
 
 async def test_a_proxy_on_a_unix_socket_is_believed(footfall: Footfall, tmp_path: Path) -> None:
     """nginx on the same host talks to a socket file; two visitors behind it are two."""
-    listener = Listener(create_public_app(footfall.http.services))
+    listener = Listener(create_public_app(footfall.services))
     await listener.setup()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "web"))
@@ -259,7 +259,7 @@ async def test_one_client_cannot_have_all_connections(
     footfall: Footfall, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """To connect and say nothing costs nothing: beyond its share it is hung up on, and the proxy is served."""
-    only_unix = footfall.http.services.settings.model_copy(update={"trusted_proxies": ("unix",)})
+    only_unix = footfall.services.settings.model_copy(update={"trusted_proxies": ("unix",)})
     async with in_a_room(footfall, Room(AddressResolver(only_unix), 8), tmp_path) as (port, proxy):
         inside = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         for _ in range(20):
@@ -271,7 +271,7 @@ async def test_one_client_cannot_have_all_connections(
 
 async def test_a_place_that_is_left_is_free_again(footfall: Footfall, tmp_path: Path) -> None:
     """A full house must not stay full, and what the stores need is never given away, not even to a proxy."""
-    async with in_a_room(footfall, Room(footfall.http.services.resolver, 4), tmp_path) as (port, _):
+    async with in_a_room(footfall, Room(footfall.services.resolver, 4), tmp_path) as (port, _):
         for _ in range(5):
             inside = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
             assert await answer_to_last(*await asyncio.open_connection("127.0.0.1", port)) is None
@@ -281,7 +281,7 @@ async def test_a_place_that_is_left_is_free_again(footfall: Footfall, tmp_path: 
 @asynccontextmanager
 async def in_a_room(footfall: Footfall, room: Room, folder: Path) -> AsyncIterator[tuple[int, str]]:
     """Another listener, where there is only so much room: its port, and the path of its unix socket."""
-    listener = Listener(create_public_app(footfall.http.services), room=room)
+    listener = Listener(create_public_app(footfall.services), room=room)
     await listener.setup()
     await web.TCPSite(listener, "127.0.0.1", 0).start()
     await web.UnixSite(listener, folder / "proxy").start()

@@ -3,6 +3,7 @@
 from datetime import date
 
 import pytest
+
 from footfall.model.batch_log import BATCH_OVERHEAD_BYTES, Answer, Batch, Log, Need
 
 DAY = date(2026, 11, 23)

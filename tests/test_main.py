@@ -10,9 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from footfall.cli.commands import main
 from redis.asyncio import Redis
 
+from footfall.cli.commands import main
 from tests.process import SETTINGS, embedded, fresh_connections, production, ready, run, see, start
 
 Type = Callable[..., tuple[int, str]]

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from footfall.errors import Reason
-from footfall.metrics.metrics import Metrics
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
+from footfall.errors import Reason
+from footfall.metrics.metrics import Metrics
 from tests.footfall import Footfall, running, settings_for
 
 PROMISED = {
@@ -89,7 +89,7 @@ async def provoke(footfall: Footfall) -> None:
     for path in ("/counts", "/seen.gif", "/counts.svg", "/counts.html"):
         await footfall.public.get(f"{path}?site={words}&lang={words}")
     await footfall.public.get("/footfall.js", headers={"If-None-Match": words})
-    await footfall.http.services.rollup.step()
+    await footfall.services.rollup.step()
 
 
 async def test_labels_come_from_closed_sets_whatever_a_client_sends(
@@ -98,7 +98,7 @@ async def test_labels_come_from_closed_sets_whatever_a_client_sends(
     """A label made of a request lets anybody fill the monitoring system, and shows what must not be kept."""
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await provoke(footfall)
-        text = await (await footfall.http.ops.get("/metrics")).text()
+        text = await (await footfall.ops.get("/metrics")).text()
         assert "0f00tfa11" not in text
         assert "203.0.113" not in text
         ours = [family for family in text_string_to_metric_families(text) if family.name.startswith("footfall_")]
@@ -115,7 +115,7 @@ async def test_the_numbers_shown_are_exported_by_site_and_period(
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await footfall.see()
         await footfall.see(address="203.0.113.8", kind="ping")
-        text = await (await footfall.http.ops.get("/metrics")).text()
+        text = await (await footfall.ops.get("/metrics")).text()
         for period, number in (("online", 2), ("today", 2), ("week", 2), ("total", 2), ("views_today", 1)):
             assert footfall.metric("footfall_visitors", site="portal", period=period) == number
         assert footfall.metric("footfall_beacons_total", site="portal", outcome="counted", reason="") == 2
@@ -139,7 +139,7 @@ async def test_a_beacon_is_counted_in_one_outcome(redis_url: str, postgres_url: 
         assert statuses == [200, 200, 404, 403, 413, 400, 404]
         counted = {
             (sample.labels["outcome"], sample.labels["reason"]): sample.value
-            for family in footfall.http.services.metrics.beacons.collect()
+            for family in footfall.services.metrics.beacons.collect()
             for sample in family.samples
             if sample.name == "footfall_beacons_total"
         }

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
+from prometheus_client import CollectorRegistry
+
 from footfall.errors import STATUS, Reason, Refused
 from footfall.http.middleware import OUTERMOST, measure_and_shape
 from footfall.http.responses import PUBLIC_HEADERS
 from footfall.metrics.metrics import Metrics
-from prometheus_client import CollectorRegistry
-
 from tests.footfall import ServedAsInProduction
 
 Client = TestClient[web.Request, web.Application]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
 from footfall import sql_folder
 from footfall.errors import StoreUnavailable
 from footfall.stores.migrations import migrate, migrations

@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+
 from footfall import sql_folder
 from footfall.model.batch_log import Batch
 from footfall.model.day_state import Closed, DayState
@@ -21,7 +22,6 @@ from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, Snapshot, day_key, open_redis
 from footfall.stores.spool_store import Spool, open_spool
-
 from tests.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.footfall import SITE, VIETNAM
 from tests.models import ALWAYS, RedisModel, packed, unpacked

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from footfall.errors import STATUS, Reason
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, CheckFunction, GenerationMode, Response
@@ -20,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from footfall.errors import STATUS, Reason
 from tests.footfall import BROWSER, ORIGIN, SITE, Footfall, running, settings_for
 from tests.openapi import SERVED, as_json, read_contract
 
@@ -108,7 +108,7 @@ def test_the_contract_names_every_route(footfall: Footfall) -> None:
 async def test_the_numbers_have_the_fields_of_the_contract_and_no_others(footfall: Footfall) -> None:
     """`additionalProperties` is open for the future; today both have the same."""
     described = CONTRACT.raw_schema["components"]["schemas"]["Counts"]
-    answered = set(await footfall.model.counts())
+    answered = set(await footfall.counts())
     assert answered == set(described["required"])
     assert set(described["properties"]) - answered == {"labels"}
 

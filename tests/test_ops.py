@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footfall import __version__
-from footfall.embedded.servers import Postgres, Valkey
 from redis.asyncio import Redis
 
+from footfall import __version__
+from footfall.embedded.servers import Postgres, Valkey
 from tests.footfall import FakeClock, Footfall, running, serving, settings_for, until
 
 OPS_HEADERS = {
@@ -30,7 +30,7 @@ async def footfall(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIt
 
 async def readiness(footfall: Footfall) -> tuple[int, str, list[dict[str, Any]]]:
     """What /readyz answers: status code, status word, problems."""
-    response = await footfall.http.ops.get("/readyz")
+    response = await footfall.ops.get("/readyz")
     answer = await response.json()
     return response.status, answer["status"], answer["problems"]
 
@@ -42,20 +42,20 @@ def utc(at_s: float) -> str:
 async def test_ops_answers_are_for_operators_and_for_this_moment(footfall: Footfall) -> None:
     """No page may read them, no cache may keep them, and the name of the server is nobody's business."""
     for path in ROUTES:
-        response = await footfall.http.ops.get(path)
+        response = await footfall.ops.get(path)
         assert response.status == 200
         assert OPS_HEADERS.items() <= dict(response.headers).items()
         assert {"Access-Control-Allow-Origin", "Server"}.isdisjoint(response.headers)
-        assert (await footfall.http.ops.head(path)).status == 200
-        assert (await footfall.http.ops.post(path)).status == 405
+        assert (await footfall.ops.head(path)).status == 200
+        assert (await footfall.ops.post(path)).status == 405
     for path in ("/", "/seen", "/counts?site=portal", "/footfall.js", "/metrics/"):
-        response = await footfall.http.ops.get(path)
+        response = await footfall.ops.get(path)
         assert (response.status, await response.json()) == (404, {"error": "not_found"})
 
 
 async def test_the_version_says_what_runs(footfall: Footfall) -> None:
     """During an upgrade it tells the old workers from the new ones."""
-    assert (await (await footfall.http.ops.get("/version")).json())["version"] == __version__
+    assert (await (await footfall.ops.get("/version")).json())["version"] == __version__
 
 
 async def test_a_token_guards_every_ops_route(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
@@ -69,19 +69,19 @@ async def test_a_token_guards_every_ops_route(redis_url: str, postgres_url: str,
                 {"Authorization": token},
                 {"Authorization": "Bearer "},
             ):
-                response = await footfall.http.ops.get(path, headers=given)
+                response = await footfall.ops.get(path, headers=given)
                 assert (response.status, await response.json()) == (401, {"error": "unauthorized"})
                 assert response.headers["WWW-Authenticate"] == "Bearer"
         for path in ROUTES:
-            assert (await footfall.http.ops.get(path, headers={"Authorization": f"Bearer {token}"})).status == 200
+            assert (await footfall.ops.get(path, headers={"Authorization": f"Bearer {token}"})).status == 200
 
 
 async def test_health_is_how_late_the_loop_is(footfall: Footfall) -> None:
     """A worker that is stuck in computation answers, late; measuring only the answer itself would call it well."""
-    well = await footfall.http.ops.get("/healthz")
+    well = await footfall.ops.get("/healthz")
     assert (well.status, (await well.json())["status"]) == (200, "ok")
     time.sleep(1.8)  # noqa: ASYNC251 (the very fault: the loop does not get its turn)
-    slow = await footfall.http.ops.get("/healthz")
+    slow = await footfall.ops.get("/healthz")
     answer = await slow.json()
     assert (slow.status, answer["status"]) == (503, "slow")
     assert answer["loop_lag_s"] > 1
@@ -147,14 +147,14 @@ async def test_postgres_away_is_told_and_counting_goes_on(
     """It is an alarm, not a reason to leave the balancer."""
     async with running(settings_for(redis_url, own_postgres.url, tmp_path)) as footfall:
         own_postgres.kill()
-        await footfall.http.services.rollup.step()
+        await footfall.services.rollup.step()
         since = utc(footfall.clock())
         footfall.clock.advance(60)
         told = [{"what": "postgres does not answer: nothing is rolled up", "since": since}]
         assert await readiness(footfall) == (200, "degraded", told)
         await footfall.see()
         await own_postgres.start()
-        await footfall.http.services.rollup.step()
+        await footfall.services.rollup.step()
         assert await readiness(footfall) == (200, "ok", [])
 
 

@@ -3,9 +3,11 @@
 import contextlib
 
 import pytest
-from footfall.ingest.origins import Origins, canonical_host, parse_host_rule
 from hypothesis import given
 from hypothesis import strategies as st
+
+from footfall.ingest.origins import Origins
+from footfall.model.hosts import canonical_host, parse_host_rule
 
 PORTAL = Origins(["portal.example.vn"])
 

@@ -5,9 +5,10 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from footfall.model.periods import Period, local_day, period_at, start_of, week_end, week_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from footfall.model.periods import Period, local_day, period_at, start_of, week_end, week_of
 
 HANOI = ZoneInfo("Asia/Ho_Chi_Minh")
 # Half hours, jumps at midnight in both directions, a day that never was, and the ends of the world.

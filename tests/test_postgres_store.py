@@ -9,13 +9,13 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
 from footfall import sql_folder
 from footfall.embedded.servers import POSTGRES_SOCKET, USER, Postgres
 from footfall.errors import StoreBusy, StoreUnavailable
 from footfall.model.day_state import DayState
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import LIMITS, PostgresStore, Saved, open_postgres
-
 from tests.chaos.relay import Hold, open_relay, pass_request
 from tests.footfall import SITE
 from tests.postgres_programs import run_program

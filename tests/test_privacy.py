@@ -16,11 +16,11 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+from redis.asyncio import Redis
+
 from footfall import sql_folder
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.migrations import migrate
-from redis.asyncio import Redis
-
 from tests.footfall import HOST, ORIGIN, SITE, FakeClock, running, serving, settings_for
 from tests.own_footfall import PROJECT
 from tests.raw_http import beacon, head, send_all, send_raw, statuses_of
@@ -186,7 +186,7 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
             in_redis = await all_values(redis)
         await own_valkey.stop()
         assert await send_all(footfall.port, views()) == {202: 2}
-        metrics = await footfall.metrics.metrics()
+        metrics = await footfall.metrics()
     rows = await dump(own_postgres.url)
 
     assert b"Redis takes no beacons" in footfall.said
@@ -205,8 +205,8 @@ async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp
     """A dump is kept for years; with the key in it, the ids of a week could be tried out."""
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await footfall.see()
-        site = footfall.http.services.settings.sites[SITE]
-        salt = footfall.http.services.salts.of(site, footfall.http.services.periods.now(site.zone)[1].week)
+        site = footfall.services.settings.sites[SITE]
+        salt = footfall.services.salts.of(site, footfall.services.periods.now(site.zone)[1].week)
     assert salt is not None
     assert salt.hex() in pg_dump(postgres_url)
     assert salt.hex() not in pg_dump(postgres_url, "--exclude-table-data=footfall.salt")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from footfall import sql_folder
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.http.services import Services
@@ -16,7 +17,6 @@ from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
 from footfall.stores.redis_store import Snapshot, day_key
-
 from tests.footfall import NOON, SITE, FakeClock, settings_for
 from tests.storage import LOG, MONDAY, TODAY, RawRedis, batch, period_of, plain_redis, ready_site, reference, registers
 from tests.test_recorder import away, count, metric, open_worker, views

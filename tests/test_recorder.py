@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from footfall import sql_folder
 from footfall.delivery.recorder import SITE_SHARE
 from footfall.embedded.servers import Postgres, Valkey
@@ -18,7 +19,6 @@ from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import day_key
-
 from tests.footfall import NOON, SITE, FakeClock, settings_for
 from tests.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site
 

@@ -3,12 +3,12 @@
 from datetime import date
 
 import pytest
+
 from footfall.model.batch_log import Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import week_end, week_of
 from footfall.stores.redis_store import RedisStore, Snapshot, day_key
-
 from tests.footfall import SITE, VIETNAM
 from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of
 

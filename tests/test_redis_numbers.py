@@ -3,11 +3,11 @@
 from datetime import date
 
 import pytest
+
 from footfall.model.batch_log import Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed
 from footfall.stores.redis_store import RedisStore, day_key
-
 from tests.footfall import SITE
 from tests.storage import (
     DAY,

@@ -1,11 +1,11 @@
 """The record script against a real server: each of its answers, and the numbers that it reads."""
 
 import pytest
+
 from footfall.errors import StoreUnavailable
 from footfall.model.batch_log import BATCH_MAX_VISITORS, Answer, Batch
 from footfall.model.day_state import Closed
 from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redis
-
 from tests.footfall import SITE
 from tests.storage import (
     DAY,

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
 import pytest
+
 from footfall.display.block import (
     DEMO_PAGES,
     LABELS,

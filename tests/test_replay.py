@@ -11,9 +11,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from footfall.errors import Stop
 from rich.console import Console
 
+from footfall.errors import Stop
 from tests.access_log import Log, View, is_asset, open_log, parse_line, read_log
 from tests.own_footfall import PROJECT, running
 from tests.replay import NEVER, Numbers, Tally, Target, judge, main, relative_error, run, send_all

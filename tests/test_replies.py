@@ -8,9 +8,9 @@ from email.utils import parsedate_to_datetime
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer
+
 from footfall.errors import RETRY_AFTER_S, STATUS, Reason, Refused
 from footfall.http.responses import OPS_HEADERS, Reply, lines, refusal
-
 from tests.footfall import ServedAsInProduction
 
 BODY = b"sixteen letters!"

@@ -5,11 +5,11 @@ import logging
 from collections.abc import AsyncIterator
 
 import pytest
+
 from footfall.errors import StoreDamaged
 from footfall.model.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, checksum
 from footfall.stores.redis_store import day_key
 from footfall.sync.restore import Restore
-
 from tests.footfall import SITE
 from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, TOMORROW, Stores, Worker, batch, open_stores, registers
 

@@ -5,9 +5,10 @@ import time
 
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
-from footfall.ingest.robots import CORRECTIONS, REMEMBERED_MAX, Robots, plain_word
 from hypothesis import given
 from hypothesis import strategies as st
+
+from footfall.ingest.robots import CORRECTIONS, REMEMBERED_MAX, Robots, plain_word
 
 ROBOTS = Robots()
 

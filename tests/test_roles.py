@@ -11,15 +11,15 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
 from footfall import sql_folder
 from footfall.embedded.servers import POSTGRES_SOCKET, Postgres, Valkey, socket_folder
 from footfall.errors import StoreUnavailable
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import open_redis
-from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
-
 from tests.footfall import FakeClock, serving, settings_for
 
 ROOT = Path(__file__).parents[1]
@@ -109,20 +109,20 @@ async def test_footfall_needs_no_more_rights_than_it_is_given(
     clock = FakeClock()
     async with serving(settings, clock) as footfall:
         assert (await footfall.see())["total"] == 1
-        await footfall.http.services.reconciler.step()
+        await footfall.services.reconciler.step()
         async with open_postgres(restricted_postgres) as postgres:
             assert await postgres.adjust("portal", "old-counter", 1000, "the old one")
             assert not await postgres.adjust("portal", "old-counter", 1000, "the old one")
-        await footfall.http.services.reconciler.step()
+        await footfall.services.reconciler.step()
         assert (await footfall.see())["total"] == 1001
         clock.advance(8 * 86400)
         assert (await footfall.see(address="203.0.113.8"))["total"] == 1002
-        await footfall.http.services.reconciler.step()
-        await footfall.http.services.reconciler.quick_step()
+        await footfall.services.reconciler.step()
+        await footfall.services.reconciler.quick_step()
         async with Redis.from_url(restricted_redis) as redis:
             await redis.delete("ff1:{portal}:ready")
         assert (await footfall.see(address="203.0.113.9"))["total"] == 1003
-        assert (await footfall.http.ops.get("/readyz")).status == 200
+        assert (await footfall.ops.get("/readyz")).status == 200
     async with open_redis(restricted_redis, 1) as redis_store:
         assert (await redis_store.facts()).role == "master"
         assert await redis_store.clock_s() > 0
@@ -164,7 +164,7 @@ async def test_a_redis_that_includes_the_file_lets_nobody_else_in(own_folder: Pa
 
 def test_the_acl_lists_what_the_scripts_call_and_no_more() -> None:
     """A script may do what its user may do: a command that is missing here fails at the customer's."""
-    scripts = "".join(file.read_text() for file in (ROOT / "service" / "footfall" / "lua").glob("*.lua"))
+    scripts = "".join(file.read_text() for file in (ROOT / "service" / "footfall/stores/scripts").glob("*.lua"))
     called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", scripts)}
     allowed = {word.removeprefix("+") for word in user_line() if word.startswith("+")}
     assert allowed == called | USED_BY_CLIENT

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from datetime import date
 
 import pytest
+
 from footfall.model.batch_log import Answer
 from footfall.model.day_state import DayState
 from footfall.stores.postgres_store import Saved
 from footfall.stores.redis_store import Snapshot, day_key
 from footfall.sync.restore import closed_through
 from footfall.sync.rollup import FULL_EVERY_S, SKETCHES_KEPT, RolledUp
-
 from tests.footfall import SITE
 from tests.storage import (
     DAY,

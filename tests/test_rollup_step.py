@@ -7,11 +7,11 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+
 from footfall.embedded.servers import Postgres
 from footfall.errors import StoreUnavailable
 from footfall.stores.redis_store import day_key
 from footfall.sync.rollup import FAILURES_MAX, FULL_EVERY_S, RolledUp
-
 from tests.footfall import NOON, SITE
 from tests.postgres_programs import run_program
 from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, TOMORROW, Stores, batch, open_stores, period_of

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
+
 from footfall.errors import Reason, Refused
 from footfall.model.periods import week_end
 from footfall.sync.salts import SALT_BYTES, WEEK, oldest_week, salt_ends_s
-
 from tests.footfall import SITE, VIETNAM
 from tests.storage import MONDAY, TODAY, Stores, Worker, batch, open_stores
 

@@ -5,8 +5,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from footfall.metrics.multiprocess import Slot, free_slot, metrics_folder
 from prometheus_client import values
+
+from footfall.metrics.multiprocess import Slot, free_slot, metrics_folder
 
 OpenSlot = Callable[[int], Slot]
 

@@ -1,11 +1,11 @@
 """Which bytes may be handed to Redis as a sketch: all that it makes itself, and nothing it could trip over."""
 
 import pytest
-from footfall.model.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, REGISTERS, SPARSE, checksum, is_sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
+from footfall.model.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, REGISTERS, SPARSE, checksum, is_sound
 from tests.storage import RawRedis
 
 EMPTY = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF])

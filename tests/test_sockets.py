@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+
 from footfall.errors import Stop
 from footfall.process.sockets import listening, url_of
 

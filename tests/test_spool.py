@@ -10,10 +10,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+
 from footfall.errors import StoreUnavailable
 from footfall.model.batch_log import Batch
 from footfall.stores.spool_store import PAGE_BYTES, Spool, SpooledLog, open_spool
-
 from tests.footfall import SITE
 from tests.storage import LOG, OTHER_LOG, TODAY, batch
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
-from footfall.embedded.servers import Valkey
 from prometheus_client.parser import text_string_to_metric_families
 
+from footfall.embedded.servers import Valkey
 from tests.process import all_gone, fresh_connections, production, ready, run, see, start, until
 
 

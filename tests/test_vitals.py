@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from prometheus_client import CollectorRegistry
+
 from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import Vitals
-from prometheus_client import CollectorRegistry
 
 RAISE = """
 import resource

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
+from redis.asyncio import Redis
+
 from footfall.embedded.servers import Valkey
 from footfall.http.public import PIXEL
 from footfall.ingest.beacon import BODY_MAX_BYTES
-from redis.asyncio import Redis
-
 from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 PUBLIC_HEADERS = {
@@ -158,7 +158,7 @@ async def test_an_unknown_site_creates_no_key_and_no_label(footfall: Footfall, r
             assert (response.status, await response.json()) == (404, {"error": "unknown_site"})
     assert (await footfall.send(site="invented")).status == 404
     assert await stored(redis) == before
-    metrics = await (await footfall.http.ops.get("/metrics")).text()
+    metrics = await (await footfall.ops.get("/metrics")).text()
     assert "invented" not in metrics
     assert "xxx" not in metrics
 
@@ -334,7 +334,7 @@ async def test_a_full_queue_refuses_at_once_and_what_it_holds_is_counted(
         own_valkey.url, postgres_url, tmp_path, queue_max_beacons=100, redis_timeout_s=10, limits={"enabled": False}
     )
     async with running(settings) as footfall:
-        recorder = footfall.http.services.recorder
+        recorder = footfall.services.recorder
         own_valkey.suspend()
         waiting = [asyncio.create_task(footfall.see()) for _ in range(25)]  # a quarter of the queue: one site's share
         await until(lambda: recorder.queued == 25)

@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import pytest
+
 from footfall.delivery.pending import SiteWriters, Writer, new_log_id
 from footfall.model.batch_log import BATCH_MAX_VISITORS, Answer, Log
 from footfall.settings.settings import Site

@@ -72,7 +72,7 @@ async def flood(footfall: Footfall, redis: Redis) -> Outcome:
     await send_all(port, [beacon(X_Forwarded_For=HONEST_ADDRESS)])
     before = await state_of(footfall, redis)
     view = beacon(X_Forwarded_For="203.0.113.66")
-    answers = await send_all(port, repeat(view, footfall.http.services.settings.limits.beacons_burst))
+    answers = await send_all(port, repeat(view, footfall.services.settings.limits.beacons_burst))
     alone, alone_s = await _one_by_one(port)
     done = asyncio.Event()
     started_s = time.perf_counter()
@@ -115,7 +115,7 @@ async def _one_by_one(port: int) -> tuple[Counter[int], float]:
 
 async def state_of(footfall: Footfall, redis: Redis) -> State:
     """Look at everything in Redis, which holds nothing but the site."""
-    reading = await footfall.http.services.recorder.read(footfall.http.services.settings.sites[SITE])
+    reading = await footfall.services.recorder.read(footfall.services.settings.sites[SITE])
     keys = [key async for key in redis.scan_iter(count=1000)]
     sizes = [await redis.memory_usage(key, samples=0) or 0 for key in keys]
     visitors = await redis.zcard(f"ff1:{{{SITE}}}:online")

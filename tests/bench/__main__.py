@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from footfall.errors import Stop
 from rich.console import Console
 
+from footfall.errors import Stop
 from tests.bench import closedloop, figures, growth, machine, nginx, readme, sustained
 from tests.bench.servers import Footfall, footfall, start_s
 from tests.bench.wrk import find_wrk

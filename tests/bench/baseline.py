@@ -12,6 +12,7 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
+
 from footfall.http.server import KEEPALIVE_S
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from footfall.errors import Stop
-
 from tests.bench import traffic
 from tests.bench.servers import Footfall, Server, answer_of, baseline, footfall
 from tests.bench.wrk import Load, drive

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from redis.asyncio import Redis
+
 from footfall import sql_folder
 from footfall.embedded.servers import servers
 from footfall.http.services import Services
 from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate
-from redis.asyncio import Redis
 
 SITES = (1, 100, 1000)
 VISITORS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from footfall import __version__
 
 CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import psutil
-from footfall.errors import Stop
 
+from footfall.errors import Stop
 from tests.bench import machine, traffic
 from tests.bench.closedloop import Run, compared, run
 from tests.bench.servers import Footfall, Server, free_port

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from footfall.errors import Stop
-
 from tests.bench.figures import SECTIONS, conditions
 from tests.bench.goals import figure
 

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import asyncpg
 import psutil
-from footfall.embedded.servers import ServerUrls, running_servers
 from redis.asyncio import Redis
 
+from footfall.embedded.servers import ServerUrls, running_servers
 from tests.bench import machine, traffic
 from tests.bench.traffic import HOST, SITE
 from tests.own_footfall import running, zone_at_noon

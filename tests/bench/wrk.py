@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from footfall.errors import Stop
-
 from tests.bench.machine import on_load_core
 
 SCRIPT = Path(__file__).with_name("requests.lua")

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from footfall.display.block import snippet
-from footfall.settings.settings import Site
 from playwright.async_api import Page, expect
 
+from footfall.display.block import snippet
+from footfall.settings.settings import Site
 from tests.browser.conftest import NewContext, NewSite
 from tests.browser.pages import layout_shift, let_pass, number, settle
 from tests.browser.portal import BLOCK, Portal, html, script_line

@@ -6,9 +6,9 @@ from typing import Literal
 
 import pytest
 import pytest_asyncio
-from footfall.display.block import DEMO_PAGES
 from playwright.async_api import Page, expect
 
+from footfall.display.block import DEMO_PAGES
 from tests.browser.conftest import NewContext
 from tests.browser.pages import layout_shift, number
 

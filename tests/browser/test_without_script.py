@@ -1,10 +1,10 @@
 """Browsers without JavaScript: a pixel counts, an image and a fragment show."""
 
 import pytest
-from footfall.display.block import snippet
-from footfall.settings.settings import Site
 from playwright.async_api import Page, expect
 
+from footfall.display.block import snippet
+from footfall.settings.settings import Site
 from tests.browser.conftest import NewContext, ReadCounts
 from tests.browser.pages import number
 from tests.browser.portal import BLOCK, Portal, html, script_line

@@ -5,7 +5,6 @@ from datetime import date, datetime, timedelta
 from footfall.model.periods import local_day
 from footfall.stores.redis_store import day_key
 from footfall.sync.restore import closed_through
-
 from tests.chaos.inside import counting_lines, send, worker
 from tests.chaos.relay import answer_instead, open_relay
 from tests.chaos.stage import Stage, socket_of
@@ -76,8 +75,8 @@ async def _live_through(stage: Stage, one: Footfall, two: Footfall, clock: FakeC
                 stage.expect(total >= totals[site], f"the total of {site} fell from {totals[site]} to {total}")
                 totals[site] = total
         for footfall in (one, two):
-            await footfall.http.services.reconciler.quick_step()
-            await footfall.http.services.reconciler.step()
+            await footfall.services.reconciler.quick_step()
+            await footfall.services.reconciler.step()
         clock.advance(STEP_S)
     for site in SITES:
         for day in await _days(stage, site):
@@ -113,9 +112,9 @@ async def _send_some(stage: Stage, footfall: Footfall, each: int) -> None:
 
 async def _catch_up(footfall: Footfall) -> None:
     """Probe, send what waits, and roll it up."""
-    reconciler = footfall.http.services.reconciler
+    reconciler = footfall.services.reconciler
     await reconciler.quick_step()
-    await footfall.http.services.recorder.settle()
+    await footfall.services.recorder.settle()
     await reconciler.step()
-    await footfall.http.services.recorder.settle()
+    await footfall.services.recorder.settle()
     await reconciler.step()

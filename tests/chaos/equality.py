@@ -8,11 +8,11 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import asyncpg
+
 from footfall.ingest.client_address import Client, visitor_id
 from footfall.model.periods import week_of
 from footfall.model.sketch import is_sound
 from footfall.stores.redis_store import day_key, ready_key
-
 from tests.chaos.ledger import Ledger, Outcome
 from tests.chaos.traffic import AGENT
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from footfall.embedded.servers import Valkey
 from redis.asyncio import Redis
 
+from footfall.embedded.servers import Valkey
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.relay import Hold, open_relay, pass_reply
 from tests.chaos.stage import DEBUGGED, Stage, socket_of

@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 from aiohttp import ClientSession
+
 from footfall.embedded.servers import USER
 from footfall.metrics.multiprocess import FLUSH_EVERY_S
-
 from tests.chaos.relay import Relay
 from tests.own_footfall import PROJECT
 

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, contextmanager
 
 from footfall.model.periods import local_day
 from footfall.settings.settings import Settings
-
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import AGENT, SITES, address_of
 from tests.footfall import FakeClock, Footfall, serving, settings_for
@@ -37,7 +36,7 @@ async def worker(stage: Stage, clock: FakeClock, name: str, *, redis_url: str = 
 async def send(stage: Stage, footfall: Footfall, site: str) -> dict[str, object]:
     """Send a view of a random visitor, note it under the day that the worker's clock shows, and return the answer."""
     address = address_of(stage.chance.randrange(VISITORS))
-    day = local_day(footfall.clock(), footfall.http.services.settings.sites[site].zone)
+    day = local_day(footfall.clock(), footfall.services.settings.sites[site].zone)
     headers = {"Origin": f"https://{SITES[site]}", "User-Agent": AGENT, "X-Forwarded-For": address}
     async with footfall.public.post("/seen", json={"site": site}, headers=headers) as response:
         answer: dict[str, object] = await response.json()

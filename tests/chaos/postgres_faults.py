@@ -6,7 +6,6 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from footfall.process.app import open_services
-
 from tests.chaos.inside import settings_of
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.relay import Hold, pass_request

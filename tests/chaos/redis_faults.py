@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from footfall.stores.redis_store import day_key, ready_key
 from redis.exceptions import RedisError
 
+from footfall.stores.redis_store import day_key, ready_key
 from tests.chaos.relay import answer_instead
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES

@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from footfall import __version__
 from redis.asyncio import Redis
 
+from footfall import __version__
 from tests.chaos.ledger import Outcome
 from tests.chaos.matrix import FAULTS, Fault
 from tests.chaos.stage import Stage, flowing, open_stage

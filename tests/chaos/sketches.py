@@ -3,7 +3,6 @@
 import asyncio
 
 from footfall.model.sketch import DENSE, HEADER_BYTES, SPARSE, checksum, is_sound
-
 from tests.chaos.redis_faults import wait_until_counted
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES

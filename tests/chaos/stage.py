@@ -12,11 +12,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import asyncpg
+from redis.asyncio import Redis
+
 from footfall import sql_folder
 from footfall.embedded.servers import POSTGRES_SOCKET, Postgres, Valkey
 from footfall.stores.migrations import migrate
-from redis.asyncio import Redis
-
 from tests.chaos.equality import Stores, compare, count_difference
 from tests.chaos.host import Host, running_host, write_settings
 from tests.chaos.ledger import Ledger

@@ -10,10 +10,13 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry
 
-from footfall import __version__, doctor, render, serving, sql_folder
+from footfall import __version__, sql_folder
+from footfall.cli import doctor
+from footfall.display import block as render
 from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.metrics.metrics import Metrics
+from footfall.process import serve as serving
 from footfall.process.worker import start_logging
 from footfall.settings.settings import Settings, Site, load_settings, settings_file
 from footfall.stores.migrations import migrate as apply_migrations
@@ -239,7 +242,3 @@ def _site(settings: Settings, site_id: str) -> Site:
     if site_id not in settings.sites:
         raise Stop(f"no site is called {site_id}; configured are: {', '.join(sorted(settings.sites))}")
     return settings.sites[site_id]
-
-
-if __name__ == "__main__":
-    main()

@@ -22,7 +22,7 @@ from footfall.settings.settings import Site
 
 Theme = Literal["light", "dark", "auto"]
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent.parent / "static"
 UNKNOWN = "–"
 SHOWN = ("online", "today", "week", "total")
 SEPARATOR = MappingProxyType({"vi": ".", "en": ","})

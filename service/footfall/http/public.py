@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from footfall import render
+from footfall.display import block as render
 from footfall.display.counts_cache import Shown
 from footfall.errors import Reason, Refused
 from footfall.http.middleware import OUTERMOST, measure_and_shape

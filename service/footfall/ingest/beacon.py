@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
 from footfall.errors import Reason, Refused
-from footfall.settings.validators import SITE_ID
+from footfall.model.site_id import SITE_ID
 
 BODY_MAX_BYTES = 4096
 BODIES_REMEMBERED_MAX = 2048

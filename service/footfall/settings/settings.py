@@ -23,8 +23,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from footfall import fields
 from footfall.errors import SettingsError
+from footfall.settings import validators as fields
 from footfall.settings.messages import did_you_mean, explain, full_stop
 from footfall.settings.sources import PREFIX, read_environment, read_toml, settings_file
 from footfall.settings.validators import Listen, Network, parse_listen

@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import SecretStr
 
-from footfall.ingest.origins import parse_host_rule
+from footfall.model.hosts import parse_host_rule
+from footfall.model.site_id import SITE_ID
 from footfall.settings.messages import did_you_mean
 
 Network = IPv4Network | IPv6Network
 
-SITE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 PORT_MAX = 65_535
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 

@@ -171,4 +171,4 @@ def _failure(error: Exception) -> StoreUnavailable:
 
 
 def _lua(name: str) -> str:
-    return (resources.files("footfall") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    return (resources.files("footfall.stores") / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
