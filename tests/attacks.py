@@ -16,9 +16,9 @@ import asyncpg
 from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, Valkey
-from tests.crafted import REGISTERS, crafted_id
-from tests.footfall import SITE, running, settings_for
-from tests.raw_http import beacon, head
+from tests.support.crafted import REGISTERS, crafted_id
+from tests.support.footfall import SITE, running, settings_for
+from tests.support.raw_http import beacon, head
 from tests.under_attack import Outcome, attack, flood
 
 OWN_IDS = {"visitor_id": "browser"}

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.redis_store import RedisStore
-from tests.storage import RawRedis, plain_redis, ready_site
+from tests.support.storage import RawRedis, plain_redis, ready_site
 
 # Nothing of a test has to outlive the machine, so its PostgreSQL need not wait for the disk.
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

@@ -26,7 +26,7 @@ from rich.progress import Progress
 
 from footfall.errors import Stop
 from tests.access_log import Log, View, open_log
-from tests.own_footfall import HOST, SITE, own_footfall
+from tests.support.own_footfall import HOST, SITE, own_footfall
 
 USAGE = "Name the access log to replay: make replay LOG=access.log [URL=https://count.example.vn]"
 STANDARD_ERROR = 0.0081

@@ -6,8 +6,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.attacks import ATTACKS, Attack, estimate_of_raw_ids
-from tests.crafted import REGISTERS
-from tests.footfall import running, settings_for
+from tests.support.crafted import REGISTERS
+from tests.support.footfall import running, settings_for
 from tests.under_attack import Outcome, attack, flood
 
 KEYS = 10

@@ -7,8 +7,8 @@ import asyncpg
 from redis.asyncio import Redis
 
 from footfall.stores.postgres_store import open_postgres
-from tests.footfall import FakeClock, Footfall, running, settings_for
-from tests.postgres_programs import run_program
+from tests.support.footfall import FakeClock, Footfall, running, settings_for
+from tests.support.postgres_programs import run_program
 
 DAYS = 9
 """Longer than a week, so that closed days, a closed week and the current one are all there."""

@@ -18,7 +18,7 @@ from tests.bench import closedloop, figures, growth, nginx, openloop, readme, se
 from tests.bench.goals import Goal
 from tests.bench.servers import Footfall
 from tests.bench.wrk import drive
-from tests.raw_http import send_all
+from tests.support.raw_http import send_all
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text("utf-8")

@@ -20,7 +20,7 @@ from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
 from footfall.settings.settings import Site
-from tests.footfall import NOON, SITE, FakeClock, running, settings_for
+from tests.support.footfall import NOON, SITE, FakeClock, running, settings_for
 
 TODAY = NOON.date()
 

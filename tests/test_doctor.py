@@ -27,7 +27,7 @@ from footfall.model.periods import Clock
 from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import ServerFacts
-from tests.footfall import FakeClock, running, settings_for
+from tests.support.footfall import FakeClock, running, settings_for
 
 GOOD = ServerFacts(
     version=(7, 2, 4), maxmemory=0, maxmemory_policy="noeviction", aof=True, rdb_saved_at_s=0, role="master"

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from footfall.embedded.servers import Valkey
 from footfall.errors import Stop
 from footfall.stores.postgres_store import open_postgres
-from tests.footfall import (
+from tests.support.footfall import (
     BROWSER,
     HOST,
     ORIGIN,

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 @contextmanager
 def parent_of_servers(data_dir: Path, user: str | None = None) -> Iterator[subprocess.Popen[str]]:
     """Another process that runs the servers of `data_dir`; entered once they answer."""
-    command = [sys.executable, "-m", "tests.servers", str(data_dir)]
+    command = [sys.executable, "-m", "tests.support.servers", str(data_dir)]
     with subprocess.Popen(
         command,
         cwd=ROOT,

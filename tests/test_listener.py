@@ -15,7 +15,7 @@ from footfall.http.public import BODY_TIMEOUT_S, create_public_app
 from footfall.http.server import Listener, Room
 from footfall.ingest.client_address import AddressResolver
 from footfall.log_throttle import Seldom
-from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
+from tests.support.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 BEACON = json.dumps({"site": SITE}).encode()
 HEAD = f"POST /seen HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nUser-Agent: {BROWSER}\r\n"

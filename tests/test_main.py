@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from footfall.cli.commands import main
-from tests.process import SETTINGS, embedded, fresh_connections, production, ready, run, see, start
+from tests.support.process import SETTINGS, embedded, fresh_connections, production, ready, run, see, start
 
 Type = Callable[..., tuple[int, str]]
 COMMANDS = ("serve", "migrate", "rollup", "adjust", "snippet", "doctor", "version")

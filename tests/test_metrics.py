@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from footfall.errors import Reason
 from footfall.metrics.metrics import Metrics
-from tests.footfall import Footfall, running, settings_for
+from tests.support.footfall import Footfall, running, settings_for
 
 PROMISED = {
     "footfall_beacons_total": {"site", "outcome", "reason"},

@@ -12,7 +12,7 @@ from footfall.errors import STATUS, Reason, Refused
 from footfall.http.middleware import OUTERMOST, measure_and_shape
 from footfall.http.responses import PUBLIC_HEADERS
 from footfall.metrics.metrics import Metrics
-from tests.footfall import ServedAsInProduction
+from tests.support.footfall import ServedAsInProduction
 
 Client = TestClient[web.Request, web.Application]
 METRICS = web.AppKey("metrics", Metrics)

@@ -20,8 +20,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from footfall.errors import STATUS, Reason
-from tests.footfall import BROWSER, ORIGIN, SITE, Footfall, running, settings_for
-from tests.openapi import SERVED, as_json, read_contract
+from tests.support.footfall import BROWSER, ORIGIN, SITE, Footfall, running, settings_for
+from tests.support.openapi import SERVED, as_json, read_contract
 
 CONTRACT = read_contract()
 OPERATIONS = [found.ok() for found in CONTRACT.get_all_operations() if isinstance(found, Ok)]
@@ -114,7 +114,7 @@ async def test_the_numbers_have_the_fields_of_the_contract_and_no_others(footfal
 
 
 async def test_the_contract_is_served_as_it_is_written(footfall: Footfall) -> None:
-    """After a change of openapi.yaml: python -m tests.openapi"""
+    """After a change of openapi.yaml: python -m tests.support.openapi"""
     assert SERVED.read_text(encoding="utf-8") == as_json(CONTRACT)
     response = await footfall.public.get("/openapi.json")
     assert response.content_type == "application/json"

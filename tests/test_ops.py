@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from footfall import __version__
 from footfall.embedded.servers import Postgres, Valkey
-from tests.footfall import FakeClock, Footfall, running, serving, settings_for, until
+from tests.support.footfall import FakeClock, Footfall, running, serving, settings_for, until
 
 OPS_HEADERS = {
     "Cache-Control": "no-store",

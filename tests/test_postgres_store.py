@@ -17,9 +17,9 @@ from footfall.model.day_state import DayState
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import LIMITS, PostgresStore, Saved, open_postgres
 from tests.chaos.relay import Hold, open_relay, pass_request
-from tests.footfall import SITE
-from tests.postgres_programs import run_program
-from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, Stores, open_stores
+from tests.support.footfall import SITE
+from tests.support.postgres_programs import run_program
+from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, Stores, open_stores
 
 OTHER_SITE = "another"
 

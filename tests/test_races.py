@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.footfall import NOON, FakeClock
 from tests.simulated import World, settings_of
+from tests.support.footfall import NOON, FakeClock
 
 
 @pytest.fixture

@@ -17,8 +17,19 @@ from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
 from footfall.stores.redis_store import Snapshot, day_key
-from tests.footfall import NOON, SITE, FakeClock, settings_for
-from tests.storage import LOG, MONDAY, TODAY, RawRedis, batch, period_of, plain_redis, ready_site, reference, registers
+from tests.support.footfall import NOON, SITE, FakeClock, settings_for
+from tests.support.storage import (
+    LOG,
+    MONDAY,
+    TODAY,
+    RawRedis,
+    batch,
+    period_of,
+    plain_redis,
+    ready_site,
+    reference,
+    registers,
+)
 from tests.test_recorder import away, count, metric, open_worker, views
 
 SKETCH, LOGS = day_key(SITE, TODAY, "visitors"), day_key(SITE, TODAY, "logs")

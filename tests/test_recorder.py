@@ -19,8 +19,8 @@ from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import day_key
-from tests.footfall import NOON, SITE, FakeClock, settings_for
-from tests.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site
+from tests.support.footfall import NOON, SITE, FakeClock, settings_for
+from tests.support.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site
 
 WINDOW_S = 300
 LOGS = day_key(SITE, TODAY, "logs")

@@ -7,8 +7,8 @@ from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.model.batch_log import Answer
 from footfall.stores.redis_connection import CONNECTIONS, Script, open_calls
 from footfall.stores.redis_store import RedisStore, day_key, ready_key
-from tests.footfall import SITE
-from tests.storage import MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, ready_site
+from tests.support.footfall import SITE
+from tests.support.storage import MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, ready_site
 
 NOW = period_of(TODAY)
 WINDOW_S = 300

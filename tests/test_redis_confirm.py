@@ -9,8 +9,8 @@ from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import week_end, week_of
 from footfall.stores.redis_store import RedisStore, Snapshot, day_key
-from tests.footfall import SITE, VIETNAM
-from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of
+from tests.support.footfall import SITE, VIETNAM
+from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of
 
 DIRTY = f"ff1:{{{SITE}}}:dirty"
 DAYS = f"ff1:{{{SITE}}}:days"

@@ -8,8 +8,8 @@ from footfall.model.batch_log import Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed
 from footfall.stores.redis_store import RedisStore, day_key
-from tests.footfall import SITE
-from tests.storage import (
+from tests.support.footfall import SITE
+from tests.support.storage import (
     DAY,
     LOG,
     MONDAY,

@@ -6,8 +6,8 @@ from footfall.errors import StoreUnavailable
 from footfall.model.batch_log import BATCH_MAX_VISITORS, Answer, Batch
 from footfall.model.day_state import Closed
 from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redis
-from tests.footfall import SITE
-from tests.storage import (
+from tests.support.footfall import SITE
+from tests.support.storage import (
     DAY,
     LOG,
     MONDAY,

@@ -11,7 +11,7 @@ from aiohttp.test_utils import BaseTestServer
 
 from footfall.errors import RETRY_AFTER_S, STATUS, Reason, Refused
 from footfall.http.responses import OPS_HEADERS, Reply, lines, refusal
-from tests.footfall import ServedAsInProduction
+from tests.support.footfall import ServedAsInProduction
 
 BODY = b"sixteen letters!"
 HEAD = lines({"Content-Type": "text/plain"})

@@ -10,8 +10,20 @@ from footfall.errors import StoreDamaged
 from footfall.model.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, checksum
 from footfall.stores.redis_store import day_key
 from footfall.sync.restore import Restore
-from tests.footfall import SITE
-from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, TOMORROW, Stores, Worker, batch, open_stores, registers
+from tests.support.footfall import SITE
+from tests.support.storage import (
+    DAY,
+    LOG,
+    MONDAY,
+    OTHER_LOG,
+    TODAY,
+    TOMORROW,
+    Stores,
+    Worker,
+    batch,
+    open_stores,
+    registers,
+)
 
 WEEK_SKETCH = f"ff1:{{{SITE}}}:week:{MONDAY}:visitors"
 

@@ -20,7 +20,7 @@ from footfall.errors import StoreUnavailable
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import open_redis
-from tests.footfall import FakeClock, serving, settings_for
+from tests.support.footfall import FakeClock, serving, settings_for
 
 ROOT = Path(__file__).parents[1]
 ACL = ROOT / "deploy" / "redis-acl.conf"

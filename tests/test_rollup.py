@@ -12,8 +12,8 @@ from footfall.stores.postgres_store import Saved
 from footfall.stores.redis_store import Snapshot, day_key
 from footfall.sync.restore import closed_through
 from footfall.sync.rollup import FULL_EVERY_S, SKETCHES_KEPT, RolledUp
-from tests.footfall import SITE
-from tests.storage import (
+from tests.support.footfall import SITE
+from tests.support.storage import (
     DAY,
     LOG,
     MONDAY,

@@ -12,9 +12,9 @@ from footfall.embedded.servers import Postgres
 from footfall.errors import StoreUnavailable
 from footfall.stores.redis_store import day_key
 from footfall.sync.rollup import FAILURES_MAX, FULL_EVERY_S, RolledUp
-from tests.footfall import NOON, SITE
-from tests.postgres_programs import run_program
-from tests.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, TOMORROW, Stores, batch, open_stores, period_of
+from tests.support.footfall import NOON, SITE
+from tests.support.postgres_programs import run_program
+from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, TOMORROW, Stores, batch, open_stores, period_of
 
 NOTHING_TO_SAVE = RolledUp(SITE, 0, 0)
 

@@ -9,8 +9,8 @@ import pytest
 from footfall.errors import Reason, Refused
 from footfall.model.periods import week_end
 from footfall.sync.salts import SALT_BYTES, WEEK, oldest_week, salt_ends_s
-from tests.footfall import SITE, VIETNAM
-from tests.storage import MONDAY, TODAY, Stores, Worker, batch, open_stores
+from tests.support.footfall import SITE, VIETNAM
+from tests.support.storage import MONDAY, TODAY, Stores, Worker, batch, open_stores
 
 NEXT_MONDAY = MONDAY + WEEK
 

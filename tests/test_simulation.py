@@ -26,10 +26,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.footfall import NOON, FakeClock
-from tests.ports import Call, Server
-from tests.promises import Promises
 from tests.simulated import Worker, World, settings_of
+from tests.support.footfall import NOON, FakeClock
+from tests.support.ports import Call, Server
+from tests.support.promises import Promises
 
 RUNS, STEPS = 300, 100
 CI_SEED = 20261123

@@ -14,8 +14,8 @@ import pytest
 from footfall.errors import StoreUnavailable
 from footfall.model.batch_log import Batch
 from footfall.stores.spool_store import PAGE_BYTES, Spool, SpooledLog, open_spool
-from tests.footfall import SITE
-from tests.storage import LOG, OTHER_LOG, TODAY, batch
+from tests.support.footfall import SITE
+from tests.support.storage import LOG, OTHER_LOG, TODAY, batch
 
 SMALL_BYTES = 256 * 1024
 

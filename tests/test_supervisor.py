@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from footfall.embedded.servers import Valkey
-from tests.process import all_gone, fresh_connections, production, ready, run, see, start, until
+from tests.support.process import all_gone, fresh_connections, production, ready, run, see, start, until
 
 
 @pytest.fixture

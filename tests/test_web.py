@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from footfall.embedded.servers import Valkey
 from footfall.http.public import PIXEL
 from footfall.ingest.beacon import BODY_MAX_BYTES
-from tests.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
+from tests.support.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 PUBLIC_HEADERS = {
     "Access-Control-Allow-Origin": "*",

@@ -10,8 +10,8 @@ from itertools import repeat
 
 from redis.asyncio import Redis
 
-from tests.footfall import SITE, Footfall
-from tests.raw_http import beacon, connected, read_answer, send_all
+from tests.support.footfall import SITE, Footfall
+from tests.support.raw_http import beacon, connected, read_answer, send_all
 
 HONEST_ADDRESS = "198.51.100.1"
 FLOOD_PER_S = 1000

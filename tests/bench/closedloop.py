@@ -9,7 +9,7 @@ from footfall.errors import Stop
 from tests.bench import traffic
 from tests.bench.servers import Footfall, Server, answer_of, baseline, footfall
 from tests.bench.wrk import Load, drive
-from tests.raw_http import send_all
+from tests.support.raw_http import send_all
 
 CONNECTIONS = (16, 64, 256)
 MANY_SITES, AT = 1000, 64

@@ -24,8 +24,8 @@ from redis.asyncio import Redis
 from footfall.embedded.servers import ServerUrls, running_servers
 from tests.bench import machine, traffic
 from tests.bench.traffic import HOST, SITE
-from tests.own_footfall import running, zone_at_noon
-from tests.raw_http import connected
+from tests.support.own_footfall import running, zone_at_noon
+from tests.support.raw_http import connected
 
 OWN_HEADERS = ("Date", "Footfall-Ignored")
 METRICS_SETTLE_S = 1.0

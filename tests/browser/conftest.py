@@ -15,7 +15,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 from tests.browser.portal import BLOCK, Portal, html, running_portal, script_line
 from tests.browser.relay import Relay, running_relay
 from tests.browser.tabs import Tabs, running_tabs
-from tests.own_footfall import running
+from tests.support.own_footfall import running
 
 NewContext = Callable[..., Awaitable[BrowserContext]]
 NewSite = Callable[[str], str]

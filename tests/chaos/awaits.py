@@ -11,7 +11,7 @@ from tests.chaos.equality import compare
 from tests.chaos.inside import send, worker
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES
-from tests.footfall import FakeClock, Footfall
+from tests.support.footfall import FakeClock, Footfall
 
 AWAITS_MAX = 200
 GUARDED = ("Recorder._send", "RedisCalls._exchange", "Spooler._write_all", "Restore._open", "Reconciler.step")

@@ -9,7 +9,7 @@ from tests.chaos.inside import counting_lines, send, worker
 from tests.chaos.relay import answer_instead, open_relay
 from tests.chaos.stage import Stage, socket_of
 from tests.chaos.traffic import SITES
-from tests.footfall import VIETNAM, FakeClock, Footfall
+from tests.support.footfall import VIETNAM, FakeClock, Footfall
 
 FRIDAY = datetime(2054, 11, 27, 20, tzinfo=VIETNAM)
 STEP_S = 3600

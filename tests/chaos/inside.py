@@ -8,7 +8,7 @@ from footfall.model.periods import local_day
 from footfall.settings.settings import Settings
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import AGENT, SITES, address_of
-from tests.footfall import FakeClock, Footfall, serving, settings_for
+from tests.support.footfall import FakeClock, Footfall, serving, settings_for
 
 VISITORS = 500
 

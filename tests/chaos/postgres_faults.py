@@ -12,7 +12,7 @@ from tests.chaos.relay import Hold, pass_request
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES
 from tests.chaos.waiting import until
-from tests.postgres_programs import run_program
+from tests.support.postgres_programs import run_program
 
 COMMIT_MAX_S = 10
 LOOK_EVERY_S = 0.002

@@ -23,7 +23,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.relay import open_relay
 from tests.chaos.traffic import SITES, Traffic
 from tests.chaos.watcher import Watcher
-from tests.own_footfall import zone_at_noon
+from tests.support.own_footfall import zone_at_noon
 
 WARM_UP_S = 1.0
 SETTLE_MAX_S = 40

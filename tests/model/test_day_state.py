@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from footfall.model.day_state import Closed, DayState
 from footfall.stores.redis_store import RedisStore, day_key
-from tests.storage import MONDAY, TODAY, RawRedis, packed, registers
+from tests.support.storage import MONDAY, TODAY, RawRedis, packed, registers
 
 LOGS = ("a" * 16, "b" * 16, "c" * 16)
 Copy = dict[str, int]

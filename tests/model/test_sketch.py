@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
 from footfall.model.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, REGISTERS, SPARSE, checksum, is_sound
-from tests.storage import RawRedis
+from tests.support.storage import RawRedis
 
 EMPTY = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF])
 

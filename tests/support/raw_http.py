@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
-from tests.footfall import ADDRESS, BROWSER, HOST, ORIGIN, SITE
+from tests.support.footfall import ADDRESS, BROWSER, HOST, ORIGIN, SITE
 
 ANSWER_TIMEOUT_S = 20
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -7,8 +7,8 @@ from datetime import date
 from footfall.errors import StoreUnavailable
 from footfall.model.counts import Counts
 from tests.models import SiteModel, unpacked
-from tests.ports import Server
 from tests.simulated import Worker, World
+from tests.support.ports import Server
 
 ROUNDS_S = (0, 10, 10, 3600, 10, 10)
 """Pauses before the rollups after the last fault; with the one of an hour every rollup looks at every day."""

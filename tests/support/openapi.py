@@ -1,4 +1,4 @@
-"""Makes the contract that is served from the one that is written: python -m tests.openapi"""
+"""Makes the contract that is served from the one that is written: python -m tests.support.openapi"""
 
 import json
 from pathlib import Path

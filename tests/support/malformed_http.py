@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from tests.raw_http import head
+from tests.support.raw_http import head
 
 BODY = b'{"site":"portal"}'
 SMUGGLED = head("GET", "/counts?site=portal")

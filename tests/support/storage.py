@@ -27,7 +27,7 @@ from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redi
 from footfall.sync.restore import Restore
 from footfall.sync.rollup import Rollup
 from footfall.sync.salts import Salts
-from tests.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
+from tests.support.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
 
 TODAY = NOON.date()
 """A Wednesday; the clock of the tests starts at its noon."""
