@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulated import World, settings_of
+from tests.simulation.simulated import World, settings_of
 from tests.support.footfall import NOON, FakeClock
 
 

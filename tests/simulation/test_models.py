@@ -22,8 +22,8 @@ from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, Snapshot, day_key, open_redis
 from footfall.stores.spool_store import Spool, open_spool
-from tests.durable_models import DiskModel, PostgresModel, SpoolFile
-from tests.models import ALWAYS, RedisModel, packed, unpacked
+from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
+from tests.simulation.models import ALWAYS, RedisModel, packed, unpacked
 from tests.support.footfall import SITE, VIETNAM
 from tests.support.storage import RawRedis, plain_redis, registers
 

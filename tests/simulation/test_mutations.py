@@ -19,7 +19,7 @@ PASSED, FAILED = 0, 1
 
 DEDUPLICATION_OFF = {
     "service/footfall/stores/scripts/record.lua": {"if seq <= applied then": "if false then"},
-    "tests/models.py": {"if batch.seq <= applied:": "if False:"},
+    "tests/simulation/models.py": {"if batch.seq <= applied:": "if False:"},
 }
 VIEWS_APART_FROM_THE_NUMBER = {
     "service/footfall/stores/scripts/record.lua": {
@@ -45,7 +45,7 @@ END_AT_CREATION = {
         "redis.call('PERSIST', day_sketch(day))": "redis.call('EXPIRE', day_sketch(day), 172800)",
         "redis.call('PERSIST', day_logs(day))": "redis.call('EXPIRE', day_logs(day), 172800)",
     },
-    "tests/models.py": {
+    "tests/simulation/models.py": {
         "        day.ends_s = held.weeks[week].ends_s = ALWAYS\n        day.logs": (
             "        day.ends_s = held.weeks[week].ends_s = self._clock() + TWO_DAYS_S\n        day.logs"
         ),
@@ -56,7 +56,7 @@ JOIN_WITHOUT_ITS_GUARD = {
         "WHERE footfall.covers(EXCLUDED.logs, kept.logs)": "WHERE true",
         "AND NOT footfall.covers(copy.logs, kept.logs)": "AND false",
     },
-    "tests/durable_models.py": {"if not covers(state.logs, row.logs):": "if False:"},
+    "tests/simulation/durable_models.py": {"if not covers(state.logs, row.logs):": "if False:"},
 }
 
 NAMED_TESTS = {

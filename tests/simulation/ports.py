@@ -15,8 +15,8 @@ from footfall.model.periods import Period
 from footfall.stores.postgres_store import PostgresStore, Saved
 from footfall.stores.redis_store import Recorded, RedisStore, Snapshot
 from footfall.stores.spool_store import Spool, SpooledLog
-from tests.durable_models import DiskModel, PostgresModel
-from tests.models import RedisModel
+from tests.simulation.durable_models import DiskModel, PostgresModel
+from tests.simulation.models import RedisModel
 
 Result = TypeVar("Result")
 

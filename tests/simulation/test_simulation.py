@@ -6,7 +6,7 @@ way back, doubled or late; Redis is wiped, goes back to an older copy, or splits
 back from an old dump; workers die; days pass. After every step the ledger is compared with what the stores hold.
 
 A failure prints the shortest way to it that was found, and a seed: `FOOTFALL_SEED=<seed> make test
-ARGS=tests/test_simulation.py` takes the same ways again. Without the variable every run takes new ones, except in CI.
+ARGS=tests/simulation/test_simulation.py` takes the same ways again. Without the variable every run takes new ones, except in CI.
 Finding the shortest way takes minutes; FOOTFALL_SHRINK=no leaves it out. FOOTFALL_RUNS=10000 searches for half an hour.
 """
 
@@ -26,10 +26,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.simulated import Worker, World, settings_of
+from tests.simulation.ports import Call, Server
+from tests.simulation.promises import Promises
+from tests.simulation.simulated import Worker, World, settings_of
 from tests.support.footfall import NOON, FakeClock
-from tests.support.ports import Call, Server
-from tests.support.promises import Promises
 
 RUNS, STEPS = 300, 100
 CI_SEED = 20261123

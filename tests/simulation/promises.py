@@ -6,9 +6,9 @@ from datetime import date
 
 from footfall.errors import StoreUnavailable
 from footfall.model.counts import Counts
-from tests.models import SiteModel, unpacked
-from tests.simulated import Worker, World
-from tests.support.ports import Server
+from tests.simulation.models import SiteModel, unpacked
+from tests.simulation.ports import Server
+from tests.simulation.simulated import Worker, World
 
 ROUNDS_S = (0, 10, 10, 3600, 10, 10)
 """Pauses before the rollups after the last fault; with the one of an hour every rollup looks at every day."""

@@ -27,10 +27,10 @@ from footfall.settings.settings import Settings, Site
 from footfall.sync.restore import Restore
 from footfall.sync.rollup import Rollup
 from footfall.sync.salts import Salts
-from tests.durable_models import DiskModel, PostgresModel, SpoolFile
-from tests.models import RedisModel
+from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
+from tests.simulation.models import RedisModel
+from tests.simulation.ports import Call, PostgresPort, RedisPort, Server, SpoolPort
 from tests.support.footfall import FakeClock
-from tests.support.ports import Call, PostgresPort, RedisPort, Server, SpoolPort
 
 Result = TypeVar("Result")
 OWNER: ContextVar["Worker"] = ContextVar("owner")
