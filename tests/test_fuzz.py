@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 from footfall.errors import STATUS, Reason
 from footfall.http.public import create_public_app
 from footfall.http.server import Listener
+from tests.attacks.under_attack import state_of
 from tests.support.footfall import SITE, Footfall, running, settings_for
 from tests.support.malformed_http import MALFORMED
 from tests.support.raw_http import beacon, connected, head, read_answer, send_all, send_raw, statuses_of
-from tests.under_attack import state_of
 
 IMPATIENCE_S = 0.5
 REFUSALS = {(STATUS[reason], reason.value) for reason in Reason if 400 <= STATUS.get(reason, 0) < 500}

@@ -14,8 +14,8 @@ from aiohttp import web
 from rich.console import Console
 
 from footfall.errors import Stop
-from tests.access_log import Log, View, is_asset, open_log, parse_line, read_log
-from tests.replay import NEVER, Numbers, Tally, Target, judge, main, relative_error, run, send_all
+from tests.replay.__main__ import NEVER, Numbers, Tally, Target, judge, main, relative_error, run, send_all
+from tests.replay.access_log import Log, View, is_asset, open_log, parse_line, read_log
 from tests.support.own_footfall import PROJECT, running
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"

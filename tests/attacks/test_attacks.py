@@ -1,14 +1,14 @@
-"""Every attack of `tests/attacks.py`, on a whole Footfall, reaches no more than it says there."""
+"""Every attack of `tests/attacks/__main__.py`, on a whole Footfall, reaches no more than it says there."""
 
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from tests.attacks import ATTACKS, Attack, estimate_of_raw_ids
+from tests.attacks.__main__ import ATTACKS, Attack, estimate_of_raw_ids
+from tests.attacks.under_attack import Outcome, attack, flood
 from tests.support.crafted import REGISTERS
 from tests.support.footfall import running, settings_for
-from tests.under_attack import Outcome, attack, flood
 
 KEYS = 10
 """Of one site, whatever is sent to it: ready, online, days, dirty, closed, two salts, and three of its day and week."""
@@ -46,7 +46,7 @@ async def test_ids_that_nobody_hashes_inflate_the_count_a_thousandfold(redis_url
 async def test_a_flood_is_refused_while_its_neighbour_is_served(
     redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """Budgets are per network; how much longer the neighbour waits is in the table that `tests.attacks` prints."""
+    """Budgets are per network; how much longer the neighbour waits is in the table that `tests.attacks.__main__` prints."""
     settings = settings_for(redis_url, postgres_url, tmp_path)
     async with running(settings) as footfall, Redis.from_url(redis_url) as redis:
         outcome = await flood(footfall, redis)

@@ -1,6 +1,6 @@
 """What somebody who wants to spoil the numbers reaches: each attack on a whole Footfall, and what it left behind.
 
-python -m tests.attacks        runs them all and prints the table of the README
+python -m tests.attacks.__main__        runs them all and prints the table of the README
 """
 
 import asyncio
@@ -16,10 +16,10 @@ import asyncpg
 from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, Valkey
+from tests.attacks.under_attack import Outcome, attack, flood
 from tests.support.crafted import REGISTERS, crafted_id
 from tests.support.footfall import SITE, running, settings_for
 from tests.support.raw_http import beacon, head
-from tests.under_attack import Outcome, attack, flood
 
 OWN_IDS = {"visitor_id": "browser"}
 
