@@ -17,6 +17,7 @@ from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
 from footfall.stores.redis_store import Snapshot, day_key
+from tests.delivery.test_recorder import away, count, metric, open_worker, views
 from tests.support.footfall import NOON, SITE, FakeClock, settings_for
 from tests.support.storage import (
     LOG,
@@ -30,7 +31,6 @@ from tests.support.storage import (
     reference,
     registers,
 )
-from tests.test_recorder import away, count, metric, open_worker, views
 
 SKETCH, LOGS = day_key(SITE, TODAY, "visitors"), day_key(SITE, TODAY, "logs")
 WEEK_SKETCH = f"ff1:{{{SITE}}}:week:{MONDAY}:visitors"
