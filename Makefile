@@ -32,11 +32,11 @@ chaos: .venv/dev ## Inject every fault and compare the counts; FAULT=F7 SEED=3 r
 	@exec $(BIN)/python -m tests.chaos $(if $(FAULT),--fault $(FAULT)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 attacks: .venv/dev ## Attack a Footfall of its own and print what that reaches
-	@exec $(BIN)/python -m tests.attacks.__main__
+	@exec $(BIN)/python -m tests.attacks
 
 replay: .venv/dev ## Send the page views of an access log: LOG=access.log, to a Footfall of its own or to URL=
 	@test -n "$(LOG)" || { echo 'Which access log? make replay LOG=access.log' >&2; exit 2; }
-	@exec $(BIN)/python -m tests.replay.__main__ "$(LOG)" $(if $(URL),--url "$(URL)") $(ARGS)
+	@exec $(BIN)/python -m tests.replay "$(LOG)" $(if $(URL),--url "$(URL)") $(ARGS)
 
 lock: .venv-tools/done ## Choose the newest versions of all dependencies and write them down with their hashes
 	$(COMPILE) --upgrade --extra embedded --group dev -o requirements-dev.lock

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "service" / "footfall"
+from tests.support.project import PACKAGE
 
 FOLDERS = (
     "cli",

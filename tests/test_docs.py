@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import typer
@@ -14,8 +13,8 @@ from footfall.display import block as render
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Counts
 from footfall.settings.settings import Limits, Section, Site, load_settings
+from tests.support.project import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text("utf-8")
 CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text("utf-8")
 CHANGELOG = (PROJECT / "CHANGELOG.md").read_text("utf-8")

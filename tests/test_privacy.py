@@ -22,7 +22,7 @@ from footfall import sql_folder
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.migrations import migrate
 from tests.support.footfall import HOST, ORIGIN, SITE, FakeClock, running, serving, settings_for
-from tests.support.own_footfall import PROJECT
+from tests.support.project import PROJECT
 from tests.support.raw_http import beacon, head, send_all, send_raw, statuses_of
 
 ADDRESSES = ("198.19.219.171", "2001:db8:d1ce:b00c:5ea:f00d:abba:c0de")

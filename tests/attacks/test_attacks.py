@@ -46,7 +46,7 @@ async def test_ids_that_nobody_hashes_inflate_the_count_a_thousandfold(redis_url
 async def test_a_flood_is_refused_while_its_neighbour_is_served(
     redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """Budgets are per network; how much longer the neighbour waits is in the table that `tests.attacks.__main__` prints."""
+    """Budgets are per network; how much longer the neighbour waits is in the table that `make attacks` prints."""
     settings = settings_for(redis_url, postgres_url, tmp_path)
     async with running(settings) as footfall, Redis.from_url(redis_url) as redis:
         outcome = await flood(footfall, redis)

@@ -24,8 +24,9 @@ from tests.bench import machine, traffic
 from tests.bench.closedloop import Run, compared, run
 from tests.bench.servers import Footfall, Server, free_port
 from tests.bench.wrk import drive
+from tests.support.project import PROJECT
 
-FILE = Path(__file__).parents[2] / "deploy/nginx.conf"
+FILE = PROJECT / "deploy/nginx.conf"
 CONNECTIONS = 64
 START_MAX_S = 10
 AROUND = """{user}

@@ -18,9 +18,9 @@ from tests.bench import closedloop, figures, growth, nginx, openloop, readme, se
 from tests.bench.goals import Goal
 from tests.bench.servers import Footfall
 from tests.bench.wrk import drive
+from tests.support.project import PROJECT
 from tests.support.raw_http import send_all
 
-PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text("utf-8")
 NEEDS_WRK = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"

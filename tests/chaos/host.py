@@ -18,7 +18,7 @@ from aiohttp import ClientSession
 from footfall.embedded.servers import USER
 from footfall.metrics.multiprocess import FLUSH_EVERY_S
 from tests.chaos.relay import Relay
-from tests.support.own_footfall import PROJECT
+from tests.support.project import PROJECT
 
 READY = re.compile(r"Footfall is ready: (http://\S+)")
 OPS = re.compile(r"Metrics: (http://\S+)/metrics")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tests.chaos.matrix import FAULTS
 from tests.chaos.run import Row
-from tests.support.own_footfall import PROJECT
+from tests.support.project import PROJECT
 
 HEADINGS = ("fault", "", "sent", "acked", "refused", "unknown", "counted", "difference", "seed", "versions")
 RUN_MAX_S = 240

@@ -22,8 +22,8 @@ from prometheus_client import CollectorRegistry
 from footfall.metrics.metrics import Metrics
 from footfall.settings.settings import FILE_VARIABLES, VARIABLES
 from footfall.settings.sources import CONFIG_VARIABLE
+from tests.support.project import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 DEPLOY = PROJECT / "deploy"
 DOCKERFILE = (PROJECT / "Dockerfile").read_text("utf-8")
 COMPOSE = (DEPLOY / "compose.yaml").read_text("utf-8")

@@ -21,10 +21,10 @@ from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import open_redis
 from tests.support.footfall import FakeClock, serving, settings_for
+from tests.support.project import PROJECT
 
-ROOT = Path(__file__).parents[1]
-ACL = ROOT / "deploy" / "redis-acl.conf"
-ROLES = ROOT / "sql" / "roles.sql"
+ACL = PROJECT / "deploy" / "redis-acl.conf"
+ROLES = PROJECT / "sql" / "roles.sql"
 USED_BY_CLIENT = {"evalsha", "script|load", "info", "time", "ping", "select", "bgrewriteaof"}
 FORBIDDEN_COMMANDS = (
     "FLUSHALL",
@@ -164,7 +164,7 @@ async def test_a_redis_that_includes_the_file_lets_nobody_else_in(own_folder: Pa
 
 def test_the_acl_lists_what_the_scripts_call_and_no_more() -> None:
     """A script may do what its user may do: a command that is missing here fails at the customer's."""
-    scripts = "".join(file.read_text() for file in (ROOT / "service" / "footfall/stores/scripts").glob("*.lua"))
+    scripts = "".join(file.read_text() for file in (PROJECT / "service" / "footfall/stores/scripts").glob("*.lua"))
     called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", scripts)}
     allowed = {word.removeprefix("+") for word in user_line() if word.startswith("+")}
     assert allowed == called | USED_BY_CLIENT

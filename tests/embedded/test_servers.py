@@ -18,8 +18,7 @@ from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, ServerUrls, Valkey, servers, socket_folder
 from footfall.errors import Stop
-
-ROOT = Path(__file__).parent.parent
+from tests.support.project import PROJECT
 
 
 @contextmanager
@@ -28,7 +27,7 @@ def parent_of_servers(data_dir: Path, user: str | None = None) -> Iterator[subpr
     command = [sys.executable, "-m", "tests.support.servers", str(data_dir)]
     with subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=PROJECT,
         user=user,
         extra_groups=None if user is None else [],
         start_new_session=True,
@@ -268,7 +267,7 @@ def test_root_is_not_needed(own_folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("not run as root: every other test shows this")
     try:
-        subprocess.run([sys.executable, "-c", "import footfall"], cwd=ROOT, user="nobody", check=True)
+        subprocess.run([sys.executable, "-c", "import footfall"], cwd=PROJECT, user="nobody", check=True)
     except (PermissionError, subprocess.CalledProcessError):
         pytest.skip("the account nobody cannot reach this Python")
     own_folder.mkdir()

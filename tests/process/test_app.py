@@ -21,7 +21,8 @@ from footfall.embedded.servers import Valkey, socket_folder
 from footfall.errors import Stop
 from footfall.process.app import open_services, run_background
 from tests.support.footfall import FakeClock, running, settings_for
-from tests.support.process import HEADERS, PROJECT, all_gone, embedded, fresh_connections, ready, see, start, until
+from tests.support.process import HEADERS, all_gone, embedded, fresh_connections, ready, see, start, until
+from tests.support.project import PROJECT
 
 DEMO = ("serve", "--embedded", "--demo")
 

@@ -1,6 +1,6 @@
 """Replay an access log as beacons and compare what Footfall counts with what the log says.
 
-    python -m tests.replay.__main__ LOG [--url URL]
+    python -m tests.replay LOG [--url URL]
 
 Every page view of a log in combined format becomes one beacon with the line's address and user agent, sent
 as fast as Footfall takes them. Without a URL it starts one of its own, on an empty data folder, limits off.
@@ -233,9 +233,7 @@ async def run(log: Log, target: Target | None, console: Console) -> Verdict:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status 0: it agrees; 1: it does not; 2: it could not be tried."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.replay.__main__", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.replay", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("log", nargs="?", metavar="LOG", help="access log in combined format")
     parser.add_argument("--url", help="a Footfall that runs already, limits off; else one is started")
     parser.add_argument("--site", default="portal", help="site id there (default: portal)")

@@ -16,7 +16,8 @@ from rich.console import Console
 from footfall.errors import Stop
 from tests.replay.__main__ import NEVER, Numbers, Tally, Target, judge, main, relative_error, run, send_all
 from tests.replay.access_log import Log, View, is_asset, open_log, parse_line, read_log
-from tests.support.own_footfall import PROJECT, running
+from tests.support.own_footfall import running
+from tests.support.project import PROJECT
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 REAL_LOG = Path(os.environ.get("FOOTFALL_REPLAY_LOG", PROJECT / "../shared/data/access-2015-05.log"))

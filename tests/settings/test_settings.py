@@ -21,8 +21,8 @@ from footfall.settings.settings import (
     settings_file,
 )
 from footfall.settings.sources import CONFIG_VARIABLE
+from tests.support.project import PROJECT
 
-PROJECT = Path(__file__).parents[1]
 STORES = {
     "FOOTFALL_REDIS_URL": "redis://:hunter2@redis.example.vn:6379/0",
     "FOOTFALL_POSTGRES_URL": "postgresql://footfall:hunter2@postgres.example.vn/footfall",

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parent.parent
+from tests.support.project import PROJECT
+
 TIMEOUT_S = 120
 PASSED, FAILED = 0, 1
 """Exit statuses of pytest; any other means that the test did not run."""
@@ -62,26 +63,26 @@ JOIN_WITHOUT_ITS_GUARD = {
 NAMED_TESTS = {
     "deduplication off": (
         DEDUPLICATION_OFF,
-        "test_recorder.py::test_a_batch_that_arrives_again_late_takes_nothing_back",
+        "delivery/test_recorder.py::test_a_batch_that_arrives_again_late_takes_nothing_back",
     ),
     "views apart from the number": (
         VIEWS_APART_FROM_THE_NUMBER,
-        "test_recorder.py::test_a_batch_that_fails_in_the_middle_has_counted_nothing",
+        "delivery/test_recorder.py::test_a_batch_that_fails_in_the_middle_has_counted_nothing",
     ),
     "answer before commit": (
         ANSWER_BEFORE_COMMIT,
-        "test_recorder.py::test_a_beacon_is_answered_once_redis_has_it_and_not_before",
+        "delivery/test_recorder.py::test_a_beacon_is_answered_once_redis_has_it_and_not_before",
     ),
     "end at creation": (
         END_AT_CREATION,
-        "test_recorder.py::test_nothing_that_counts_has_an_end_before_postgres_has_it",
+        "delivery/test_recorder.py::test_nothing_that_counts_has_an_end_before_postgres_has_it",
     ),
     "join without its guard": (
         JOIN_WITHOUT_ITS_GUARD,
-        "test_reconciler.py::test_two_rollups_that_commit_in_reverse_order_take_nothing_back",
+        "delivery/test_reconciler.py::test_two_rollups_that_commit_in_reverse_order_take_nothing_back",
     ),
 }
-SIMULATION = "test_simulation.py::test_whatever_happens_every_beacon_counts_once"
+SIMULATION = "simulation/test_simulation.py::test_whatever_happens_every_beacon_counts_once"
 SIMULATED = {
     "deduplication off": DEDUPLICATION_OFF,
     "answer before commit": ANSWER_BEFORE_COMMIT,

@@ -5,8 +5,8 @@ becomes of each of their calls. Hypothesis chooses what happens next: calls are 
 way back, doubled or late; Redis is wiped, goes back to an older copy, or splits in two; Postgres goes away or comes
 back from an old dump; workers die; days pass. After every step the ledger is compared with what the stores hold.
 
-A failure prints the shortest way to it that was found, and a seed: `FOOTFALL_SEED=<seed> make test
-ARGS=tests/simulation/test_simulation.py` takes the same ways again. Without the variable every run takes new ones, except in CI.
+A failure prints the shortest way to it that was found, and a seed; FOOTFALL_SEED=<seed> make test ARGS=tests/simulation
+takes the same ways again. Without the variable every run takes new ones, except in CI.
 Finding the shortest way takes minutes; FOOTFALL_SHRINK=no leaves it out. FOOTFALL_RUNS=10000 searches for half an hour.
 """
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from footfall.errors import Stop
+from tests.support.project import PROJECT
 
-PROJECT = Path(__file__).parents[1]
 SITE = "replay"
 HOST = "replay.example.vn"
 READY = re.compile(r"Footfall is ready: (http://\S+)")

@@ -14,8 +14,8 @@ import psutil
 
 from footfall import sql_folder
 from footfall.stores.migrations import migrate
+from tests.support.project import PROJECT
 
-PROJECT = Path(__file__).parents[1]
 HOST = "portal.example.vn"
 HEADERS = {"Origin": f"https://{HOST}", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0"}
 TIMEOUT_S = 40
