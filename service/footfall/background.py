@@ -5,9 +5,9 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from footfall.log_throttle import Seldom
+from footfall.log_throttle import LogThrottle
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TICK_S = 0.5
 TICKS_REMEMBERED = 10
@@ -18,13 +18,13 @@ async def repeat(step: Callable[[], Awaitable[object]], every_s: float, stopping
 
     A step that raises is repeated, and logged once a minute: a loop that owns data must not end before its time.
     """
-    failures = Seldom()
+    failures = LogThrottle()
     while not stopping.is_set():
         try:
             await step()
         except Exception:
             if times := failures.happened():
-                log.exception("A step of the background work failed; it is repeated. step=%s times=%d", step, times)
+                logger.exception("A step of the background work failed; it is repeated. step=%s times=%d", step, times)
         try:
             await asyncio.wait_for(stopping.wait(), every_s)
         except TimeoutError:

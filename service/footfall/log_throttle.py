@@ -8,7 +8,7 @@ LINE_EVERY_S = 60.0
 NAMES_MAX = 10
 
 
-class Seldom:
+class LogThrottle:
     """Lets one log line through per minute, and knows for how many times it stands."""
 
     def __init__(self, every_s: float = LINE_EVERY_S, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -21,7 +21,7 @@ class Seldom:
         """Note that it happened; return how often since the last line if one is due now, else 0.
 
         >>> clock = iter([0.0, 1.0, 2.0, 61.0])
-        >>> seldom = Seldom(monotonic=lambda: next(clock))
+        >>> seldom = LogThrottle(monotonic=lambda: next(clock))
         >>> [seldom.happened() for _ in range(4)]
         [1, 0, 0, 3]
         """
@@ -34,18 +34,18 @@ class Seldom:
         return times
 
 
-class Changes:
+class ReportedFailures:
     """Knows which of many things were said to fail: each is said once when it begins, and once when it is over."""
 
     def __init__(self, every_s: float = LINE_EVERY_S, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._seldom = Seldom(every_s, monotonic)
+        self._seldom = LogThrottle(every_s, monotonic)
         self._said: set[str] = set()
 
     def began(self, failing: AbstractSet[str]) -> list[str]:
         """Return those that fail and were not said yet; none until a minute after the last ones.
 
         >>> clock = iter([0.0, 1.0, 61.0])
-        >>> changes = Changes(monotonic=lambda: next(clock))
+        >>> changes = ReportedFailures(monotonic=lambda: next(clock))
         >>> changes.began({"a"}), changes.began({"a", "b"}), changes.began({"a", "b", "c"}), changes.began({"a", "b"})
         (['a'], [], ['b', 'c'], [])
         """

@@ -48,7 +48,7 @@ async def test_a_visitor_is_in_a_batch_once_and_every_view_counts(writers: SiteW
     """Views are exact, and a batch stays small however often somebody reloads."""
     writer = writers.live_writer(DAY)
     for visitor, view in ((b"a" * 16, True), (b"a" * 16, True), (None, True), (b"b" * 16, False)):
-        writer.gather(visitor, None, view=view)
+        writer.gather(visitor, None, is_view=view)
     numbered = writer.number(seen_ms=7)
     assert numbered is not None
     batch, gathered = numbered
@@ -61,14 +61,14 @@ async def test_a_batch_stays_short_enough_for_one_script_call(writers: SiteWrite
     """Redis does one thing at a time: a script that takes long makes everybody wait."""
     writer = writers.live_writer(DAY)
     for number in range(BATCH_MAX_VISITORS + 1):
-        writer.gather(number.to_bytes(16, "big"), None, view=True)
+        writer.gather(number.to_bytes(16, "big"), None, is_view=True)
     assert [len(gathered.visitors) for gathered in writer.gathered] == [BATCH_MAX_VISITORS, 1]
 
 
 async def test_a_log_that_is_set_aside_gets_no_new_beacons(writers: SiteWriters) -> None:
     """What is wrong with a log is wrong for what it holds, not for who comes next."""
     writer = writers.live_writer(DAY)
-    writer.gather(None, None, view=True)
+    writer.gather(None, None, is_view=True)
     writers.set_aside(writer)
     assert writers.live_writer(DAY) is not writer
     assert writer in list(writers)
@@ -84,7 +84,7 @@ async def test_an_empty_log_that_is_set_aside_is_gone(writers: SiteWriters) -> N
 async def test_a_days_logs_are_let_go_once_it_is_over_and_postgres_has_them(writers: SiteWriters) -> None:
     """Otherwise a worker that runs for a year would ask both stores about a year of logs."""
     live = writers.live_writer(DAY)
-    live.gather(None, None, view=True)
+    live.gather(None, None, is_view=True)
     writers.retire(TOMORROW)
     assert live in list(writers)
     make_durable(live)
@@ -97,7 +97,7 @@ async def test_a_days_logs_are_let_go_once_it_is_over_and_postgres_has_them(writ
 async def test_a_log_whose_batch_is_being_written_to_the_disk_is_not_let_go(writers: SiteWriters) -> None:
     """Its visitors get 202 in a moment; nobody would ever send what they were promised."""
     spooling = writers.spool_writer(DAY)
-    spooling.gather(None, None, view=True)
+    spooling.gather(None, None, is_view=True)
     spooling.number(seen_ms=0)
     writers.retire(TOMORROW)
     assert spooling in list(writers)
@@ -121,7 +121,7 @@ async def test_a_log_is_not_done_before_the_disk_has_dropped_it(writers: SiteWri
 async def test_a_log_of_which_nothing_is_left_to_send_is_let_go(writers: SiteWriters) -> None:
     """What was dropped for room cannot become durable through this worker: waiting for it would never end."""
     live = writers.live_writer(DAY)
-    live.gather(None, None, view=True)
+    live.gather(None, None, is_view=True)
     make_durable(live, durable=False)
     live.log.forget_oldest()
     writers.retire(TOMORROW)

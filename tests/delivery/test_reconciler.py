@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from footfall import sql_folder
+from footfall.delivery.pending import StoredIn
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.http.services import Services
 from footfall.model.day_state import DayState
@@ -110,7 +111,7 @@ async def test_a_redis_that_went_back_gets_its_newest_beacons_again(settings: Se
         for visitor in range(2, 6):
             await count(services, visitor)
         await put_back(redis, copy)
-        assert await count(services, 6) is True
+        assert await count(services, 6) is StoredIn.REDIS
         await reconcile(services)
         await assert_even(settings, redis, views=6)
 
@@ -150,9 +151,9 @@ async def test_a_sketch_that_redis_cannot_read_is_let_go_and_comes_back(
         await count(services, 2)
         await redis.set(key, damage(await redis.get(key)))
         await redis.set(f"ff1:{{{SITE}}}:joining", b"left by a join that failed")
-        assert await count(services, 3) is False
+        assert await count(services, 3) is StoredIn.DISK
         await reconcile(services)
-        assert await count(services, 4) is True
+        assert await count(services, 4) is StoredIn.REDIS
         await reconcile(services)
         await assert_even(settings, redis, views=4)
         await count(services, 5)
@@ -174,7 +175,7 @@ async def test_only_what_is_damaged_is_let_go(own_valkey: Valkey, postgres_url: 
         await redis.config_set("maxmemory", 0)
         await services.restore.mend(services.settings.sites[SITE])
         assert await redis.exists(SKETCH, WEEK_SKETCH, LOGS) == 3
-        assert await count(services, 2) is True
+        assert await count(services, 2) is StoredIn.REDIS
 
 
 async def test_while_postgres_is_away_a_damaged_sketch_is_left_alone(
@@ -188,7 +189,7 @@ async def test_while_postgres_is_away_a_damaged_sketch_is_left_alone(
         await own_postgres.stop()
         await redis.set(SKETCH, b"no sketch")
         for visitor in (2, 3):
-            assert await count(services, visitor) is False
+            assert await count(services, visitor) is StoredIn.DISK
             await reconcile(services)
         assert await redis.hlen(LOGS) == 1
         await own_postgres.start()
@@ -243,7 +244,7 @@ async def test_the_spool_of_a_worker_that_is_gone_is_sent_by_another(
     settings = settings_for(own_valkey.url, postgres_url, tmp_path)
     async with open_worker(settings) as gone:
         own_valkey.kill()
-        assert [await count(gone, visitor) for visitor in range(3)] == [False] * 3
+        assert [await count(gone, visitor) for visitor in range(3)] == [StoredIn.DISK] * 3
     await own_valkey.start()
     async with open_worker(settings) as services:
         await reconcile(services)
@@ -274,7 +275,7 @@ async def test_batches_that_were_damaged_on_the_disk_hold_up_no_other(
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_worker(settings))
         own_valkey.kill()
-        assert [await count(services, visitor) for visitor in range(5)] == [False] * 5
+        assert [await count(services, visitor) for visitor in range(5)] == [StoredIn.DISK] * 5
         await services.spool._run(lambda file: damage(file, damaged))  # noqa: SLF001
         if adopted:
             await stack.aclose()
@@ -290,7 +291,7 @@ async def test_batches_that_were_damaged_on_the_disk_hold_up_no_other(
         assert metric(services, "footfall_damaged_batches_total") == len(damaged)
         assert not away(services)
         assert services.recorder.sites[SITE].others == []
-        assert await count(services, 9) is True
+        assert await count(services, 9) is StoredIn.REDIS
     assert not list(tmp_path.rglob("*.spool"))
 
 
@@ -302,7 +303,7 @@ async def test_a_spooled_beacon_of_a_day_that_left_redis_counts(
     settings = settings_for(own_valkey.url, postgres_url, tmp_path)
     async with open_worker(settings) as gone:
         own_valkey.kill()
-        assert await count(gone, days_ago=LONG_AGO) is False
+        assert await count(gone, days_ago=LONG_AGO) is StoredIn.DISK
     await own_valkey.start()
     async with open_worker(settings) as services:
         await reconcile(services)
@@ -320,7 +321,7 @@ async def test_what_postgres_lacks_at_the_end_is_on_the_disk(
     settings = settings_for(own_valkey.url, postgres_url, tmp_path)
     await migrate(postgres_url, sql_folder())
     async with open_worker(settings) as stopping:
-        assert await count(stopping) is True
+        assert await count(stopping) is StoredIn.REDIS
         own_valkey.kill()
     await own_valkey.start()
     async with plain_redis(own_valkey.url) as redis:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from footfall import sql_folder
+from footfall.delivery.pending import StoredIn
 from footfall.delivery.recorder import SITE_SHARE
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.errors import Reason, Refused
@@ -43,11 +44,11 @@ async def settings(own_valkey: Valkey, postgres_url: str, tmp_path: Path) -> Set
     return settings_for(own_valkey.url, postgres_url, tmp_path, redis_timeout_s=0.2)
 
 
-async def count(services: Services, visitor: int = 1, *, days_ago: int = 0) -> bool:
-    """Record one view, and return how it was answered: True = 200, False = 202."""
+async def count(services: Services, visitor: int = 1, *, days_ago: int = 0) -> StoredIn:
+    """Record one view, and return where it is stored: Redis = 200, the disk = 202."""
     day = TODAY - timedelta(days=days_ago)
     return await services.recorder.record(
-        services.settings.sites[SITE], day, visitor.to_bytes(16, "big"), None, view=True
+        services.settings.sites[SITE], day, visitor.to_bytes(16, "big"), None, is_view=True
     )
 
 
@@ -91,7 +92,7 @@ async def test_a_beacon_is_answered_once_redis_has_it_and_not_before(settings: S
             assert not counting.done()
         finally:
             own_valkey.resume()
-        assert await counting is True
+        assert await counting is StoredIn.REDIS
         assert await views(services) == 2
 
 
@@ -134,13 +135,13 @@ async def test_what_a_hanging_redis_did_not_answer_counts_once(settings: Setting
     async with open_worker(settings) as services:
         own_valkey.suspend()
         try:
-            assert await count(services) is False
-            assert await count(services, 2) is False
+            assert await count(services) is StoredIn.DISK
+            assert await count(services, 2) is StoredIn.DISK
         finally:
             own_valkey.resume()
         await recover(services)
         assert (away(services), await views(services)) == (False, 2)
-        assert await count(services, 3) is True
+        assert await count(services, 3) is StoredIn.REDIS
 
 
 async def test_a_beacon_counts_although_its_sender_has_gone(settings: Settings, own_valkey: Valkey) -> None:
@@ -166,7 +167,7 @@ async def test_a_redis_that_can_be_read_but_not_written_is_away_until_it_takes_a
         await count(services)
         await redis.config_set("maxmemory", 1)
         for visitor in range(5):
-            assert await count(services, visitor) is False
+            assert await count(services, visitor) is StoredIn.DISK
             await recover(services)
         assert away(services)
         await redis.config_set("maxmemory", 0)
@@ -179,8 +180,8 @@ async def test_a_log_of_another_day_stops_nobody(settings: Settings, own_valkey:
     """One damaged day of last week must not send today's visitors to the disk."""
     async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
         await redis.set(day_key(SITE, TODAY - timedelta(days=10), "visitors"), "not a sketch")
-        assert await count(services, days_ago=10) is False
-        assert (away(services), await count(services)) == (False, True)
+        assert await count(services, days_ago=10) is StoredIn.DISK
+        assert (away(services), await count(services)) == (False, StoredIn.REDIS)
 
 
 async def test_a_log_that_only_postgres_could_help_is_set_aside(
@@ -191,13 +192,13 @@ async def test_a_log_that_only_postgres_could_help_is_set_aside(
     settings = settings_for(own_valkey.url, own_postgres.url, tmp_path).model_copy(update={"keep_max_bytes": 1})
     async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
         for visitor in range(3):
-            assert await count(services, visitor) is True
+            assert await count(services, visitor) is StoredIn.REDIS
         await services.reconciler.quick_step()
         assert metric(services, "footfall_forgotten_batches_total") == 3
         await redis.delete(LOGS, SKETCH)
         own_postgres.kill()
         answers = [await count(services, visitor) for visitor in range(3, 6)]
-        assert (answers, away(services)) == ([False, True, True], False)
+        assert (answers, away(services)) == ([StoredIn.DISK, StoredIn.REDIS, StoredIn.REDIS], False)
         await own_postgres.start()
         await services.reconciler.step()
         await services.recorder.settle()
@@ -211,9 +212,9 @@ async def test_a_log_whose_id_somebody_else_uses_is_left(settings: Settings, own
         await count(services)
         (log,) = await redis.hkeys(LOGS)
         await redis.hset(LOGS, log, "3:10")
-        assert await count(services, 2) is True
+        assert await count(services, 2) is StoredIn.REDIS
         assert await views(services) == 11
-        assert await count(services, 3) is True
+        assert await count(services, 3) is StoredIn.REDIS
         assert await views(services) == 12
 
 
@@ -245,7 +246,7 @@ async def test_one_site_fills_at_most_its_share_of_the_queue(settings: Settings,
         own_valkey.resume()
         assert refused.value.reason is Reason.BUSY
         await asyncio.gather(*counting)
-        assert await count(services, 99) in (True, False)
+        assert await count(services, 99) is StoredIn.REDIS
 
 
 async def test_a_redis_without_its_state_is_joined_before_it_counts(settings: Settings, own_valkey: Valkey) -> None:
@@ -254,7 +255,7 @@ async def test_a_redis_without_its_state_is_joined_before_it_counts(settings: Se
         await count(services)
         await services.reconciler.step()
         await redis.flushall()
-        assert await count(services, 2) is True
+        assert await count(services, 2) is StoredIn.REDIS
         assert await views(services) == 2
 
 
@@ -267,4 +268,4 @@ async def test_on_its_way_out_a_worker_answers_who_waits(settings: Settings, own
         await asyncio.sleep(0)
         await services.recorder.settle()
         own_valkey.resume()
-        assert await counting is False
+        assert await counting is StoredIn.DISK

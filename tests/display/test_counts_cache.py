@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from footfall.display.counts_cache import Board, Shown
+from footfall.display.counts_cache import CountsCache, PreparedCounts
 from footfall.embedded.servers import Valkey
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
@@ -70,14 +70,14 @@ class Worker:
         settings = settings_for("redis://unused", "postgresql://unused", Path("unused"), portal=self.portal)
         self.metrics = Metrics(CollectorRegistry())
         self.site = settings.sites[SITE]
-        self.board = Board(settings, self.metrics, self.read, self.clock, self.clock.monotonic)
+        self.counts_cache = CountsCache(settings, self.metrics, self.read, self.clock, self.clock.monotonic)
 
     def show(self, reading: Reading) -> dict[str, Any]:
         """Accept a reading, and return what is shown then."""
-        return decoded(self.board.accept(self.site, reading))
+        return decoded(self.counts_cache.accept(self.site, reading))
 
 
-def decoded(shown: Shown) -> dict[str, Any]:
+def decoded(shown: PreparedCounts) -> dict[str, Any]:
     """What a page reads."""
     answer: dict[str, Any] = json.loads(shown.body)
     return answer
@@ -86,7 +86,7 @@ def decoded(shown: Shown) -> dict[str, Any]:
 def test_before_anything_is_known_everything_is_null_and_stale() -> None:
     """Never a zero that nobody counted."""
     worker = Worker()
-    shown = decoded(worker.board.shown(worker.site))
+    shown = decoded(worker.counts_cache.shown(worker.site))
     assert [shown[number] for number in ("online", "today", "week", "total", "views_today")] == [None] * 5
     assert shown["stale"] is True
 
@@ -173,20 +173,20 @@ def test_what_postgres_knows_is_shown_until_redis_answers_and_never_after() -> N
     """It lags, and does not know who is online; it is better than dashes, and worse than any answer of Redis."""
     worker = Worker()
     saved = reading(today=5, total=50)._replace(online=None, week_visitors=None)
-    worker.board.accept_saved(worker.site, saved)
-    shown = decoded(worker.board.shown(worker.site))
+    worker.counts_cache.accept_saved(worker.site, saved)
+    shown = decoded(worker.counts_cache.shown(worker.site))
     assert [shown[name] for name in ("online", "today", "week", "total", "stale")] == [None, 5, None, 50, True]
     worker.show(reading(today=6, total=51))
-    worker.board.accept_saved(worker.site, saved)
-    assert decoded(worker.board.shown(worker.site))["today"] == 6
+    worker.counts_cache.accept_saved(worker.site, saved)
+    assert decoded(worker.counts_cache.shown(worker.site))["today"] == 6
 
 
 def test_the_etag_stands_for_all_but_the_time_of_reading() -> None:
     """A poll every 15 s of a site where nothing happens costs no body; a stale answer is another answer."""
     worker = Worker()
-    first = worker.board.accept(worker.site, reading(at_ms=1))
-    later = worker.board.accept(worker.site, reading(at_ms=2))
-    other = worker.board.accept(worker.site, reading(at_ms=3, online=2))
+    first = worker.counts_cache.accept(worker.site, reading(at_ms=1))
+    later = worker.counts_cache.accept(worker.site, reading(at_ms=2))
+    other = worker.counts_cache.accept(worker.site, reading(at_ms=3, online=2))
     assert first.body != later.body
     assert first.etag == later.etag
     assert len({first.etag, other.etag, first.stale.etag}) == 3
@@ -202,18 +202,18 @@ async def test_redis_is_read_once_a_second_however_many_ask() -> None:
         reads += 1
         await asyncio.sleep(0)
         answer = reading(at_ms=reads)
-        worker.board.accept(site, answer)
+        worker.counts_cache.accept(site, answer)
         return answer
 
     worker = Worker(read)
-    first = await asyncio.gather(*(worker.board.counts(worker.site) for _ in range(10_000)))
+    first = await asyncio.gather(*(worker.counts_cache.counts(worker.site) for _ in range(10_000)))
     assert (reads, {shown.body for shown in first}) == (1, {first[0].body})
     worker.clock.advance(0.9)
-    await worker.board.counts(worker.site)
+    await worker.counts_cache.counts(worker.site)
     assert reads == 1
     worker.clock.advance(0.2)
-    await asyncio.gather(*(worker.board.counts(worker.site) for _ in range(100)))
-    await worker.board.close()
+    await asyncio.gather(*(worker.counts_cache.counts(worker.site) for _ in range(100)))
+    await worker.counts_cache.close()
     assert reads == 2
 
 
@@ -223,7 +223,7 @@ async def test_nobody_asks_redis_for_a_site_that_nobody_looks_at() -> None:
     worker.show(reading())
     worker.clock.advance(3600)
     await asyncio.sleep(0)
-    await worker.board.close()
+    await worker.counts_cache.close()
 
 
 async def test_an_answer_is_waited_for_only_when_the_numbers_are_older_than_five_seconds() -> None:
@@ -237,15 +237,15 @@ async def test_an_answer_is_waited_for_only_when_the_numbers_are_older_than_five
     worker = Worker(read)
     worker.show(reading(today=7))
     worker.clock.advance(4)
-    shown = decoded(await worker.board.counts(worker.site))
+    shown = decoded(await worker.counts_cache.counts(worker.site))
     assert (shown["today"], shown["stale"]) == (7, False)
     worker.clock.advance(2)
-    waiting = asyncio.create_task(worker.board.counts(worker.site))
+    waiting = asyncio.create_task(worker.counts_cache.counts(worker.site))
     await asyncio.sleep(0)
     assert not waiting.done()
     answered.set()
     await waiting
-    await worker.board.close()
+    await worker.counts_cache.close()
 
 
 async def test_yesterdays_numbers_are_not_todays() -> None:
@@ -253,13 +253,13 @@ async def test_yesterdays_numbers_are_not_todays() -> None:
 
     async def read(site: Site) -> Reading:
         answer = reading(day=TODAY + timedelta(days=1), today=0, week=20)
-        worker.board.accept(site, answer)
+        worker.counts_cache.accept(site, answer)
         return answer
 
     worker = Worker(read, clock=FakeClock(NOON.replace(hour=23, minute=59, second=59)))
     worker.show(reading(today=10, at_ms=-1))
     worker.clock.advance(1.0)
-    shown = decoded(await worker.board.counts(worker.site))
+    shown = decoded(await worker.counts_cache.counts(worker.site))
     assert (shown["day_of"], shown["today"], shown["stale"]) == ("2054-11-26", 0, False)
 
 
@@ -276,7 +276,7 @@ async def test_a_failed_refresh_shows_the_last_numbers_marked_stale() -> None:
     worker.show(reading(today=7))
     worker.clock.advance(6)
     for _ in range(3):
-        shown = decoded(await worker.board.counts(worker.site))
+        shown = decoded(await worker.counts_cache.counts(worker.site))
         assert (shown["today"], shown["stale"]) == (7, True)
     assert reads == 1
 
@@ -297,5 +297,5 @@ async def test_a_redis_that_hangs_keeps_a_reader_for_a_quarter_of_a_second(
         assert 0.2 < loop.time() - started < 1.5
         assert all(answer == known | {"stale": True} for answer in answers)
         own_valkey.resume()
-        await footfall.services.board.close()
+        await footfall.services.counts_cache.close()
         assert (await footfall.counts())["stale"] is False

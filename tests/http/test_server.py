@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from footfall.http.public import BODY_TIMEOUT_S, create_public_app
-from footfall.http.server import Listener, Room
+from footfall.http.server import ConnectionLimiter, Listener
 from footfall.ingest.client_address import AddressResolver
-from footfall.log_throttle import Seldom
+from footfall.log_throttle import LogThrottle
 from tests.support.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 BEACON = json.dumps({"site": SITE}).encode()
@@ -223,7 +223,7 @@ async def test_a_worker_that_stops_still_answers_who_is_connected_once(footfall:
         request = f"{HEAD}Content-Length: {len(BEACON)}\r\n\r\n".encode() + BEACON
         writer.write(request)
         assert b"200 OK" in await reader.readuntil(b"}")
-        leaving = asyncio.create_task(listener.say_goodbye())
+        leaving = asyncio.create_task(listener.drain())
         await asyncio.sleep(0)
         writer.write(request)
         async with asyncio.timeout(5):
@@ -260,7 +260,7 @@ async def test_one_client_cannot_have_all_connections(
 ) -> None:
     """To connect and say nothing costs nothing: beyond its share it is hung up on, and the proxy is served."""
     only_unix = footfall.services.settings.model_copy(update={"trusted_proxies": ("unix",)})
-    async with in_a_room(footfall, Room(AddressResolver(only_unix), 8), tmp_path) as (port, proxy):
+    async with in_a_room(footfall, ConnectionLimiter(AddressResolver(only_unix), 8), tmp_path) as (port, proxy):
         inside = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         for _ in range(20):
             assert await answer_to_last(*await asyncio.open_connection("127.0.0.1", port)) is None
@@ -271,7 +271,7 @@ async def test_one_client_cannot_have_all_connections(
 
 async def test_a_place_that_is_left_is_free_again(footfall: Footfall, tmp_path: Path) -> None:
     """A full house must not stay full, and what the stores need is never given away, not even to a proxy."""
-    async with in_a_room(footfall, Room(footfall.services.resolver, 4), tmp_path) as (port, _):
+    async with in_a_room(footfall, ConnectionLimiter(footfall.services.resolver, 4), tmp_path) as (port, _):
         for _ in range(5):
             inside = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
             assert await answer_to_last(*await asyncio.open_connection("127.0.0.1", port)) is None
@@ -279,9 +279,9 @@ async def test_a_place_that_is_left_is_free_again(footfall: Footfall, tmp_path: 
 
 
 @asynccontextmanager
-async def in_a_room(footfall: Footfall, room: Room, folder: Path) -> AsyncIterator[tuple[int, str]]:
+async def in_a_room(footfall: Footfall, limiter: ConnectionLimiter, folder: Path) -> AsyncIterator[tuple[int, str]]:
     """Another listener, where there is only so much room: its port, and the path of its unix socket."""
-    listener = Listener(create_public_app(footfall.services), room=room)
+    listener = Listener(create_public_app(footfall.services), limiter=limiter)
     await listener.setup()
     await web.TCPSite(listener, "127.0.0.1", 0).start()
     await web.UnixSite(listener, folder / "proxy").start()
@@ -306,7 +306,7 @@ async def answer_to_last(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 def test_a_flood_is_one_line_a_minute_with_a_count() -> None:
     """The first one is told at once; a line per malformed request would be an attack on the disk."""
     clock = FakeClock()
-    seldom = Seldom(every_s=60, monotonic=clock.monotonic)
+    seldom = LogThrottle(every_s=60, monotonic=clock.monotonic)
     told = []
     for _ in range(180):
         told += [times for _ in range(10) if (times := seldom.happened())]

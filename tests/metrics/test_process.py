@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from footfall.metrics.metrics import Metrics
-from footfall.metrics.process import Vitals
+from footfall.metrics.process import ProcessMetrics
 
 RAISE = """
 import resource
@@ -23,7 +23,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], connections_max())
 
 async def test_a_process_without_a_free_file_says_so_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """It happens when much else goes wrong too: a traceback every five seconds would bury that."""
-    vitals = Vitals(Metrics(CollectorRegistry()))
+    vitals = ProcessMetrics(Metrics(CollectorRegistry()))
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     with caplog.at_level(logging.INFO):
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, allowed[1]))

@@ -145,7 +145,7 @@ async def test_a_worker_starts_while_both_stores_are_away(own_folder: Path) -> N
     """A host that restarts brings its services up in any order; the counter must not be the one that gives up."""
     nowhere = settings_for("redis://127.0.0.1:1/0", "postgresql://nobody@127.0.0.1:1/none", own_folder)
     async with open_services(nowhere) as services, run_background(services):
-        shown = services.board.shown(nowhere.sites["portal"]).counts
+        shown = services.counts_cache.shown(nowhere.sites["portal"]).counts
         assert (shown.today, shown.stale) == (None, True)
 
 

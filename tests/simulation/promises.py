@@ -101,7 +101,7 @@ class Promises:
         assert at_least <= views <= at_most, f"{views} views of {day}, not {at_least} to {at_most}"
 
     def _numbers_never_fall(self, worker: Worker) -> None:
-        counts = worker.board.shown(self._world.site).counts
+        counts = worker.counts_cache.shown(self._world.site).counts
         if counts.week is None or counts.today is None or counts.total is None:
             return
         assert counts.week >= counts.today

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
-from footfall.display.counts_cache import Board
+from footfall.display.counts_cache import CountsCache
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
@@ -94,13 +94,15 @@ class Worker:
             return await self.recorder.read(site)
 
         self.metrics = Metrics(CollectorRegistry())
-        self.board = Board(settings, self.metrics, read_counts, clock, clock.monotonic)
+        self.counts_cache = CountsCache(settings, self.metrics, read_counts, clock, clock.monotonic)
         redis_port, postgres_port = RedisPort(self), PostgresPort(self)
         self.spool = spool_port = SpoolPort(self)
         salts, metrics = Salts(self.metrics), self.metrics
         self.restore = Restore(redis_port, postgres_port, salts, metrics, clock)
         self.rollup = Rollup(settings, redis_port, postgres_port, self.restore, salts, metrics, clock)
-        self.recorder = Recorder(settings, redis_port, spool_port, self.restore, self.board, metrics, Periods(clock))
+        self.recorder = Recorder(
+            settings, redis_port, spool_port, self.restore, self.counts_cache, metrics, Periods(clock)
+        )
         self.reconciler = Reconciler(
             settings, redis_port, postgres_port, spool_port, self.recorder, self.restore, self.rollup, metrics, clock
         )
@@ -227,7 +229,7 @@ class World:
 
     async def _await(self, worker: Worker, sent: Sent) -> None:
         try:
-            await worker.recorder.record(self.site, sent.day, sent.id, None, view=sent.view)
+            await worker.recorder.record(self.site, sent.day, sent.id, None, is_view=sent.view)
         except Refused as refused:
             sent.outcome = "refused" if refused.reason is Reason.BUSY else "unknown"
         else:

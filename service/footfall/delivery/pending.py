@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from enum import Enum, auto
 
 from footfall.errors import Reason, Refused
 from footfall.metrics.metrics import Metrics
@@ -18,7 +19,20 @@ def new_log_id() -> str:
     return secrets.token_hex(8)
 
 
-class SharedAnswer(asyncio.Future[bool]):
+class StoredIn(Enum):
+    """Where a beacon is safe, and so what its page is answered."""
+
+    REDIS = auto()
+    """Counted: 200."""
+    DISK = auto()
+    """On this host's disk (fsynced); it will be counted once: 202."""
+
+
+OUTCOMES = {StoredIn.REDIS: "counted", StoredIn.DISK: "spooled"}
+"""Values of the metric's label."""
+
+
+class SharedAnswer(asyncio.Future[StoredIn]):
     """The one answer that all beacons of a batch await directly, which a shield for each would double in cost.
 
     One that is cancelled, because its client's time is over, must not cancel it for the others: it is itself
@@ -35,7 +49,7 @@ class SharedAnswer(asyncio.Future[bool]):
 class Gathered:
     """Beacons of one log that are not numbered yet, and the answer that they wait for.
 
-    The answer is True (in Redis), False (on this host's disk) or a Refused.
+    The answer is a StoredIn or a Refused.
     """
 
     done: SharedAnswer
@@ -63,16 +77,16 @@ class Writer:
         self.unanswered = 0
         """Number of the batch to which no answer came, 0 when there is none."""
 
-    def gather(self, visitor: bytes | None, gone: bytes | None, *, view: bool) -> Gathered:
+    def gather(self, visitor_id: bytes | None, previous_week_id: bytes | None, *, is_view: bool) -> Gathered:
         """Add a beacon to the batch that gathers; it counts its view even without a visitor id."""
         if not self.gathered or len(self.gathered[-1].visitors) >= BATCH_MAX_VISITORS:
             self.gathered.append(Gathered(SharedAnswer(loop=asyncio.get_running_loop())))
         gathered = self.gathered[-1]
-        if visitor is not None:
-            gathered.visitors[visitor] = None
-        if gone is not None:
-            gathered.gone[gone] = None
-        gathered.views += view
+        if visitor_id is not None:
+            gathered.visitors[visitor_id] = None
+        if previous_week_id is not None:
+            gathered.gone[previous_week_id] = None
+        gathered.views += is_view
         gathered.beacons += 1
         return gathered
 
@@ -163,11 +177,11 @@ class Queue:
         self._metrics = metrics
         self.beacons = 0
 
-    def answer(self, site_id: str, gathered: Gathered, *, committed: bool) -> None:
+    def answer(self, site_id: str, gathered: Gathered, stored_in: StoredIn) -> None:
         """Tell all who share a batch that it is in Redis, or on the disk."""
         self._leave(site_id, gathered)
-        self._metrics.beacon(site_id, "counted" if committed else "spooled", "").inc(gathered.beacons)
-        gathered.done.set_result(committed)
+        self._metrics.beacon(site_id, OUTCOMES[stored_in], "").inc(gathered.beacons)
+        gathered.done.set_result(stored_in)
 
     def refuse(self, site_id: str, gathered: Gathered) -> None:
         """Tell all who share a batch that neither Redis nor the disk has taken it."""

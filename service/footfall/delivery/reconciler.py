@@ -22,7 +22,7 @@ from footfall.stores.spool_store import Spool
 from footfall.sync.restore import Restore, first_needed_day
 from footfall.sync.rollup import Rollup
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PROBES_AT_ONCE = 16
 FAILURES_MAX = 3
@@ -96,7 +96,7 @@ class Reconciler:
             try:
                 await self._spool.write(left)
             except StoreUnavailable as error:
-                log.error(
+                logger.error(
                     "Batches that Postgres does not have yet could not be put on the disk. batches=%d error=%s",
                     len(left),
                     error,
@@ -112,7 +112,7 @@ class Reconciler:
         try:
             numbers = await self._postgres.durable([(w.log.site, w.log.day, w.log.id) for w in asked])
         except StoreUnavailable as error:
-            log.debug("What is durable could not be told; it is kept. error=%s", error)
+            logger.debug("What is durable could not be told; it is kept. error=%s", error)
             return
         for writer, number in zip(asked, numbers, strict=True):
             freed = writer.log.postgres_has(number)
@@ -127,23 +127,23 @@ class Reconciler:
                     await self._spool.delete(writer.log.id, durable)
                     writer.cleared = durable
         except StoreUnavailable as error:
-            log.debug("The spool drops nothing now; it is told again. error=%s", error)
+            logger.debug("The spool drops nothing now; it is told again. error=%s", error)
 
     async def _adopt(self) -> None:
         try:
             adopted = await self._spool.adopt()
         except StoreUnavailable as error:
-            log.debug("No spool file can be taken over now. error=%s", error)
+            logger.debug("No spool file can be taken over now. error=%s", error)
             return
         for found in adopted:
             writers = self._recorder.sites.get(found.site)
             if writers is None:
-                log.error("A spooled log belongs to a site that is not configured; it is kept. site=%s", found.site)
+                logger.error("A spooled log belongs to a site that is not configured; it is kept. site=%s", found.site)
                 continue
             orphan = Log.left_behind(found.site, found.day, found.log, found.last, found.views)
             writers.others.append(Writer(orphan))
             self._restore.note_change(found.site)  # its worker may have counted what nobody has rolled up
-            log.info(
+            logger.info(
                 "A spooled log was taken over. site=%s day=%s batches_to=%d",
                 found.site,
                 found.day,
@@ -158,7 +158,7 @@ class Reconciler:
                     await self._compare(writers)
                 except StoreUnavailable as error:
                     failed += 1
-                    log.debug("A site's logs could not be compared. site=%s error=%s", writers.site.id, error)
+                    logger.debug("A site's logs could not be compared. site=%s error=%s", writers.site.id, error)
 
     async def _compare(self, writers: SiteWriters) -> None:
         asked = [writer for writer in writers if writer.log.written and writer.sending is None]

@@ -10,9 +10,9 @@ import logging
 from contextlib import suppress
 from datetime import date
 
-from footfall.delivery.pending import Queue, SiteWriters, Writer
+from footfall.delivery.pending import Queue, SiteWriters, StoredIn, Writer
 from footfall.delivery.spool_writer import Spooler
-from footfall.display.counts_cache import Board
+from footfall.display.counts_cache import CountsCache
 from footfall.errors import Reason, Refused, StoreDamaged, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Batch, Need
@@ -23,7 +23,7 @@ from footfall.stores.redis_store import Recorded, RedisStore
 from footfall.stores.spool_store import Spool
 from footfall.sync.restore import Restore
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PAGE_BATCHES = 64
 """Spooled batches of a log that are in memory while they are sent to Redis."""
@@ -44,7 +44,7 @@ class Recorder:
         redis: RedisStore,
         spool: Spool,
         restore: Restore,
-        board: Board,
+        counts_cache: CountsCache,
         metrics: Metrics,
         periods: Periods,
     ) -> None:
@@ -52,7 +52,7 @@ class Recorder:
         self._redis = redis
         self._spool = spool
         self._restore = restore
-        self._board = board
+        self._counts_cache = counts_cache
         self._metrics = metrics
         self._redis_up = metrics.store_up.labels("redis")
         self._periods = periods
@@ -65,9 +65,9 @@ class Recorder:
         self.kept_bytes = 0
 
     def record(
-        self, site: Site, day: date, visitor: bytes | None, gone: bytes | None, *, view: bool
-    ) -> asyncio.Future[bool]:
-        """Count one beacon of `day`: True once it is in Redis, False once it is on this host's disk.
+        self, site: Site, day: date, visitor_id: bytes | None, previous_week_id: bytes | None, *, is_view: bool
+    ) -> asyncio.Future[StoredIn]:
+        """Count one beacon of `day`; the answer comes once it is in Redis or on this host's disk.
 
         Raises Refused when the queue is full (nothing was stored); what is awaited does where neither Redis nor the
         disk takes it. The batch is never cancelled: it counts even if the caller has gone.
@@ -77,11 +77,11 @@ class Recorder:
             raise Refused(Reason.BUSY, retry_after_s=1)
         if writers.away_since_s is None:
             writer = writers.live_writer(day)
-            gathered = writer.gather(visitor, gone, view=view)
+            gathered = writer.gather(visitor_id, previous_week_id, is_view=is_view)
             self.wake(writers, writer)
         else:
             writer = writers.spool_writer(day)
-            gathered = writer.gather(visitor, gone, view=view)
+            gathered = writer.gather(visitor_id, previous_week_id, is_view=is_view)
             self._spooler.wake(writers, writer)
         self._queue.beacons += 1
         writers.queued += 1
@@ -149,7 +149,7 @@ class Recorder:
         except StoreUnavailable as error:
             await self._postpone(writers, writer, error)
         except Exception as error:
-            log.exception("A batch could not be sent; it waits. site=%s", writers.site.id)
+            logger.exception("A batch could not be sent; it waits. site=%s", writers.site.id)
             await self._postpone(writers, writer, StoreUnavailable("redis", type(error).__name__))
         finally:
             writer.sending = None
@@ -208,7 +208,7 @@ class Recorder:
         self.sites[writer.log.site].set_aside(writer)
         lost = writer.log.disk_ends()
         self._metrics.lost.inc(lost)
-        log.error("The last batches of a spooled log are lost. site=%s batches=%d", writer.log.site, lost)
+        logger.error("The last batches of a spooled log are lost. site=%s batches=%d", writer.log.site, lost)
 
     async def _call(self, writers: SiteWriters, batch: Batch | None, *, hole: bool = False) -> Recorded:
         site = writers.site
@@ -228,7 +228,7 @@ class Recorder:
             self._redis_up.set(1)
             self._skew_s = recorded.reading.at_ms / 1000 - self._clock()
             self._metrics.clock_skew.set(self._skew_s)
-            self._board.accept(site, recorded.reading)
+            self._counts_cache.accept(site, recorded.reading)
         return recorded
 
     def _applied(self, writers: SiteWriters, writer: Writer, *, lost: int) -> None:
@@ -236,10 +236,10 @@ class Recorder:
         if writer.log.on_disk:
             self._metrics.drained.inc()
         for seq in [seq for seq in writer.waiting if seq <= writer.log.applied]:
-            self._queue.answer(writers.site.id, writer.waiting.pop(seq), committed=True)
+            self._queue.answer(writers.site.id, writer.waiting.pop(seq), StoredIn.REDIS)
         if lost:
             self._metrics.lost.inc(lost)
-            log.error(
+            logger.error(
                 "Batches are lost: neither this worker nor Postgres has them. Their views are counted, their"
                 " visitors may not be. site=%s day=%s batches=%d",
                 writers.site.id,
@@ -263,7 +263,7 @@ class Recorder:
             await self._begin_anew(writers, writer, batch)
 
     async def _begin_anew(self, writers: SiteWriters, writer: Writer, batch: Batch) -> None:
-        log.error(
+        logger.error(
             "Somebody else writes under this worker's log, as after cloning a running machine: a new log is begun."
             " site=%s day=%s",
             batch.site,
@@ -325,13 +325,13 @@ class Recorder:
         writers.why_away = str(error)
         if writers.away_since_s is None:
             writers.away_since_s = self._clock()
-            log.error("Redis takes no beacons; they go to the disk. site=%s error=%s", writers.site.id, error)
+            logger.error("Redis takes no beacons; they go to the disk. site=%s error=%s", writers.site.id, error)
 
     def _is_back(self, writers: SiteWriters) -> None:
         if writers.away_since_s is None:
             return
         away_s = self._clock() - writers.away_since_s
-        log.info("Redis takes beacons again. site=%s away_s=%.0f", writers.site.id, away_s)
+        logger.info("Redis takes beacons again. site=%s away_s=%.0f", writers.site.id, away_s)
         writers.away_since_s = None
         for writer in writers:
             if writer.log.behind:

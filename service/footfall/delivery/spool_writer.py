@@ -9,13 +9,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from footfall.delivery.pending import Gathered, Queue, SiteWriters, Writer
+from footfall.delivery.pending import Gathered, Queue, SiteWriters, StoredIn, Writer
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch_log import Batch
 from footfall.stores.spool_store import Spool
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Spooler:
@@ -51,14 +51,14 @@ class Spooler:
             await self._spool.write([batch for batch, _ in rows])
         except StoreUnavailable as error:
             self._metrics.store_up.labels("spool").set(0)
-            log.debug("The spool takes nothing. error=%s", error)
+            logger.debug("The spool takes nothing. error=%s", error)
             for batch, gathered in rows:
                 self._queue.refuse(batch.site, gathered)
             return False
         self._metrics.store_up.labels("spool").set(1)
         for batch, gathered in rows:
             self._metrics.spooled.inc(batch.beacons)
-            self._queue.answer(batch.site, gathered, committed=False)
+            self._queue.answer(batch.site, gathered, StoredIn.DISK)
         return True
 
     async def _write_all(self) -> None:

@@ -15,7 +15,7 @@ from footfall.model.counts import Counts, Reading
 from footfall.model.periods import Clock, Period, period_at, start_of
 from footfall.settings.settings import Settings, Site
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 REFRESH_AFTER_S = 1.0
 WAIT_AFTER_S = 5.0
@@ -27,7 +27,7 @@ ReadSite = Callable[[Site], Awaitable[Reading]]
 
 
 @dataclass(frozen=True)
-class Shown:
+class PreparedCounts:
     """An answer ready to be sent; each form is made once, when it is first asked for."""
 
     counts: Counts
@@ -44,9 +44,9 @@ class Shown:
         return f'W/"{hashlib.blake2b(timeless, digest_size=9).hexdigest()}"'
 
     @cached_property
-    def stale(self) -> "Shown":
+    def stale(self) -> "PreparedCounts":
         """The same counts, marked as the last known ones."""
-        return Shown(self.counts._replace(stale=True))
+        return PreparedCounts(self.counts._replace(stale=True))
 
 
 class _Entry:
@@ -65,7 +65,7 @@ class _Entry:
 
     def __init__(self, unknown: Counts) -> None:
         self.unknown = unknown
-        self.shown = self.exported = Shown(unknown)
+        self.shown = self.exported = PreparedCounts(unknown)
         self.reading: Reading | None = None
         """What is shown; no later one of its periods may be lower."""
         self.period: Period | None = None
@@ -74,7 +74,7 @@ class _Entry:
         self.refreshing: asyncio.Task[None] | None = None
 
 
-class Board:
+class CountsCache:
     """Shows each site's counts, never lower than before within a period, and refreshes those that are asked for."""
 
     def __init__(
@@ -92,15 +92,15 @@ class Board:
         self._monotonic = monotonic
         self._entries = {site.id: _Entry(self._unknown(site)) for site in settings.sites.values()}
 
-    def shown(self, site: Site) -> Shown:
+    def shown(self, site: Site) -> PreparedCounts:
         """Return the last known counts as they are."""
         return self._entries[site.id].shown
 
-    def last_known(self, site: Site) -> Shown:
+    def last_known(self, site: Site) -> PreparedCounts:
         """Return the last known counts, marked stale."""
         return self._entries[site.id].shown.stale
 
-    async def counts(self, site: Site) -> Shown:
+    async def counts(self, site: Site) -> PreparedCounts:
         """Return counts of at most a few seconds ago, or the last known ones marked stale.
 
         Redis is read at most once a second per site, one read at a time, however many ask.
@@ -121,7 +121,7 @@ class Board:
             return entry.shown
         return entry.shown.stale
 
-    def accept(self, site: Site, reading: Reading) -> Shown:
+    def accept(self, site: Site, reading: Reading) -> PreparedCounts:
         """Show a new reading; an older one than what is shown, from a call that was overtaken, changes nothing."""
         entry = self._entries[site.id]
         now = self._monotonic()
@@ -131,14 +131,14 @@ class Board:
         if entry.period is None or entry.period.day != reading.day_of:
             entry.period = period_at(start_of(reading.day_of, site.zone), site.zone)
         entry.reading, entry.read_at = self._guarded(entry, reading), now
-        entry.shown = Shown(_counts(site, entry.unknown, entry.reading))
+        entry.shown = PreparedCounts(_counts(site, entry.unknown, entry.reading))
         return entry.shown
 
     def accept_saved(self, site: Site, reading: Reading) -> None:
         """Show what Postgres knows, marked stale, while Redis has never answered."""
         entry = self._entries[site.id]
         if entry.reading is None:
-            entry.shown = Shown(_counts(site, entry.unknown, reading)).stale
+            entry.shown = PreparedCounts(_counts(site, entry.unknown, reading)).stale
 
     def export(self) -> None:
         """Set the gauges of the sites of which something new is shown.
@@ -167,7 +167,7 @@ class Board:
         try:
             await self._read(site)
         except StoreUnavailable as error:
-            log.debug("Counts could not be read; the last known ones are shown. site=%s error=%s", site.id, error)
+            logger.debug("Counts could not be read; the last known ones are shown. site=%s error=%s", site.id, error)
         finally:
             entry.refreshing = None
 

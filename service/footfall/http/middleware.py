@@ -10,10 +10,10 @@ from aiohttp.typedefs import Handler
 
 from footfall.errors import Reason, Refused
 from footfall.http.responses import refusal
-from footfall.log_throttle import Seldom
+from footfall.log_throttle import LogThrottle
 from footfall.metrics.metrics import Metrics
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 REASONS = MappingProxyType({404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED})
 OUTERMOST: web.AppKey[Callable[[Handler], Handler]] = web.AppKey("outermost")
@@ -22,7 +22,7 @@ OUTERMOST: web.AppKey[Callable[[Handler], Handler]] = web.AppKey("outermost")
 
 def measure_and_shape(metrics: Metrics, headers: Mapping[str, str]) -> Callable[[Handler], Handler]:
     """Answer every failure with `{"error": "<reason>"}` and `headers`; count the time by route and status."""
-    failures = Seldom()
+    failures = LogThrottle()
 
     def around(handler: Handler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -36,7 +36,9 @@ def measure_and_shape(metrics: Metrics, headers: Mapping[str, str]) -> Callable[
                 response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)), headers, allow)
             except Exception:
                 if times := failures.happened():
-                    log.exception("Requests failed; their senders got 500. times=%d route=%s", times, _route(request))
+                    logger.exception(
+                        "Requests failed; their senders got 500. times=%d route=%s", times, _route(request)
+                    )
                 response = refusal(Refused(Reason.INTERNAL), headers)
             metrics.request(_route(request), response.status).observe(time.perf_counter() - started)
             return response

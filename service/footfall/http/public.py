@@ -8,8 +8,9 @@ from typing import NoReturn, TypeVar
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from footfall.delivery.pending import StoredIn
 from footfall.display import block as render
-from footfall.display.counts_cache import Shown
+from footfall.display.counts_cache import PreparedCounts
 from footfall.errors import Reason, Refused
 from footfall.http.middleware import OUTERMOST, measure_and_shape
 from footfall.http.responses import PUBLIC_HEADERS, Reply, lines
@@ -133,7 +134,7 @@ async def _body(request: web.Request) -> bytes:
         raise Refused(Reason.BAD_REQUEST) from None
 
 
-async def _count(request: web.Request, beacon: Beacon, *, pixel: bool = False) -> tuple[int, Shown, bytes]:
+async def _count(request: web.Request, beacon: Beacon, *, pixel: bool = False) -> tuple[int, PreparedCounts, bytes]:
     """Admit a beacon and have it recorded: status, the numbers, and the line that says why it was ignored, if it was.
 
     Raises Refused.
@@ -147,7 +148,7 @@ async def _count(request: web.Request, beacon: Beacon, *, pixel: bool = False) -
         ignored = services.admission.check(site, beacon, request.headers, client, pixel=pixel)
         if ignored is not None:
             services.metrics.beacon(site.id, "ignored", ignored.value).inc()
-            shown = await services.board.counts(site)
+            shown = await services.counts_cache.counts(site)
             return 200, shown, b"Footfall-Ignored: %b\r\n" % ignored.value.encode()
         if client.is_proxy:
             services.note_unresolved()
@@ -162,20 +163,20 @@ async def _count(request: web.Request, beacon: Beacon, *, pixel: bool = False) -
             last_salt = services.salts.of(site, period.week - WEEK)
             gone = visitor_id(last_salt, client, agent, own_id) if last_salt else None
         counted = visitor if services.admission.may_add_visitor(client, visitor) else None
-        committed = await services.recorder.record(site, period.day, counted, gone, view=beacon.kind is Kind.VIEW)
+        stored_in = await services.recorder.record(site, period.day, counted, gone, is_view=beacon.kind is Kind.VIEW)
     except Refused as refused:
         _refuse(request, refused, site)
-    shown = services.board.shown(site)
-    return (200, shown, b"") if committed else (202, shown.stale, b"")
+    shown = services.counts_cache.shown(site)
+    return (200, shown, b"") if stored_in is StoredIn.REDIS else (202, shown.stale, b"")
 
 
-async def _read(request: web.Request) -> tuple[Site, Shown]:
+async def _read(request: web.Request) -> tuple[Site, PreparedCounts]:
     services = request.app[SERVICES]
     site = services.settings.sites.get(request.query.get("site", ""))
     if site is None:
         raise Refused(Reason.UNKNOWN_SITE)
     services.admission.check_read(_client(request, services))
-    return site, await services.board.counts(site)
+    return site, await services.counts_cache.counts(site)
 
 
 def _client(request: web.Request, services: Services) -> Client:
@@ -192,7 +193,7 @@ def _refuse(request: web.Request, refused: Refused, site: Site | None = None) ->
     raise refused
 
 
-def _cacheable(request: web.Request, shown: Shown, head: bytes, body: bytes) -> Reply:
+def _cacheable(request: web.Request, shown: PreparedCounts, head: bytes, body: bytes) -> Reply:
     head += b"ETag: %b\r\n" % shown.etag.encode()
     return Reply(304 if _has(request, shown.etag) else 200, head, body)
 

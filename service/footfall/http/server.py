@@ -14,18 +14,18 @@ from footfall.errors import Reason, Refused
 from footfall.http.middleware import OUTERMOST
 from footfall.http.responses import Reply, refusal
 from footfall.ingest.client_address import AddressResolver, Client
-from footfall.log_throttle import Seldom
+from footfall.log_throttle import LogThrottle
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 KEEPALIVE_S = 20.0
 """How long a connection may be idle, or may take to send the head of a request."""
 LINGER_S = 2.0
 """How long the rest of a body is read away that was refused before its end."""
-GOODBYE_S = 1.0
+DRAIN_S = 1.0
 """How long open connections are still answered when a worker stops, each answer being the last one."""
-GOODBYE_STEP_S = 0.05
-DRAIN_MAX_S = 20.0
+DRAIN_STEP_S = 0.05
+SHUTDOWN_MAX_S = 20.0
 """How long requests in progress may take when a worker stops."""
 FILES_MAX = 65_536
 """How many files and connections a process uses at most; with more, memory would end first."""
@@ -41,7 +41,7 @@ def connections_max() -> int:
     return max(files - FILES_KEPT, files // 2)
 
 
-class Room:
+class ConnectionLimiter:
     """Keeps count of the open connections: of all, and of each network, which may have a quarter of them.
 
     A trusted proxy stands for many clients, and may have them all.
@@ -53,7 +53,7 @@ class Room:
         self._taken = 0
         self._taken_by: Counter[bytes] = Counter()
 
-    def enter(self, peer: str | None) -> Client | None:
+    def acquire(self, peer: str | None) -> Client | None:
         """Take a place for a connection from `peer` (None: a unix socket); None where there is no room for it."""
         client = self._resolver.resolve(peer, ())
         has_its_share = not client.is_proxy and self._taken_by[client.network] >= self._places // 4
@@ -63,7 +63,7 @@ class Room:
         self._taken_by[client.network] += 1
         return client
 
-    def leave(self, client: Client) -> None:
+    def release(self, client: Client) -> None:
         """Give the place back."""
         self._taken -= 1
         self._taken_by[client.network] -= 1
@@ -81,7 +81,7 @@ class Listener(web.AppRunner):
         self,
         app: web.Application,
         *,
-        room: Room | None = None,
+        limiter: ConnectionLimiter | None = None,
         keepalive_s: float = KEEPALIVE_S,
         linger_s: float = LINGER_S,
     ) -> None:
@@ -91,12 +91,12 @@ class Listener(web.AppRunner):
             auto_decompress=False,  # a damaged gzip body would be our failure, not its sender's
             keepalive_timeout=keepalive_s,
             lingering_time=linger_s,
-            shutdown_timeout=DRAIN_MAX_S,
+            shutdown_timeout=SHUTDOWN_MAX_S,
         )
         self._outermost = app.get(OUTERMOST)
-        self._room = room
+        self._limiter = limiter
 
-    async def say_goodbye(self) -> None:
+    async def drain(self) -> None:
         """Accept nobody any more, and have whoever still asks close the connection after the answer.
 
         A connection that is merely closed may have a request on its way, and a proxy does not send a beacon twice.
@@ -104,30 +104,32 @@ class Listener(web.AppRunner):
         for site in list(self.sites):
             await site.stop()
         self._connections.leaving = True
-        for _ in range(int(GOODBYE_S / GOODBYE_STEP_S)):
+        for _ in range(int(DRAIN_S / DRAIN_STEP_S)):
             if not self._connections.connections:
                 return
-            await asyncio.sleep(GOODBYE_STEP_S)
+            await asyncio.sleep(DRAIN_STEP_S)
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         handler: Any = made.request_handler
         if self._outermost is not None:
             handler = self._outermost(handler)
-        self._connections = _Connections(handler, made.request_factory, self._kwargs, self._room)
+        self._connections = _Connections(handler, made.request_factory, self._kwargs, self._limiter)
         return self._connections
 
 
 class _Connections(web.Server):
     """Makes a connection of ours for everybody who connects."""
 
-    def __init__(self, handler: Any, request_factory: Any, options: dict[str, Any], room: Room | None) -> None:
+    def __init__(
+        self, handler: Any, request_factory: Any, options: dict[str, Any], limiter: ConnectionLimiter | None
+    ) -> None:
         super().__init__(partial(self._handle, handler), request_factory=request_factory)
         self.leaving = False
         """The worker stops: every answer is the last one on its connection."""
-        self.room = room
-        self.malformed = Seldom()
-        self.turned_away = Seldom()
+        self.limiter = limiter
+        self.malformed = LogThrottle()
+        self.turned_away = LogThrottle()
         self._options = options
 
     def __call__(self) -> web.RequestHandler:
@@ -159,12 +161,12 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or hang up at once where there is no room."""
-        if (room := self._ours.room) is not None:
+        if (limiter := self._ours.limiter) is not None:
             peer = transport.get_extra_info("peername")
-            self._client = room.enter(peer[0] if isinstance(peer, tuple) else None)
+            self._client = limiter.acquire(peer[0] if isinstance(peer, tuple) else None)
             if self._client is None:
                 if times := self._ours.turned_away.happened():
-                    log.warning("Connections were turned away: too many are open. times=%d", times)
+                    logger.warning("Connections were turned away: too many are open. times=%d", times)
                 self._manager = None  # which never gets to know of it
                 transport.close()
                 return
@@ -173,8 +175,8 @@ class _Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, and make room for another one."""
         super().connection_lost(exc)
-        if self._ours.room is not None and self._client is not None:
-            self._ours.room.leave(self._client)
+        if self._ours.limiter is not None and self._client is not None:
+            self._ours.limiter.release(self._client)
             self._client = None
 
     def handle_error(
@@ -187,7 +189,7 @@ class _Connection(web.RequestHandler):
         """Answer 400 and close the connection. `message` may quote what was sent, so nobody gets it."""
         del message
         if times := self._ours.malformed.happened():
-            log.warning("Requests were no HTTP. times=%d last=%s status=%d", times, type(exc).__name__, status)
+            logger.warning("Requests were no HTTP. times=%d last=%s status=%d", times, type(exc).__name__, status)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of an answer is on its way already")
         return _malformed()

@@ -5,22 +5,22 @@ import resource
 
 import psutil
 
-from footfall.log_throttle import Seldom
+from footfall.log_throttle import LogThrottle
 from footfall.metrics.metrics import Metrics
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MEASURE_EVERY_S = 5.0
 
 
-class Vitals:
+class ProcessMetrics:
     """Measures this process into its metrics, of which those of several workers add up."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._process = psutil.Process()
         self._cpu_s = 0.0
-        self._failures = Seldom()
+        self._failures = LogThrottle()
         metrics.workers.set(1)
         metrics.process_start.set(self._process.create_time())
         metrics.process_max_fds.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -31,7 +31,7 @@ class Vitals:
             self._measure()
         except (OSError, psutil.Error) as error:
             if times := self._failures.happened():
-                log.warning("The system says nothing of this process. times=%d error=%s", times, error)
+                logger.warning("The system says nothing of this process. times=%d error=%s", times, error)
 
     def _measure(self) -> None:
         with self._process.oneshot():

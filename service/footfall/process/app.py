@@ -14,16 +14,16 @@ from prometheus_client import CollectorRegistry
 from footfall.background import repeat
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
-from footfall.display.counts_cache import Board
+from footfall.display.counts_cache import CountsCache
 from footfall.errors import Stop, StoreUnavailable
 from footfall.http.ops import create_ops_app
 from footfall.http.public import create_public_app
-from footfall.http.server import Listener, Room, connections_max
+from footfall.http.server import ConnectionLimiter, Listener, connections_max
 from footfall.http.services import Services
 from footfall.ingest.admission import Admission
 from footfall.ingest.client_address import AddressResolver
 from footfall.metrics.metrics import Metrics
-from footfall.metrics.process import MEASURE_EVERY_S, Vitals
+from footfall.metrics.process import MEASURE_EVERY_S, ProcessMetrics
 from footfall.model.counts import Reading
 from footfall.model.periods import Clock, Periods
 from footfall.settings.settings import Settings, Site
@@ -34,7 +34,7 @@ from footfall.sync.restore import Restore
 from footfall.sync.rollup import Rollup
 from footfall.sync.salts import Salts
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 0.5
 PROBES_AT_ONCE = 16
@@ -69,14 +69,14 @@ async def open_services(
         async def read_counts(site: Site) -> Reading:
             return await recorder.read(site)
 
-        board = Board(settings, metrics, read_counts, clock, monotonic)
+        counts_cache = CountsCache(settings, metrics, read_counts, clock, monotonic)
         salts = Salts(metrics)
         periods = Periods(clock)
         restore = Restore(redis, postgres, salts, metrics, clock)
         rollup = Rollup(settings, redis, postgres, restore, salts, metrics, clock)
-        recorder = Recorder(settings, redis, spool, restore, board, metrics, periods)
+        recorder = Recorder(settings, redis, spool, restore, counts_cache, metrics, periods)
         reconciler = Reconciler(settings, redis, postgres, spool, recorder, restore, rollup, metrics, clock)
-        stack.push_async_callback(board.close)
+        stack.push_async_callback(counts_cache.close)
         stack.push_async_callback(restore.close)
         stack.push_async_callback(reconciler.close)
         yield Services(
@@ -87,7 +87,7 @@ async def open_services(
             admission=Admission(settings, monotonic),
             salts=salts,
             spool=spool,
-            board=board,
+            counts_cache=counts_cache,
             restore=restore,
             rollup=rollup,
             recorder=recorder,
@@ -101,7 +101,7 @@ async def run_background(services: Services) -> AsyncIterator[None]:
     stopping = asyncio.Event()
     opening = asyncio.create_task(open_sites(services))
     await asyncio.wait([opening], timeout=OPENING_MAX_S)
-    vitals = Vitals(services.metrics)
+    vitals = ProcessMetrics(services.metrics)
     loops = [
         repeat(services.reconciler.step, services.settings.rollup_every_s, stopping),
         repeat(services.reconciler.quick_step, PROBE_EVERY_S, stopping),
@@ -127,9 +127,9 @@ async def open_sites(services: Services) -> None:
 
 async def _show_saved(services: Services, site: Site) -> None:
     try:
-        services.board.accept_saved(site, await services.restore.saved_reading(site))
+        services.counts_cache.accept_saved(site, await services.restore.saved_reading(site))
     except StoreUnavailable as error:
-        log.warning("Nothing is known of a site yet: both stores are away. site=%s error=%s", site.id, error)
+        logger.warning("Nothing is known of a site yet: both stores are away. site=%s error=%s", site.id, error)
 
 
 async def serve(
@@ -144,16 +144,16 @@ async def serve(
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(settings, metrics=metrics))
         await stack.enter_async_context(run_background(services))
-        room = Room(services.resolver, connections_max())
+        limiter = ConnectionLimiter(services.resolver, connections_max())
         public_app, ops_app = create_public_app(services), create_ops_app(services)
-        runners = Listener(public_app, room=room), Listener(ops_app)
+        runners = Listener(public_app, limiter=limiter), Listener(ops_app)
         for runner, listener in zip(runners, (public, ops), strict=True):
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, listener, backlog=BACKLOG).start()
         ready()
         await stop
-        await asyncio.gather(*(runner.say_goodbye() for runner in runners))
+        await asyncio.gather(*(runner.drain() for runner in runners))
 
 
 async def _refuse_eviction(redis: RedisStore) -> None:

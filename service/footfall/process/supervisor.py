@@ -25,7 +25,7 @@ from footfall.metrics.multiprocess import free_slot
 from footfall.process.worker import Task, run_worker
 from footfall.settings.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 READY_MAX_S = 60.0
 STOP_MAX_S = 60.0
@@ -95,29 +95,31 @@ class Supervisor:
         try:
             self._settings = load()
         except SettingsError as error:
-            log.error("The new settings cannot be used; the old ones stay. problems=%s", " ".join(error.problems))
+            logger.error("The new settings cannot be used; the old ones stay. problems=%s", " ".join(error.problems))
             return
         if fixed := [name for name in FIXED if getattr(before, name) != getattr(self._settings, name)]:
-            log.warning("Some new settings wait for the next start of Footfall. settings=%s", ",".join(fixed))
+            logger.warning("Some new settings wait for the next start of Footfall. settings=%s", ",".join(fixed))
         for old in list(self._workers):
             try:
                 await self._until_ready(self._spawn())
             except Stop as error:
                 self._settings = before
-                log.error("No worker starts with the new settings; the old ones stay. error=%s", error)
+                logger.error("No worker starts with the new settings; the old ones stay. error=%s", error)
                 return
             await self._stop(old)
             self._workers.remove(old)
-        log.info("The settings were read again and the workers replaced. workers=%d", self._count)
+        logger.info("The settings were read again and the workers replaced. workers=%d", self._count)
 
     async def _replace_ended(self) -> None:
         for worker in [worker for worker in self._workers if worker.ended.is_set()]:
-            log.error("A worker ended and is replaced. pid=%s status=%s", worker.process.pid, worker.process.exitcode)
+            logger.error(
+                "A worker ended and is replaced. pid=%s status=%s", worker.process.pid, worker.process.exitcode
+            )
             await asyncio.sleep(RESTART_AFTER_S)
             try:
                 await self._until_ready(self._spawn())
             except Stop as error:
-                log.error("The new worker does not start; it is tried again. error=%s", error)
+                logger.error("The new worker does not start; it is tried again. error=%s", error)
             else:
                 self._workers.remove(worker)
 
@@ -181,7 +183,7 @@ class Supervisor:
             async with asyncio.timeout(STOP_MAX_S):
                 await worker.ended.wait()
         except TimeoutError:
-            log.error("A worker does not end and is killed. pid=%s", worker.process.pid)
+            logger.error("A worker does not end and is killed. pid=%s", worker.process.pid)
             worker.process.kill()
             await worker.ended.wait()
 

@@ -21,7 +21,7 @@ from zlib import crc32
 from footfall.errors import StoreUnavailable
 from footfall.model.batch_log import Batch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 PAGE_BYTES = 4096
@@ -151,7 +151,7 @@ class Spool:
 
     def _note_damaged(self, batches: int, path: Path) -> None:
         self._damaged += batches
-        log.error(
+        logger.error(
             "Batches on the disk were damaged and are dropped; the others go on. Check the disk of the data folder."
             " file=%s batches=%d",
             path.name,
@@ -211,7 +211,7 @@ class Spool:
     def _report(self, path: Path, error: sqlite3.Error) -> None:
         if path not in self._reported:
             self._reported.add(path)
-            log.error("A spool file cannot be taken over; it is kept. file=%s error=%s", path.name, error)
+            logger.error("A spool file cannot be taken over; it is kept. file=%s error=%s", path.name, error)
 
     def _close(self) -> None:
         if self._file is None:
@@ -234,7 +234,7 @@ async def open_spool(folder: Path, name: str, max_bytes: int) -> AsyncIterator[S
     try:
         spool.open()
     except (sqlite3.Error, OSError) as error:
-        log.error(
+        logger.error(
             "The spool cannot be opened: while Redis is away beacons get 503. folder=%s error=%s",
             folder,
             error,

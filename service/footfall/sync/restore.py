@@ -21,7 +21,7 @@ from footfall.stores.postgres_store import PostgresStore
 from footfall.stores.redis_store import RedisStore
 from footfall.sync.salts import Salts, salt_ends_s
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DAY = timedelta(days=1)
 
@@ -93,11 +93,11 @@ class Restore:
             self._redis.installation = await self._postgres.installation()
             dropped = await self._redis.mend(site.id)
         except StoreUnavailable as error:
-            log.debug("Nothing can be mended now. site=%s error=%s", site.id, error)
+            logger.debug("Nothing can be mended now. site=%s error=%s", site.id, error)
             return
         if dropped:
             self._metrics.damaged.inc(len(dropped))
-            log.error(
+            logger.error(
                 "Sketches in Redis were damaged and are dropped; what Postgres and the workers have of them comes back"
                 " by itself. Check the memory and the disk of Redis. site=%s keys=%s",
                 site.id,
@@ -109,7 +109,7 @@ class Restore:
         try:
             await self.open_site(site)
         except StoreUnavailable as error:
-            log.debug("A site could not be opened. site=%s error=%s", site.id, error)
+            logger.debug("A site could not be opened. site=%s error=%s", site.id, error)
         salt = self._salts.of(site, week)
         if salt is None:
             raise Refused(Reason.NOT_READY, retry_after_s=5)
@@ -170,7 +170,9 @@ class Restore:
             reason = "The key of the visitor hash was lost: visitors of this week count twice."
             await self._postgres.adjust(site.id, f"salt-lost-{week}", 0, reason)
         except StoreUnavailable as error:
-            log.warning("The week could not be flagged in the journal. site=%s week=%s error=%s", site.id, week, error)
+            logger.warning(
+                "The week could not be flagged in the journal. site=%s week=%s error=%s", site.id, week, error
+            )
 
     async def _restore(
         self, site: Site, offers: dict[date, bytes], ends_s: dict[date, int]
@@ -194,10 +196,10 @@ class Restore:
             self._foreign.discard(site.id)
             self._metrics.joined.labels("to_redis").inc(len(days))
             self.note_change(site.id)
-            log.info("Redis was joined from Postgres and is ready. site=%s days=%d", site.id, len(days))
+            logger.info("Redis was joined from Postgres and is ready. site=%s days=%d", site.id, len(days))
         elif site.id not in self._foreign:
             self._foreign.add(site.id)
-            log.error(
+            logger.error(
                 "Redis holds another installation: use an empty database, or its own Postgres. site=%s",
                 site.id,
             )
@@ -207,7 +209,7 @@ class Restore:
         for state in days:
             if state.damaged:
                 self._metrics.damaged.inc()
-                log.error(
+                logger.error(
                     "The sketch of a day in Postgres is damaged and was not used; its numbers are kept. site=%s day=%s",
                     site.id,
                     state.day,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from footfall.errors import StoreBusy, StoreDamaged, StoreUnavailable
-from footfall.log_throttle import Changes, some_of
+from footfall.log_throttle import ReportedFailures, some_of
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Clock, local_day, week_of
 from footfall.settings.settings import Settings, Site
@@ -19,7 +19,7 @@ from footfall.stores.redis_store import RedisStore
 from footfall.sync.restore import Restore, closed_through, first_needed_day
 from footfall.sync.salts import Salts, oldest_week, salt_ends_s
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FULL_EVERY_S = 3600
 SKETCHES_KEPT = timedelta(days=35)
@@ -66,7 +66,7 @@ class Rollup:
         self._full_after_s = 0.0
         self.left: dict[str, Exception] = {}
         """Sites that could not be rolled up, and why; the one that was tried last comes last."""
-        self._failing = Changes()
+        self._failing = ReportedFailures()
         self._adjustments: dict[str, int] = {}
         self._incarnation = ""
         """Of Postgres, when it was last asked."""
@@ -141,7 +141,7 @@ class Rollup:
         failing = {site_id: error for site_id, error in self.left.items() if not isinstance(error, StoreBusy)}
         if began := self._failing.began(failing.keys()):
             error = failing[began[0]]
-            log.warning(
+            logger.warning(
                 "Sites cannot be rolled up and are tried again; until then their newest numbers are in Redis and in the"
                 " workers only. `footfall doctor` checks the stores. sites=%s error=%r",
                 some_of(began),
@@ -149,7 +149,7 @@ class Rollup:
                 exc_info=None if isinstance(error, StoreUnavailable) else error,
             )
         if ended := self._failing.ended(failing.keys()):
-            log.info("Sites are rolled up again. sites=%s", some_of(ended))
+            logger.info("Sites are rolled up again. sites=%s", some_of(ended))
 
     async def roll_up(self, site: Site, *, all_days: bool = False) -> RolledUp:
         """Join what Redis has of `site` into Postgres, and first into Redis what only Postgres has.
@@ -200,7 +200,7 @@ class Rollup:
         try:
             await self._redis.rewrite_log()
         except StoreUnavailable as error:
-            log.warning(
+            logger.warning(
                 "A key of the visitor hash was destroyed, but Redis does not rewrite its append-only file, where it"
                 " can still be read: run BGREWRITEAOF. error=%s",
                 error,
@@ -219,7 +219,7 @@ class Rollup:
             self._adjustments = adjustments
         self._metrics.store_up.labels("postgres").set(1)
         if self.away_since_s is not None:
-            log.info(
+            logger.info(
                 "Postgres answers again: all days are rolled up. away_s=%.0f",
                 self._clock() - self.away_since_s,
             )
@@ -233,4 +233,4 @@ class Rollup:
         self._metrics.store_up.labels("postgres").set(0)
         if self.away_since_s is None:
             self.away_since_s = self._clock()
-            log.error("Postgres does not answer; counting goes on and is rolled up later. error=%s", error)
+            logger.error("Postgres does not answer; counting goes on and is rolled up later. error=%s", error)

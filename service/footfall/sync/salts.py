@@ -14,7 +14,7 @@ from footfall.metrics.metrics import Metrics
 from footfall.model.periods import CLOSING_DELAY, local_day, week_end, week_of
 from footfall.settings.settings import Site
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SALT_BYTES = 32
 WEEK = timedelta(days=7)
@@ -55,7 +55,7 @@ class Salts:
     def alarm(self, site: Site, week: date) -> None:
         """Say that a week's salt was lost and replaced while there were visitors."""
         self._metrics.salts_lost.inc()
-        log.error(
+        logger.error(
             "The key of the visitor hash was lost and replaced: visitors of this week count twice. site=%s week=%s",
             site.id,
             week,
