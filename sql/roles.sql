@@ -45,6 +45,8 @@ BEGIN
     GRANT SELECT, INSERT, UPDATE ON footfall.site_day TO footfall_service;
     -- The journal is never changed, and PostgreSQL itself notes who wrote into it, and when.
     GRANT SELECT, INSERT (site, id, amount, reason) ON footfall.adjustment TO footfall_service;
+    -- Events are never changed either; PostgreSQL dates them.
+    GRANT SELECT, INSERT (site, kind, detail) ON footfall.event TO footfall_service;
     -- Salts are destroyed after their week, and never replaced.
     GRANT SELECT, INSERT, DELETE ON footfall.salt TO footfall_service;
 

@@ -1,7 +1,7 @@
-"""Keeps a worker's logs, Redis and Postgres in step: forgets what is durable, finds what was lost, sends it again.
+"""Keeps a worker's logs in step with Redis and Postgres: forgets what is durable, sends again what was lost.
 
-It runs beside the rollup, whoever does the rollup. It knows no faults, only numbers: how far Postgres has each
-log (forget up to there) and how far Redis has it (send on from there).
+It runs beside the rollup, whichever worker does the rollup. It knows no faults, only sequence numbers: what Postgres
+has of each log is forgotten here, what Redis lacks is sent again.
 """
 
 import asyncio
@@ -9,88 +9,78 @@ import logging
 import random
 from heapq import heapify, heappop, heappush
 
-from footfall.delivery.pending import SiteWriters, Writer
 from footfall.delivery.recorder import Recorder
+from footfall.delivery.sender import LogSender
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
-from footfall.model.batch_log import Log
-from footfall.model.periods import Clock, local_day
-from footfall.settings.settings import Settings
+from footfall.model.availability import UP
+from footfall.model.batch_log import BatchLog
+from footfall.model.periods import Periods
 from footfall.stores.postgres_store import PostgresStore
-from footfall.stores.redis_store import RedisStore
 from footfall.stores.spool_store import Spool
-from footfall.sync.restore import Restore, first_needed_day
-from footfall.sync.rollup import Rollup
+from footfall.sync.changed_sites import ChangedSites
 
 logger = logging.getLogger(__name__)
 
 PROBES_AT_ONCE = 16
 FAILURES_MAX = 3
-"""Sites that may fail before the rest waits for the next time: each may take Redis' whole deadline."""
-ROOM_AFTER_FORGETTING = 0.9
-"""Part of `keep_max_bytes` that is left in use when batches had to be forgotten."""
+"""Sites that may fail before the rest waits for the next step: each may take Redis' whole deadline."""
+MEMORY_AFTER_FORGETTING = 0.9
+"""Part of `keep_max_bytes` that stays in use when batches had to be forgotten."""
 
 
 class Reconciler:
-    """Reads both stores' numbers for every log of a worker, and acts on them."""
+    """Reads the sequence numbers of both stores for every log of a worker, and acts on them."""
 
     def __init__(
         self,
-        settings: Settings,
-        redis: RedisStore,
+        retained_max_bytes: int,
+        recorder: Recorder,
         postgres: PostgresStore,
         spool: Spool,
-        recorder: Recorder,
-        restore: Restore,
-        rollup: Rollup,
+        changed: ChangedSites,
         metrics: Metrics,
-        clock: Clock,
+        periods: Periods,
     ) -> None:
-        self._settings = settings
-        self._redis = redis
+        self._retained_max_bytes = retained_max_bytes
+        self._recorder = recorder
         self._postgres = postgres
         self._spool = spool
-        self._recorder = recorder
-        self._restore = restore
-        self._rollup = rollup
+        self._changed = changed
         self._metrics = metrics
-        self._clock = clock
+        self._periods = periods
 
     async def step(self) -> None:
-        """Roll up, then forget what Postgres has, adopt what is left behind, and send again what Redis lacks."""
-        await self._rollup.step()
+        """Forget what Postgres has, adopt logs that were left behind, and send again what Redis lacks."""
         await self._adopt()
         await self._forget_durable()
         await self._clear_disk()
-        await self._send_again()
-        for writers in self._recorder.sites.values():
-            writers.retire(local_day(self._clock(), writers.site.zone))
+        await self._resend_missing()
+        for site in self._recorder.sites.values():
+            site.retire(self._periods.now(site.site.zone)[1].day)
 
     async def quick_step(self) -> None:
         """Ask Redis again where it took no beacons, and keep memory within its bound."""
-        self._forget_for_room()
-        away = [writers for writers in self._recorder.sites.values() if writers.away_since_s is not None]
+        retained_bytes = self._free_memory()
+        away = [site for site in self._recorder.sites.values() if site.redis is not UP]
         random.shuffle(away)  # so that sites which stay away do not hide others that are back
         for first in range(0, len(away), PROBES_AT_ONCE):
-            some = away[first : first + PROBES_AT_ONCE]
-            if not any(await asyncio.gather(*map(self._recorder.probe, some))):
+            if not any(await asyncio.gather(*(site.probe() for site in away[first : first + PROBES_AT_ONCE]))):
                 break
         self._metrics.queue_beacons.set(self._recorder.queued)
-        self._metrics.kept_bytes.set(self._recorder.kept_bytes)
+        self._metrics.retained_bytes.set(retained_bytes)
         self._metrics.spool_bytes.set(self._spool.used_bytes)
         self._metrics.damaged_batches.inc(self._spool.take_damaged())
         self._metrics.not_ready.set(len(away))
 
     async def close(self) -> None:
-        """Leave nothing behind in memory: send, roll up, and put on the disk what Postgres does not have yet."""
-        await self._recorder.settle()
-        await self._rollup.step()
+        """Leave nothing in memory alone: put on the disk what Postgres does not have."""
         await self._forget_durable()
         await self._clear_disk()
-        in_memory = [writer.log for writer in self._writers() if not writer.log.on_disk]
-        # First what Redis has not: the rest is needed only if Redis loses it.
-        for applied in (False, True):
-            left = [batch for log in in_memory for batch in log.kept if (batch.seq <= log.applied) is applied]
+        in_memory = [sender.log for sender in self._senders() if not sender.log.on_disk]
+        # First what Redis lacks: the rest is needed only if Redis loses it.
+        for is_acked in (False, True):
+            left = [batch for log in in_memory for batch in log.retained if (batch.seq <= log.acked) is is_acked]
             if not left:
                 continue
             try:
@@ -102,32 +92,27 @@ class Reconciler:
                     error,
                 )
 
-    def _writers(self) -> list[Writer]:
-        return [writer for writers in self._recorder.sites.values() for writer in writers]
+    def _senders(self) -> list[LogSender]:
+        return [sender for site in self._recorder.sites.values() for sender in site]
 
     async def _forget_durable(self) -> None:
-        asked = [writer for writer in self._writers() if writer.log.durable < writer.log.written]
-        if not asked:
+        logs = [sender.log for sender in self._senders() if sender.log.durable < sender.log.stored]
+        if not logs:
             return
         try:
-            numbers = await self._postgres.durable([(w.log.site, w.log.day, w.log.id) for w in asked])
+            seqs = await self._postgres.durable([(log.site_id, log.day, log.log_id) for log in logs])
         except StoreUnavailable as error:
-            logger.debug("What is durable could not be told; it is kept. error=%s", error)
+            logger.debug("Postgres did not answer which batches are durable; all are retained. error=%s", error)
             return
-        for writer, number in zip(asked, numbers, strict=True):
-            freed = writer.log.postgres_has(number)
-            if not writer.log.on_disk:
-                self._recorder.kept_bytes -= freed
+        for log, seq in zip(logs, seqs, strict=True):
+            log.mark_durable(seq)
 
     async def _clear_disk(self) -> None:
         try:
-            for writer in self._writers():
-                durable = writer.log.durable
-                if writer.uses_disk and writer.cleared < durable:
-                    await self._spool.delete(writer.log.id, durable)
-                    writer.cleared = durable
+            for sender in self._senders():
+                await sender.clear_disk()
         except StoreUnavailable as error:
-            logger.debug("The spool drops nothing now; it is told again. error=%s", error)
+            logger.debug("The spool drops nothing now; the next step tries again. error=%s", error)
 
     async def _adopt(self) -> None:
         try:
@@ -136,63 +121,46 @@ class Reconciler:
             logger.debug("No spool file can be taken over now. error=%s", error)
             return
         for found in adopted:
-            writers = self._recorder.sites.get(found.site)
-            if writers is None:
-                logger.error("A spooled log belongs to a site that is not configured; it is kept. site=%s", found.site)
+            site = self._recorder.sites.get(found.site_id)
+            if site is None:
+                logger.error(
+                    "A spooled log belongs to a site that is not configured; it is kept. site=%s", found.site_id
+                )
                 continue
-            orphan = Log.left_behind(found.site, found.day, found.log, found.last, found.views)
-            writers.others.append(Writer(orphan))
-            self._restore.note_change(found.site)  # its worker may have counted what nobody has rolled up
+            site.adopt(BatchLog.adopted(found.site_id, found.day, found.log_id, found.last_seq, found.views))
+            self._changed.note(found.site_id)  # its worker may have counted what no rollup has copied
             logger.info(
                 "A spooled log was taken over. site=%s day=%s batches_to=%d",
-                found.site,
+                found.site_id,
                 found.day,
-                found.last,
+                found.last_seq,
             )
 
-    async def _send_again(self) -> None:
+    async def _resend_missing(self) -> None:
         failed = 0
-        for writers in self._recorder.sites.values():
-            if writers.away_since_s is None and failed < FAILURES_MAX:
+        for site in self._recorder.sites.values():
+            if site.redis is UP and failed < FAILURES_MAX:
                 try:
-                    await self._compare(writers)
+                    await site.resend_missing()
                 except StoreUnavailable as error:
                     failed += 1
-                    logger.debug("A site's logs could not be compared. site=%s error=%s", writers.site.id, error)
+                    logger.debug("A site's logs could not be compared. site=%s error=%s", site.site.id, error)
 
-    async def _compare(self, writers: SiteWriters) -> None:
-        asked = [writer for writer in writers if writer.log.written and writer.sending is None]
-        if not asked:
-            return
-        site, known = writers.site, [writer.log.applied for writer in asked]
-        numbers = await self._redis.applied(site.id, [(w.log.day, w.log.id) for w in asked])
-        fallen = []
-        for writer, before, number in zip(asked, known, numbers, strict=True):
-            if writer.sending is not None or writer.log.applied != before:
-                continue  # a batch went out since, and its answer tells more
-            if number < min(before, writer.log.durable) and writer.log.day >= first_needed_day(site, self._clock()):
-                fallen.append((writer.log, number))
-                continue
-            writer.log.redis_has(number)
-            if writer.log.behind:
-                self._recorder.wake(writers, writer)
-        if fallen:  # Redis lost what was forgotten here since Postgres has it
-            await self._restore.join_days(site, sorted({fell.day for fell, _ in fallen}))
-            for fell, number in fallen:
-                fell.redis_has(number)
-
-    def _forget_for_room(self) -> None:
-        if self._recorder.kept_bytes <= self._settings.keep_max_bytes:
-            return
-        goal = int(self._settings.keep_max_bytes * ROOM_AFTER_FORGETTING)
-        in_memory = [writer.log for writer in self._writers() if not writer.log.on_disk]
-        oldest_first = [(log.kept[0].seen_ms, place) for place, log in enumerate(in_memory) if log.kept]
+    def _free_memory(self) -> int:
+        """Forget the oldest batches that Redis has while memory is over its bound; return the bytes in use."""
+        in_use = self._recorder.retained_bytes
+        if in_use <= self._retained_max_bytes:
+            return in_use
+        goal = int(self._retained_max_bytes * MEMORY_AFTER_FORGETTING)
+        logs = [sender.log for sender in self._senders() if not sender.log.on_disk]
+        oldest_first = [(log.retained[0].seen_ms, place) for place, log in enumerate(logs) if log.retained]
         heapify(oldest_first)
-        while oldest_first and self._recorder.kept_bytes > goal:
+        while oldest_first and in_use > goal:
             _, place = heappop(oldest_first)
-            # What is not in Redis yet is never forgotten; the queue's limit bounds it.
-            if batch := in_memory[place].forget_oldest():
-                self._recorder.kept_bytes -= batch.size_bytes
+            # A batch that Redis lacks is never forgotten; the queue's limit bounds them.
+            if batch := logs[place].forget_oldest():
+                in_use -= batch.size_bytes
                 self._metrics.forgotten.inc()
-                if kept := in_memory[place].kept:
-                    heappush(oldest_first, (kept[0].seen_ms, place))
+                if retained := logs[place].retained:
+                    heappush(oldest_first, (retained[0].seen_ms, place))
+        return in_use

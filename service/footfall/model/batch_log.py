@@ -1,65 +1,27 @@
-"""A worker's logs: small replicated logs, of which Redis and Postgres are folds. Pure.
+"""A worker's batch logs: small replicated logs, of which Redis and Postgres are folds. Pure.
 
 The life of a batch:
 
-    gathered ──▶ numbered, kept ──▶ sent ──▶ applied (Redis has its number) ──▶ durable (Postgres has it): forgotten
-                      ▲               │
-                      └── sent again ─┘  no answer, GAP, or Redis fell back to an older number
+    pending ──▶ numbered, retained ──▶ sent ──▶ acked (Redis has its seq) ──▶ durable (Postgres has it): forgotten
+                      ▲                 │
+                      └── sent again ───┘  no answer, GAP, or Redis fell back to an older seq
                       │
-                      └──▶ spooled (on this host's disk, under the same number) until it is durable
+                      └──▶ spooled (on this host's disk, under the same seq) until it is durable
 
-A batch never changes and never moves to another number. It carries the views of its log *so far*, so whoever
-holds number n of a log holds all its views up to n. What Redis lacks is sent again from the number that Redis
-names; there is no other repair.
+A batch carries the views of its log *so far*, so a store that has seq n of a log has all its views up to n. The
+worker sends again from the seq that Redis names; there is no other repair.
 """
 
 from bisect import bisect_right
 from collections import deque
 from datetime import date
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from operator import attrgetter
-from typing import NamedTuple
 
-BATCH_MAX_VISITORS = 2000
-"""Keeps one script call short (about a millisecond) and far from Lua's limit of 8,000 values."""
+from footfall.model.batch import Answer, Batch
+from footfall.model.site_id import SiteId
 
-BATCH_OVERHEAD_BYTES = 400
-"""Measured weight of a kept batch besides its packed ids."""
-
-_number_of = attrgetter("seq")
-
-
-class Batch(NamedTuple):
-    """The beacons of one log that reach Redis in one script call."""
-
-    site: str
-    day: date
-    log: str
-    seq: int
-    views: int
-    """Page views of the log so far, this batch included."""
-    seen_ms: int
-    """When its beacons were seen, milliseconds since the epoch."""
-    visitors: bytes
-    """Visitor ids, 16 bytes each."""
-    gone: bytes = b""
-    """Visitor ids to forget as online: last week's ids of visitors who are in this batch."""
-    beacons: int = 0
-
-    @property
-    def size_bytes(self) -> int:
-        """What it costs to keep."""
-        return len(self.visitors) + len(self.gone) + BATCH_OVERHEAD_BYTES
-
-
-class Answer(StrEnum):
-    """What the record script did with a batch."""
-
-    OK = "ok"
-    DUP = "dup"
-    GAP = "gap"
-    OLD = "old"
-    NOTREADY = "notready"
+_seq_of = attrgetter("seq")
 
 
 class Need(Enum):
@@ -67,182 +29,206 @@ class Need(Enum):
 
     NOTHING = auto()
     RESTORE = auto()
-    """Redis is not ready: join it from Postgres."""
-    JOIN = auto()
-    """Redis lacks something of this day that is not kept here: join the day from Postgres."""
+    """Redis is not ready: restore it from Postgres."""
+    MERGE = auto()
+    """Redis lacks part of this day that this worker does not retain: merge the day from Postgres."""
     NEW_LOG = auto()
-    """Somebody else writes under this log's id (a cloned machine): the batch moves to another log."""
+    """Another worker writes under this log's id (a cloned machine): the batch moves to another log."""
 
 
-class Log:
+class BatchLog:
     """The numbered batches of one worker for one site and one day.
 
-    `written` is the last number that may be sent, `sent` the last one that was; `applied` and `durable` are what
-    Redis and Postgres were last heard to have. `applied` may fall when Redis loses data, and sending then simply goes
-    on from there. A log `on_disk` has its batches in the spool, and `kept` holds only the page of them being sent.
+    Five sequence numbers tell how far it is: `assigned` to a batch, `stored` in memory or on the disk (may be sent),
+    `sent`, `acked` by Redis, `durable` in Postgres. `acked` falls when Redis loses data, and sending goes on from
+    there. A log `on_disk` has its batches in the spool; `retained` then holds only the page being sent.
     """
 
     __slots__ = (
-        "applied",
-        "brought",
+        "_loaded_after",
+        "_sent_views",
+        "acked",
+        "assigned",
         "day",
         "durable",
-        "hole",
-        "id",
-        "joined",
-        "kept",
-        "numbered",
+        "log_id",
+        "merged",
         "on_disk",
-        "page_after",
+        "retained",
+        "retained_bytes",
         "sent",
-        "sent_views",
-        "site",
+        "sent_batch_views",
+        "site_id",
+        "skip_gap",
+        "stored",
         "views",
-        "written",
     )
 
-    def __init__(self, site: str, day: date, log_id: str, *, on_disk: bool = False) -> None:
-        self.site = site
+    def __init__(self, site_id: SiteId, day: date, log_id: str, *, on_disk: bool = False) -> None:
+        self.site_id = site_id
         self.day = day
-        self.id = log_id
+        self.log_id = log_id
         self.on_disk = on_disk
-        self.kept: deque[Batch] = deque()
-        self.numbered = self.written = self.sent = self.applied = self.durable = 0
-        self.views = self.sent_views = 0
-        self.brought = 0
+        self.retained: deque[Batch] = deque()
+        self.retained_bytes = 0
+        self.assigned = self.stored = self.sent = self.acked = self.durable = 0
+        self.views = self._sent_views = 0
+        self.sent_batch_views = 0
         """Page views that batch `sent` added to those before it."""
-        self.page_after = 0
-        """Number after which the page was read from the disk."""
-        self.joined: int | None = None
-        """What Postgres had of this log when its day was joined into Redis; None when it was not, or long ago."""
-        self.hole = False
-        """The next batch goes out with leave to skip the numbers before it, which nobody has any more."""
+        self._loaded_after = 0
+        """Seq after which the page in memory was read from the disk."""
+        self.merged: int | None = None
+        """Seq that Postgres had when the day was merged into Redis; None if it was not, or long ago."""
+        self.skip_gap = False
+        """The next batch may skip the seqs before it, which no store has any more."""
 
     @classmethod
-    def left_behind(cls, site: str, day: date, log_id: str, last: int, views: int) -> "Log":
-        """Go on with a log in the spool of a worker that is gone; all of it may have been sent."""
-        orphan = cls(site, day, log_id, on_disk=True)
-        orphan.numbered = orphan.written = orphan.sent = last
-        orphan.views = orphan.sent_views = views
-        return orphan
+    def adopted(cls, site_id: SiteId, day: date, log_id: str, last_seq: int, views: int) -> "BatchLog":
+        """Continue a log from the spool of a worker that has ended and may have sent all of it."""
+        log = cls(site_id, day, log_id, on_disk=True)
+        log.assigned = log.stored = log.sent = last_seq
+        log.views = log._sent_views = views
+        return log
 
-    def number(self, views: int, visitors: bytes, gone: bytes, seen_ms: int, beacons: int) -> Batch:
-        """Give the next number to some beacons. A number is used once, even if its batch is never stored."""
-        self.numbered += 1
+    def append(
+        self, views: int, visitor_ids: bytes, previous_week_ids: bytes, seen_ms: int, beacons: int
+    ) -> Batch:
+        """Assign the next seq to some beacons. A seq is used once, even if its batch is never stored."""
+        self.assigned += 1
         self.views += views
-        return Batch(self.site, self.day, self.id, self.numbered, self.views, seen_ms, visitors, gone, beacons)
+        return Batch(
+            self.site_id,
+            self.day,
+            self.log_id,
+            self.assigned,
+            self.views,
+            seen_ms,
+            visitor_ids,
+            previous_week_ids,
+            beacons,
+        )
 
-    def keep(self, batch: Batch) -> None:
-        """Keep a batch in memory until Postgres has its number; it may be sent now."""
-        self.kept.append(batch)
-        self.written = batch.seq
+    def retain(self, batch: Batch) -> None:
+        """Retain a batch in memory until it is durable; it may be sent now."""
+        self.retained.append(batch)
+        self.retained_bytes += batch.size_bytes
+        self.stored = batch.seq
 
-    def stored(self) -> None:
-        """Take note that all numbered batches are on the disk; they may be sent now."""
-        self.written = self.numbered
+    def mark_stored(self) -> None:
+        """Record that the disk has every assigned batch; they may be sent now."""
+        self.stored = self.assigned
 
-    def not_stored(self) -> None:
-        """Give up numbers of which nobody knows whether they are on the disk. The log must not be written to again."""
-        self.numbered = self.written
+    def withdraw_unstored(self) -> None:
+        """Withdraw seqs that may or may not be on the disk. The log must not be appended to again."""
+        self.assigned = self.stored
 
-    def disk_ends(self) -> int:
-        """Give up the rest of a log that the disk has no more; return how many batches. It must not grow again."""
-        lost = self.written - max(self.applied, self.durable)
-        self.written -= lost
-        self.numbered = self.written
+    def cut_missing_end(self) -> int:
+        """Give up batches at the end that the disk has lost; return how many. The log must not be appended to again."""
+        lost = self.stored - max(self.acked, self.durable)
+        self.stored -= lost
+        self.assigned = self.stored
         return lost
 
-    def turn_page(self, page: list[Batch]) -> None:
-        """Keep what the disk has after `applied`, as far as it was read."""
-        self.kept = deque(page)
-        self.page_after = self.applied
+    def load_page(self, page: list[Batch]) -> None:
+        """Hold a page of what the disk has after `acked`, as far as it was read."""
+        self.retained = deque(page)
+        self.retained_bytes = sum(batch.size_bytes for batch in page)
+        self._loaded_after = self.acked
 
-    def put_back(self, page: list[Batch]) -> int:
-        """Keep again what was forgotten for room and is on the disk too; return the bytes that it takes."""
-        first = self.kept[0].seq if self.kept else self.written + 1
-        found = [batch for batch in page if max(self.applied, self.durable) < batch.seq < first]
-        self.kept.extendleft(reversed(found))
-        return sum(batch.size_bytes for batch in found)
+    def unload_page(self) -> None:
+        """Release the page; the disk still has it."""
+        self.retained.clear()
+        self.retained_bytes = 0
+
+    def retain_again(self, page: list[Batch]) -> None:
+        """Retain what was forgotten to free memory and is on the disk too."""
+        first = self.retained[0].seq if self.retained else self.stored + 1
+        found = [batch for batch in page if max(self.acked, self.durable) < batch.seq < first]
+        self.retained.extendleft(reversed(found))
+        self.retained_bytes += sum(batch.size_bytes for batch in found)
 
     @property
-    def behind(self) -> bool:
-        """Whether Redis lacks batches that it can only get from here; what Postgres has, it gets from there."""
-        return max(self.applied, self.durable) < self.written
+    def is_behind(self) -> bool:
+        """Whether Redis lacks batches that it can get only from here; what is durable it gets from Postgres."""
+        return max(self.acked, self.durable) < self.stored
 
     def next_batch(self) -> Batch | None:
-        """Return the first kept batch that Redis lacks.
+        """Return the first retained batch that Redis lacks.
 
-        Its number is `applied + 1`, unless those in between are not kept here (`skips` tells).
+        Its seq is `acked + 1`, unless those in between are not retained (`gap_before` counts them).
         """
-        if not self.kept or self.kept[-1].seq <= self.applied:
+        if not self.retained or self.retained[-1].seq <= self.acked:
             return None
-        return self.kept[bisect_right(self.kept, self.applied, key=_number_of)]
+        return self.retained[bisect_right(self.retained, self.acked, key=_seq_of)]
 
-    def skips(self, batch: Batch) -> int:
-        """Count the numbers between what Redis has and `batch`."""
-        return batch.seq - self.applied - 1
+    def gap_before(self, batch: Batch) -> int:
+        """Count the seqs between what Redis has and `batch`."""
+        return batch.seq - self.acked - 1
 
-    def sending(self, batch: Batch) -> bool:
-        """Take note that `batch` goes out, and tell whether it does so for the first time."""
-        first_time = batch.seq > self.sent
-        if first_time:
-            self.brought = batch.views - self.sent_views
-            self.sent, self.sent_views = batch.seq, batch.views
-        return first_time
+    def mark_sent(self, batch: Batch) -> bool:
+        """Record that `batch` is being sent; return whether for the first time."""
+        is_first_time = batch.seq > self.sent
+        if is_first_time:
+            self.sent_batch_views = batch.views - self._sent_views
+            self.sent, self._sent_views = batch.seq, batch.views
+        return is_first_time
 
-    def answered(self, batch: Batch, answer: Answer, applied: int, *, first_time: bool) -> Need:
-        """Take note of Redis' answer to `batch` and say what is needed before the next one."""
+    def mark_answered(self, batch: Batch, answer: Answer, acked: int, *, is_first_time: bool) -> Need:
+        """Record Redis' answer to `batch`; return what is needed before the next one is sent."""
         match answer:
             case Answer.OK:
-                self.redis_has(batch.seq)
+                self.mark_acked(batch.seq)
                 return Need.NOTHING
-            case Answer.DUP if first_time:
+            case Answer.DUP if is_first_time:
                 return Need.NEW_LOG
             case Answer.DUP:
-                self.redis_has(applied)
+                self.mark_acked(acked)
                 return Need.NOTHING
             case Answer.GAP:
-                self.applied = applied
+                self.acked = acked
                 if self._has_following():
                     return Need.NOTHING
-                # Redis may have lost data again since the join: then it has less than Postgres had.
-                self.hole = self.joined is not None and applied >= self.joined
-                return Need.NOTHING if self.hole else Need.JOIN
+                # Redis may have lost data again since the merge: then it has less than Postgres had.
+                self.skip_gap = self.merged is not None and acked >= self.merged
+                return Need.NOTHING if self.skip_gap else Need.MERGE
             case Answer.OLD:
-                return Need.JOIN
+                return Need.MERGE
             case Answer.NOTREADY:
                 return Need.RESTORE
 
-    def unanswered(self) -> None:
-        """No answer came, so Redis may be another one next time: what was found out about a gap is void."""
-        self.joined, self.hole = None, False
+    def mark_unanswered(self) -> None:
+        """Withdraw the leave to skip a gap: without an answer, the next one may come from another Redis."""
+        self.merged, self.skip_gap = None, False
 
-    def redis_has(self, number: int) -> None:
-        """Redis was heard to have this number: sending goes on after it."""
-        self.applied = min(number, self.sent)  # what was never sent is somebody else's
-        self.joined, self.hole = None, False
+    def mark_acked(self, seq: int) -> None:
+        """Record that Redis has `seq`: sending goes on after it."""
+        self.acked = min(seq, self.sent)  # a seq that was never sent is another worker's
+        self.merged, self.skip_gap = None, False
 
-    def postgres_has(self, number: int) -> int:
-        """Postgres was heard to have this number; forget what it has and return the bytes that became free."""
-        self.durable = max(self.durable, min(number, self.sent))
-        free = 0
-        while self.kept and self.kept[0].seq <= self.durable:
-            free += self.kept.popleft().size_bytes
-        return free
+    def mark_durable(self, seq: int) -> None:
+        """Record that Postgres has `seq`, and forget the batches up to it."""
+        self.durable = max(self.durable, min(seq, self.sent))
+        while self.retained and self.retained[0].seq <= self.durable:
+            self.retained_bytes -= self.retained.popleft().size_bytes
 
     def forget_oldest(self) -> Batch | None:
-        """Drop the oldest kept batch if Redis has it; None when there is none to drop."""
-        return self.kept.popleft() if self.kept and self.kept[0].seq <= self.applied else None
+        """Forget the oldest retained batch if Redis has it; return it, None where there is none to forget."""
+        if not self.retained or self.retained[0].seq > self.acked:
+            return None
+        forgotten = self.retained.popleft()
+        self.retained_bytes -= forgotten.size_bytes
+        return forgotten
 
     def take_out(self, batch: Batch) -> None:
-        """Count `batch` as sent: its number belongs to somebody else, and it gets one of another log."""
-        self.redis_has(batch.seq)
+        """Count `batch` as acked without Redis: its seq belongs to another worker, and another log carries it."""
+        self.mark_acked(batch.seq)
         if not self.on_disk:
-            self.kept.remove(batch)
+            self.retained.remove(batch)
+            self.retained_bytes -= batch.size_bytes
 
     def _has_following(self) -> bool:
-        """Whether the batch after `applied` is kept here, or may be on the disk."""
-        if self.on_disk and self.applied < self.page_after:
+        """Whether the batch after `acked` is retained, or may be on the disk."""
+        if self.on_disk and self.acked < self._loaded_after:
             return True
         following = self.next_batch()
-        return following is not None and not self.skips(following)
+        return following is not None and not self.gap_before(following)

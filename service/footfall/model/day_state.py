@@ -1,8 +1,8 @@
 """The state of a day, of which Redis and Postgres each hold a copy. Pure.
 
-A day state is a sketch of visitor ids and, per log, how far it is applied and the views it brought so far.
-Two copies meet in one way only, the join: union of the sketches, and per log the higher number with its views.
-The join is idempotent, commutative and associative: it may be repeated and come late or in any order.
+A day state is a sketch of visitor ids and, per batch log, the seq up to which it is applied with the views up to
+there. Two copies meet in one way only, the merge: union of the sketches, and per log the higher seq with its views.
+The merge is idempotent, commutative and associative: it may be repeated, and come late or in any order.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from datetime import date
 
 @dataclass(frozen=True, slots=True)
 class DayState:
-    """One copy of a day: `logs` maps a log's id to (number, views)."""
+    """One copy of a day: `logs` maps a log's id to (seq, views)."""
 
     day: date
     visitors: int
@@ -21,32 +21,31 @@ class DayState:
     """None where it was dropped (a confirmed day older than 35 days) or is damaged."""
     logs: Mapping[str, tuple[int, int]]
     damaged: bool = False
-    """The saved sketch did not pass its checks and was left out; the numbers are kept."""
+    """The saved sketch failed its checks and was left out; the numbers stay."""
+
+    @classmethod
+    def empty(cls, day: date) -> "DayState":
+        """Return a day without visitors."""
+        return cls(day, 0, None, {})
 
     @property
     def views(self) -> int:
         """The day's page views: the sum over its logs."""
         return sum(views for _, views in self.logs.values())
 
+    def seq_of(self, log_id: str) -> int:
+        """Return the seq up to which a log is applied; 0 for an unknown log."""
+        return self.logs.get(log_id, (0, 0))[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What Postgres says of all days up to and including `through`; a later reading replaces an earlier one."""
+    """What Postgres has of all days up to and including `through`; a later reading replaces an earlier one."""
 
     read_at_us: int
+    """Postgres' clock, microseconds since the epoch."""
     through: date
     visitors: int
     views: int
     adjustments: int
     revision: str
-
-    def as_arguments(self) -> tuple[str | int, ...]:
-        """In the order in which the Redis scripts take them."""
-        return (
-            self.read_at_us,
-            self.through.isoformat(),
-            self.visitors,
-            self.views,
-            self.adjustments,
-            self.revision,
-        )

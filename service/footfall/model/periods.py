@@ -1,12 +1,10 @@
 """Which calendar day and week a moment belongs to, in a site's zone. Pure: the clock is handed in."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-Clock = Callable[[], float]
-"""Seconds since 1970-01-01 UTC, as `time.time`."""
+from footfall.model.clocks import Clock
 
 CLOSING_DELAY = timedelta(hours=2)
 """A day is closed, and a week's salt destroyed, this long after its end."""

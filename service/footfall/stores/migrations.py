@@ -1,13 +1,13 @@
-"""Bring the schema up to date: the numbered files of `sql/`, each once, whoever starts how many of us."""
+"""Brings the schema up to date: the numbered files of `sql/`, each once, however many processes start it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.resources.abc import Traversable
 
 import asyncpg
 
 from footfall.errors import StoreUnavailable
-from footfall.stores.postgres_store import ASYNCPG_ERRORS, CONNECT_TIMEOUT_S, schema_version
+from footfall.stores.postgres_connection import ASYNCPG_ERRORS, CONNECT_TIMEOUT_S, schema_version
 
 MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 LOCK = 0x466F6F7466616C6C
@@ -50,7 +50,7 @@ def migrations(folder: Traversable) -> Iterator[tuple[int, Traversable]]:
             yield int(match[1]), file
 
 
-async def _apply(connection: asyncpg.Connection, folder: Traversable, version: int):  # type: ignore[no-untyped-def]
+async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", folder: Traversable, version: int) -> AsyncIterator[str]:
     for number, file in migrations(folder):
         if number > version:
             await connection.execute(file.read_text(encoding="utf-8"))

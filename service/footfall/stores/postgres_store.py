@@ -1,38 +1,44 @@
-"""The only file that knows Postgres: what must last. Schema `footfall`, tables and meaning in `sql/`."""
+"""What must last, in Postgres. Schema `footfall`; `sql/` has the tables and their meaning."""
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 
-from footfall.errors import StoreBusy, StoreUnavailable
+from footfall.errors import StoreUnavailable
 from footfall.model.day_state import Closed, DayState
+from footfall.model.retention import Retention
+from footfall.model.salt import Salt
+from footfall.model.site_id import SiteId
 from footfall.model.sketch import checksum, is_sound
+from footfall.model.snapshot import Snapshot
+from footfall.stores.postgres_connection import (
+    COMMAND_TIMEOUT_S,
+    PostgresConnections,
+    open_connections,
+    schema_version,
+)
 
-CONNECTIONS = 2
-CONNECT_TIMEOUT_S = 5
-COMMAND_TIMEOUT_S = 15
-ASYNCPG_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""The last one is raised too where a server goes in the middle of a conversation."""
+if TYPE_CHECKING:
+    from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The newest migration that this program relies on."""
 
-BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 LIMITS = """
     SELECT set_config(name, most, true)
     FROM (VALUES
-        ('lock_timeout', '1s'),                         -- how long we wait for somebody else's rows
-        ('idle_in_transaction_session_timeout', '5s'),  -- and others for ours, if we are stopped between statements
-        ('transaction_timeout', '15s')                  -- or anywhere; PostgreSQL 17 or newer
+        ('lock_timeout', '1s'),                         -- how long we wait for rows that another session holds
+        ('idle_in_transaction_session_timeout', '5s'),  -- and others for ours, if this process stops between statements
+        ('transaction_timeout', '15s')                  -- or anywhere in it; PostgreSQL 17 or newer
     ) AS own_limit (name, most)
     WHERE current_setting(name, true) IS NOT NULL
 """
-"""They end with the transaction: a pooler hands the session to others."""
+"""They end with the transaction, because a pooler hands the session to others."""
 
 SAVE = """
     INSERT INTO footfall.site_day AS kept (site, day, visitors, views, sketch, checksum, logs)
@@ -72,9 +78,9 @@ DAYS = "SELECT day, visitors, sketch, checksum, logs FROM footfall.site_day WHER
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The outcome of saving a snapshot: which rows know more than it, and what the closed days said after it."""
+    """The outcome of saving a snapshot: which rows know more than it, and the closed days after it."""
 
-    ahead: list[DayState]
+    ahead: Sequence[DayState]
     closed: Closed
     salts_destroyed: int = 0
 
@@ -90,15 +96,33 @@ class Adjustment:
     made_at: datetime
 
 
-class PostgresStore:
-    """Reads and writes days, adjustments and salts; every failure is a StoreUnavailable."""
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What an honest report about a site must mention: a key that was lost, batches that were lost, ..."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    kind: str
+    detail: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresFacts:
+    """The server's version (as 180004), the schema's version, and the server's clock in seconds since the epoch."""
+
+    version: int
+    schema: int
+    clock_s: float
+
+
+class PostgresStore:
+    """Reads and writes days, salts, adjustments and events; every failure is a StoreUnavailable."""
+
+    def __init__(self, connections: PostgresConnections) -> None:
+        self._connections = connections
 
     async def installation(self) -> str:
         """Return the id of this installation; StoreUnavailable where the schema is older than the program."""
-        async with self._connection() as connection:
+        async with self._connections.connection() as connection:
             version = await schema_version(connection)
             if version < SCHEMA_VERSION:
                 raise StoreUnavailable(
@@ -108,45 +132,34 @@ class PostgresStore:
             return str(await connection.fetchval("SELECT id FROM footfall.installation"))
 
     async def incarnation(self) -> str:
-        """Return what becomes another where the server was started anew, replaced, or its tables restored."""
-        async with self._connection() as connection:
+        """Return a text that changes when the server was restarted or replaced, or its tables were restored."""
+        async with self._connections.connection() as connection:
             return str(
                 await connection.fetchval(
                     "SELECT pg_postmaster_start_time() || ' ' || pg_relation_filenode('footfall.site_day')"
                 )
             )
 
-    async def save(
-        self,
-        site: str,
-        days: Sequence[DayState],
-        salts: Mapping[date, bytes],
-        *,
-        present: Sequence[date],
-        needed_from: date,
-        closed_through: date,
-        salts_from: date,
-        sketches_from: date,
-    ) -> Saved:
-        """Join a snapshot into the rows, in one transaction; after it read the closed days.
+    async def save(self, site_id: SiteId, snapshot: Snapshot, retention: Retention) -> Saved:
+        """Merge a snapshot into the rows, in one transaction; after it read the closed days.
 
-        A row is written only where the snapshot covers it; rows that know more come back as `ahead`, and so do
-        those since `needed_from` of days that are not `present` in Redis at all. Salts of weeks before
-        `salts_from` are destroyed, sketches of days before `sketches_from` dropped.
+        A row is written only where the snapshot covers it; rows that know more come back as `ahead`, and so do the
+        needed days that are not in Redis at all. Salts and sketches that are no longer needed are destroyed.
 
-        Raises StoreBusy where somebody else holds a row for longer than a second: nothing was saved then.
+        Raises StoreBusy where another session holds a row for longer than a second: nothing was saved then.
         """
+        days = snapshot.days
         names = [state.day for state in days]
         logs = [json.dumps(state.logs) for state in days]
-        async with self._connection() as connection:
-            # Two rollups of a site may run at once. Whoever is stopped in here holds rows: what the others wait for
-            # them is bounded, and so is how long they are held. The order of the days keeps two from a deadlock.
+        async with self._connections.connection() as connection:
+            # Two rollups of a site may run at once. A process that stops in here holds rows: how long others wait
+            # for them is bounded, and so is how long they are held. The order of the days prevents a deadlock.
             async with connection.transaction():
                 await connection.execute(LIMITS)
-                await connection.execute(DROP_SKETCHES, site, sketches_from, names)
+                await connection.execute(DROP_SKETCHES, site_id, retention.sketches_from, names)
                 await connection.execute(
                     SAVE,
-                    site,
+                    site_id,
                     names,
                     [state.visitors for state in days],
                     [state.views for state in days],
@@ -154,158 +167,142 @@ class PostgresStore:
                     [state.sketch and checksum(state.sketch) for state in days],
                     logs,
                 )
-                ahead = await connection.fetch(AHEAD, site, names, logs, needed_from, list(present))
-            await self._save_salts(connection, site, salts)
+                ahead = await connection.fetch(AHEAD, site_id, names, logs, retention.needed_from, snapshot.present)
+            await _save_salts(connection, site_id, snapshot.salts)
             destroyed = await connection.execute(
-                "DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site, salts_from
+                "DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site_id, retention.salts_from
             )
             return Saved(
                 ahead=[_day_state(row) for row in ahead],
-                closed=await self._closed(connection, site, closed_through),
+                closed=await _closed(connection, site_id, retention.closed_through),
                 salts_destroyed=int(destroyed.removeprefix("DELETE ")),
             )
 
-    async def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
-        """Return the rows of `wanted` days; one that was never saved is missing."""
-        async with self._connection() as connection:
-            rows = await connection.fetch(DAYS.format("= ANY($2)"), site, list(wanted))
+    async def days(self, site_id: SiteId, wanted: Sequence[date]) -> list[DayState]:
+        """Return the rows of `wanted` days; a day that was never saved is missing."""
+        async with self._connections.connection() as connection:
+            rows = await connection.fetch(DAYS.format("= ANY($2)"), site_id, list(wanted))
         return [_day_state(row) for row in rows]
 
-    async def open_days(self, site: str, since: date, closed_through: date) -> tuple[list[DayState], Closed]:
-        """Return the rows of `since` and later, and the closed days, both of one moment."""
+    async def open_days(self, site_id: SiteId, retention: Retention) -> tuple[list[DayState], Closed]:
+        """Return the rows of all days that are needed in Redis, and the closed days, both of one moment."""
         async with (
-            self._connection() as connection,
+            self._connections.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            rows = await connection.fetch(DAYS.format(">= $2"), site, since)
-            return [_day_state(row) for row in rows], await self._closed(connection, site, closed_through)
+            rows = await connection.fetch(DAYS.format(">= $2"), site_id, retention.needed_from)
+            closed = await _closed(connection, site_id, retention.closed_through)
+        return [_day_state(row) for row in rows], closed
 
-    async def share_salts(self, site: str, offered: Mapping[date, bytes]) -> dict[date, bytes]:
-        """Offer salts by week and return those in force, committed: the first that were offered."""
-        async with self._connection() as connection:
-            await self._save_salts(connection, site, offered)
-        return await self.salts(site, list(offered))
+    async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes]:
+        """Offer salts and return those in force by week, committed: the first that were offered."""
+        async with self._connections.connection() as connection:
+            await _save_salts(connection, site_id, {salt.week: salt.key for salt in offers})
+        return await self.salts(site_id, [salt.week for salt in offers])
 
-    async def salts(self, site: str, weeks: Sequence[date]) -> dict[date, bytes]:
-        """Return the salts of `weeks` that are known."""
-        async with self._connection() as connection:
+    async def salts(self, site_id: SiteId, weeks: Sequence[date]) -> dict[date, bytes]:
+        """Return the known salts of `weeks`."""
+        async with self._connections.connection() as connection:
             rows = await connection.fetch(
-                "SELECT week, key FROM footfall.salt WHERE site = $1 AND week = ANY($2)", site, list(weeks)
+                "SELECT week, key FROM footfall.salt WHERE site = $1 AND week = ANY($2)", site_id, list(weeks)
             )
         return {row["week"]: row["key"] for row in rows}
 
-    async def durable(self, logs: Sequence[tuple[str, date, str]]) -> list[int]:
-        """Read how far each (site, day, log) is saved; 0 for one that Postgres does not know."""
-        async with self._connection() as connection:
+    async def durable(self, logs: Sequence[tuple[SiteId, date, str]]) -> list[int]:
+        """Read the seq up to which each (site, day, log id) is saved; 0 for a log that Postgres does not know."""
+        async with self._connections.connection() as connection:
             rows = await connection.fetch(
-                "SELECT COALESCE((kept.logs -> asked.log ->> 0)::bigint, 0) AS number"
+                "SELECT COALESCE((kept.logs -> asked.log ->> 0)::bigint, 0) AS seq"
                 " FROM unnest($1::text[], $2::date[], $3::text[]) WITH ORDINALITY AS asked(site, day, log, place)"
                 " LEFT JOIN footfall.site_day AS kept USING (site, day) ORDER BY place",
-                [site for site, _, _ in logs],
+                [site_id for site_id, _, _ in logs],
                 [day for _, day, _ in logs],
-                [log for _, _, log in logs],
+                [log_id for _, _, log_id in logs],
             )
-        return [row["number"] for row in rows]
+        return [row["seq"] for row in rows]
 
-    async def adjust(self, site: str, adjustment_id: str, amount: int, reason: str) -> bool:
-        """Add a correction to the journal; False when that id was there already, and nothing changed."""
-        async with self._connection() as connection:
+    async def adjust(self, site_id: SiteId, adjustment_id: str, amount: int, reason: str) -> bool:
+        """Add a correction to the journal; False when the journal has that id already, and nothing changed."""
+        async with self._connections.connection() as connection:
             status = await connection.execute(
                 "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ($1, $2, $3, $4)"
                 " ON CONFLICT DO NOTHING",
-                site,
+                site_id,
                 adjustment_id,
                 amount,
                 reason,
             )
         return bool(status == "INSERT 0 1")
 
-    async def adjustments(self, site: str) -> list[Adjustment]:
+    async def adjustments(self, site_id: SiteId) -> list[Adjustment]:
         """Return the journal of a site, oldest first."""
-        async with self._connection() as connection:
+        async with self._connections.connection() as connection:
             rows = await connection.fetch(
                 "SELECT id, amount, reason, made_by, made_at FROM footfall.adjustment"
                 " WHERE site = $1 ORDER BY made_at, id",
-                site,
+                site_id,
             )
         return [Adjustment(*row) for row in rows]
 
-    async def adjustment_counts(self) -> dict[str, int]:
+    async def adjustment_counts(self) -> dict[SiteId, int]:
         """Return how many corrections each site has: a change means that a total changed."""
-        async with self._connection() as connection:
+        async with self._connections.connection() as connection:
             rows = await connection.fetch("SELECT site, count(*) FROM footfall.adjustment GROUP BY site")
-        return dict(rows)
+        return {row["site"]: row["count"] for row in rows}
 
-    async def facts(self) -> tuple[int, int, float]:
-        """Return server version (as 180004), schema version, and the server's clock in seconds since the epoch."""
-        async with self._connection() as connection:
-            version = int(await connection.fetchval("SHOW server_version_num"))
-            clock_s = float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())"))
-            return version, await schema_version(connection), clock_s
+    async def record_event(self, site_id: SiteId, kind: str, detail: str) -> None:
+        """Record an event; the same kind and detail again changes nothing, so that workers may report it together."""
+        async with self._connections.connection() as connection:
+            await connection.execute(
+                "INSERT INTO footfall.event (site, kind, detail) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                site_id,
+                kind,
+                detail,
+            )
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
-                yield connection
-        except BUSY as error:
-            raise StoreBusy("postgres", "another session holds rows that this one needs") from error
-        except (OSError, TimeoutError, *ASYNCPG_ERRORS) as error:
-            raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}") from error
+    async def events(self, site_id: SiteId) -> list[Event]:
+        """Return the events of a site, oldest first."""
+        async with self._connections.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT kind, detail, at FROM footfall.event WHERE site = $1 ORDER BY at, kind, detail", site_id
+            )
+        return [Event(*row) for row in rows]
 
-    @staticmethod
-    async def _save_salts(connection: Any, site: str, salts: Mapping[date, bytes]) -> None:
-        await connection.execute(
-            "INSERT INTO footfall.salt (site, week, key) SELECT $1, * FROM unnest($2::date[], $3::bytea[])"
-            " ON CONFLICT DO NOTHING",
-            site,
-            list(salts),
-            list(salts.values()),
-        )
-
-    @staticmethod
-    async def _closed(connection: Any, site: str, through: date) -> Closed:
-        row = await connection.fetchrow(CLOSED, site, through)
-        return Closed(row["read_at_us"], through, row["visitors"], row["views"], row["adjustments"], row["revision"])
+    async def facts(self) -> PostgresFacts:
+        """Read the versions and the clock of the server."""
+        async with self._connections.connection() as connection:
+            return PostgresFacts(
+                version=int(await connection.fetchval("SHOW server_version_num")),
+                schema=await schema_version(connection),
+                clock_s=float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())")),
+            )
 
 
 @asynccontextmanager
 async def open_postgres(url: str, timeout_s: float = COMMAND_TIMEOUT_S) -> AsyncIterator[PostgresStore]:
-    """Hand out a store that connects when it is first used; closes its connections at the end."""
-    # No floor of idle connections: asyncpg would log a traceback for each while Postgres is away.
-    # No statement cache: poolers in transaction mode hand every statement to another session.
-    pool = asyncpg.create_pool(
-        url,
-        min_size=0,
-        max_size=CONNECTIONS,
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=timeout_s,
-        statement_cache_size=0,
+    """Yield a store that connects on first use; close its connections at the end."""
+    async with open_connections(url, timeout_s) as connections:
+        yield PostgresStore(connections)
+
+
+async def _save_salts(connection: "Connection", site_id: SiteId, salts: Mapping[date, bytes]) -> None:
+    await connection.execute(
+        "INSERT INTO footfall.salt (site, week, key) SELECT $1, * FROM unnest($2::date[], $3::bytea[])"
+        " ON CONFLICT DO NOTHING",
+        site_id,
+        list(salts),
+        list(salts.values()),
     )
-    async with _initialised(pool) as ready:
-        yield PostgresStore(ready)
 
 
-@asynccontextmanager
-async def _initialised(pool: Any) -> AsyncIterator[Any]:
-    await pool  # with min_size=0 this opens no connection
-    try:
-        yield pool
-    finally:
-        pool.terminate()
+async def _closed(connection: "Connection", site_id: SiteId, through: date) -> Closed:
+    (row,) = await connection.fetch(CLOSED, site_id, through)
+    return Closed(row["read_at_us"], through, row["visitors"], row["views"], row["adjustments"], row["revision"])
 
 
-async def schema_version(connection: Any) -> int:
-    """Return the number of the newest migration; 0 before the first."""
-    known = await connection.fetchval("SELECT to_regclass('footfall.migration') IS NOT NULL")
-    if not known:
-        return 0
-    return int(await connection.fetchval("SELECT COALESCE(max(version), 0) FROM footfall.migration"))
-
-
-def _day_state(row: Any) -> DayState:
+def _day_state(row: asyncpg.Record) -> DayState:
     """Shape a row; a sketch that is damaged is left out, and the logs and counts stay."""
     sketch = row["sketch"]
-    damaged = sketch is not None and not (checksum(sketch) == row["checksum"] and is_sound(sketch))
-    logs = {log: (number, views) for log, (number, views) in json.loads(row["logs"]).items()}
-    return DayState(row["day"], row["visitors"], None if damaged else sketch, logs, damaged)
+    is_damaged = sketch is not None and not (checksum(sketch) == row["checksum"] and is_sound(sketch))
+    logs = {log_id: (seq, views) for log_id, (seq, views) in json.loads(row["logs"]).items()}
+    return DayState(row["day"], row["visitors"], None if is_damaged else sketch, logs, is_damaged)

@@ -1,7 +1,7 @@
-"""How calls reach Redis: within a deadline, over a few connections, nothing ever repeated.
+"""How calls reach Redis: within a deadline, over a few connections, never repeated.
 
-Scripts that are called in the same turn of the event loop go out together, in one write on one connection: a server of
-a thousand portals flushes many sites at once, and a way to Redis of its own for each would cost more than its script.
+Scripts that are called in the same turn of the event loop go out together, in one write on one connection: a worker
+with a thousand portals flushes many sites at once, and a connection for each call would cost more than its script.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from footfall.errors import Stop, StoreDamaged, StoreUnavailable
 
 CONNECTIONS = 50
 DAMAGE = ("WRONGTYPE", "INVALIDOBJ")
-"""What Redis says of a key that is not what it should be."""
+"""Codes of Redis' errors about a key that it cannot read."""
 
 
 class Script:
-    """A script of `lua/` with the functions that all share, and the digest by which Redis knows it."""
+    """A script of `scripts/`, behind the functions that it shares with others, and the digest by which Redis knows it."""
 
-    def __init__(self, name: str) -> None:
-        self.source = _lua("site") + _lua(name)
+    def __init__(self, *names: str) -> None:
+        self.source = "".join(_lua(name) for name in ("site", *names))
         self.digest = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
 class _Call:
-    """One call of a script, and the answer that somebody awaits."""
+    """One call of a script, and the answer that its caller awaits."""
 
     __slots__ = ("answer", "command", "script")
 
@@ -43,12 +43,12 @@ class _Call:
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def succeed(self, answer: Any) -> None:
-        """Pass the answer on, unless whoever awaited it has gone."""
+        """Pass the answer on, unless the caller was cancelled."""
         if not self.answer.done():
             self.answer.set_result(answer)
 
     def fail(self, why: StoreUnavailable) -> None:
-        """Pass on why there is no answer; many calls may fail for one reason, each with an exception of its own."""
+        """Pass on why there is no answer; many calls may fail for one reason, and each gets an exception of its own."""
         if not self.answer.done():
             self.answer.set_exception(type(why)(why.store, why.sentence))
 
@@ -66,7 +66,7 @@ class RedisCalls:
         self._exchanges: set[asyncio.Task[None]] = set()
 
     async def run(self, script: Script, key: str, arguments: Sequence[Any]) -> Any:
-        """Call a script; raises StoreUnavailable: it may have run or not."""
+        """Call a script and return its answer; raises StoreUnavailable: the script may have run or not."""
         call = _Call(script, key, arguments)
         self._gathered.append(call)
         if len(self._gathered) == 1:
@@ -76,15 +76,15 @@ class RedisCalls:
         return await call.answer
 
     async def close(self) -> None:
-        """Wait for the calls that are on their way, then close the connections."""
+        """Wait for the calls in progress, then close the connections."""
         await asyncio.gather(*self._exchanges, return_exceptions=True)
         await self._pool.disconnect()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for one of the connections and hold all of the call to the deadline; its failure is our own.
+        """Wait for a connection and hold the whole call to the deadline; turn its failure into StoreUnavailable.
 
-        A call that is given up drops its connection: no later one reads its answer.
+        A call that is given up drops its connection, so no later call reads its answer.
         """
         try:
             async with asyncio.timeout(self._timeout_s), self._turns:
@@ -95,7 +95,7 @@ class RedisCalls:
             raise _failure(error) from error
 
     async def _exchange(self) -> None:
-        """Send what has gathered in this turn of the loop, and pass the answers on; what has none has failed."""
+        """Send the calls of this turn of the loop and pass the answers on; a call without an answer has failed."""
         calls, self._gathered = self._gathered, []
         failure = StoreUnavailable("redis", "the call was given up")
         try:
@@ -108,7 +108,7 @@ class RedisCalls:
                 call.fail(failure)
 
     async def _ask(self, calls: Sequence[_Call]) -> None:
-        # On a connection directly: the client's own way to it costs more than the call itself.
+        # On a connection directly: redis-py's client around it costs more than the call itself.
         connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             unknown = await _send(connection, calls)
@@ -125,10 +125,10 @@ class RedisCalls:
 
 @asynccontextmanager
 async def open_calls(url: str, timeout_s: float) -> AsyncIterator[RedisCalls]:
-    """Hand out calls that connect when they are first made; closes the connections at the end."""
+    """Yield calls that connect on first use; close the connections at the end."""
     try:
         # redis-py 8 repeats a command up to ten times by default, and a repeated write may count again.
-        # Its own deadlines are per read and write, and dear; ours is one for all of a call.
+        # Its own deadlines are per read and write, and costly; ours is one for the whole call.
         pool = ConnectionPool.from_url(
             url,
             socket_timeout=None,
@@ -137,7 +137,7 @@ async def open_calls(url: str, timeout_s: float) -> AsyncIterator[RedisCalls]:
             retry_on_timeout=False,
             max_connections=CONNECTIONS,
         )
-        # Connects to nothing: it looks at the options in the URL, which would fail only when first used.
+        # Opens no connection: it checks the options in the URL, which would fail only on first use.
         pool.make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
         raise Stop(f"FOOTFALL_REDIS_URL: has an option that is not known or not readable: {error}") from None
@@ -149,7 +149,7 @@ async def open_calls(url: str, timeout_s: float) -> AsyncIterator[RedisCalls]:
 
 
 async def _send(connection: Connection, calls: Sequence[_Call]) -> list[_Call]:
-    """Send calls and pass on what is answered; return those whose script the server does not know."""
+    """Send calls and pass their answers on; return the calls whose script the server does not know."""
     await connection.send_packed_command([call.command for call in calls])
     unknown = []
     for call in calls:
@@ -163,8 +163,8 @@ async def _send(connection: Connection, calls: Sequence[_Call]) -> list[_Call]:
 
 
 def _failure(error: Exception) -> StoreUnavailable:
-    """Say in our words what a client library's error means."""
-    # Older servers put words of their own before the code when it comes out of a script.
+    """Turn a client library's error into one of ours."""
+    # Older servers put words of their own before the code of an error inside a script.
     is_damage = isinstance(error, ResponseError) and any(code in str(error) for code in DAMAGE)
     kind = StoreDamaged if is_damage else StoreUnavailable
     return kind("redis", f"{type(error).__name__}: {error}")

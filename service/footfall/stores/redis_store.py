@@ -1,12 +1,12 @@
-"""What Redis holds and does: its keys and its scripts (`lua/`), which only this file knows.
+"""What Redis holds and does: its keys and its scripts (`scripts/`), which only this file knows.
 
 Per site, under one hash tag, so that a script may touch all of it on Redis Cluster too:
 
-    ff1:{site}:ready                      id of the installation; absent = not complete, nobody may count
+    ff1:{site}:ready                      id of the installation; absent = not complete, no beacon may count
     ff1:{site}:online                     sorted set: visitor id -> last seen, ms by Redis' clock
     ff1:{site}:days                       set of the days that are in Redis
     ff1:{site}:day:2026-11-23:visitors    HyperLogLog of the day's visitor ids
-    ff1:{site}:day:2026-11-23:logs        hash: log id -> number:views, how far the log is applied and what it brought
+    ff1:{site}:day:2026-11-23:logs        hash: log id -> seq:views, how far the log is applied and its views up to there
     ff1:{site}:week:2026-11-23:visitors   HyperLogLog, union of the week's days
     ff1:{site}:dirty                      hash: day -> moment (us) of its last change, until Postgres has it
     ff1:{site}:closed                     hash: through (day), visitors, views, adjustments, revision, read_at (us)
@@ -17,42 +17,33 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from footfall.model.batch_log import Answer, Batch
+from footfall.model.batch import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import Period, week_of
+from footfall.model.salt import Salt
+from footfall.model.site_id import SiteId
+from footfall.model.snapshot import Snapshot
 from footfall.stores.redis_connection import RedisCalls, Script, open_calls
 
 DAY = timedelta(days=1)
 
 
 class Recorded(NamedTuple):
-    """The answer to a batch, how far its log is applied (OK, DUP, GAP), and the fresh numbers (OK, DUP)."""
+    """The answer to a batch, the seq that Redis has (OK, DUP, GAP), and the fresh numbers (OK, DUP)."""
 
     answer: Answer
-    applied: int = 0
+    acked: int = 0
     reading: Reading | None = None
     installation: str = ""
-    """With NOTREADY: whose state Redis holds, empty when none."""
+    """With NOTREADY: whose state Redis holds; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One atomic look at a site: its unconfirmed days (or all), its salts, and which days are in Redis."""
-
-    days: list[DayState]
-    changes: dict[date, str]
-    """Value of each unconfirmed day's `dirty` field, to be confirmed by value."""
-    present: list[date]
-    salts: dict[date, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What `INFO` tells of the server; None where it does not say."""
+class RedisFacts:
+    """The server's answer to `INFO`; defaults where a provider leaves a field out."""
 
     version: tuple[int, ...]
     maxmemory: int
@@ -62,44 +53,45 @@ class ServerFacts:
     role: str
 
 
-def ready_key(site: str) -> str:
+def ready_key(site_id: str) -> str:
     """Key whose presence allows counting; it also carries the site's hash tag.
 
     >>> ready_key("portal")
     'ff1:{portal}:ready'
     """
-    return f"ff1:{{{site}}}:ready"
+    return f"ff1:{{{site_id}}}:ready"
 
 
-def day_key(site: str, day: date, part: str) -> str:
+def day_key(site_id: str, day: date, part: str) -> str:
     """Key of a day's `visitors` (sketch) or `logs` (hash).
 
     >>> day_key("portal", date(2026, 1, 31), "visitors")
     'ff1:{portal}:day:2026-01-31:visitors'
     """
-    return f"ff1:{{{site}}}:day:{day.isoformat()}:{part}"
+    return f"ff1:{{{site_id}}}:day:{day.isoformat()}:{part}"
 
 
 class RedisStore:
-    """Runs the scripts; every failure is a StoreUnavailable, and nothing is ever repeated here."""
+    """Runs the scripts; every failure is a StoreUnavailable, and no call is ever repeated here."""
 
     def __init__(self, calls: RedisCalls) -> None:
         self._calls = calls
         self.installation = ""
-        """Whose state may be counted into; empty until Postgres has told: then any."""
+        """Whose state may be counted into; while it is unknown (empty), any. Set by `sync.installation` alone."""
         self._record = Script("record")
         self._snapshot = Script("snapshot")
-        self._join = Script("join")
+        self._merge = Script("merge_day", "merge")
+        self._open = Script("merge_day", "open")
         self._confirm = Script("confirm")
         self._salts = Script("salts")
         self._mend = Script("mend")
 
     async def record(
-        self, site: str, period: Period, window_s: int, batch: Batch | None = None, *, hole: bool = False
+        self, site_id: SiteId, period: Period, window_s: int, batch: Batch | None = None, *, skip_gap: bool = False
     ) -> Recorded:
         """Count `batch` once and read the site's numbers; without a batch only read them.
 
-        `hole` skips numbers that nobody can send any more. Raises StoreUnavailable: the batch may have been
+        `skip_gap` skips seqs that no process can send any more. Raises StoreUnavailable: the batch may have been
         counted or not, and sending the same one again settles it.
         """
         arguments: list[Any] = [
@@ -108,18 +100,19 @@ class RedisStore:
             *_week(period.week),
             window_s * 1000,
         ]
-        if batch is None:
-            arguments += [""] * 10
-        else:
+        if batch is not None:
             arguments += [
                 batch.day.isoformat(),
                 *_week(week_of(batch.day)),
-                batch.log,
+                batch.log_id,
                 batch.seq,
                 batch.views,
+                batch.seen_ms,
+                batch.visitor_ids,
+                batch.previous_week_ids,
+                "skip" if skip_gap else "",
             ]
-            arguments += [batch.seen_ms, batch.visitors, batch.gone, "hole" if hole else ""]
-        answer, *rest = await self._calls.run(self._record, ready_key(site), arguments)
+        answer, *rest = await self._calls.run(self._record, ready_key(site_id), arguments)
         match Answer(answer.decode().lower()):
             case Answer.OK | Answer.DUP as counted:
                 return Recorded(counted, rest[0], _reading(period, rest[1:]))
@@ -130,10 +123,13 @@ class RedisStore:
             case Answer.NOTREADY:
                 return Recorded(Answer.NOTREADY, installation=rest[0].decode())
 
-    async def snapshot(self, site: str, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
-        """Look at the unconfirmed days of `site` (or at all days) in one moment; None when it is not ready."""
+    async def snapshot(self, site_id: SiteId, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
+        """Look at the unconfirmed days of a site (or at all days) in one moment; None when it is not ready.
+
+        `weeks` are those whose salts come along. Raises StoreUnavailable.
+        """
         arguments = [self.installation, "all" if all_days else "dirty", *(week.isoformat() for week in weeks)]
-        answer, *rest = await self._calls.run(self._snapshot, ready_key(site), arguments)
+        answer, *rest = await self._calls.run(self._snapshot, ready_key(site_id), arguments)
         if answer != b"OK":
             return None
         salts, present, days = rest
@@ -151,89 +147,81 @@ class RedisStore:
             salts={week: salt for week, salt in zip(weeks, salts, strict=True) if salt},
         )
 
-    async def join(
-        self,
-        site: str,
-        days: Iterable[DayState],
-        *,
-        ready: bool = False,
-        closed: Closed | None = None,
-        salts: Mapping[date, bytes] = MappingProxyType({}),
-        salts_end_s: Mapping[date, int] = MappingProxyType({}),
-    ) -> bool:
-        """Join `days` into Redis; with `ready` also open the site for counting, in the same moment.
+    async def merge(self, site_id: SiteId, days: Iterable[DayState]) -> bool:
+        """Merge `days` into Redis; False when the site is not ready or belongs to another installation.
 
-        Salts destroy themselves at their `salts_end_s` (seconds since the epoch). Sketches must have been checked.
-        False when Redis holds another installation, or nothing complete and `ready` was not asked for.
+        Sketches must have been checked. Raises StoreUnavailable; it may be repeated.
         """
-        arguments: list[Any] = [self.installation, "ready" if ready else ""]
-        arguments += closed.as_arguments() if closed else [""] * 6
-        arguments.append(len(salts))
-        for week, salt in salts.items():
-            arguments += [week.isoformat(), salt, salts_end_s[week]]
-        for state in days:
-            logs = " ".join(f"{log}={seq}:{views}" for log, (seq, views) in state.logs.items())
-            arguments += [state.day.isoformat(), *_week(week_of(state.day)), state.sketch or b"", logs]
-        answer, *_ = await self._calls.run(self._join, ready_key(site), arguments)
+        arguments = [self.installation, *_days(days)]
+        answer, *_ = await self._calls.run(self._merge, ready_key(site_id), arguments)
+        return bool(answer == b"OK")
+
+    async def open(
+        self, site_id: SiteId, days: Iterable[DayState], closed: Closed, salts: Sequence[Salt] = ()
+    ) -> bool:
+        """Merge `days`, take over `closed` and the salts, and open the site for counting, all in one moment.
+
+        False when Redis holds another installation. Sketches must have been checked. Raises StoreUnavailable.
+        """
+        arguments: list[Any] = [self.installation, *_closed(closed), len(salts)]
+        for salt in salts:
+            arguments += _salt(salt)
+        arguments += _days(days)
+        answer, *_ = await self._calls.run(self._open, ready_key(site_id), arguments)
         return bool(answer == b"OK")
 
     async def confirm(
-        self, site: str, changes: Mapping[date, str], closed: Closed, present: Mapping[date, int]
+        self, site_id: SiteId, changes: Mapping[date, str], closed: Closed, week_ends: Mapping[date, int]
     ) -> None:
-        """Tell Redis that Postgres has committed a snapshot.
+        """Confirm that Postgres has committed a snapshot; raises StoreUnavailable.
 
-        `changes` are the snapshot's; `present` maps each day in Redis to the end of its week (seconds since
+        `changes` are the snapshot's; `week_ends` maps each day in Redis to the end of its week (seconds since
         the epoch), before which it must not expire.
         """
-        arguments: list[Any] = [self.installation, *closed.as_arguments(), len(changes)]
+        arguments: list[Any] = [self.installation, *_closed(closed), len(changes)]
         for day, changed in changes.items():
             arguments += [day.isoformat(), changed]
-        for day, week_ends_s in present.items():
+        for day, week_ends_s in week_ends.items():
             arguments += [day.isoformat(), week_of(day).isoformat(), week_ends_s]
-        await self._calls.run(self._confirm, ready_key(site), arguments)
+        await self._calls.run(self._confirm, ready_key(site_id), arguments)
 
-    async def applied(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
-        """Read how far each (day, log) is applied; 0 for one that Redis does not know."""
+    async def acked(self, site_id: SiteId, logs: Sequence[tuple[date, str]]) -> list[int]:
+        """Read the seq up to which each (day, log id) is applied; 0 for a log that Redis does not know."""
         async with self._calls.turn(), self._calls.client.pipeline(transaction=False) as pipeline:
-            for day, log in logs:
-                pipeline.hget(day_key(site, day, "logs"), log)
+            for day, log_id in logs:
+                pipeline.hget(day_key(site_id, day, "logs"), log_id)
             entries = await pipeline.execute()
         return [int(entry.partition(b":")[0]) if entry else 0 for entry in entries]
 
-    async def share_salts(
-        self, site: str, offered: Mapping[date, bytes], ends_s: Mapping[date, int]
-    ) -> dict[date, bytes] | None:
-        """Offer salts by week and return those in force, the first that were offered; None when not ready.
-
-        Each destroys itself at its `ends_s` (seconds since the epoch).
-        """
+    async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes] | None:
+        """Offer salts and return those in force by week, the first that were offered; None when not ready."""
         arguments: list[Any] = [self.installation]
-        for week, salt in offered.items():
-            arguments += [week.isoformat(), salt, ends_s[week]]
-        answer, *salts = await self._calls.run(self._salts, ready_key(site), arguments)
+        for salt in offers:
+            arguments += _salt(salt)
+        answer, *keys = await self._calls.run(self._salts, ready_key(site_id), arguments)
         if answer != b"OK":
             return None
-        return {week: salt for week, salt in zip(offered, salts, strict=True) if salt}
+        return {salt.week: key for salt, key in zip(offers, keys, strict=True) if key}
 
-    async def mend(self, site: str) -> list[str]:
+    async def mend(self, site_id: SiteId) -> list[str]:
         """Drop what Redis cannot read of a site, days with their logs; return the keys of the sketches dropped.
 
         A site that lost a day is not ready any more. Where Redis holds another installation nothing is touched.
         """
         async with self._calls.turn():
-            names: Any = await self._calls.client.smembers(f"{ready_key(site).removesuffix('ready')}days")
+            names: Any = await self._calls.client.smembers(f"{ready_key(site_id).removesuffix('ready')}days")
         arguments: list[Any] = [self.installation]
         for name in sorted(names):
             day = date.fromisoformat(name.decode())
             arguments += [day.isoformat(), week_of(day).isoformat()]
-        answer, *dropped = await self._calls.run(self._mend, ready_key(site), arguments)
+        answer, *dropped = await self._calls.run(self._mend, ready_key(site_id), arguments)
         return [key.decode() for key in dropped] if answer == b"OK" else []
 
-    async def facts(self) -> ServerFacts:
-        """Read version, persistence and memory policy from INFO (CONFIG is forbidden by many providers)."""
+    async def facts(self) -> RedisFacts:
+        """Read version, persistence and memory policy from INFO (many providers forbid CONFIG)."""
         async with self._calls.turn():
             info: dict[str, Any] = await self._calls.client.info()
-        return ServerFacts(
+        return RedisFacts(
             version=tuple(int(part) for part in str(info["redis_version"]).split(".")),
             maxmemory=int(info.get("maxmemory", 0)),
             maxmemory_policy=str(info.get("maxmemory_policy", "noeviction")),
@@ -243,7 +231,7 @@ class RedisStore:
         )
 
     async def rewrite_log(self) -> None:
-        """Have Redis rewrite its append-only file in the background: what was deleted stays readable in the old one.
+        """Have Redis rewrite its append-only file in the background: deleted values stay readable in the old file.
 
         Raises StoreUnavailable also where the provider forbids it.
         """
@@ -259,47 +247,52 @@ class RedisStore:
 
 @asynccontextmanager
 async def open_redis(url: str, timeout_s: float) -> AsyncIterator[RedisStore]:
-    """Hand out a store that connects when it is first used; closes its connections at the end."""
+    """Yield a store that connects on first use; close its connections at the end."""
     async with open_calls(url, timeout_s) as calls:
         yield RedisStore(calls)
+
+
+# How values travel to the scripts; each list of names there is in the same order.
 
 
 def _week(week: date) -> tuple[str, str]:
     return week.isoformat(), (week + 6 * DAY).isoformat()
 
 
+def _closed(closed: Closed) -> tuple[str | int, ...]:
+    return (
+        closed.read_at_us,
+        closed.through.isoformat(),
+        closed.visitors,
+        closed.views,
+        closed.adjustments,
+        closed.revision,
+    )
+
+
+def _salt(salt: Salt) -> tuple[str, bytes, int]:
+    return salt.week.isoformat(), salt.key, salt.ends_s
+
+
+def _days(days: Iterable[DayState]) -> list[str | bytes]:
+    arguments: list[str | bytes] = []
+    for state in days:
+        logs = " ".join(f"{log_id}={seq}:{views}" for log_id, (seq, views) in state.logs.items())
+        arguments += [state.day.isoformat(), *_week(week_of(state.day)), state.sketch or b"", logs]
+    return arguments
+
+
+# And back.
+
+
 def _logs(flat: Sequence[bytes]) -> dict[str, tuple[int, int]]:
     logs = {}
-    for log, entry in zip(flat[::2], flat[1::2], strict=True):
+    for log_id, entry in zip(flat[::2], flat[1::2], strict=True):
         seq, _, views = entry.partition(b":")
-        logs[log.decode()] = int(seq), int(views)
+        logs[log_id.decode()] = int(seq), int(views)
     return logs
 
 
 def _reading(period: Period, fields: Sequence[Any]) -> Reading:
-    (
-        at_ms,
-        online,
-        today_visitors,
-        today_views,
-        week_visitors,
-        week_views,
-        visitors,
-        views,
-        adjustments,
-        revision,
-    ) = fields
-    return Reading(
-        day_of=period.day,
-        week_of=period.week,
-        online=online,
-        today_visitors=today_visitors,
-        today_views=today_views,
-        week_visitors=week_visitors,
-        week_views=week_views,
-        total_visitors=visitors,
-        total_views=views,
-        adjustments=adjustments,
-        revision=revision.decode(),
-        at_ms=at_ms,
-    )
+    *numbers, revision, at_ms = fields
+    return Reading(period.day, period.week, *numbers, revision.decode(), at_ms)

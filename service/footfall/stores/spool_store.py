@@ -1,8 +1,8 @@
-"""The only file that knows the disk: batches that wait for Redis, in one locked SQLite file per worker start.
+"""Batches that wait for Redis, on this host's disk: one locked SQLite file per worker start.
 
-The file is held by an exclusive lock for as long as its worker lives. A file whose lock is free belonged to a
-worker that is gone; any worker may adopt it. Every write is on the disk (fsync) before it is answered.
-All of it runs in one thread, off the event loop.
+A worker holds an exclusive lock on its file while it lives. A file whose lock is free belonged to a worker that has
+ended; any worker may adopt it. Every write is on the disk (fsync) before it is answered. One thread does all of it,
+off the event loop.
 """
 
 import asyncio
@@ -19,18 +19,20 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 from footfall.errors import StoreUnavailable
-from footfall.model.batch_log import Batch
+from footfall.model.batch import Batch
+from footfall.model.site_id import SiteId
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 PAGE_BYTES = 4096
 PAGES_ANY = 2**31
-SEQ = 3
-"""Place of the number in a row."""
 PRIMARY_CODE = 0xFF
 """Part of an SQLite error code; the rest are details."""
-COLUMNS = ", ".join([*Batch._fields, "checksum"])
+NAMES = ("site", "day", "log", "seq", "views", "seen_ms", "visitors", "gone", "beacons", "checksum")
+"""Columns, in the order of Batch's fields; files that a former version left behind have the same."""
+COLUMNS = ", ".join(NAMES)
+SEQ = NAMES.index("seq")
 Row = tuple[Any, ...]
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batch (
@@ -51,17 +53,17 @@ CREATE TABLE IF NOT EXISTS batch (
 
 @dataclass(frozen=True, slots=True)
 class SpooledLog:
-    """What the spool holds of one log: its last number, and its views up to there."""
+    """What the spool holds of one log: its last seq, and its views up to there."""
 
-    site: str
+    site_id: SiteId
     day: date
-    log: str
-    last: int
+    log_id: str
+    last_seq: int
     views: int
 
 
 class Spool:
-    """Batches on this host's disk, until Postgres has their numbers."""
+    """Batches on this host's disk, until Postgres has them."""
 
     def __init__(self, folder: Path, name: str, max_bytes: int) -> None:
         self._folder = folder
@@ -70,7 +72,7 @@ class Spool:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._file: sqlite3.Connection | None = None
         self._reported: set[Path] = set()
-        """Files that could not be taken over; each is said once."""
+        """Files that could not be adopted; each is logged once."""
         self._damaged = 0
         self.used_bytes = 0
 
@@ -80,9 +82,9 @@ class Spool:
         return self.used_bytes >= (self._max_pages - 1) * PAGE_BYTES
 
     async def write(self, batches: Iterable[Batch]) -> None:
-        """Put batches on the disk; they are there when this returns. The same number again changes nothing.
+        """Write batches; they are on the disk when this returns. The same seq again changes nothing.
 
-        Raises StoreUnavailable when the spool has reached its size, or the disk takes nothing.
+        Raises StoreUnavailable when the spool has reached its size, or the disk refuses.
         """
         if self.full:
             raise StoreUnavailable("spool", "has reached its size")
@@ -90,28 +92,28 @@ class Spool:
         await self._run(lambda file: self._insert(file, rows))
 
     async def read(self, log_id: str, after: int, limit: int) -> list[Batch]:
-        """Return up to `limit` batches of a log with numbers above `after`, in order; a damaged one is dropped."""
+        """Return up to `limit` batches of a log with seqs above `after`, in order; a damaged one is dropped."""
         return await self._run(lambda file: self._read(file, log_id, after, limit))
 
-    async def delete(self, log_id: str, through: int) -> None:
-        """Drop the batches of a log that Postgres has."""
+    async def delete(self, log_id: str, last_seq: int) -> None:
+        """Drop the batches of a log up to `last_seq`, which Postgres has."""
         await self._run(
             lambda file: self._changed(
-                file, lambda: file.execute("DELETE FROM batch WHERE log = ? AND seq <= ?", (log_id, through))
+                file, lambda: file.execute("DELETE FROM batch WHERE log = ? AND seq <= ?", (log_id, last_seq))
             )
         )
 
     async def adopt(self) -> list[SpooledLog]:
-        """Take over the files of workers that are gone; return what they hold."""
+        """Take over the files of workers that have ended; return what they hold."""
         return await self._run(self._adopt)
 
     def take_damaged(self) -> int:
-        """Return how many batches were found damaged since this was last asked."""
+        """Return how many batches were found damaged since the last call."""
         damaged, self._damaged = self._damaged, 0
         return damaged
 
     async def check(self) -> None:
-        """Raise StoreUnavailable where nothing could be written now."""
+        """Raise StoreUnavailable where no write would succeed now."""
         await self._run(lambda file: file.execute("PRAGMA user_version = 1"))  # written, even if nothing changes
 
     def open(self) -> None:
@@ -124,7 +126,7 @@ class Spool:
         self.used_bytes = _used_bytes(self._file)
 
     async def close(self) -> None:
-        """Give the file up; an empty one is removed."""
+        """Unlock the file; an empty one is removed."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
@@ -142,7 +144,7 @@ class Spool:
             rows = file.execute(query, (log_id, after, limit)).fetchall()
             damaged = [(log_id, row[SEQ]) for row in rows if not _is_sound(row)]
             if not damaged:
-                return [Batch(row[0], date.fromisoformat(row[1]), *row[2:-1]) for row in rows]
+                return [Batch(SiteId(row[0]), date.fromisoformat(row[1]), *row[2:-1]) for row in rows]
             self._drop(file, damaged)
             self._note_damaged(len(damaged), self._path)
 
@@ -159,7 +161,7 @@ class Spool:
         )
 
     def _insert(self, file: sqlite3.Connection, rows: Iterable[Row]) -> None:
-        marks = ", ".join("?" * (len(Batch._fields) + 1))
+        marks = ", ".join("?" * len(NAMES))
         statement = f"INSERT OR IGNORE INTO batch ({COLUMNS}) VALUES ({marks})"  # noqa: S608 (own names)
         self._changed(file, lambda: file.executemany(statement, rows))
 
@@ -183,7 +185,7 @@ class Spool:
 
     def _take_over(self, file: sqlite3.Connection, path: Path) -> list[SpooledLog]:
         with closing(_locked(path, create=False)) as orphan:
-            orphan.execute(SCHEMA)  # its worker may have gone before it got here
+            orphan.execute(SCHEMA)  # its worker may have ended before it made the table
             logs: dict[str, SpooledLog] = {}
             damaged = 0
 
@@ -191,13 +193,13 @@ class Spool:
                 nonlocal damaged
                 for row in orphan.execute(f"SELECT {COLUMNS} FROM batch ORDER BY log, seq"):  # noqa: S608 (own names)
                     if _is_sound(row):
-                        site, day, name, seq, views, *_ = row
-                        logs[name] = SpooledLog(site, date.fromisoformat(day), name, seq, views)
+                        site_id, day, log_id, seq, views, *_ = row
+                        logs[log_id] = SpooledLog(SiteId(site_id), date.fromisoformat(day), log_id, seq, views)
                         yield row
                     else:
                         damaged += 1
 
-            # What moves from one file to another takes no new room: a full spool must not be left behind for ever.
+            # A move from one file to another needs no new disk space: a full spool must not stay behind for ever.
             file.execute(f"PRAGMA max_page_count = {PAGES_ANY}")
             try:
                 self._insert(file, sound())
@@ -223,13 +225,13 @@ class Spool:
             self._file.close()
             if empty:
                 self._path.unlink()
-        self._file.close()  # the folder may be gone
+        self._file.close()  # the folder may have been removed
         self._file = None
 
 
 @asynccontextmanager
 async def open_spool(folder: Path, name: str, max_bytes: int) -> AsyncIterator[Spool]:
-    """Hand out this worker's spool; where the disk refuses, one that refuses to store (and says so once)."""
+    """Yield this worker's spool; where the disk refuses, a spool that refuses to store, after one log line."""
     spool = Spool(folder, name, max_bytes)
     try:
         spool.open()
@@ -247,7 +249,7 @@ async def open_spool(folder: Path, name: str, max_bytes: int) -> AsyncIterator[S
 
 @contextmanager
 def _reserved(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Keep others from taking a file over before its worker has locked it, or while it is being removed."""
+    """Keep other workers from adopting a file before its worker has locked it, or while it is being removed."""
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
@@ -274,7 +276,7 @@ def _used_bytes(file: sqlite3.Connection) -> int:
 
 
 def _row(batch: Batch) -> Row:
-    values = (batch.site, batch.day.isoformat(), *batch[2:])
+    values = (batch.site_id, batch.day.isoformat(), *batch[2:])
     return (*values, _checksum(values))
 
 

@@ -1,146 +1,174 @@
-"""The join from Redis to Postgres, site by site, every ten seconds; what only Postgres has goes back to Redis first.
+"""The merge from Redis to Postgres, site by site, every ten seconds; what only Postgres has returns to Redis first.
 
 It is the same union of day states (`day_state.py`) as the restore (`restore.py`), so two rollups at once, stale
 snapshots, late commits and old dumps need no case of their own.
 """
 
 import logging
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from footfall.errors import StoreBusy, StoreDamaged, StoreUnavailable
 from footfall.log_throttle import ReportedFailures, some_of
 from footfall.metrics.metrics import Metrics
-from footfall.model.periods import Clock, local_day, week_of
-from footfall.settings.settings import Settings, Site
-from footfall.stores.postgres_store import PostgresStore
-from footfall.stores.redis_store import RedisStore
-from footfall.sync.restore import Restore, closed_through, first_needed_day
-from footfall.sync.salts import Salts, oldest_week, salt_ends_s
+from footfall.model.availability import UP, Availability, Away
+from footfall.model.clocks import Clock
+from footfall.model.periods import week_of
+from footfall.model.retention import Retention
+from footfall.model.salt import salt_ends_s
+from footfall.model.site_id import SiteId
+from footfall.settings.settings import Site
+from footfall.stores.store_pair import StorePair
+from footfall.sync.repairs import Repairs
 
 logger = logging.getLogger(__name__)
 
 FULL_EVERY_S = 3600
-SKETCHES_KEPT = timedelta(days=35)
 ATTEMPTS = 5
-"""Snapshots of one site in one rollup; each one after the first follows a join into Redis."""
+"""Snapshots of one site in one rollup; each one after the first follows a merge into Redis."""
 FAILURES_MAX = 5
-"""Sites that may be left before a rollup stops: each may take a store's whole deadline."""
+"""Sites that may fail before a rollup stops: each may take a store's whole deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolledUp:
     """What the rollup of one site did."""
 
-    site: str
+    site_id: SiteId
     saved: int
     """Days whose state Postgres now has."""
-    joined_back: int
+    merged_back: int
     """Days of which Redis lacked something that Postgres had."""
 
 
 class Rollup:
-    """Joins Redis and Postgres, site by site."""
+    """Merges what Redis has into Postgres, site by site."""
 
     def __init__(
-        self,
-        settings: Settings,
-        redis: RedisStore,
-        postgres: PostgresStore,
-        restore: Restore,
-        salts: Salts,
-        metrics: Metrics,
-        clock: Clock = time.time,
+        self, sites: Mapping[SiteId, Site], stores: StorePair, repairs: Repairs, metrics: Metrics, clock: Clock
     ) -> None:
-        self._settings = settings
-        self._redis = redis
-        self._postgres = postgres
-        self._restore = restore
-        self._salts = salts
+        self._sites = sites
+        self._stores = stores
+        self._opener = repairs.opener
+        self._restore = repairs.restore
+        self._changed = repairs.changed
         self._metrics = metrics
         self._clock = clock
-        self._changed = restore.changed
-        self._all_days: set[str] = set()
+        self.postgres: Availability = UP
+        """Whether Postgres answers."""
+        self._all_days: set[SiteId] = set()
         """Sites of which the next rollup looks at all days, not only at those that changed."""
         self._full_after_s = 0.0
-        self.left: dict[str, Exception] = {}
+        self.failed: dict[SiteId, Exception] = {}
         """Sites that could not be rolled up, and why; the one that was tried last comes last."""
-        self._failing = ReportedFailures()
-        self._adjustments: dict[str, int] = {}
+        self._reported = ReportedFailures()
+        self._adjustments: Mapping[SiteId, int] = {}
         self._incarnation = ""
         """Of Postgres, when it was last asked."""
-        self._closed: dict[str, date] = {}
+        self._closed: dict[SiteId, date] = {}
         """The last closed day of each site when it was last rolled up."""
-        self.away_since_s: float | None = None
-        """When Postgres stopped answering (seconds since the epoch), None while it answers."""
 
-    async def step(self, *, everything: bool = False) -> list[RolledUp]:
+    async def step(self) -> list[RolledUp]:
         """Roll up the sites that changed; all of them at start, after Postgres was away, and hourly.
 
         Raises nothing: a site that fails is tried again next time.
         """
         now_s = self._clock()
-        sites = list(self._settings.sites.values())
-        self._salts.drop_old(self._settings.sites, now_s)
+        self._opener.destroy_old_salts(self._sites)
         try:
             await self._greet_postgres()
         except StoreUnavailable as error:
-            self._postgres_is_away(error)
+            self._mark_away(error)
             return []
-        if everything or now_s >= self._full_after_s:
+        if now_s >= self._full_after_s:
             self._full_after_s = now_s + FULL_EVERY_S
-            self._all_days = {site.id for site in sites}
-        self._changed |= self._all_days | {site.id for site in sites if self._closes_a_day(site, now_s)}
+            self._all_days = set(self._sites)
+        self._changed.note_all(self._all_days)
+        self._changed.note_all(site.id for site in self._sites.values() if self._closes_a_day(site, now_s))
         done: list[RolledUp] = []
-        turn, left = self._in_turn(), 0
+        turn, failures = self._in_turn(), 0
         for site in turn:
-            self._changed.discard(site.id)  # what changes from here on is the next rollup's: a busy site always does
+            self._changed.take(site.id)
             try:
                 with self._metrics.rollup_seconds.time():
                     done.append(await self.roll_up(site, all_days=site.id in self._all_days))
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one site is not the others' concern
-                self._changed.add(site.id)
-                left += 1
-                if not await self._leave(site, error) or left == FAILURES_MAX:
+            except Exception as error:  # noqa: BLE001 - one site's failure, whatever it is, must not stop the others
+                self._changed.note(site.id)
+                failures += 1
+                if not await self._note_failure(site, error) or failures == FAILURES_MAX:
                     break
             else:
-                self.left.pop(site.id, None)
+                self.failed.pop(site.id, None)
                 self._all_days.discard(site.id)
         if len(done) == len(turn):
             self._metrics.rollup_success.set(now_s)
-        self._tell()
+        self._report_failures()
         return done
 
-    def _in_turn(self) -> list[Site]:
-        """The sites to roll up; those that were left last time hold up no other, nor each other."""
-        late = [site_id for site_id in self.left if site_id in self._changed]
-        return [self._settings.sites[site_id] for site_id in [*sorted(self._changed - self.left.keys()), *late]]
+    async def roll_up(self, site: Site, *, all_days: bool = False) -> RolledUp:
+        """Merge what Redis has of `site` into Postgres, and first into Redis what only Postgres has.
 
-    async def _leave(self, site: Site, error: Exception) -> bool:
-        """Leave a site for the next time; False where it is Postgres that failed, and not only this site in it."""
+        Raises StoreUnavailable; nothing is half done then.
+        """
+        merged_back = 0
+        if all_days:
+            await self._opener.open(site)  # shares next week's salt while there is still time
+        for _ in range(ATTEMPTS):
+            retention = Retention.at(self._clock(), site.zone)
+            snapshot = await self._stores.redis.snapshot(
+                site.id, [retention.salts_from, *retention.shared_weeks], all_days=all_days
+            )
+            if snapshot is None:
+                if not await self._opener.open(site):
+                    raise StoreUnavailable("redis", f"holds another installation's state of {site.id}")
+                continue
+            saved = await self._stores.postgres.save(site.id, snapshot, retention)
+            if saved.salts_destroyed:
+                await self._rewrite_redis_log()
+            ahead = {state.day for state in saved.ahead}
+            confirmed = {day: change for day, change in snapshot.changes.items() if day not in ahead}
+            # A worker whose clock is behind still reads the old week for a while.
+            week_ends = {day: salt_ends_s(week_of(day), site.zone) for day in snapshot.present}
+            await self._stores.redis.confirm(site.id, confirmed, saved.closed, week_ends)
+            self._metrics.merged.labels("to_postgres").inc(len(snapshot.days) - len(ahead & week_ends.keys()))
+            if not ahead:
+                self._closed[site.id] = retention.closed_through
+                return RolledUp(site.id, len(snapshot.days), merged_back)
+            await self._restore.merge(site, saved.ahead)
+            merged_back += len(ahead)
+            all_days = True
+        raise StoreUnavailable("redis", f"keeps losing what was merged into it; site={site.id}")
+
+    def _in_turn(self) -> list[Site]:
+        """Return the sites to roll up; those that failed last time come last, so that they hold up no other site."""
+        late = [site_id for site_id in self.failed if site_id in self._changed]
+        return [self._sites[site_id] for site_id in [*(s for s in self._changed if s not in self.failed), *late]]
+
+    async def _note_failure(self, site: Site, error: Exception) -> bool:
+        """Leave a site for the next time; return False where Postgres failed as a whole, not only this site in it."""
         if isinstance(error, StoreDamaged):
             await self._restore.mend(site)
-        is_busy = isinstance(error, StoreBusy)  # no failure: another worker is at it
+        is_busy = isinstance(error, StoreBusy)  # no failure: another worker is rolling it up
         if not is_busy:
             self._metrics.rollup_errors.inc()
         if not is_busy and isinstance(error, StoreUnavailable) and error.store == "postgres":
             try:
                 await self._greet_postgres()
             except StoreUnavailable as away:
-                self._postgres_is_away(away)
+                self._mark_away(away)
                 return False
-            if site.id not in self.left:
+            if site.id not in self.failed:
                 self._full_after_s = 0.0  # the connection may have been lost, and commits with it
-        known = self.left.pop(site.id, error)
-        self.left[site.id] = known if is_busy else error
+        known = self.failed.pop(site.id, error)
+        self.failed[site.id] = known if is_busy else error
         return True
 
-    def _tell(self) -> None:
-        """Say which sites began to fail and which are well again: once each, however often they are tried."""
-        failing = {site_id: error for site_id, error in self.left.items() if not isinstance(error, StoreBusy)}
-        if began := self._failing.began(failing.keys()):
-            error = failing[began[0]]
+    def _report_failures(self) -> None:
+        """Log which sites began to fail and which recovered: one line each, however often they are tried."""
+        failing = {site_id: error for site_id, error in self.failed.items() if not isinstance(error, StoreBusy)}
+        if began := self._reported.began(failing.keys()):
+            error = next(failing[site_id] for site_id in failing if site_id in began)
             logger.warning(
                 "Sites cannot be rolled up and are tried again; until then their newest numbers are in Redis and in the"
                 " workers only. `footfall doctor` checks the stores. sites=%s error=%r",
@@ -148,57 +176,12 @@ class Rollup:
                 error,
                 exc_info=None if isinstance(error, StoreUnavailable) else error,
             )
-        if ended := self._failing.ended(failing.keys()):
+        if ended := self._reported.ended(failing.keys()):
             logger.info("Sites are rolled up again. sites=%s", some_of(ended))
-
-    async def roll_up(self, site: Site, *, all_days: bool = False) -> RolledUp:
-        """Join what Redis has of `site` into Postgres, and first into Redis what only Postgres has.
-
-        Raises StoreUnavailable; nothing is half done then.
-        """
-        joined_back = 0
-        if all_days:
-            await self._restore.open_site(site)  # shares next week's salt while there is still time
-        for _ in range(ATTEMPTS):
-            now_s = self._clock()
-            offers = self._salts.offers(site, now_s)
-            snapshot = await self._redis.snapshot(site.id, [oldest_week(site, now_s), *offers], all_days=all_days)
-            if snapshot is None:
-                if not await self._restore.open_site(site):
-                    raise StoreUnavailable("redis", f"holds another installation's state of {site.id}")
-                continue
-            through = closed_through(site, now_s)
-            saved = await self._postgres.save(
-                site.id,
-                snapshot.days,
-                snapshot.salts,
-                present=snapshot.present,
-                needed_from=first_needed_day(site, now_s),
-                closed_through=through,
-                salts_from=oldest_week(site, now_s),
-                sketches_from=local_day(now_s, site.zone) - SKETCHES_KEPT,
-            )
-            if saved.salts_destroyed:
-                await self._rewrite_redis_log()
-            ahead = {state.day for state in saved.ahead}
-            confirmed = {day: changes for day, changes in snapshot.changes.items() if day not in ahead}
-            # A worker whose clock is behind still reads the old week for a while.
-            week_ends = {day: salt_ends_s(site, week_of(day)) for day in snapshot.present}
-            await self._redis.confirm(site.id, confirmed, saved.closed, week_ends)
-            self._metrics.joined.labels("to_postgres").inc(
-                len(snapshot.days) - len(ahead.intersection(snapshot.present))
-            )
-            if not ahead:
-                self._closed[site.id] = through
-                return RolledUp(site.id, len(snapshot.days), joined_back)
-            await self._restore.join(site, saved.ahead)
-            joined_back += len(ahead)
-            all_days = True
-        raise StoreUnavailable("redis", f"keeps losing what was joined into it; site={site.id}")
 
     async def _rewrite_redis_log(self) -> None:
         try:
-            await self._redis.rewrite_log()
+            await self._stores.redis.rewrite_log()
         except StoreUnavailable as error:
             logger.warning(
                 "A key of the visitor hash was destroyed, but Redis does not rewrite its append-only file, where it"
@@ -207,30 +190,31 @@ class Rollup:
             )
 
     async def _greet_postgres(self) -> None:
-        """Learn the installation, whether its data may have gone back, and which totals were adjusted meanwhile."""
-        self._redis.installation = await self._postgres.installation()
-        incarnation = await self._postgres.incarnation()
+        """Learn the installation, whether Postgres' data may be older than before, and which totals were adjusted."""
+        await self._stores.learn_installation()
+        incarnation = await self._stores.postgres.incarnation()
         if incarnation != self._incarnation:
             self._incarnation, self._full_after_s = incarnation, 0.0
-        adjustments = await self._postgres.adjustment_counts()
+        adjustments = await self._stores.postgres.adjustment_counts()
         if adjustments != self._adjustments:
-            sites = self._settings.sites
-            self._changed |= {site for site in sites if adjustments.get(site) != self._adjustments.get(site)}
+            before = self._adjustments
+            self._changed.note_all(site for site in self._sites if adjustments.get(site) != before.get(site))
             self._adjustments = adjustments
-        self._metrics.store_up.labels("postgres").set(1)
-        if self.away_since_s is not None:
-            logger.info(
-                "Postgres answers again: all days are rolled up. away_s=%.0f",
-                self._clock() - self.away_since_s,
-            )
-            self.away_since_s = None
-            self._full_after_s = 0.0
+        self._mark_up()
 
     def _closes_a_day(self, site: Site, at_s: float) -> bool:
-        return closed_through(site, at_s) != self._closed.get(site.id)
+        return Retention.at(at_s, site.zone).closed_through != self._closed.get(site.id)
 
-    def _postgres_is_away(self, error: StoreUnavailable) -> None:
+    def _mark_up(self) -> None:
+        self._metrics.store_up.labels("postgres").set(1)
+        if isinstance(self.postgres, Away):
+            away_s = self._clock() - self.postgres.since_s
+            logger.info("Postgres answers again: all days are rolled up. away_s=%.0f", away_s)
+            self._full_after_s = 0.0
+        self.postgres = UP
+
+    def _mark_away(self, error: StoreUnavailable) -> None:
         self._metrics.store_up.labels("postgres").set(0)
-        if self.away_since_s is None:
-            self.away_since_s = self._clock()
-            logger.error("Postgres does not answer; counting goes on and is rolled up later. error=%s", error)
+        if self.postgres is UP:
+            self.postgres = Away(self._clock(), str(error))
+            logger.error("Postgres does not answer; counting continues and is rolled up later. error=%s", error)

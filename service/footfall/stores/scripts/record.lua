@@ -1,17 +1,20 @@
 -- Count one batch of one log, once, and answer the site's numbers. Without a batch it only answers them.
--- ARGV: installation, today, week (its Monday), sunday, online window (ms),
---       day of the batch ('' = none), its week, that week's Sunday, log, number, views so far, last seen (ms),
---       visitor ids (16 bytes each), ids to forget online, 'hole' to skip numbers nobody has any more.
--- Answers: {OK|DUP, applied, counts...}, {GAP, applied}, {OLD}, {NOTREADY, installation found}.
+-- ARGV: installation, today, week (its Monday), sunday, online window (ms); then, with a batch: its day, that day's
+-- week, that week's Sunday, log id, seq, views so far, last seen (ms), visitor ids (16 bytes each), ids to remove
+-- from online, 'skip' to skip seqs that no process has any more.
+-- Answers: {OK|DUP, seq that is applied, counts...}, {GAP, seq}, {OLD}, {NOTREADY, installation found}.
 
-local refused = refusal(ARGV[1])
+local installation, today, week, sunday, window, day, day_week, day_sunday, log_id, batch_seq, batch_views,
+  batch_seen, visitor_ids, previous_week_ids, skip_gap = unpack(ARGV)
+
+local refused = refusal(installation)
 if refused then return refused end
 
 local now = now_ms()
-local window_ms = tonumber(ARGV[5])
+local window_ms = tonumber(window)
 local answer, applied = 'OK', 0
 
-local function ids(packed, each) -- `unpack` fails at 8,000 values, so callers get them in slices
+local function ids(packed, each) -- `unpack` fails at 8,000 values, so `each` gets them in slices
   for first = 1, #packed, 16 * 1000 do
     local slice = {}
     for at = first, math.min(#packed, first + 16 * 1000 - 1), 16 do
@@ -21,47 +24,45 @@ local function ids(packed, each) -- `unpack` fails at 8,000 values, so callers g
   end
 end
 
-local day = ARGV[6]
-if day ~= '' then
-  local log, seq, views = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+if day then
+  local seq, views = tonumber(batch_seq), tonumber(batch_views)
   local in_redis = redis.call('EXISTS', day_sketch(day)) == 1
   if not in_redis and day <= (redis.call('HGET', CLOSED, 'through') or '') then return {'OLD'} end
 
-  local entry = redis.call('HGET', day_logs(day), log)
+  local entry = redis.call('HGET', day_logs(day), log_id)
   if entry then applied = split(entry) end
   if seq <= applied then
     answer = 'DUP'
-  elseif seq > applied + 1 and ARGV[15] ~= 'hole' then
+  elseif seq > applied + 1 and skip_gap ~= 'skip' then
     return {'GAP', applied}
   else
     -- A script does not roll back. All of this may happen twice without harm ...
-    local week = ARGV[7]
     redis.call('SADD', DAYS, day)
     mark_dirty(day)
     redis.call('PFADD', day_sketch(day))
-    rebuild_week(week, ARGV[8])
-    ids(ARGV[13], function(visitors)
-      redis.call('PFADD', day_sketch(day), unpack(visitors))
-      redis.call('PFADD', week_sketch(week), unpack(visitors))
+    rebuild_week(day_week, day_sunday)
+    ids(visitor_ids, function(slice)
+      redis.call('PFADD', day_sketch(day), unpack(slice))
+      redis.call('PFADD', week_sketch(day_week), unpack(slice))
     end)
-    local seen = math.min(tonumber(ARGV[12]), now)
+    local seen = math.min(tonumber(batch_seen), now)
     if seen > now - window_ms then
-      ids(ARGV[13], function(visitors)
+      ids(visitor_ids, function(slice)
         local scored = {}
-        for i, id in ipairs(visitors) do scored[2 * i - 1], scored[2 * i] = seen, id end
+        for i, id in ipairs(slice) do scored[2 * i - 1], scored[2 * i] = seen, id end
         redis.call('ZADD', ONLINE, 'GT', unpack(scored))
       end)
-      ids(ARGV[14], function(visitors) redis.call('ZREM', ONLINE, unpack(visitors)) end)
+      ids(previous_week_ids, function(slice) redis.call('ZREM', ONLINE, unpack(slice)) end)
       redis.call('PEXPIRE', ONLINE, window_ms)
     end
     redis.call('ZREMRANGEBYSCORE', ONLINE, '-inf', now - window_ms)
     redis.call('PERSIST', day_sketch(day))
     redis.call('PERSIST', day_logs(day))
-    redis.call('PERSIST', week_sketch(week))
+    redis.call('PERSIST', week_sketch(day_week))
     -- ... and this, the only write that counts, comes last: an error above has counted nothing.
-    redis.call('HSET', day_logs(day), log, string.format('%.0f:%.0f', seq, views))
+    redis.call('HSET', day_logs(day), log_id, string.format('%.0f:%.0f', seq, views))
     applied = seq
   end
 end
 
-return {answer, applied, unpack(counts(ARGV[2], ARGV[3], ARGV[4], window_ms, now))}
+return {answer, applied, unpack(counts(today, week, sunday, window_ms, now))}

@@ -1,14 +1,16 @@
--- Offer salts and read those in force: the first that were offered, by anybody. They destroy themselves.
--- ARGV: installation, then for each: week, salt, end of its life (s since the epoch).
--- Answers: {OK, salt in force, ...}, or {NOTREADY, installation found}.
+-- Offer salts and read those in force: the first that any worker offered.
+-- ARGV: installation, then for each: week, key, end of its life (s since the epoch).
+-- Answers: {OK, key in force, ...}, or {NOTREADY, installation found}.
 
-local refused = refusal(ARGV[1])
+local installation = ARGV[1]
+
+local refused = refusal(installation)
 if refused then return refused end
 
 local answer = {'OK'}
-for i = 2, #ARGV, 3 do
-  local key = prefix .. 'salt:' .. ARGV[i]
-  redis.call('SET', key, ARGV[i + 1], 'NX', 'EXAT', ARGV[i + 2])
-  answer[#answer + 1] = redis.call('GET', key) or ''
+for at = 2, #ARGV, 3 do
+  local week, key, ends = unpack(ARGV, at, at + 2)
+  offer_salt(week, key, ends)
+  answer[#answer + 1] = redis.call('GET', salt_key(week)) or ''
 end
 return answer

@@ -1,5 +1,5 @@
--- What every script of a site shares; redis_store.py puts it in front of each of them.
--- KEYS[1] is `ff1:{site}:ready`. All keys of a site carry its hash tag, so naming one of them routes the script.
+-- What every script of a site shares; redis_connection.py puts it in front of each of them.
+-- KEYS[1] is `ff1:{site}:ready`. All keys of a site carry its hash tag, so one key routes the whole script.
 
 local READY = KEYS[1]
 local prefix = string.sub(READY, 1, -#'ready' - 1)
@@ -9,6 +9,7 @@ local CLOSED, DAYS = prefix .. 'closed', prefix .. 'days'
 local function day_sketch(day) return prefix .. 'day:' .. day .. ':visitors' end
 local function day_logs(day) return prefix .. 'day:' .. day .. ':logs' end
 local function week_sketch(week) return prefix .. 'week:' .. week .. ':visitors' end
+local function salt_key(week) return prefix .. 'salt:' .. week end
 
 local function now_us()
   local time = redis.call('TIME')
@@ -21,7 +22,7 @@ local function now_ms() return math.floor(now_us() / 1000) end
 -- would begin at 1 again after each confirmation, and a slow rollup would confirm what came after its snapshot.
 local function mark_dirty(day) redis.call('HSET', DIRTY, day, string.format('%.0f', now_us())) end
 
--- nil when this site may be counted by that installation ('' = not known yet, any), else the answer to give.
+-- nil when that installation ('' = not known yet, any) may count this site, else the answer to give.
 local function refusal(installation)
   local ready = redis.call('GET', READY)
   if not ready then return {'NOTREADY', ''} end
@@ -37,13 +38,13 @@ end
 local function views_of(day)
   local views = 0
   for _, entry in ipairs(redis.call('HVALS', day_logs(day))) do
-    local _, brought = split(entry)
-    views = views + brought
+    local _, log_views = split(entry)
+    views = views + log_views
   end
   return views
 end
 
--- The week's sketch is the union of its days; when it is missing it is made from them.
+-- The week's sketch is the union of its days; a missing one is made from them.
 local function rebuild_week(week, sunday)
   if redis.call('EXISTS', week_sketch(week)) == 1 then return end
   local sketches = {}
@@ -53,35 +54,35 @@ local function rebuild_week(week, sunday)
   if #sketches > 0 then redis.call('PFMERGE', week_sketch(week), unpack(sketches)) end
 end
 
--- The numbers of a site: today, its week, and everything. Integers, but for the last field.
+-- The numbers of a site: today, its week, and everything; in the order of the fields of `Reading` after `week_of`.
 local function counts(today, week, sunday, window_ms, now)
   rebuild_week(week, sunday)
   local closed = redis.call('HMGET', CLOSED, 'through', 'visitors', 'views', 'adjustments', 'revision')
   local through = closed[1] or ''
-  local visitors, views, week_views = tonumber(closed[2] or 0), tonumber(closed[3] or 0), 0
+  local total_visitors, total_views, week_views = tonumber(closed[2] or 0), tonumber(closed[3] or 0), 0
   for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
-    local in_week, open = day >= week and day <= sunday, day > through
-    if in_week or open then
-      local brought = views_of(day)
-      if in_week then week_views = week_views + brought end
-      if open then
-        views = views + brought
-        visitors = visitors + redis.call('PFCOUNT', day_sketch(day))
+    local is_in_week, is_open = day >= week and day <= sunday, day > through
+    if is_in_week or is_open then
+      local views = views_of(day)
+      if is_in_week then week_views = week_views + views end
+      if is_open then
+        total_views = total_views + views
+        total_visitors = total_visitors + redis.call('PFCOUNT', day_sketch(day))
       end
     end
   end
   return {
-    now,
     redis.call('ZCOUNT', ONLINE, '(' .. (now - window_ms), '+inf'),
     redis.call('PFCOUNT', day_sketch(today)), views_of(today),
     redis.call('PFCOUNT', week_sketch(week)), week_views,
-    visitors, views,
+    total_visitors, total_views,
     tonumber(closed[4] or 0), closed[5] or '',
+    now,
   }
 end
 
--- Take over what Postgres says of the closed days, unless Redis knows a later reading,
--- or a day that is now to be closed has changes that Postgres has not: the total would dip by them.
+-- Take over what Postgres has of the closed days, unless Redis knows a later reading,
+-- or a day that is now to be closed has changes that Postgres lacks: the total would dip by them.
 local function accept_closed(read_at, through, visitors, views, adjustments, revision)
   local known = redis.call('HMGET', CLOSED, 'read_at', 'through')
   local known_through = known[2] or ''
@@ -92,3 +93,6 @@ local function accept_closed(read_at, through, visitors, views, adjustments, rev
   redis.call('HSET', CLOSED, 'read_at', read_at, 'through', through, 'visitors', visitors, 'views', views,
     'adjustments', adjustments, 'revision', revision)
 end
+
+-- A salt destroys itself at its end (s since the epoch); the first one offered stays.
+local function offer_salt(week, key, ends) redis.call('SET', salt_key(week), key, 'NX', 'EXAT', ends) end

@@ -1,19 +1,22 @@
--- One atomic look at what Postgres should know of a site.
--- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts are asked for.
--- Answers: {OK, {salt of each week, '' = none}, {all days in Redis}, {{day, changes, sketch, visitors, {log, 'seq:views', ...}}, ...}}
+-- One atomic look at what Postgres should have of a site.
+-- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts are wanted.
+-- Answers: {OK, {salt of each week, '' = none}, {all days in Redis},
+--           {{day, changes, sketch, visitors, {log id, 'seq:views', ...}}, ...}}
 --          or {NOTREADY, installation found}.
 
-local refused = refusal(ARGV[1])
+local installation, wanted = ARGV[1], ARGV[2]
+
+local refused = refusal(installation)
 if refused then return refused end
 
 local salts = {}
-for i = 3, #ARGV do salts[#salts + 1] = redis.call('GET', prefix .. 'salt:' .. ARGV[i]) or '' end
+for at = 3, #ARGV do salts[#salts + 1] = redis.call('GET', salt_key(ARGV[at])) or '' end
 
 local present = redis.call('SMEMBERS', DAYS)
 local days = {}
 for _, day in ipairs(present) do
   local changes = redis.call('HGET', DIRTY, day)
-  if (changes or ARGV[2] == 'all') and redis.call('EXISTS', day_sketch(day)) == 1 then
+  if (changes or wanted == 'all') and redis.call('EXISTS', day_sketch(day)) == 1 then
     local visitors = redis.call('PFCOUNT', day_sketch(day)) -- before GET: it refreshes the count kept in the sketch
     days[#days + 1] = {
       day, changes or '', redis.call('GET', day_sketch(day)), visitors, redis.call('HGETALL', day_logs(day)),

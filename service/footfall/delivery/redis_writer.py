@@ -1,0 +1,66 @@
+"""Sends batches to Redis, reads a site's numbers there, and shares every reading that comes back."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from footfall.display.counts_cache import CountsCache
+from footfall.errors import StoreDamaged, StoreUnavailable
+from footfall.metrics.metrics import Metrics
+from footfall.model.batch import Batch
+from footfall.model.periods import Periods
+from footfall.settings.settings import Site
+from footfall.stores.redis_store import Recorded, RedisStore
+from footfall.sync.restore import Restore
+
+
+class RedisWriter:
+    """The record script as a worker calls it: one call, one answer, never repeated here."""
+
+    def __init__(
+        self, redis: RedisStore, restore: Restore, counts_cache: CountsCache, periods: Periods, metrics: Metrics
+    ) -> None:
+        self._redis = redis
+        self._restore = restore
+        self._counts_cache = counts_cache
+        self._periods = periods
+        self._metrics = metrics
+        self._up = metrics.store_up.labels("redis")
+        self._skew_s = 0.0
+
+    def now_ms(self) -> int:
+        """Return Redis' time, as last heard, in milliseconds since the epoch: batches are stamped with it."""
+        return int((self._periods.clock() + self._skew_s) * 1000)
+
+    async def record(self, site: Site, batch: Batch, *, skip_gap: bool) -> Recorded:
+        """Send a batch; raises StoreUnavailable: Redis may have applied the batch or not."""
+        try:
+            recorded = await self._call(site, batch, skip_gap=skip_gap)
+        except StoreUnavailable:
+            self._metrics.flush("error").inc()
+            raise
+        self._metrics.flush(recorded.answer.value).inc()
+        return recorded
+
+    async def read(self, site: Site) -> Recorded:
+        """Read the numbers of a site with the same script; raises StoreUnavailable."""
+        return await self._call(site, None)
+
+    async def acked(self, site: Site, logs: Sequence[tuple[date, str]]) -> list[int]:
+        """Read the seq that Redis has of each (day, log id); 0 for one that it does not know."""
+        return await self._redis.acked(site.id, logs)
+
+    async def _call(self, site: Site, batch: Batch | None, *, skip_gap: bool = False) -> Recorded:
+        _, period = self._periods.now(site.zone)
+        try:
+            recorded = await self._redis.record(site.id, period, site.online_window_s, batch, skip_gap=skip_gap)
+        except StoreUnavailable as error:
+            self._up.set(0)
+            if isinstance(error, StoreDamaged):
+                await self._restore.mend(site)
+            raise
+        if recorded.reading is not None:
+            self._up.set(1)
+            self._skew_s = recorded.reading.at_ms / 1000 - self._periods.clock()
+            self._metrics.clock_skew.set(self._skew_s)
+            self._counts_cache.accept(site, recorded.reading)
+        return recorded

@@ -1,0 +1,241 @@
+"""One batch log on its way: its beacons are enqueued, numbered, sent, spilled to the disk, and answered here."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from footfall.delivery.pending import BeaconQueue, PendingBatch, SharedAnswer, StoredIn
+from footfall.delivery.redis_writer import RedisWriter
+from footfall.delivery.spool_writer import SpoolWriter
+from footfall.errors import StoreUnavailable
+from footfall.metrics.metrics import Metrics
+from footfall.model.batch import Batch
+from footfall.model.batch_log import BatchLog, Need
+from footfall.settings.settings import Site
+from footfall.stores.spool_store import Spool
+
+logger = logging.getLogger(__name__)
+
+PAGE_BATCHES = 64
+"""Spooled batches of a log that are in memory while they are sent to Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where a worker's senders bring their batches and answers; all senders of a worker share them."""
+
+    redis: RedisWriter
+    spool_writer: SpoolWriter
+    spool: Spool
+    queue: BeaconQueue
+    metrics: Metrics
+
+
+class LogSender:
+    """Brings the beacons of one batch log to Redis or to the disk, and answers them.
+
+    It holds no task: `SiteDelivery` runs at most one that sends and one that spools.
+    """
+
+    __slots__ = ("_awaiting", "_cleared", "_outlets", "_pending", "_spilled", "_unanswered", "is_closed", "log", "site")
+
+    def __init__(self, site: Site, log: BatchLog, outlets: Outlets) -> None:
+        self.site = site
+        self.log = log
+        self._outlets = outlets
+        self._pending: deque[PendingBatch] = deque()
+        self._awaiting: dict[int, PendingBatch] = {}
+        """Beacons whose batch has a seq and waits to be stored."""
+        self._spilled = 0
+        """Last seq of a log in memory that is on the disk too; 0 if none is."""
+        self._cleared = 0
+        """Seq up to which the disk has dropped its batches."""
+        self._unanswered = 0
+        """Seq of the batch that got no answer; 0 if there is none."""
+        self.is_closed = False
+        """No new beacons: the next one starts another log."""
+
+    def enqueue(self, visitor_id: bytes | None, previous_week_id: bytes | None, *, is_view: bool) -> SharedAnswer:
+        """Add a beacon to the batch that is being filled; return the answer that it will get."""
+        if not self._pending or self._pending[-1].is_full:
+            self._pending.append(PendingBatch(self.log.site_id))
+        pending = self._pending[-1]
+        pending.add(visitor_id, previous_week_id, is_view=is_view)
+        return pending.answer
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether beacons wait for a sequence number."""
+        return bool(self._pending)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do: Postgres has every retained batch, the disk has none, no beacon waits."""
+        log = self.log
+        if log.on_disk:
+            is_durable = log.durable == log.assigned == self._cleared
+        else:
+            is_durable = not log.retained and self._cleared >= self._spilled
+        return is_durable and not self._pending and not self._awaiting
+
+    def close(self) -> None:
+        """Accept no new beacons."""
+        self.is_closed = True
+
+    def hand_over(self, other: "LogSender") -> None:
+        """Pass the beacons that have no seq yet to another log."""
+        other._pending.extend(self._pending)
+        self._pending.clear()
+
+    async def next_batch(self) -> Batch | None:
+        """Return what Redis lacks first: from memory, from the disk, or from the beacons that wait.
+
+        Raises StoreUnavailable where the disk cannot be read.
+        """
+        following = self.log.next_batch()
+        if self._uses_disk and self.log.is_behind and (following is None or self.log.gap_before(following)):
+            following = await self._read_disk()
+        if following is not None or self.log.on_disk:
+            return following
+        if self._pending:
+            await asyncio.sleep(0)  # one turn of the loop: the beacons already in the sockets come along
+        if (pending := self._take_pending()) is None:
+            return None
+        batch = self._append(pending)
+        self.log.retain(batch)
+        self._awaiting[batch.seq] = pending
+        self._outlets.metrics.batch_beacons.observe(batch.beacons)
+        return batch
+
+    async def send(self, batch: Batch) -> Need:
+        """Send a batch to Redis, answer its beacons if Redis has it, and return what the log needs before the next one.
+
+        Raises StoreUnavailable: Redis may have applied the batch or not, and sending it again settles it.
+        """
+        log, metrics = self.log, self._outlets.metrics
+        skipped = log.gap_before(batch) if log.skip_gap else 0
+        is_first_time = log.mark_sent(batch)
+        if batch.seq == self._unanswered:
+            metrics.retries.inc()
+        elif not is_first_time:
+            metrics.resent.inc()
+        self._unanswered = batch.seq
+        recorded = await self._outlets.redis.record(self.site, batch, skip_gap=log.skip_gap)
+        self._unanswered = 0
+        need = log.mark_answered(batch, recorded.answer, recorded.acked, is_first_time=is_first_time)
+        if log.acked >= batch.seq:
+            self._answer_acked()
+            self._report_lost(skipped)
+        return need
+
+    async def spool_pending(self) -> bool:
+        """Write the beacons that wait to the disk and answer them; close the log, and return False, if that fails."""
+        numbered: list[tuple[Batch, PendingBatch]] = []
+        while pending := self._take_pending():
+            numbered.append((self._append(pending), pending))
+        if await self._write_to_disk(numbered):
+            self.log.mark_stored()
+            return True
+        self.log.withdraw_unstored()  # they may be on the disk or not, so their seqs are not used again
+        self.close()
+        return False
+
+    async def spill(self) -> None:
+        """Write the batches whose beacons wait for Redis to the disk too, and answer them from there."""
+        waiting = [batch for batch in self.log.retained if batch.seq in self._awaiting]
+        if waiting and await self._write_to_disk([(batch, self._awaiting.pop(batch.seq)) for batch in waiting]):
+            self._mark_spilled(waiting)
+
+    def move_to(self, other: "LogSender", batch: Batch) -> Batch:
+        """Let another log carry `batch`, whose seq another worker has used; return it under its new seq."""
+        moved = other.log.append(
+            self.log.sent_batch_views, batch.visitor_ids, batch.previous_week_ids, batch.seen_ms, batch.beacons
+        )
+        other.log.retain(moved)
+        if (pending := self._awaiting.pop(batch.seq, None)) is not None:
+            other._awaiting[moved.seq] = pending
+        self.log.take_out(batch)
+        return moved
+
+    async def copy_to_disk(self, batch: Batch) -> None:
+        """Write a retained batch to the disk too, for which no beacon waits; raises StoreUnavailable."""
+        await self._outlets.spool.write([batch])
+        self._mark_spilled([batch])
+
+    async def clear_disk(self) -> None:
+        """Drop from the disk what Postgres has; raises StoreUnavailable."""
+        durable = self.log.durable
+        if self._uses_disk and self._cleared < durable:
+            await self._outlets.spool.delete(self.log.log_id, durable)
+            self._cleared = durable
+
+    @property
+    def _uses_disk(self) -> bool:
+        """Whether batches of this log may be on the disk."""
+        return self.log.on_disk or self._spilled > 0
+
+    def _take_pending(self) -> PendingBatch | None:
+        return self._pending.popleft() if self._pending else None
+
+    def _append(self, pending: PendingBatch) -> Batch:
+        return self.log.append(
+            pending.views,
+            b"".join(pending.visitor_ids),
+            b"".join(pending.previous_week_ids),
+            self._outlets.redis.now_ms(),
+            pending.beacons,
+        )
+
+    async def _read_disk(self) -> Batch | None:
+        log, spool = self.log, self._outlets.spool
+        if log.on_disk:
+            stored = log.stored
+            log.load_page(await spool.read(log.log_id, log.acked, PAGE_BATCHES))
+            if not log.retained and log.is_behind and stored == log.assigned and not self._pending:
+                self._cut_missing_end()
+        else:
+            with suppress(StoreUnavailable):  # the disk may have what was forgotten here; without it there is a gap
+                log.retain_again(await spool.read(log.log_id, log.acked, PAGE_BATCHES))
+        return log.next_batch()
+
+    def _cut_missing_end(self) -> None:
+        """Give up batches that were damaged on the disk: no process can send them."""
+        self.close()
+        lost = self.log.cut_missing_end()
+        self._outlets.metrics.lost.inc(lost)
+        logger.error("The last batches of a spooled log are lost. site=%s batches=%d", self.site.id, lost)
+
+    async def _write_to_disk(self, numbered: Sequence[tuple[Batch, PendingBatch]]) -> bool:
+        is_on_disk = await self._outlets.spool_writer.write([batch for batch, _ in numbered])
+        for _, pending in numbered:
+            if is_on_disk:
+                self._outlets.metrics.spooled.inc(pending.beacons)
+                self._outlets.queue.answer(pending, StoredIn.DISK)
+            else:
+                self._outlets.queue.refuse(pending)
+        return is_on_disk
+
+    def _mark_spilled(self, batches: Sequence[Batch]) -> None:
+        """Record that the disk has batches of a log in memory: it drops them once they are durable."""
+        self._spilled = batches[-1].seq
+        self._cleared = min(self._cleared, batches[0].seq - 1)
+
+    def _answer_acked(self) -> None:
+        if self.log.on_disk:
+            self._outlets.metrics.drained.inc()
+        for seq in [seq for seq in self._awaiting if seq <= self.log.acked]:
+            self._outlets.queue.answer(self._awaiting.pop(seq), StoredIn.REDIS)
+
+    def _report_lost(self, batches: int) -> None:
+        if batches:
+            self._outlets.metrics.lost.inc(batches)
+            logger.error(
+                "Batches are lost: neither this worker nor Postgres has them. Their views are counted, their"
+                " visitors may not be. site=%s day=%s batches=%d",
+                self.site.id,
+                self.log.day,
+                batches,
+            )

@@ -1,0 +1,20 @@
+"""One atomic look at what Redis holds of a site. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from footfall.model.day_state import DayState
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A site's unconfirmed days (or all days), its salts, and which days are in Redis."""
+
+    days: Sequence[DayState]
+    changes: Mapping[date, str]
+    """Value of each unconfirmed day's `dirty` field, to be confirmed by value."""
+    present: Sequence[date]
+    """All days in Redis, in order."""
+    salts: Mapping[date, bytes]
+    """By week, its Monday."""

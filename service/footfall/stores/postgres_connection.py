@@ -1,0 +1,66 @@
+"""How statements reach Postgres: over a few connections, each within a deadline; its failures in our own words."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from footfall.errors import StoreBusy, StoreUnavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+
+CONNECTIONS = 2
+CONNECT_TIMEOUT_S = 5
+COMMAND_TIMEOUT_S = 15
+ASYNCPG_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""asyncpg raises the last one where a server ends in the middle of a conversation."""
+BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+
+
+class PostgresConnections:
+    """The connections to Postgres; every failure is a StoreUnavailable."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def connection(self) -> "AsyncIterator[Connection]":
+        """Yield a connection; raises StoreUnavailable, and StoreBusy where another session holds rows it needs."""
+        try:
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+                yield connection
+        except BUSY as error:
+            raise StoreBusy("postgres", "another session holds rows that this one needs") from error
+        except (OSError, TimeoutError, *ASYNCPG_ERRORS) as error:
+            raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}") from error
+
+
+@asynccontextmanager
+async def open_connections(url: str, timeout_s: float) -> AsyncIterator[PostgresConnections]:
+    """Yield connections that open on first use; close them at the end. A statement takes at most `timeout_s`."""
+    # No floor of idle connections: asyncpg would log a traceback for each while Postgres is away.
+    # No statement cache: poolers in transaction mode hand every statement to another session.
+    pool = asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=CONNECTIONS,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=timeout_s,
+        statement_cache_size=0,
+    )
+    await pool  # with min_size=0 this opens no connection
+    try:
+        yield PostgresConnections(pool)
+    finally:
+        pool.terminate()
+
+
+async def schema_version(connection: "Connection") -> int:
+    """Return the number of the newest migration; 0 before the first."""
+    if not await connection.fetchval("SELECT to_regclass('footfall.migration') IS NOT NULL"):
+        return 0
+    return int(await connection.fetchval("SELECT COALESCE(max(version), 0) FROM footfall.migration"))
