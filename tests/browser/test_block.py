@@ -147,7 +147,7 @@ async def test_labels_come_from_the_attribute_then_from_the_site_then_from_the_s
         pytest.param("labelled", "en-GB", "All time: 1,373,876", None, id="the site's own words are Vietnamese"),
     ],
 )
-async def test_the_block_speaks_the_pages_language(
+async def test_the_block_speaks_the_pages_language(  # noqa: PLR0913 (pytest passes fixtures by name)
     page: Page, portal: Portal, relay: Relay, new_site: NewSite, kind: str, lang: str, text: str, list_lang: str
 ) -> None:
     """A portal in two languages has one script line."""

@@ -18,7 +18,7 @@ def pasted(relay: Relay, site: str) -> str:
 
 
 @pytest.mark.parametrize("policy", ["strict-origin-when-cross-origin", "no-referrer"])
-async def test_a_page_without_script_is_counted_by_its_pixel(
+async def test_a_page_without_script_is_counted_by_its_pixel(  # noqa: PLR0913 (pytest passes fixtures by name)
     new_context: NewContext, portal: Portal, relay: Relay, pasted: str, site: str, counts: ReadCounts, policy: str
 ) -> None:
     """Its labels can be read, too. The pixel says whose page it is even where pages say nothing else."""
