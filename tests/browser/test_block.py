@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from footfall.display.block import snippet
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from tests.browser.conftest import NewContext, NewSite
 from tests.browser.pages import layout_shift, let_pass, number, settle
@@ -27,7 +28,7 @@ ONE_MINUTE_EARLIER = "2026-11-23T07:59:00.000+07:00"
 
 async def test_the_pasted_lines_count_and_show(page: Page, portal: Portal, relay: Relay, site: str) -> None:
     """This is all that a webmaster does: paste what `footfall snippet` prints into any page."""
-    pasted = snippet(Site(id=site, name="Portal", hosts=("localhost",)), relay.url)
+    pasted = snippet(Site(id=SiteId(site), name="Portal", hosts=("localhost",)), relay.url)
     relay.change = BIG
     await page.goto(portal.put("*", f"<title>Plain</title><p>Text</p>\n{pasted}"))
     await expect(page.locator(".footfall")).to_contain_text("Tất cả: 1.373.876")

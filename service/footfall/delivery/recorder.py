@@ -59,7 +59,7 @@ class Recorder:
         self._clock = periods.clock
         self._skew_s = 0.0
         """Redis' clock minus ours: batches are stamped in Redis' time."""
-        self.sites = {site.id: SiteWriters(site) for site in settings.sites.values()}
+        self.sites: dict[str, SiteWriters] = {site.id: SiteWriters(site) for site in settings.sites.values()}
         self._queue = Queue(self.sites, metrics)
         self._spooler = Spooler(spool, self._queue, metrics, self._stamp_ms, self._stored)
         self.kept_bytes = 0

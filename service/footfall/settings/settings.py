@@ -24,7 +24,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from footfall.errors import SettingsError
-from footfall.settings import validators as fields
+from footfall.model.site_id import SiteId
+from footfall.settings import validators
 from footfall.settings.messages import did_you_mean, explain, full_stop
 from footfall.settings.sources import PREFIX, read_environment, read_toml, settings_file
 from footfall.settings.validators import Listen, Network, parse_listen
@@ -37,11 +38,11 @@ MIB = 1024 * 1024
 
 LabelName = Literal["heading", "online", "today", "week", "total", "views_today"]
 Label = Annotated[str, Field(min_length=1, max_length=80)]
-NetworkField = Annotated[Network, PlainValidator(fields.network)]
-ProxyField = Annotated[Network | Literal["unix"], PlainValidator(fields.proxy)]
-ListenField = Annotated[str, AfterValidator(fields.listener)]
-RedisUrl = Annotated[SecretStr, AfterValidator(fields.store_url("redis", "rediss", "unix"))]
-PostgresUrl = Annotated[SecretStr, AfterValidator(fields.store_url("postgresql", "postgres"))]
+NetworkField = Annotated[Network, PlainValidator(validators.network)]
+ProxyField = Annotated[Network | Literal["unix"], PlainValidator(validators.proxy)]
+ListenField = Annotated[str, AfterValidator(validators.listener)]
+RedisUrl = Annotated[SecretStr, AfterValidator(validators.store_url("redis", "rediss", "unix"))]
+PostgresUrl = Annotated[SecretStr, AfterValidator(validators.store_url("postgresql", "postgres"))]
 
 
 class Section(BaseModel):
@@ -60,13 +61,13 @@ class Section(BaseModel):
 class Site(Section):
     """One portal that is counted: the table `[sites.<id>]`."""
 
-    id: Annotated[str, AfterValidator(fields.site_id)]
+    id: Annotated[SiteId, AfterValidator(validators.site_id)]
     """The name of the table; never renamed, the numbers are stored under it."""
     name: Label
     """What the portal is called, for people."""
-    hosts: Annotated[tuple[Annotated[str, AfterValidator(fields.host)], ...], AfterValidator(fields.some)]
+    hosts: Annotated[tuple[Annotated[str, AfterValidator(validators.host)], ...], AfterValidator(validators.some)]
     """Hosts whose pages may count: portal.example.vn, *.example.vn, localhost:8000."""
-    time_zone: Annotated[str, AfterValidator(fields.time_zone)] = "Asia/Ho_Chi_Minh"
+    time_zone: Annotated[str, AfterValidator(validators.time_zone)] = "Asia/Ho_Chi_Minh"
     """IANA name of the zone in which its days and weeks begin."""
     language: Literal["vi", "en"] = "vi"
     """Language of the block: vi or en."""
@@ -113,7 +114,7 @@ class Limits(Section):
 class Settings(Section):
     """Everything a worker needs to know before it starts."""
 
-    public_url: Annotated[str, AfterValidator(fields.web_address)] = "http://127.0.0.1:8080"
+    public_url: Annotated[str, AfterValidator(validators.web_address)] = "http://127.0.0.1:8080"
     """URL at which browsers reach Footfall; footfall snippet prints it."""
     sites: Annotated[dict[str, Site], Field(min_length=1)]
     """The portals, by id."""
@@ -129,13 +130,13 @@ class Settings(Section):
     """Where /metrics, /healthz, /readyz and /version are served; keep it private."""
     data_dir: Path = Path(".footfall")
     """Folder of the spool and of the embedded servers."""
-    trusted_proxies: Annotated[tuple[ProxyField, ...], BeforeValidator(fields.split_commas)] = (
+    trusted_proxies: Annotated[tuple[ProxyField, ...], BeforeValidator(validators.split_commas)] = (
         IPv4Network("127.0.0.0/8"),
         IPv6Network("::1/128"),
         "unix",
     )
     """Networks, or the word unix, whose forwarding header is believed; separated by commas."""
-    forwarded_header: Annotated[str, AfterValidator(fields.header_name)] = "X-Forwarded-For"
+    forwarded_header: Annotated[str, AfterValidator(validators.header_name)] = "X-Forwarded-For"
     """The one header that carries the client's address: X-Forwarded-For, X-Real-IP, Forwarded."""
     rollup_every_s: Annotated[float, Field(ge=5, le=300)] = 10.0
     """Seconds between two copies from Redis to PostgreSQL; 5 to 300."""
@@ -151,7 +152,7 @@ class Settings(Section):
     """Seconds after which a visible page reads the numbers again; 5 to 3600."""
     ping_after_s: Annotated[int, Field(ge=10, le=1800)] = 60
     """Seconds after which a visible page says that it is still there; 10 to 1800."""
-    ops_token: Annotated[SecretStr, AfterValidator(fields.not_blank)] | None = None
+    ops_token: Annotated[SecretStr, AfterValidator(validators.not_blank)] | None = None
     """Bearer token that the ops routes ask for; if empty, none."""
     demo: bool = False
     """Serve the demo portal at /, for a site called portal."""

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import SecretStr
 
 from footfall.model.hosts import parse_host_rule
-from footfall.model.site_id import SITE_ID
+from footfall.model.site_id import SITE_ID, SiteId
 from footfall.settings.messages import did_you_mean
 
 Network = IPv4Network | IPv6Network
@@ -59,11 +59,11 @@ def listener(text: str) -> str:
     return text
 
 
-def site_id(text: str) -> str:
-    """A site's id: it is part of keys in Redis and Postgres, so it is short and plain."""
+def site_id(text: str) -> SiteId:
+    """Return a site's id; keys in Redis and Postgres carry it, so it is short and plain."""
     if not SITE_ID.fullmatch(text):
         raise ValueError("an id is 1 to 32 of a-z, 0-9 and -, the first one not -")
-    return text
+    return SiteId(text)
 
 
 def host(text: str) -> str:
