@@ -1,5 +1,5 @@
-# One command for each thing; CI calls the same ones. Needs make and Python 3.11 or newer, nothing else.
-# Written for GNU make 3.81, which macOS has.
+# One command for each job; CI runs the same commands. Needs only make and Python 3.11 or newer.
+# Written for GNU make 3.81, the version of macOS.
 
 SHELL := /bin/sh
 PYTHONS := python3.14 python3.13 python3.12 python3.11 python3
@@ -50,7 +50,7 @@ clean: ## Remove what was built here; the data in .footfall stay
 	rm -rf .venv .venv-tools .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The environment in two sizes: `run` needs the embedded servers, everything else the development tools too.
+# Two sizes of one environment: `run` needs the embedded servers; the other targets also need the development tools.
 .venv/run: requirements-embedded.lock pyproject.toml .venv/bin/python
 	@echo 'Installing Footfall into .venv ...'
 	@$(INSTALL) --require-hashes -r requirements-embedded.lock
@@ -71,7 +71,7 @@ clean: ## Remove what was built here; the data in .footfall stay
 	@.venv-tools/bin/python -m pip install --disable-pip-version-check --quiet uv pip-audit
 	@touch $@
 
-# Sets $python to the first one that is new enough and can make an environment, or says what is missing.
+# Sets $python to the first Python that is new enough and can make an environment; else prints what is missing.
 FIND_PYTHON = \
 	old=; incomplete=; python=; \
 	for name in $(PYTHONS); do \

@@ -1,7 +1,6 @@
 -- The roles of Footfall in PostgreSQL: the owner migrates, the service only counts, a report only reads.
--- Not a migration: an administrator runs it, in the database of Footfall, before the first `footfall migrate`,
--- which needs the owner, and once more after it, for the rights on the tables; later after each upgrade.
--- It may run at any time, and as often as one likes.
+-- This file is no migration. An administrator runs it in Footfall's database: before the first `footfall migrate`,
+-- which needs the owner; again after it, for the rights on the tables; and after each upgrade. More runs do no harm.
 --
 --     psql "postgresql://postgres@postgres.example.vn/footfall" -f sql/roles.sql
 --     psql "postgresql://postgres@postgres.example.vn/footfall" -c '\password footfall_owner' -c '\password footfall_service'
@@ -19,7 +18,7 @@ BEGIN
         END IF;
     END LOOP;
 
-    -- Nobody else of this server looks into the database, or makes tables in it.
+    -- No other role of this server may connect to the database or make tables in it.
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT, CREATE ON DATABASE %I TO footfall_owner', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO footfall_service, footfall_report', current_database());
@@ -27,7 +26,7 @@ END
 $$;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 
--- footfall_report is a group: GRANT footfall_report TO the login of whoever makes reports.
+-- footfall_report is a group: GRANT footfall_report TO each login that reads reports.
 ALTER ROLE footfall_owner LOGIN;
 ALTER ROLE footfall_service LOGIN;
 
@@ -43,11 +42,11 @@ BEGIN
     GRANT SELECT ON footfall.migration, footfall.installation TO footfall_service;
     -- Days are never deleted.
     GRANT SELECT, INSERT, UPDATE ON footfall.site_day TO footfall_service;
-    -- The journal is never changed, and PostgreSQL itself notes who wrote into it, and when.
+    -- Entries of the journal never change; PostgreSQL itself records the writer and the time.
     GRANT SELECT, INSERT (site, id, amount, reason) ON footfall.adjustment TO footfall_service;
     -- Events are never changed either; PostgreSQL dates them.
     GRANT SELECT, INSERT (site, kind, detail) ON footfall.event TO footfall_service;
-    -- Salts are destroyed after their week, and never replaced.
+    -- The service deletes a salt after its week, and never changes one.
     GRANT SELECT, INSERT, DELETE ON footfall.salt TO footfall_service;
 
     GRANT SELECT ON footfall.report_day TO footfall_report;

@@ -1,4 +1,4 @@
-"""Work in the background: a step that can be called by itself, and one loop that repeats it."""
+"""Background work: a loop that repeats a step; a test calls the step itself."""
 
 import asyncio
 import logging
@@ -14,9 +14,9 @@ TICKS_REMEMBERED = 10
 
 
 async def repeat(step: Callable[[], Awaitable[object]], every_s: float, stopping: asyncio.Event) -> None:
-    """Call `step` now and `every_s` seconds after each end of it, until `stopping` is set.
+    """Call `step` now and `every_s` seconds after each end of a step, until `stopping` is set.
 
-    A step that raises is repeated, and logged once a minute: a loop that owns data must not end before its time.
+    A step that raises is logged, at most once a minute, and repeated: a loop that owns data must not end early.
     """
     failures = LogThrottle()
     while not stopping.is_set():
@@ -24,7 +24,9 @@ async def repeat(step: Callable[[], Awaitable[object]], every_s: float, stopping
             await step()
         except Exception:
             if times := failures.happened():
-                logger.exception("A step of the background work failed; it is repeated. step=%s times=%d", step, times)
+                logger.exception(
+                    "A step of the background work failed; the loop repeats it. step=%s times=%d", step, times
+                )
         try:
             await asyncio.wait_for(stopping.wait(), every_s)
         except TimeoutError:
@@ -32,17 +34,17 @@ async def repeat(step: Callable[[], Awaitable[object]], every_s: float, stopping
 
 
 class LoopLag:
-    """How late the event loop does what is due, by a ticker that notes how late it woke itself."""
+    """Measures how late the event loop runs what is due: a ticker compares its waking with its plan."""
 
     def __init__(self, report: Callable[[float], object]) -> None:
         self._report = report
-        """Told the worst delay at every tick."""
+        """Receives the worst delay at every tick."""
         self._late_s: deque[float] = deque(maxlen=TICKS_REMEMBERED)
         self._due_at = float("inf")
 
     @property
     def worst_s(self) -> float:
-        """The worst delay of the last five seconds, also one that has not ended yet."""
+        """Return the worst delay of the last five seconds, including one that has not ended yet."""
         pending_s = asyncio.get_running_loop().time() - self._due_at
         return max(pending_s, 0.0, *self._late_s)
 

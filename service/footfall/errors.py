@@ -26,7 +26,7 @@ class Reason(StrEnum):
     SPOOL_FULL = "spool_full"
     INTERNAL = "internal"
 
-    # Answered normally, counted nowhere.
+    # Ignored: answered like a counted beacon, counted nowhere.
     ROBOT = "robot"
     PREFETCH = "prefetch"
     OPT_OUT = "opt_out"
@@ -53,11 +53,11 @@ STATUS = {
 }
 
 RETRY_AFTER_S = {Reason.RATE_LIMITED: 10, Reason.BUSY: 1, Reason.NOT_READY: 5, Reason.SPOOL_FULL: 10}
-"""Every 429 and 503 says when to come back, also where nobody knows better than this."""
+"""Default `Retry-After` of every 429 and 503; the raiser may know a better time."""
 
 
 class Refused(Exception):
-    """A request that is answered with an error; nothing of it was stored."""
+    """A request that gets an error as its answer; nothing of it was stored."""
 
     def __init__(self, reason: Reason, retry_after_s: int | None = None) -> None:
         super().__init__(reason.value)
@@ -66,12 +66,12 @@ class Refused(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status of the reason."""
+        """Return the HTTP status of the reason."""
         return STATUS[self.reason]
 
 
 class StoreUnavailable(Exception):
-    """Redis, Postgres or the spool did not do what was asked, or not in time; it may do it still."""
+    """Redis, Postgres or the spool failed a request or answered too late; a late request may still take effect."""
 
     def __init__(self, store: str, sentence: str) -> None:
         super().__init__(f"{store}: {sentence}")
@@ -80,15 +80,15 @@ class StoreUnavailable(Exception):
 
 
 class StoreBusy(StoreUnavailable):
-    """The store is well, and somebody else is at the same rows just now: nothing was done, next time it may be."""
+    """Another transaction holds the same rows; the store changed nothing, and the next attempt may succeed."""
 
 
 class StoreDamaged(StoreUnavailable):
-    """What the store holds of a site cannot be read by the store itself; asking again does not help."""
+    """The store cannot read its own data of a site; another attempt does not help."""
 
 
 class Stop(Exception):
-    """A command cannot go on: one sentence for the person who typed it, and the exit status."""
+    """A command cannot continue: one sentence for the person who typed it, and the exit status."""
 
     def __init__(self, sentence: str, status: int = 2) -> None:
         super().__init__(sentence)

@@ -1,4 +1,4 @@
-"""Keeps what anybody on the network can cause, or what goes on for hours, from filling the log."""
+"""Limits how often one kind of event is logged: a client, or a fault of hours, must not fill the log."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ NAMES_MAX = 10
 
 
 class LogThrottle:
-    """Lets one log line through per minute, and knows for how many times it stands."""
+    """Allows one log line a minute, and counts the events since the last line."""
 
     def __init__(self, every_s: float = LINE_EVERY_S, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._every_s = every_s
@@ -18,11 +18,11 @@ class LogThrottle:
         self._times = 0
 
     def happened(self) -> int:
-        """Note that it happened; return how often since the last line if one is due now, else 0.
+        """Record one event; return the events since the last line if a line is due now, else 0.
 
         >>> clock = iter([0.0, 1.0, 2.0, 61.0])
-        >>> seldom = LogThrottle(monotonic=lambda: next(clock))
-        >>> [seldom.happened() for _ in range(4)]
+        >>> throttle = LogThrottle(monotonic=lambda: next(clock))
+        >>> [throttle.happened() for _ in range(4)]
         [1, 0, 0, 3]
         """
         self._times += 1
@@ -35,35 +35,35 @@ class LogThrottle:
 
 
 class ReportedFailures:
-    """Knows which of many things were said to fail: each is said once when it begins, and once when it is over."""
+    """Remembers which of many things were reported as failing: each begin and each end is reported once."""
 
     def __init__(self, every_s: float = LINE_EVERY_S, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._seldom = LogThrottle(every_s, monotonic)
-        self._said: set[str] = set()
+        self._throttle = LogThrottle(every_s, monotonic)
+        self._reported: set[str] = set()
 
     def began(self, failing: AbstractSet[str]) -> list[str]:
-        """Return those that fail and were not said yet; none until a minute after the last ones.
+        """Return the failing things to report now: those not reported yet, at most once a minute.
 
         >>> clock = iter([0.0, 1.0, 61.0])
-        >>> changes = ReportedFailures(monotonic=lambda: next(clock))
-        >>> changes.began({"a"}), changes.began({"a", "b"}), changes.began({"a", "b", "c"}), changes.began({"a", "b"})
+        >>> known = ReportedFailures(monotonic=lambda: next(clock))
+        >>> known.began({"a"}), known.began({"a", "b"}), known.began({"a", "b", "c"}), known.began({"a", "b"})
         (['a'], [], ['b', 'c'], [])
         """
-        new = sorted(failing - self._said)
-        if not new or not self._seldom.happened():
+        new = sorted(failing - self._reported)
+        if not new or not self._throttle.happened():
             return []
-        self._said.update(new)
+        self._reported.update(new)
         return new
 
     def ended(self, failing: AbstractSet[str]) -> list[str]:
-        """Return those that were said to fail and no longer do."""
-        well = sorted(self._said - failing)
-        self._said.difference_update(well)
-        return well
+        """Return the things that were reported as failing and no longer fail."""
+        recovered = sorted(self._reported - failing)
+        self._reported.difference_update(recovered)
+        return recovered
 
 
 def some_of(names: Sequence[str]) -> str:
-    """Name some of many in one line.
+    """Return the first names in one line, and how many more there are.
 
     >>> some_of(["a", "b"])
     'a,b'

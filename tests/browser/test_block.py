@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from footfall.display.block import snippet
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from tests.browser.conftest import NewContext, NewSite
 from tests.browser.pages import layout_shift, let_pass, number, settle
@@ -27,7 +28,7 @@ ONE_MINUTE_EARLIER = "2026-11-23T07:59:00.000+07:00"
 
 async def test_the_pasted_lines_count_and_show(page: Page, portal: Portal, relay: Relay, site: str) -> None:
     """This is all that a webmaster does: paste what `footfall snippet` prints into any page."""
-    pasted = snippet(Site(id=site, name="Portal", hosts=("localhost",)), relay.url)
+    pasted = snippet(Site(id=SiteId(site), name="Portal", hosts=("localhost",)), relay.url)
     relay.change = BIG
     await page.goto(portal.put("*", f"<title>Plain</title><p>Text</p>\n{pasted}"))
     await expect(page.locator(".footfall")).to_contain_text("Tất cả: 1.373.876")
@@ -147,7 +148,7 @@ async def test_labels_come_from_the_attribute_then_from_the_site_then_from_the_s
         pytest.param("labelled", "en-GB", "All time: 1,373,876", None, id="the site's own words are Vietnamese"),
     ],
 )
-async def test_the_block_speaks_the_pages_language(
+async def test_the_block_speaks_the_pages_language(  # noqa: PLR0913 (pytest passes fixtures by name)
     page: Page, portal: Portal, relay: Relay, new_site: NewSite, kind: str, lang: str, text: str, list_lang: str
 ) -> None:
     """A portal in two languages has one script line."""

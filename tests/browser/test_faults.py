@@ -72,7 +72,7 @@ async def test_an_absurd_time_to_wait_is_an_hour_at_most(page: Page, address: st
         pytest.param(Fault("refuse", 200), 0, id="a hotel's login page"),
     ],
 )
-async def test_a_view_without_an_answer_is_followed_by_a_ping(
+async def test_a_view_without_an_answer_is_followed_by_a_ping(  # noqa: PLR0913 (pytest passes fixtures by name)
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts, fault: Fault, views: int
 ) -> None:
     """It may have been counted. A ping keeps the visitor present and cannot add a second view."""

@@ -4,6 +4,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from footfall.display.block import snippet
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from tests.browser.conftest import NewContext, ReadCounts
 from tests.browser.pages import number
@@ -14,11 +15,11 @@ from tests.browser.relay import Relay
 @pytest.fixture
 def pasted(relay: Relay, site: str) -> str:
     """What the webmaster pasted."""
-    return snippet(Site(id=site, name="Portal", hosts=("localhost",)), relay.url)
+    return snippet(Site(id=SiteId(site), name="Portal", hosts=("localhost",)), relay.url)
 
 
 @pytest.mark.parametrize("policy", ["strict-origin-when-cross-origin", "no-referrer"])
-async def test_a_page_without_script_is_counted_by_its_pixel(
+async def test_a_page_without_script_is_counted_by_its_pixel(  # noqa: PLR0913 (pytest passes fixtures by name)
     new_context: NewContext, portal: Portal, relay: Relay, pasted: str, site: str, counts: ReadCounts, policy: str
 ) -> None:
     """Its labels can be read, too. The pixel says whose page it is even where pages say nothing else."""

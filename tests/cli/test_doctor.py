@@ -24,6 +24,7 @@ from footfall.cli.doctor import (
 )
 from footfall.embedded.servers import Valkey
 from footfall.model.periods import Clock
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import ServerFacts
@@ -148,7 +149,7 @@ async def test_a_redis_that_evicts_is_found(own_folder: Path, migrated: str) -> 
 
 def test_a_site_s_day_and_week_are_told_in_its_zone() -> None:
     """A wrong zone is seen by whoever looks at the clock; here a day of 25 hours at the end of summer time."""
-    site = Site(id="portal", name="Portal", hosts=("portal.example.vn",), time_zone="Europe/Berlin")
+    site = Site(id=SiteId("portal"), name="Portal", hosts=("portal.example.vn",), time_zone="Europe/Berlin")
     check = check_zone(site, datetime(2026, 10, 25, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp())
     assert "today is 2026-10-25, 2026-10-25 00:00+02:00 to 2026-10-26 00:00+01:00" in check.found
     assert "week of 2026-10-19 until 2026-10-26 00:00+01:00" in check.found

@@ -6,6 +6,7 @@ import pytest
 
 from footfall.delivery.pending import SiteWriters, Writer, new_log_id
 from footfall.model.batch_log import BATCH_MAX_VISITORS, Answer, Log
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 
 DAY = date(2026, 11, 23)
@@ -15,7 +16,7 @@ TOMORROW = DAY + timedelta(days=1)
 @pytest.fixture
 async def writers() -> SiteWriters:
     """Those of one site, in a running loop, for who gathers makes futures."""
-    return SiteWriters(Site(id="portal", name="Portal", hosts=("portal.example.vn",)))
+    return SiteWriters(Site(id=SiteId("portal"), name="Portal", hosts=("portal.example.vn",)))
 
 
 def make_durable(writer: Writer, *, durable: bool = True) -> None:

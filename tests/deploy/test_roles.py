@@ -203,7 +203,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 def certificate(servers_folder: Path) -> Path:
     """A folder with a certificate for localhost and its key."""
     if shutil.which("openssl") is None:
-        pytest.skip("no openssl on this machine to make a certificate with")
+        pytest.skip("openssl is not installed")
     folder = servers_folder / "tls"
     folder.mkdir()
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem -out cert.pem -subj /CN=localhost"

@@ -22,11 +22,12 @@ from footfall.display.block import (
     snippet,
 )
 from footfall.model.counts import Counts
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 
 HOSTILE = "</title><script>alert('&\"')</script>\x00\x1b"
 SVG = "{http://www.w3.org/2000/svg}"
-PORTAL = Site(id="portal", name="Portal", hosts=("portal.example.vn",))
+PORTAL = Site(id=SiteId("portal"), name="Portal", hosts=("portal.example.vn",))
 COUNTS = Counts(
     site="portal",
     online=4,
@@ -66,7 +67,7 @@ def test_numbers_are_written_as_people_read_them(number: int | None, vi: str, en
 
 def test_a_sites_own_words_are_used_in_its_own_language_only() -> None:
     """Settings hold one wording; an English page must not get the Vietnamese one."""
-    site = Site(id="a", name="A", hosts=("a.vn",), labels={"today": "Khách hôm nay"})
+    site = Site(id=SiteId("a"), name="A", hosts=("a.vn",), labels={"today": "Khách hôm nay"})
     assert labels_of(site, "vi") == {**LABELS["vi"], "today": "Khách hôm nay"}
     assert labels_of(site, "en") == LABELS["en"]
 
@@ -100,7 +101,7 @@ def test_the_snippet_is_what_a_webmaster_pastes() -> None:
 
 def test_the_snippet_asks_for_browser_ids_only_where_the_site_does() -> None:
     """An id in every visitor's storage is the operator's decision."""
-    site = Site(id="office", name="Office", hosts=("a.vn",), visitor_id="browser", language="en")
+    site = Site(id=SiteId("office"), name="Office", hosts=("a.vn",), visitor_id="browser", language="en")
     assert 'data-site="office" data-visitor="browser"></script>' in snippet(site, "https://a.vn")
     assert "data-visitor" not in snippet(PORTAL, "https://a.vn")
 
@@ -116,7 +117,7 @@ def test_the_fragment_has_the_numbers_and_the_marks() -> None:
 def test_words_from_the_settings_cannot_become_markup() -> None:
     """An ampersand in a label is likely, the rest is cheap to be sure of."""
     labels = {"today": HOSTILE.rstrip("\x00\x1b"), "heading": HOSTILE.rstrip("\x00\x1b")}
-    site = Site(id="a", name="A", hosts=("a.vn",), labels=labels)  # type: ignore[arg-type]
+    site = Site(id=SiteId("a"), name="A", hosts=("a.vn",), labels=labels)  # type: ignore[arg-type]
     for text in (
         snippet(site, 'https://a.vn/"><script>'),
         counts_html(site, COUNTS, "vi"),
@@ -149,7 +150,7 @@ def test_the_image_is_as_wide_as_its_words() -> None:
     """A label of the settings may be three times as long as ours."""
 
     def width(today: str) -> int:
-        site = Site(id="a", name="A", hosts=("a.vn",), labels={"today": today})
+        site = Site(id=SiteId("a"), name="A", hosts=("a.vn",), labels={"today": today})
         return int(ET.fromstring(counts_svg(site, COUNTS, "vi", "auto")).get("width", ""))  # noqa: S314
 
     assert width("Hôm nay") < width("Số lượt khách trong ngày") < width("Số lượt khách truy cập trong ngày hôm nay")
@@ -157,7 +158,7 @@ def test_the_image_is_as_wide_as_its_words() -> None:
 
 def test_the_image_survives_characters_that_xml_cannot_hold() -> None:
     """One of them makes the whole image an error page."""
-    site = Site(id="a", name="A", hosts=("a.vn",), labels={"today": "Hôm\x0bnay\x07"})
+    site = Site(id=SiteId("a"), name="A", hosts=("a.vn",), labels={"today": "Hôm\x0bnay\x07"})
     title = ET.fromstring(counts_svg(site, COUNTS, "vi", "auto")).findtext(f"{SVG}title")  # noqa: S314
     assert title is not None
     assert "Hômnay" in title
@@ -193,7 +194,7 @@ def test_the_demo_pastes_what_the_snippet_prints() -> None:
     """It uses the public embed and nothing special; only the page's own language needs no saying."""
     for name, language in (("vi/layout.html", "vi"), ("en/layout.html", "en")):
         layout = (STATIC / "demo" / name).read_text(encoding="utf-8")
-        site = Site(id="portal", name="Demo", hosts=("localhost",), language=language)  # type: ignore[arg-type]
+        site = Site(id=SiteId("portal"), name="Demo", hosts=("localhost",), language=language)  # type: ignore[arg-type]
         pasted = snippet(site, "").replace(f' lang="{language}"', "").replace("</div>\n", "")
         lines = [line.strip() for line in layout.splitlines()]
         assert [line for line in map(str.strip, pasted.splitlines()) if line not in lines] == []

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from footfall.errors import SettingsError
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import (
     FILE_VARIABLES,
     VARIABLES,
@@ -51,7 +52,7 @@ def problems_of(file: Path | None, environ: dict[str, str], *, embedded: bool = 
 def test_one_portal_and_two_stores_are_enough(toml: Path) -> None:
     """The shortest settings that an operator can write; everything else has a default."""
     settings = load_settings(toml, STORES)
-    assert settings.sites["portal"] == Site(id="portal", name="Cổng thông tin", hosts=("portal.example.vn",))
+    assert settings.sites["portal"] == Site(id=SiteId("portal"), name="Cổng thông tin", hosts=("portal.example.vn",))
     assert settings.sites["portal"].zone == ZoneInfo("Asia/Ho_Chi_Minh")
     assert settings.trusted_proxies == (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"), "unix")
     assert settings.limits == Limits()

@@ -1,34 +1,27 @@
-"""The command line: `footfall`, also `python -m footfall`."""
+"""The command line: `footfall` and `python -m footfall`."""
 
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
-from prometheus_client import CollectorRegistry
 
 from footfall import __version__, sql_folder
-from footfall.cli import doctor
+from footfall.cli.adjustments import add_adjustment, print_journal
+from footfall.cli.doctor import print_checks
+from footfall.cli.rollup import roll_up_sites
 from footfall.display import block as render
 from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
-from footfall.metrics.metrics import Metrics
 from footfall.process import serve as serving
 from footfall.process.worker import start_logging
 from footfall.settings.settings import Settings, Site, load_settings, settings_file
 from footfall.stores.migrations import migrate as apply_migrations
-from footfall.stores.postgres_store import Adjustment, PostgresStore, open_postgres
-from footfall.stores.redis_store import open_redis
-from footfall.sync.restore import Restore
-from footfall.sync.rollup import Rollup
-from footfall.sync.salts import Salts
 
 WORKERS_MAX = 64
 AMOUNT_MAX = 2**53
-"""Beyond it JavaScript counts in steps of two."""
+"""JavaScript stores larger whole numbers only in steps of two."""
 
 app = typer.Typer(
     help="Footfall: the visitor counter behind a portal's footer (online, today, this week, all time).",
@@ -50,7 +43,7 @@ EmbeddedOption = Annotated[
 
 
 def main() -> None:
-    """Run a command; what it cannot do is told in sentences on standard error, with an exit status."""
+    """Run a command; where it fails, print why to standard error and exit with a status."""
     try:
         app(prog_name="footfall")
     except SettingsError as error:
@@ -88,7 +81,7 @@ def serve(
 def migrate() -> None:
     """Create or update the tables in PostgreSQL, as the role that owns them (FOOTFALL_MIGRATE_URL).
 
-    Run it before each new version starts. `serve --embedded` does it by itself.
+    Run this command before each new version starts. `serve --embedded` runs it by itself.
     """
     settings = _settings()
     url = (settings.migrate_url or settings.postgres_url).get_secret_value()
@@ -103,9 +96,9 @@ def migrate() -> None:
 def rollup(embedded: EmbeddedOption = False) -> None:
     """Copy all days from Redis to PostgreSQL now, and print a line for each site.
 
-    The running service does it by itself; after this command, a backup of PostgreSQL holds everything.
+    The running service copies by itself; after this command, a backup of PostgreSQL holds every count.
     """
-    asyncio.run(_rollup(_stores(embedded=embedded)))
+    asyncio.run(roll_up_sites(_stores(embedded=embedded)))
 
 
 @app.command()
@@ -125,7 +118,7 @@ def adjust(
     settings = _stores(embedded=embedded)
     corrected = _site(settings, site)
     if show and add is None:
-        asyncio.run(_print_journal(settings, corrected))
+        asyncio.run(print_journal(settings, corrected))
         return
     if show or add is None or not reason.strip() or not name.strip():
         raise Stop(
@@ -134,7 +127,7 @@ def adjust(
         )
     if not -AMOUNT_MAX < add < AMOUNT_MAX or add == 0:
         raise Stop("--add must not be 0, and must lie between -2^53 and 2^53")
-    asyncio.run(_adjust(settings, corrected, name.strip(), add, reason.strip()))
+    asyncio.run(add_adjustment(settings, corrected, name.strip(), add, reason.strip()))
 
 
 @app.command()
@@ -151,11 +144,11 @@ def snippet(
 
 @app.command("doctor")
 def check(embedded: EmbeddedOption = False) -> None:
-    """Check what operators get wrong, a line each, with what to do; the exit status is 1 if a check fails.
+    """Check the installation: a line a check, with what to do; the exit status is 1 if a check fails.
 
     Settings, both stores, their versions, persistence and clocks, the schema, each site's zone, the script.
     """
-    if not asyncio.run(_print_checks(_stores(embedded=embedded))):
+    if not asyncio.run(print_checks(_stores(embedded=embedded), settings_file(os.environ))):
         sys.exit(1)
 
 
@@ -165,75 +158,12 @@ def version() -> None:
     print(__version__)
 
 
-@asynccontextmanager
-async def _open_rollup(settings: Settings) -> AsyncIterator[tuple[Rollup, PostgresStore]]:
-    """Both stores and the join between them, without a worker; raises StoreUnavailable where Postgres is away."""
-    async with (
-        open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s) as redis,
-        open_postgres(settings.postgres_url.get_secret_value()) as postgres,
-    ):
-        redis.installation = await postgres.installation()
-        metrics = Metrics(CollectorRegistry())
-        salts = Salts(metrics)
-        restore = Restore(redis, postgres, salts, metrics)
-        yield Rollup(settings, redis, postgres, restore, salts, metrics), postgres
-
-
-async def _rollup(settings: Settings) -> None:
-    failed = 0
-    async with _open_rollup(settings) as (join, _):
-        for site in settings.sites.values():
-            try:
-                done = await join.roll_up(site, all_days=True)
-                print(f"{site.id}: days saved {done.saved}, joined back into Redis {done.joined_back}")
-            except StoreUnavailable as error:
-                failed += 1
-                print(f"{site.id}: not rolled up: {error}")
-    if failed:
-        raise Stop(f"{failed} of {len(settings.sites)} sites were not rolled up; footfall doctor checks the stores", 1)
-
-
-async def _adjust(settings: Settings, site: Site, name: str, amount: int, reason: str) -> None:
-    async with _open_rollup(settings) as (join, postgres):
-        if not await postgres.adjust(site.id, name, amount, reason):
-            known = next(entry for entry in await postgres.adjustments(site.id) if entry.id == name)
-            print(f"{name} is in the journal of {site.id} already; nothing changed:\n{_entry(known)}")
-            return
-        print(f"Added {amount:+,d} to the all-time total of {site.id} as {name}.")
-        try:
-            await join.roll_up(site)
-        except StoreUnavailable as error:
-            print(f"Redis could not be told ({error}); the service shows it after its next rollup.")
-
-
-async def _print_journal(settings: Settings, site: Site) -> None:
-    async with open_postgres(settings.postgres_url.get_secret_value()) as postgres:
-        journal = await postgres.adjustments(site.id)
-    for entry in journal:
-        print(_entry(entry))
-    print(f"{sum(entry.amount for entry in journal):+,d} by {len(journal)} corrections of {site.id}")
-
-
-def _entry(entry: Adjustment) -> str:
-    made_at = entry.made_at.astimezone()
-    return f"{made_at:%Y-%m-%d %H:%M %Z}  {entry.amount:+16,d}  {entry.id}  {entry.reason}  (by {entry.made_by})"
-
-
-async def _print_checks(settings: Settings) -> bool:
-    """Print each check as soon as it is known; False when one failed."""
-    good = True
-    async for line in doctor.examine(settings, settings_file(os.environ)):
-        print(line, flush=True)
-        good = good and line.level is not doctor.Level.FAIL
-    return good
-
-
 def _settings(*, embedded: bool = False) -> Settings:
     return load_settings(settings_file(os.environ), os.environ, embedded=embedded)
 
 
 def _stores(*, embedded: bool) -> Settings:
-    """The settings, with the servers of a running `serve --embedded` as stores if these are meant."""
+    """Return the settings; if `embedded`, the servers of a running `serve --embedded` are the stores."""
     settings = _settings(embedded=embedded)
     return serving.with_stores(settings, running_servers(settings.data_dir) if embedded else None)
 

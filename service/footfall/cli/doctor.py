@@ -1,4 +1,4 @@
-"""The checks of `footfall doctor`: what operators get wrong, one line each, with what to do."""
+"""The checks of `footfall doctor`: frequent mistakes of an installation, one line each, with what to do."""
 
 import re
 import time
@@ -20,14 +20,14 @@ from footfall.stores.redis_store import RedisStore, ServerFacts, open_redis
 REDIS_MIN = (6, 2)
 POSTGRES_MIN = 13
 CLOCKS_APART_MAX_S = 2.0
-"""Redis' clock decides who is online, this host's to which day a beacon belongs."""
+"""Redis' clock decides who is online; this host's decides the day of a beacon."""
 HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5)
 BUSIEST_SHARE_MAX = 0.5
 BUSIEST_SHARE = re.compile(r"^footfall_busiest_network_share (\S+)$", re.MULTILINE)
 
 
 class Level(StrEnum):
-    """How a check went; WARN is for what a knowing operator may leave as it is."""
+    """The result of a check; WARN is for a finding that an operator may leave on purpose."""
 
     OK = " ok "
     WARN = "warn"
@@ -36,7 +36,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report: what was looked at, what was found, and what to do about it."""
+    """One line of the report: what was checked, what was found, and what to do about it."""
 
     what: str
     found: str
@@ -46,8 +46,17 @@ class Check:
         return f"{self.level}  {self.what}: {' '.join(self.found.split())}"
 
 
+async def print_checks(settings: Settings, file: Path | None) -> bool:
+    """Print each check as soon as it is done; return whether none failed."""
+    good = True
+    async for check in examine(settings, file):
+        print(check, flush=True)
+        good = good and check.level is not Level.FAIL
+    return good
+
+
 async def examine(settings: Settings, file: Path | None, clock: Clock = time.time) -> AsyncIterator[Check]:
-    """Run all checks of settings that were read from `file` (None: from the environment alone)."""
+    """Run all checks of settings read from `file`; None means from the environment alone."""
     yield check_source(settings, file)
     async with (
         open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s) as redis,
@@ -64,7 +73,7 @@ async def examine(settings: Settings, file: Path | None, clock: Clock = time.tim
 
 
 def check_source(settings: Settings, file: Path | None) -> Check:
-    """Whether the file is read that the operator has in mind."""
+    """Report which file the settings come from."""
     sites = f"{len(settings.sites)} sites" if len(settings.sites) > 1 else f"site {next(iter(settings.sites))}"
     if file is None:
         return Check("settings", f"{sites}; there is no ./footfall.toml, and FOOTFALL_CONFIG names no file")
@@ -72,7 +81,7 @@ def check_source(settings: Settings, file: Path | None) -> Check:
 
 
 async def check_redis(redis: RedisStore) -> list[Check]:
-    """Whether Redis can be reached, is recent enough, and keeps what it is given."""
+    """Check that Redis answers, is recent enough, and keeps its data."""
     try:
         facts = await redis.facts()
     except StoreUnavailable as error:
@@ -82,7 +91,7 @@ async def check_redis(redis: RedisStore) -> list[Check]:
 
 
 def check_redis_version(facts: ServerFacts) -> Check:
-    """The scripts need ZADD GT, and a server that may be written to."""
+    """Check that the server knows ZADD GT, which the scripts use, and accepts writes."""
     version = ".".join(map(str, facts.version))
     if facts.version < REDIS_MIN:
         return Check("redis", f"version {version} is too old; install Redis 6.2 or newer, or Valkey", Level.FAIL)
@@ -92,7 +101,7 @@ def check_redis_version(facts: ServerFacts) -> Check:
 
 
 def check_memory(facts: ServerFacts) -> Check:
-    """An evicting policy throws counts away when memory is short."""
+    """Check that Redis evicts nothing: an evicting policy drops counts when memory is short."""
     if facts.maxmemory and facts.maxmemory_policy != "noeviction":
         found = f"maxmemory-policy is {facts.maxmemory_policy}, which throws counts away; set it to noeviction"
         return Check("redis memory", f"{found}, or give Footfall a Redis of its own", Level.FAIL)
@@ -101,7 +110,7 @@ def check_memory(facts: ServerFacts) -> Check:
 
 
 def check_persistence(facts: ServerFacts) -> Check:
-    """Workers send again what Redis lost, but not after the whole host has failed."""
+    """Check for an append-only file: workers send again what Redis lost, but not after the whole host failed."""
     if facts.aof:
         return Check("redis persistence", "append-only file")
     found = "no append-only file; if this host fails, what came after the last rollup is lost"
@@ -109,7 +118,7 @@ def check_persistence(facts: ServerFacts) -> Check:
 
 
 async def check_postgres(postgres: PostgresStore) -> list[Check]:
-    """Whether PostgreSQL can be reached, is recent enough, and has our tables."""
+    """Check that PostgreSQL answers, is recent enough, and has the tables."""
     try:
         version, schema, _ = await postgres.facts()
     except StoreUnavailable as error:
@@ -124,7 +133,7 @@ async def check_postgres(postgres: PostgresStore) -> list[Check]:
 
 
 def check_schema(schema: int) -> Check:
-    """An older schema makes the rollup wait; a newer one is fine, as migrations only add."""
+    """Check the schema: the rollup waits while it is older than the program; a newer one only has additions."""
     if schema < SCHEMA_VERSION:
         has = f"has version {schema} and needs {SCHEMA_VERSION}" if schema else "has no tables yet"
         return Check("schema", f"{has}; run footfall migrate", Level.FAIL)
@@ -133,7 +142,7 @@ def check_schema(schema: int) -> Check:
 
 
 async def check_installation(settings: Settings, redis: RedisStore, postgres: PostgresStore, clock: Clock) -> Check:
-    """Whether both stores belong together: Redis of one portal and Postgres of another must not be joined."""
+    """Check that both stores belong together: a rollup between two portals' stores would mix their counts."""
     what = "installation"
     empty: list[str] = []
     try:
@@ -153,7 +162,7 @@ async def check_installation(settings: Settings, redis: RedisStore, postgres: Po
 
 
 async def check_clocks(redis: RedisStore, postgres: PostgresStore, clock: Clock) -> Check:
-    """How far this host's clock, Redis' and Postgres' are apart."""
+    """Check how far the clocks of this host, Redis and Postgres differ."""
     try:
         before_s = clock()
         redis_ahead_s = await redis.clock_s() - (before_s + clock()) / 2
@@ -170,7 +179,7 @@ async def check_clocks(redis: RedisStore, postgres: PostgresStore, clock: Clock)
 
 
 def check_zone(site: Site, at_s: float) -> Check:
-    """The site's day and week as they are now, to be compared with the wall."""
+    """Report the site's current day and week, for a comparison with a calendar."""
 
     def moment(at_s: float) -> str:
         return datetime.fromtimestamp(at_s, site.zone).isoformat(" ", "minutes")
@@ -182,7 +191,7 @@ def check_zone(site: Site, at_s: float) -> Check:
 
 
 async def check_script(public_url: str) -> Check:
-    """Whether a browser gets the script at the address that the snippet names."""
+    """Check that a browser gets the script at the address in the snippet."""
     url = f"{public_url}/footfall.js"
     advice = "look whether footfall serve runs, at the proxy in front, and at public_url"
     try:
@@ -197,7 +206,7 @@ async def check_script(public_url: str) -> Check:
 
 
 async def check_busiest_network(settings: Settings) -> Check:
-    """Whether most beacons seem to come from one place: a proxy that is not trusted yet."""
+    """Check whether one network sends most beacons: it may be a proxy that is not trusted yet."""
     what = "busiest network"
     where = parse_listen(settings.ops_listen)
     token = settings.ops_token

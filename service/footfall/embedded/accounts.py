@@ -1,4 +1,4 @@
-"""How a child server is run: under which account, and whether it dies with us."""
+"""How a child server runs: under which account, and whether it stops when this process dies."""
 
 import os
 import pwd
@@ -14,22 +14,22 @@ from footfall.errors import Stop
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One way to run a child: what stands before its command, and whose the process and its files are."""
+    """One way to run a child: the words before its command, and the account that owns the process and its files."""
 
     before: tuple[str, ...] = ()
-    account: pwd.struct_passwd | None = None  # None: our own
+    account: pwd.struct_passwd | None = None  # None: this process's own
     passes_closed_folders: bool = False
 
     def popen(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
         """Start `command` with its output appended to `log`, out of reach of the terminal's Ctrl-C."""
-        account = None if self.before else self.account  # else setpriv changes it
+        account = None if self.before else self.account  # with words before the command, setpriv changes the account
         with log.open("ab") as output:
             return subprocess.Popen(
                 [*self.before, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                # The service drains while its stores still run, so that only we may tell them to stop.
+                # Ctrl-C must not reach the stores: the service drains into them before it stops them.
                 start_new_session=True,
                 user=account.pw_uid if account else None,
                 group=account.pw_gid if account else None,
@@ -43,10 +43,10 @@ class Launch:
 
 
 def choose_launch(binary: Path, folder: Path, stop_signal: signal.Signals) -> Launch:
-    """Best way this system offers to run `binary` on `folder`, each tried on `true` first.
+    """Return the best way of this system to run `binary` on `folder`; each way is tried on `true` first.
 
-    On Linux setpriv lets the child stop when we are killed. It also takes an account through a closed folder
-    such as /root by one capability; opening that folder to everybody would be worse.
+    On Linux setpriv stops the child when this process is killed. By one capability it also lets another account
+    through a closed folder such as /root; the alternative, opening that folder to every account, is worse.
     """
     return next(filter(_works, _launches(binary, folder, stop_signal)))
 
@@ -60,11 +60,13 @@ def _launches(binary: Path, folder: Path, stop_signal: signal.Signals) -> Iterat
         else:
             become = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
             closed = account.pw_name == "nobody" and not (_passable(binary) and _passable(folder))
-            # Without the fix-up bit, access() ignores the capabilities of an account that is not root.
+            # Without this bit, access() ignores the capabilities of an account other than root.
             keep = ("--ambient-caps=-all,+dac_override", "--securebits=+no_setuid_fixup") if closed else ()
             inherit = "--inh-caps=-all,+dac_override" if closed else "--inh-caps=-all"
             yield Launch((setpriv, stop_with_us, *become, inherit, *keep), account, closed)
-            yield Launch((setpriv, *become, inherit, *keep), account, closed)  # util-linux before 2.33
+            yield Launch(
+                (setpriv, *become, inherit, *keep), account, closed
+            )  # util-linux before 2.33 has no --pdeathsig
     yield Launch(account=account)
 
 
@@ -75,9 +77,9 @@ def _works(launch: Launch) -> bool:
 
 
 def folder_owner(folder: Path) -> pwd.struct_passwd | None:
-    """As root: the ordinary account that owns `folder`, or what will hold it; else None.
+    """Return, as root, the ordinary account that owns `folder` or its nearest existing parent; else None.
 
-    With it `sudo` leaves the files in a user's folder to the user.
+    So the files that `sudo` makes in a user's folder belong to the user.
     """
     if os.geteuid() != 0:
         return None
@@ -87,7 +89,7 @@ def folder_owner(folder: Path) -> pwd.struct_passwd | None:
 
 
 def _server_account(folder: Path) -> pwd.struct_passwd | None:
-    """Our own (None) unless we are root, which PostgreSQL refuses: then the folder's owner, else nobody."""
+    """Return None for this process's account; as root, which PostgreSQL refuses, the folder's owner or `nobody`."""
     if os.geteuid() != 0:
         return None
     try:

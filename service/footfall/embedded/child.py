@@ -1,4 +1,4 @@
-"""A server as a child process on its own folder: started, stopped, and found again after a crash."""
+"""A server as a child process on its own folder: start it, stop it, find it again after a crash."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from psutil import Process
 from footfall.embedded.accounts import Launch, choose_launch
 from footfall.errors import Stop
 
-START_TIMEOUT_S = 60.0  # crash recovery and the reading of a long AOF included
+START_TIMEOUT_S = 60.0  # includes crash recovery and the reading of a long append-only file
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.01
 LOG_MAX_BYTES = 1024 * 1024
@@ -26,8 +26,8 @@ LOG_MAX_BYTES = 1024 * 1024
 class Child(ABC):
     """A server on `folder`, with its sockets in `socket_folder` and its log beside `folder`.
 
-    Starts and stops may alternate; the data stays. Start it from the main thread: where the system can do it,
-    the server is told to stop when the thread that started it ends.
+    A stopped server may start again on the same data. Start it from the main thread: Linux signals the server
+    when the thread that started it ends.
     """
 
     title: ClassVar[str]
@@ -45,24 +45,24 @@ class Child(ABC):
 
     @abstractmethod
     def _command(self) -> list[str]:
-        """Runs the server in the foreground; one argument is `folder`, by which it is recognised later."""
+        """Return the command that runs the server in the foreground; its argument `folder` identifies it later."""
 
     @abstractmethod
     async def _is_ready(self) -> bool:
-        """Whether it answers its clients."""
+        """Return whether the server answers its clients."""
 
     async def _prepare(self) -> None:
-        """Make `folder` ready for a start."""
+        """Prepare `folder` for a start."""
         self._make_private(self.folder)
 
     @property
     def running(self) -> bool:
-        """Whether it was started here and has not ended."""
+        """Return whether this object started the server and it has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Process id of the last start."""
+        """Return the process id of the last start."""
         if self._process is None:
             raise RuntimeError(f"{self.title} was never started")
         return self._process.pid
@@ -75,9 +75,9 @@ class Child(ABC):
         await self.stop()
 
     async def start(self) -> None:
-        """Start and wait until it answers; what a killed parent left running on `folder` is stopped first.
+        """Start the server and wait until it answers; first stop a server that a killed parent left on `folder`.
 
-        Raises Stop, naming the log, when it ends early or does not answer in time.
+        Raises Stop, naming the log, when the server ends early or does not answer in time.
         """
         ready = False
         try:
@@ -95,7 +95,7 @@ class Child(ABC):
                 self.kill()
 
     async def stop(self) -> None:
-        """Stop cleanly; by force if that takes too long or is cancelled."""
+        """Stop the server cleanly; kill it after `STOP_TIMEOUT_S`, or when this call is cancelled."""
         if not self.running:
             return
         self.resume()
@@ -110,17 +110,17 @@ class Child(ABC):
             self.kill()
 
     def kill(self) -> None:
-        """End it and its own children as a crash would: at once, nothing saved."""
+        """Kill the server and its children, as a crash would: at once, nothing saved."""
         if self._process is not None:
             self._signal_all(signal.SIGKILL)
             self._process.wait(timeout=STOP_TIMEOUT_S)
 
     def suspend(self) -> None:
-        """Hang it and its own children until `resume`: connections stay, nothing answers."""
+        """Suspend the server and its children until `resume`: connections stay open, nothing answers."""
         self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on after `suspend`."""
+        """Continue after `suspend`."""
         self._signal_all(signal.SIGCONT)
 
     def _signal_all(self, number: signal.Signals) -> None:
@@ -154,12 +154,12 @@ class Child(ABC):
             raise Stop(f"{self.title} cannot be started: {error}") from error
 
     def _failure(self) -> Stop:
-        """The line of the log that says most: the last complaint of this start, else its last line."""
+        """Return a Stop with the most useful line of the log: this start's last error, else its last line."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             lines = log.read(LOG_MAX_BYTES).decode(errors="replace").strip().splitlines()
         complaints = [line for line in lines if "FATAL:" in line or "error:" in line]
-        words = (complaints or lines or ["it said nothing"])[-1]
+        words = (complaints or lines or ["its log is empty"])[-1]
         return Stop(f"{self.title} did not start, see {self.log}: {words}")
 
     def _make_data_dir(self) -> None:
@@ -168,7 +168,7 @@ class Child(ABC):
         self._launch = choose_launch(self._binary, data_dir, self.stop_signal)
 
     def _make_private(self, folder: Path, *, owned: bool = True) -> None:
-        """Make `folder` one that only the server's account (or, not `owned`, only ours) can enter."""
+        """Let only the server's account enter `folder`; where not `owned`, only the account of this process."""
         account = self._launch.account
         ours = {os.geteuid()} | ({account.pw_uid} if account else set())
         try:
@@ -183,7 +183,7 @@ class Child(ABC):
             raise Stop(f"{self.title} cannot use its folder: {error}") from error
 
     async def _stop_leftover(self) -> None:
-        """Stop the server that a killed parent left on `folder`, and forget the id that it wrote down."""
+        """Stop the server that a killed parent left on `folder`, and remove its pid file."""
         leftover = self._leftover()
         if leftover is not None:
             family = _family(leftover)
@@ -207,7 +207,7 @@ class Child(ABC):
 
 
 def _family(parent: Process) -> list[Process]:
-    """It and its descendants. PostgreSQL's lead groups of their own: a signal to its group misses them."""
+    """Return a process and its descendants; a signal to PostgreSQL's process group misses its children."""
     try:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -222,7 +222,7 @@ def _send(number: signal.Signals, processes: Iterable[Process]) -> None:
 
 def _lives(process: Process) -> bool:
     try:
-        # A zombie that nobody collects, as in a container without an init, holds nothing any more.
+        # A container without an init keeps zombies, which hold no folder any more.
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -1,4 +1,4 @@
-"""The child servers of the default mode: a real Valkey and a real PostgreSQL, on one data folder."""
+"""The child servers of the embedded mode: a real Valkey and a real PostgreSQL, on one data folder."""
 
 import asyncio
 import fcntl
@@ -21,9 +21,9 @@ from footfall.embedded.accounts import folder_owner
 from footfall.embedded.child import Child
 from footfall.errors import Stop
 
-# A socket's path has 103 bytes on macOS and 107 on Linux; PostgreSQL's name is the longest of ours.
+# The path of a socket may have 103 bytes on macOS and 107 on Linux; PostgreSQL's socket has the longest name.
 SOCKET_PATH_MAX_BYTES = 103
-POSTGRES_PORT = "5432"  # names the socket; given everywhere, or PGPORT would decide
+POSTGRES_PORT = "5432"  # part of the socket's name; set everywhere, because PGPORT is the default
 POSTGRES_SOCKET = f".s.PGSQL.{POSTGRES_PORT}"
 USER = "footfall"
 
@@ -38,10 +38,10 @@ class ServerUrls:
 
 @asynccontextmanager
 async def servers(data_dir: Path) -> AsyncIterator[ServerUrls]:
-    """Run both servers with their data under `data_dir`; on leaving they are stopped, the data stays.
+    """Run both servers with their data under `data_dir`; at the end stop both and keep the data.
 
-    Raises Stop when the folder is in use, is not ours, or holds another version's data, when the wheels are
-    missing, and when a server does not start. Enter it from the main thread, with SIGTERM already handled.
+    Raises Stop when the folder is in use, belongs to another account, or holds another version's data, when the
+    wheels are missing, and when a server does not start. Call this from the main thread, with SIGTERM handled.
     """
     with _reserve(data_dir):
         async with Valkey(data_dir) as valkey, Postgres(data_dir) as postgres:
@@ -49,7 +49,7 @@ async def servers(data_dir: Path) -> AsyncIterator[ServerUrls]:
 
 
 def running_servers(data_dir: Path) -> ServerUrls:
-    """Find the servers that another process runs on `data_dir`; raises Stop where there are none."""
+    """Return the servers that another process runs on `data_dir`; raises Stop where no server answers."""
     valkey, postgres = Valkey(data_dir), Postgres(data_dir)
     try:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -64,7 +64,7 @@ def running_servers(data_dir: Path) -> ServerUrls:
 
 
 class Valkey(Child):
-    """A Valkey that keeps its data in an append-only file under `data_dir`; `settings` override ours."""
+    """A Valkey with an append-only file under `data_dir`; `settings` override the settings below."""
 
     title = "Valkey"
     stop_signal = signal.SIGTERM
@@ -84,12 +84,12 @@ class Valkey(Child):
             "appendfsync": "everysec",
             "save": "",
             "maxmemory-policy": "noeviction",
-            "set-proc-title": "no",  # a leftover is recognised by its command line
+            "set-proc-title": "no",  # `Child` recognises a leftover by its command line
         } | dict(settings or {})
 
     @property
     def url(self) -> str:
-        """For `redis.asyncio.Redis.from_url`."""
+        """Return the URL for `redis.asyncio.Redis.from_url`."""
         return f"unix://{quote(str(self.socket))}"
 
     def _command(self) -> list[str]:
@@ -103,7 +103,7 @@ class Valkey(Child):
             return False
         try:
             writer.write(b"PING\r\n")
-            return await reader.readline() == b"+PONG\r\n"  # else -LOADING
+            return await reader.readline() == b"+PONG\r\n"  # -LOADING while it reads its data
         except OSError:
             return False
         finally:
@@ -111,10 +111,10 @@ class Valkey(Child):
 
 
 class Postgres(Child):
-    """A PostgreSQL cluster under `data_dir`, reachable by its socket only; `settings` override ours."""
+    """A PostgreSQL cluster under `data_dir`, on a unix socket only; `settings` override the settings below."""
 
     title = "PostgreSQL"
-    stop_signal = signal.SIGINT  # "fast": ends sessions; SIGTERM would wait for them
+    stop_signal = signal.SIGINT  # "fast" mode ends sessions; SIGTERM waits for them
 
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
         folder = data_dir.resolve() / "postgres"
@@ -130,7 +130,7 @@ class Postgres(Child):
 
     @property
     def url(self) -> str:
-        """For asyncpg: the owner's role, which may do everything."""
+        """Return the URL for asyncpg, with the owner's role."""
         host = quote(str(self._socket_folder), safe="")
         return f"postgresql://{USER}@/postgres?host={host}&port={POSTGRES_PORT}"
 
@@ -143,11 +143,11 @@ class Postgres(Child):
             lines = self._pid_file.read_text().splitlines()
         except OSError:
             return False
-        # The eighth line is the server's own word, on which pg_ctl waits too.
+        # The server writes its state on the eighth line; pg_ctl reads it too.
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
     async def _stop_leftover(self) -> None:
-        # A process that got the id in this file or in the pid file since would keep PostgreSQL from starting.
+        # PostgreSQL refuses to start while a process, maybe a later one, has the id in this file or the pid file.
         await super()._stop_leftover()
         (self._socket_folder / f"{POSTGRES_SOCKET}.lock").unlink(missing_ok=True)
 
@@ -156,7 +156,7 @@ class Postgres(Child):
         if version.exists():
             self._refuse_other_version(version.read_text().strip())
             return
-        # Made under another name first: a folder of our name is always complete, whenever we were killed.
+        # initdb works under another name, so that a folder with the final name is always complete.
         for unfinished in self.folder.parent.glob("postgres.*.new"):
             shutil.rmtree(unfinished)
         new = self.folder.with_suffix(f".{os.getpid()}.new")
@@ -177,9 +177,9 @@ class Postgres(Child):
 
 
 def socket_folder(data_dir: Path) -> Path:
-    """Folder of both servers' sockets: `run` under `data_dir`, or a short one where that name is too long."""
+    """Return the folder of both servers' sockets: `run` under `data_dir`, or a short name where that is too long."""
     near = data_dir.resolve() / "run"
-    # Both servers and both client libraries would take a comma for the end of the path.
+    # A comma ends the path for both servers and both client libraries.
     if len(os.fsencode(near / POSTGRES_SOCKET)) <= SOCKET_PATH_MAX_BYTES and "," not in str(near):
         return near
     name = hashlib.sha256(os.fsencode(near)).hexdigest()[:12]
@@ -187,10 +187,10 @@ def socket_folder(data_dir: Path) -> Path:
 
 
 def _reserve(data_dir: Path) -> TextIO:
-    """Take `data_dir` for this process until the file is closed; raises Stop where another one has it."""
+    """Lock `data_dir` for this process until the file closes; raises Stop where another process has the lock."""
     owner = folder_owner(data_dir)
     try:
-        # Passable for the servers' account where that is not ours; what must be private below is so itself.
+        # The servers' account may differ from ours and must pass; each private folder below has its own mode.
         data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         lock = (data_dir / "lock").open("a")
         if owner:
@@ -199,7 +199,7 @@ def _reserve(data_dir: Path) -> TextIO:
     except OSError as error:
         raise Stop(f"the data folder {data_dir} cannot be used: {error}") from error
     try:
-        # Unlike flock's, this lock is not inherited: a worker that outlives us does not hold the folder.
+        # Unlike flock's, this lock is not inherited: a worker that outlives its parent does not hold the folder.
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as taken:
         lock.close()

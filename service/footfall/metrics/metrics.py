@@ -1,4 +1,4 @@
-"""Every metric, declared once. Labels are of closed sets (sites, routes, reasons), never from a request."""
+"""Every metric, declared once. Labels come from closed sets (sites, routes, reasons), never from a request."""
 
 from collections.abc import Callable
 from functools import cache
@@ -141,7 +141,7 @@ class Metrics:
         self.build = gauge("footfall_build_info", "1, with the version as label", "version", merge="max")
         self.build.labels(__version__).set(1)
 
-        # Finding a labelled child costs a microsecond, many times what counting costs.
+        # Looking up a labelled child costs a microsecond, many times the cost of counting.
         self.beacon: Callable[[str, str, str], Counter] = cache(self.beacons.labels)
         self.request: Callable[[str, int], Histogram] = cache(
             lambda route, status: self.request_seconds.labels(route, str(status))

@@ -1,4 +1,4 @@
-"""What the system says of this process: time on the CPU, memory, open files. Linux and macOS alike."""
+"""The system's figures of this process: CPU time, memory, open files; on Linux and macOS."""
 
 import logging
 import resource
@@ -14,7 +14,7 @@ MEASURE_EVERY_S = 5.0
 
 
 class ProcessMetrics:
-    """Measures this process into its metrics, of which those of several workers add up."""
+    """Measures this process into its metrics; Prometheus shows the sum over the workers."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -26,12 +26,12 @@ class ProcessMetrics:
         metrics.process_max_fds.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
     async def measure(self) -> None:
-        """Bring the metrics up to date, if the system can say: it may have no file left to open for it."""
+        """Update the metrics; log at most once a minute where the system cannot answer, as without a free file."""
         try:
             self._measure()
         except (OSError, psutil.Error) as error:
             if times := self._failures.happened():
-                logger.warning("The system says nothing of this process. times=%d error=%s", times, error)
+                logger.warning("The system's figures of this process cannot be read. times=%d error=%s", times, error)
 
     def _measure(self) -> None:
         with self._process.oneshot():

@@ -1,4 +1,4 @@
-"""The only wiring: builds what one worker needs, opens and closes it, and serves it on two listeners."""
+"""The wiring of one worker: opens its stores, builds its parts, and serves them on two listeners."""
 
 import asyncio
 import logging
@@ -26,6 +26,7 @@ from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import MEASURE_EVERY_S, ProcessMetrics
 from footfall.model.counts import Reading
 from footfall.model.periods import Clock, Periods
+from footfall.process.sockets import BACKLOG
 from footfall.settings.settings import Settings, Site
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, open_redis
@@ -38,9 +39,8 @@ logger = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 0.5
 PROBES_AT_ONCE = 16
-BACKLOG = 1024
 OPENING_MAX_S = 10.0
-"""A worker serves after this time although a store hangs; the remaining sites are opened meanwhile."""
+"""A worker serves after this time although a store hangs, and opens the remaining sites meanwhile."""
 
 
 @asynccontextmanager
@@ -52,8 +52,8 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """Open the stores and build one worker's parts; at the end flush, roll up, and close in reverse order.
 
-    No background work runs yet: `run_background` does it, and a test may call the steps itself. Without
-    `metrics` it gets some that no other process shares.
+    `run_background` runs the background work; a test may call its steps instead. Without `metrics` the parts
+    get metrics that no other process shares.
     """
     metrics = metrics or Metrics(CollectorRegistry())
     async with AsyncExitStack() as stack:
@@ -97,7 +97,7 @@ async def open_services(
 
 @asynccontextmanager
 async def run_background(services: Services) -> AsyncIterator[None]:
-    """Open the sites, then keep rolling up, reconciling, probing and measuring; at the end each step finishes."""
+    """Open the sites, then repeat the background steps; at the end let each running step finish."""
     stopping = asyncio.Event()
     opening = asyncio.create_task(open_sites(services))
     await asyncio.wait([opening], timeout=OPENING_MAX_S)
@@ -117,7 +117,7 @@ async def run_background(services: Services) -> AsyncIterator[None]:
 
 
 async def open_sites(services: Services) -> None:
-    """Make every site ready, so that no visitor waits for it; where Redis does not answer, show what Postgres has."""
+    """Open every site before its first visitor; where Redis does not answer, show the counts of Postgres."""
     sites = list(services.recorder.sites.values())
     for some in (sites[first : first + PROBES_AT_ONCE] for first in range(0, len(sites), PROBES_AT_ONCE)):
         opened = await asyncio.gather(*map(services.recorder.probe, some))
@@ -129,7 +129,7 @@ async def _show_saved(services: Services, site: Site) -> None:
     try:
         services.counts_cache.accept_saved(site, await services.restore.saved_reading(site))
     except StoreUnavailable as error:
-        logger.warning("Nothing is known of a site yet: both stores are away. site=%s error=%s", site.id, error)
+        logger.warning("A site has no counts yet: both stores are away. site=%s error=%s", site.id, error)
 
 
 async def serve(
@@ -140,7 +140,7 @@ async def serve(
     ready: Callable[[], None],
     stop: Awaitable[object],
 ) -> None:
-    """Serve both listeners until `stop` is done, then answer what was read, flush, roll up and close."""
+    """Serve both listeners until `stop` is done, then answer the requests already read, flush, roll up and close."""
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(settings, metrics=metrics))
         await stack.enter_async_context(run_background(services))
@@ -160,7 +160,7 @@ async def _refuse_eviction(redis: RedisStore) -> None:
     try:
         facts = await redis.facts()
     except StoreUnavailable:
-        return  # it starts later, or answers no INFO: `doctor` tells
+        return  # Redis starts later, or refuses INFO: `footfall doctor` reports it
     if facts.maxmemory and facts.maxmemory_policy != "noeviction":
         raise Stop(
             f"Redis may throw counts away: maxmemory-policy is {facts.maxmemory_policy}."

@@ -1,4 +1,4 @@
-"""`footfall serve`: opens the listeners, the embedded servers and the workers, and closes them in reverse order."""
+"""`footfall serve`: opens the listeners, the embedded servers and the workers; closes them in reverse order."""
 
 import asyncio
 import os
@@ -21,15 +21,15 @@ TERMINAL = Path("/dev/tty")
 
 
 async def serve(*, embedded: bool, demo: bool, workers: int) -> None:
-    """Serve until SIGINT or SIGTERM; SIGHUP reads the settings again. Raises Stop where it cannot start."""
+    """Serve until SIGINT or SIGTERM; SIGHUP reads the settings again. Raises Stop where Footfall cannot start."""
     reload = asyncio.Event()
-    await _until_told_to_stop(_serve(embedded=embedded, demo=demo, workers=workers, reload=reload), reload)
-    with suppress(OSError):  # the terminal may be gone
+    await _run_until_signal(_serve(embedded=embedded, demo=demo, workers=workers, reload=reload), reload)
+    with suppress(OSError):  # the terminal may be closed
         print("Footfall has stopped.", flush=True)
 
 
 def with_stores(settings: Settings, urls: ServerUrls | None) -> Settings:
-    """The same settings with the embedded servers as stores, where there are such."""
+    """Return `settings` with the embedded servers as stores; without `urls`, return them unchanged."""
     if urls is None:
         return settings
     return settings.model_copy(
@@ -61,15 +61,15 @@ async def _serve(*, embedded: bool, demo: bool, workers: int, reload: asyncio.Ev
         await Supervisor(settings, workers, public, ops, folder).run(load, reload, announce)
 
 
-async def _until_told_to_stop(work: Coroutine[None, None, None], reload: asyncio.Event) -> None:
-    """Run `work`. The first SIGINT or SIGTERM, at any moment of it, cancels it; it unwinds undisturbed by more.
+async def _run_until_signal(work: Coroutine[None, None, None], reload: asyncio.Event) -> None:
+    """Run `work`. The first SIGINT or SIGTERM cancels `work`; later ones do not disturb its unwinding.
 
-    SIGHUP sets `reload`, unless it comes because the terminal was closed in which Footfall was started.
+    SIGHUP sets `reload`. When the terminal that started Footfall was closed, SIGHUP stops Footfall instead.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(work)
     stopping = False
-    ends_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()  # not under nohup
+    ends_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()  # nohup ignores it
 
     def stop() -> None:
         nonlocal stopping

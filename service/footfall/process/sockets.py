@@ -1,4 +1,4 @@
-"""The sockets that Footfall listens on: opened once, before anything else starts, and inherited by its workers."""
+"""The listening sockets: opened once, before anything else starts; the workers inherit them."""
 
 import asyncio
 import errno
@@ -11,16 +11,17 @@ from footfall.errors import Stop
 from footfall.settings.settings import Listen, parse_listen
 
 TAKEN_WAIT_S = 3.0
-"""A worker whose parent was killed needs a moment to let go of the address."""
+"""A worker whose parent was killed needs a moment to close the address."""
 RETRY_EVERY_S = 0.1
 BACKLOG = 1024
+"""Connections that the system accepts before a worker does."""
 
 
 @asynccontextmanager
 async def listening(setting: str, variable: str) -> AsyncIterator[socket.socket]:
-    """Hand out a listening socket on `setting`, the value of `variable`; a unix socket is removed at the end.
+    """Open a listening socket on `setting`, the value of `variable`; at the end close it and remove its file.
 
-    Raises Stop with a sentence where the address cannot be used, or is still taken after `TAKEN_WAIT_S`.
+    Raises Stop where the address cannot be used, or is still in use after `TAKEN_WAIT_S`.
     """
     where = parse_listen(setting)
     try:
@@ -38,12 +39,12 @@ async def listening(setting: str, variable: str) -> AsyncIterator[socket.socket]
         listener.close()
         if isinstance(where, Path):
             with suppress(OSError):
-                if where.stat().st_ino == identity:  # else it is a later one's
+                if where.stat().st_ino == identity:  # a later Footfall may have made its own
                     where.unlink()
 
 
 def url_of(setting: str, listener: socket.socket) -> str:
-    """Where people find a listener: the port that the system chose, and a host that they can type."""
+    """Return the address to type for a listener, with the port that the system chose."""
     where = parse_listen(setting)
     if isinstance(where, Path):
         return f"unix:{where}"
@@ -52,7 +53,7 @@ def url_of(setting: str, listener: socket.socket) -> str:
 
 
 def reachable_host(host: str) -> str:
-    """The host under which a listener on this machine is reached from it."""
+    """Return the host that reaches a listener on `host` from this machine."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
@@ -83,7 +84,7 @@ def _bind_path(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         _listen(listener, str(path))
-        path.chmod(0o666)  # who may connect is decided by the folder: a web server runs under another account
+        path.chmod(0o666)  # the folder decides who may connect: a web server runs under another account
         return listener
     except OSError:
         listener.close()
@@ -98,7 +99,7 @@ def _listen(listener: socket.socket, address: str | tuple[str, int]) -> socket.s
 
 
 def _remove_leftover(path: Path) -> None:
-    """Remove the socket of a process that was killed; never a file, nor a socket on which somebody answers."""
+    """Remove the socket of a killed process; leave a file, and a socket on which a process answers."""
     if not path.exists():
         return
     if not path.is_socket():
@@ -110,4 +111,4 @@ def _remove_leftover(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
         except BlockingIOError:
-            return  # so busy that it does not even answer
+            return  # its process lives, but is too busy to accept

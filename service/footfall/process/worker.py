@@ -1,4 +1,4 @@
-"""One worker process: serves on listeners that it inherited, until it is told to stop or its parent is gone."""
+"""One worker process: it serves on inherited listeners until SIGTERM, or until its parent dies."""
 
 import asyncio
 import logging
@@ -21,12 +21,12 @@ from footfall.process.app import serve
 from footfall.settings.settings import Settings
 
 FILES_OF_MACOS = 10_240
-"""More than this some of its versions refuse, whatever they say is allowed."""
+"""Some versions of macOS refuse a higher limit, although they report that they allow one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker is started with. It is sent to the new process, sockets included."""
+    """What a worker needs to start; pickled for the new process, sockets included."""
 
     settings: Settings
     public: socket.socket
@@ -36,7 +36,7 @@ class Task:
 
 
 def run_worker(task: Task, parent: Connection) -> None:
-    """Serve in this process; tell `parent` once it serves (None), or why it cannot (sentence, exit status)."""
+    """Serve in this process; send `parent` None once the worker serves, or the reason (sentence, exit status)."""
     start_logging()
     allow_more_files()
     try:
@@ -51,13 +51,13 @@ async def _work(task: Task, parent: Connection) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
-    loop.add_reader(parent.fileno(), stopping.set)  # nothing is ever sent: readable means closed
+    loop.add_reader(parent.fileno(), stopping.set)  # the parent sends nothing: readable means closed
     slot = Slot(task.metrics_folder, task.slot)
     ended = asyncio.Event()
     flushing = asyncio.create_task(repeat(slot.flush, FLUSH_EVERY_S, ended))
 
     def ready() -> None:
-        with suppress(OSError):  # a parent that is gone is noticed above
+        with suppress(OSError):  # the reader above notices that the parent died
             parent.send(None)
 
     try:
@@ -67,13 +67,13 @@ async def _work(task: Task, parent: Connection) -> None:
         ended.set()
         await flushing
         slot.close()
-        # A parent that was killed could not do it.
+        # A killed parent could not remove its folder.
         if (process := parent_process()) and not process.is_alive():
             shutil.rmtree(task.metrics_folder, ignore_errors=True)
 
 
 def allow_more_files() -> None:
-    """Raise the number of connections from what a login shell gets, often 1,024 or 256, to what is allowed."""
+    """Raise the limit of open files from a login shell's, often 1,024 or 256, as far as the system allows."""
     files, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (FILES_MAX, FILES_OF_MACOS):
         raised = wanted if allowed == resource.RLIM_INFINITY else min(wanted, allowed)
@@ -85,13 +85,13 @@ def allow_more_files() -> None:
 
 
 def start_logging() -> None:
-    """One line per event on standard error: time, level, where, what."""
+    """Log one line per event to standard error: time, level, logger, sentence."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop  # noqa: PLC0415 - it does not exist for every system
+        import uvloop  # noqa: PLC0415 (not every system has it)
     except ImportError:
         return None
     return uvloop.new_event_loop

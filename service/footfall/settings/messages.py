@@ -1,4 +1,4 @@
-"""What is wrong with a setting, said to the person who wrote it: plain words, and never a secret's value."""
+"""Sentences about a wrong setting, for its author: plain words, and never the value of a secret."""
 
 import difflib
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ WANTED = {
     "dict": "a table",
     "model": "a table",
 }
-"""First word of a pydantic error type: what the value should have been."""
+"""By first word of a pydantic error type: what the value should have been."""
 
 SENTENCES = {
     "missing": "is required and missing",
@@ -34,7 +34,7 @@ SHOWN_MAX_CHARS = 60
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence that offers the nearest known word; empty when none is near.
+    """Return the end of a sentence that offers the nearest known word; an empty one when none is near.
 
     >>> did_you_mean("time_zome", ["time_zone", "name"])
     '; did you mean time_zone?'
@@ -44,12 +44,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def full_stop(text: str) -> str:
-    """The text as a finished sentence."""
+    """Return the text as a finished sentence."""
     return text if text.endswith(("?", ".")) else f"{text}."
 
 
 def explain(error: ErrorDetails, *, is_secret: bool = False) -> str:
-    """Say in words what pydantic found; a `ValueError` of our own validators already says it itself."""
+    """Return in words what pydantic found; the `ValueError` of a validator of ours holds its words already."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
@@ -59,7 +59,7 @@ def explain(error: ErrorDetails, *, is_secret: bool = False) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value as the operator would recognise it; a table or a list is only named, it may hold anything."""
+    """Return the value as its author wrote it; a table or a list is only named, because it may hold a secret."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):

@@ -1,6 +1,6 @@
-"""The settings: read from `footfall.toml` and the environment, checked once, every problem reported at once.
+"""The settings: read from `footfall.toml` and the environment, checked once, every problem reported together.
 
-Settings are a value: to read them again is to call `load_settings` again, and keep the old ones if it raises.
+Settings are a value. A reload calls `load_settings` again and keeps the old value when that raises.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from footfall.errors import SettingsError
-from footfall.settings import validators as fields
+from footfall.model.site_id import SiteId
+from footfall.settings import validators
 from footfall.settings.messages import did_you_mean, explain, full_stop
 from footfall.settings.sources import PREFIX, read_environment, read_toml, settings_file
 from footfall.settings.validators import Listen, Network, parse_listen
@@ -37,15 +38,15 @@ MIB = 1024 * 1024
 
 LabelName = Literal["heading", "online", "today", "week", "total", "views_today"]
 Label = Annotated[str, Field(min_length=1, max_length=80)]
-NetworkField = Annotated[Network, PlainValidator(fields.network)]
-ProxyField = Annotated[Network | Literal["unix"], PlainValidator(fields.proxy)]
-ListenField = Annotated[str, AfterValidator(fields.listener)]
-RedisUrl = Annotated[SecretStr, AfterValidator(fields.store_url("redis", "rediss", "unix"))]
-PostgresUrl = Annotated[SecretStr, AfterValidator(fields.store_url("postgresql", "postgres"))]
+NetworkField = Annotated[Network, PlainValidator(validators.network)]
+ProxyField = Annotated[Network | Literal["unix"], PlainValidator(validators.proxy)]
+ListenField = Annotated[str, AfterValidator(validators.listener)]
+RedisUrl = Annotated[SecretStr, AfterValidator(validators.store_url("redis", "rediss", "unix"))]
+PostgresUrl = Annotated[SecretStr, AfterValidator(validators.store_url("postgresql", "postgres"))]
 
 
 class Section(BaseModel):
-    """What all parts of the settings have in common: they never change, and an unknown key is a problem."""
+    """Base of every part of the settings: values never change, and an unknown key is a problem."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -58,15 +59,15 @@ class Section(BaseModel):
 
 
 class Site(Section):
-    """One portal that is counted: the table `[sites.<id>]`."""
+    """One counted portal: the table `[sites.<id>]`."""
 
-    id: Annotated[str, AfterValidator(fields.site_id)]
-    """The name of the table; never renamed, the numbers are stored under it."""
+    id: Annotated[SiteId, AfterValidator(validators.site_id)]
+    """The name of the table. Never rename it: the stores keep the numbers under this id."""
     name: Label
     """What the portal is called, for people."""
-    hosts: Annotated[tuple[Annotated[str, AfterValidator(fields.host)], ...], AfterValidator(fields.some)]
+    hosts: Annotated[tuple[Annotated[str, AfterValidator(validators.host)], ...], AfterValidator(validators.some)]
     """Hosts whose pages may count: portal.example.vn, *.example.vn, localhost:8000."""
-    time_zone: Annotated[str, AfterValidator(fields.time_zone)] = "Asia/Ho_Chi_Minh"
+    time_zone: Annotated[str, AfterValidator(validators.time_zone)] = "Asia/Ho_Chi_Minh"
     """IANA name of the zone in which its days and weeks begin."""
     language: Literal["vi", "en"] = "vi"
     """Language of the block: vi or en."""
@@ -83,7 +84,7 @@ class Site(Section):
 
     @cached_property
     def zone(self) -> ZoneInfo:
-        """The zone in which this site's days and weeks begin."""
+        """Return the zone in which this site's days and weeks begin."""
         return ZoneInfo(self.time_zone)
 
 
@@ -111,9 +112,9 @@ class Limits(Section):
 
 
 class Settings(Section):
-    """Everything a worker needs to know before it starts."""
+    """Everything that a worker reads before it starts."""
 
-    public_url: Annotated[str, AfterValidator(fields.web_address)] = "http://127.0.0.1:8080"
+    public_url: Annotated[str, AfterValidator(validators.web_address)] = "http://127.0.0.1:8080"
     """URL at which browsers reach Footfall; footfall snippet prints it."""
     sites: Annotated[dict[str, Site], Field(min_length=1)]
     """The portals, by id."""
@@ -129,13 +130,13 @@ class Settings(Section):
     """Where /metrics, /healthz, /readyz and /version are served; keep it private."""
     data_dir: Path = Path(".footfall")
     """Folder of the spool and of the embedded servers."""
-    trusted_proxies: Annotated[tuple[ProxyField, ...], BeforeValidator(fields.split_commas)] = (
+    trusted_proxies: Annotated[tuple[ProxyField, ...], BeforeValidator(validators.split_commas)] = (
         IPv4Network("127.0.0.0/8"),
         IPv6Network("::1/128"),
         "unix",
     )
     """Networks, or the word unix, whose forwarding header is believed; separated by commas."""
-    forwarded_header: Annotated[str, AfterValidator(fields.header_name)] = "X-Forwarded-For"
+    forwarded_header: Annotated[str, AfterValidator(validators.header_name)] = "X-Forwarded-For"
     """The one header that carries the client's address: X-Forwarded-For, X-Real-IP, Forwarded."""
     rollup_every_s: Annotated[float, Field(ge=5, le=300)] = 10.0
     """Seconds between two copies from Redis to PostgreSQL; 5 to 300."""
@@ -151,7 +152,7 @@ class Settings(Section):
     """Seconds after which a visible page reads the numbers again; 5 to 3600."""
     ping_after_s: Annotated[int, Field(ge=10, le=1800)] = 60
     """Seconds after which a visible page says that it is still there; 10 to 1800."""
-    ops_token: Annotated[SecretStr, AfterValidator(fields.not_blank)] | None = None
+    ops_token: Annotated[SecretStr, AfterValidator(validators.not_blank)] | None = None
     """Bearer token that the ops routes ask for; if empty, none."""
     demo: bool = False
     """Serve the demo portal at /, for a site called portal."""
@@ -161,7 +162,7 @@ class Settings(Section):
     @field_validator("sites", mode="before")
     @classmethod
     def give_each_site_its_id(cls, tables: object) -> object:
-        """A site is called what its table is called."""
+        """Return the tables, each with its name as the id of its site."""
         if not isinstance(tables, Mapping):
             return tables
         return {key: {"id": key, **t} if isinstance(t, Mapping) else t for key, t in tables.items()}
@@ -176,10 +177,10 @@ FILE_VARIABLES = {f"{PREFIX}{name.upper()}_FILE": name for name in SECRETS}
 def load_settings(
     file: Path | None, environ: Mapping[str, str], *, embedded: bool = False, demo: bool = False
 ) -> Settings:
-    """Read and check the settings of `file` and of `environ`, which wins where both speak.
+    """Return the checked settings of `file` and `environ`; where both set a value, `environ` wins.
 
-    `embedded` brings its own stores, and the demo portal where there is no file. Raises SettingsError with
-    every problem; what is wrong only in connection is looked at once every single value is right.
+    `embedded` uses its own stores, and the demo portal where there is no file. Raises SettingsError with every
+    problem. Contradictions between settings are looked for only when every single value is right.
     """
     problems: list[str] = []
     tables = {} if file is None else read_toml(file, problems)
@@ -204,11 +205,11 @@ def load_settings(
 
 
 def _embedded_defaults(values: Mapping[str, Any], *, has_file: bool) -> dict[str, Any]:
-    """The address of an embedded Footfall and, where nothing is configured, the demo portal on it."""
+    """Return the URL of an embedded Footfall and, without a file, the demo portal as its site."""
     try:
         listen = parse_listen(str(values.get("listen", Settings.model_fields["listen"].default)))
     except ValueError:
-        return {}  # reported with the other problems
+        return {}  # validation reports the mistake in `listen`
     is_one_address = isinstance(listen, Listen) and listen.host not in ("0.0.0.0", "::")  # noqa: S104
     host = listen.host if isinstance(listen, Listen) and is_one_address else "127.0.0.1"
     defaults: dict[str, Any] = {}
@@ -221,7 +222,7 @@ def _embedded_defaults(values: Mapping[str, Any], *, has_file: bool) -> dict[str
 
 
 def _stores_at_odds(values: Mapping[str, Any], environ: Mapping[str, str], embedded: bool) -> Iterator[str]:
-    """Stores that are missing, or given although Footfall brings its own."""
+    """Yield a sentence for each missing store, and for each store that `embedded` does not use."""
     for name, example in (
         ("redis_url", "redis://host:6379/0"),
         ("postgres_url", "postgresql://user@host/db"),
@@ -234,7 +235,7 @@ def _stores_at_odds(values: Mapping[str, Any], environ: Mapping[str, str], embed
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
-    """What is wrong only in connection."""
+    """Yield a sentence for each value that is right alone and wrong beside another one."""
     here = parse_listen(settings.listen)
     if here == parse_listen(settings.ops_listen) and not (isinstance(here, Listen) and here.port == 0):
         yield f"ops_listen: is {here}, as is listen; give the ops routes an address of their own."
@@ -251,7 +252,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 
 def _sentence(error: ErrorDetails, file: Path | None, variables: Mapping[str, str]) -> str:
-    """One problem that pydantic found, under the name by which the operator knows the setting."""
+    """Return one problem that pydantic found, under the setting's name in the file or the environment."""
     loc = error["loc"]
     path = ".".join(str(part) for part in loc if isinstance(part, str) and part != "[key]")
     name = PREFIX + path.upper() if path in variables else f"{path} ({file})" if file else path

@@ -1,6 +1,6 @@
-"""Where settings are written: the TOML file and the environment, read as they are and not yet checked.
+"""Where settings are written: the TOML file and the environment, read without a check of their values.
 
-Only the mapping that is passed in is read, never the process environment: settings are a pure function.
+The environment is a parameter, so that settings depend on nothing else.
 """
 
 import re
@@ -15,23 +15,23 @@ PREFIX = "FOOTFALL_"
 CONFIG_VARIABLE = "FOOTFALL_CONFIG"
 DEFAULT_FILE = Path("footfall.toml")
 
-# Kubernetes and Docker set these by themselves for a service that is called footfall, or footfall-something.
+# Kubernetes and Docker set these variables for a service named footfall or footfall-something.
 PLATFORM_VARIABLE = re.compile(
     r"FOOTFALL_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
 
 def settings_file(environ: Mapping[str, str]) -> Path | None:
-    """The file that FOOTFALL_CONFIG names, else ./footfall.toml if it is there."""
+    """Return the file that FOOTFALL_CONFIG names, else ./footfall.toml if it exists, else None."""
     if named := environ.get(CONFIG_VARIABLE):
         return Path(named)
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
 def read_toml(file: Path, problems: list[str]) -> dict[str, Any] | None:
-    """The tables of `file`; None, and a problem told, if it cannot be read."""
+    """Return the tables of `file`; where it cannot be read, add to `problems` and return None."""
     try:
-        # Editors on Windows begin a file with a mark that TOML does not know: utf-8-sig drops it.
+        # Editors on Windows begin a file with a byte-order mark, which TOML does not allow; utf-8-sig drops it.
         return tomllib.loads(file.read_text("utf-8-sig"))
     except OSError as error:
         problems.append(f"{file}: cannot be read ({error.strerror}); FOOTFALL_CONFIG names the file.")
@@ -45,10 +45,10 @@ def read_toml(file: Path, problems: list[str]) -> dict[str, Any] | None:
 def read_environment(
     environ: Mapping[str, str], known: Mapping[str, str], in_files: Mapping[str, str], problems: list[str]
 ) -> dict[str, str]:
-    """The settings that variables give, by setting; `known` and `in_files` map a variable to its setting.
+    """Return the values that variables give, by setting; `known` and `in_files` map a variable to its setting.
 
-    An empty variable is one that is not set: compose files pass them on that way. A variable of ours that
-    nobody knows is a problem, because it is a known one misspelt.
+    An empty variable counts as unset: compose files pass unset variables on as empty ones. An unknown variable
+    with our prefix is a problem, because it is probably a known one misspelt.
     """
     values: dict[str, str] = {}
     for variable, text in environ.items():
@@ -68,7 +68,7 @@ def read_environment(
 
 
 def _read_secret(variable: str, path: str, problems: list[str]) -> str | None:
-    # The path is not shown: whoever puts the secret itself here would find it in the log.
+    # The sentences do not show the path: an operator may have put the secret itself here.
     try:
         secret = Path(path.strip()).read_text("utf-8").strip()
     except (OSError, ValueError) as error:

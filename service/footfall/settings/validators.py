@@ -1,6 +1,6 @@
-"""What the text of one setting may look like: parsers that return its value or raise `ValueError`.
+"""Validators of one setting: each returns the value of a text, or raises `ValueError`.
 
-The message goes on from the setting's name ("FOOTFALL_LISTEN: must be …") and never repeats a secret.
+The message continues the setting's name ("FOOTFALL_LISTEN: must be …") and never repeats a secret.
 """
 
 import re
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import SecretStr
 
 from footfall.model.hosts import parse_host_rule
-from footfall.model.site_id import SITE_ID
+from footfall.model.site_id import SITE_ID, SiteId
 from footfall.settings.messages import did_you_mean
 
 Network = IPv4Network | IPv6Network
@@ -36,7 +36,7 @@ class Listen:
 
 
 def parse_listen(text: str) -> Listen | Path:
-    """Parse a listener: a TCP address, or the path of a unix socket.
+    """Return the TCP address, or the path of the unix socket, that `text` names.
 
     >>> parse_listen("[::1]:8080"), str(parse_listen("unix:/run/footfall.sock"))
     (Listen(host='::1', port=8080), '/run/footfall.sock')
@@ -54,33 +54,33 @@ def parse_listen(text: str) -> Listen | Path:
 
 
 def listener(text: str) -> str:
-    """The text of a listener, once it is known to parse."""
+    """Return the text of a listener that parses."""
     parse_listen(text)
     return text
 
 
-def site_id(text: str) -> str:
-    """A site's id: it is part of keys in Redis and Postgres, so it is short and plain."""
+def site_id(text: str) -> SiteId:
+    """Return a site's id; keys in Redis and Postgres carry it, so it is short and plain."""
     if not SITE_ID.fullmatch(text):
         raise ValueError("an id is 1 to 32 of a-z, 0-9 and -, the first one not -")
-    return text
+    return SiteId(text)
 
 
 def host(text: str) -> str:
-    """A host of a site, as written; `origins` decides what it matches."""
+    """Return a host of a site as written; `ingest.origins` decides what it matches."""
     parse_host_rule(text)
     return text
 
 
 def some(items: tuple[str, ...]) -> tuple[str, ...]:
-    """At least one item; Field(min_length=1) would complain as well when every item is wrong."""
+    """Return `items`, which must not be empty; Field(min_length=1) would also complain when every item is wrong."""
     if not items:
         raise ValueError("must not be empty")
     return items
 
 
 def time_zone(text: str) -> str:
-    """The IANA name of a zone that the installed zone data knows."""
+    """Return the IANA name of a zone that the installed zone data contains."""
     try:
         ZoneInfo(text)
     except (ValueError, OSError, ZoneInfoNotFoundError):
@@ -90,7 +90,7 @@ def time_zone(text: str) -> str:
 
 
 def network(value: object) -> Network:
-    """A network in CIDR form, or one address; IPv4 networks written as IPv6 become IPv4."""
+    """Return the network of a text in CIDR form, or of one address; an IPv4 network written as IPv6 becomes IPv4."""
     text = str(value)
     try:
         found = ip_network(text, strict=False)
@@ -103,24 +103,24 @@ def network(value: object) -> Network:
 
 
 def proxy(value: object) -> Network | Literal["unix"]:
-    """A proxy that is believed: a network, or the word `unix` for whoever comes over a unix socket."""
+    """Return a trusted proxy: a network, or the word `unix` for every peer on a unix socket."""
     return "unix" if value == "unix" else network(value)
 
 
 def split_commas(value: object) -> object:
-    """The items of a comma-separated text, as the environment writes a list; anything else unchanged."""
+    """Return the items of a comma-separated text, the environment's form of a list; return another value as it is."""
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
 def header_name(text: str) -> str:
-    """The name of one HTTP header."""
+    """Return the name of one HTTP header."""
     if not HEADER_NAME.fullmatch(text):
         raise ValueError("must be the name of one header, such as X-Forwarded-For")
     return text
 
 
 def web_address(text: str) -> str:
-    """An http or https URL of this service as browsers see it, without its last slash."""
+    """Return an http or https URL of this service, as browsers see it, without its last slash."""
     try:
         url = urlsplit(text)
         has_host = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
@@ -132,7 +132,7 @@ def web_address(text: str) -> str:
 
 
 def store_url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
-    """A check that a secret is a URL of one of `schemes`; it tells nothing of what it read."""
+    """Return a validator of secret URLs with one of `schemes`; its messages hold no part of the URL."""
     wanted = f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
 
     def check(secret: SecretStr) -> SecretStr:
@@ -141,7 +141,7 @@ def store_url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
             raise ValueError(wanted)
         try:
             url = urlsplit(text)
-            # Asking for the port is what makes urlsplit look at it.
+            # urlsplit checks the port only when it is read.
             readable = url.port != 0 and "@" not in url.path + url.fragment
         except ValueError:
             readable = False
@@ -153,7 +153,7 @@ def store_url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
 
 
 def not_blank(secret: SecretStr) -> SecretStr:
-    """A secret that is set must have a content: an empty token would let anybody in."""
+    """Return a secret that has a content: an empty token would admit every client."""
     if not secret.get_secret_value():
         raise ValueError("must not be empty: leave it out to have none")
     return secret

@@ -10,8 +10,8 @@
  *   data-beacon="off"        show the numbers, count nothing
  *   data-visitor="browser"   the site tells browsers apart by a random id in localStorage
  *
- * Served without comments and white space, so names may be words. The syntax is Chrome 70's and no
- * newer; what came later is asked for before it is used. Nothing here throws, logs or adds style.
+ * The server removes comments and white space, so names may be words. The syntax is Chrome 70's; the
+ * script checks for newer features before it uses them. It throws no error, logs nothing, adds no style.
  */
 (() => {
   "use strict";
@@ -19,7 +19,7 @@
   const script = document.currentScript || document.querySelector('script[src*="footfall.js"]');
   if (!script || !script.src) return;
   const option = name => script.getAttribute("data-" + name);
-  // Beside the script, so that a portal may serve all of it below a path of its own.
+  // Relative to the script, so that a portal may serve Footfall below a path of its own.
   const address = path => new URL(path, script.src).href;
   const site = option("site") || new URL(script.src).searchParams.get("site");
   const running = Symbol.for("footfall");
@@ -69,7 +69,7 @@
   const ours = new WeakSet();
   let shown = {};
 
-  // The nearest lang decides ("vi-VN" is vi); where it is neither, the block speaks the site's language.
+  // The nearest lang decides ("vi-VN" is vi); a third language gets the site's.
   const pageLanguage = element => {
     const nearest = element.closest("[lang]");
     const known = nearest && /^(vi|en)\b/i.exec(nearest.getAttribute("lang"));
@@ -77,7 +77,7 @@
   };
   const languageOf = element => pageLanguage(element) || (shown.language === "en" ? "en" : "vi");
 
-  // <visitor-counts>: the pasted list's short form, in the page's own DOM so that its style sheet applies.
+  // <visitor-counts> becomes a list in the page's own DOM, so that the page's style sheet applies.
   const fillShortForm = host => {
     let list = host.firstElementChild;
     if (!list) {
@@ -103,7 +103,7 @@
     });
   };
 
-  // Writes only what differs: no framework, screen reader or observer is bothered by the same number.
+  // An unchanged number is not written: frameworks, screen readers and observers would notice the write.
   const fill = (element, number) => {
     const before = element.textContent;
     const known = typeof number === "number";
@@ -122,8 +122,8 @@
 
   const period = counts => [counts.day_of, counts.week_of, counts.revision, counts.measure].join();
 
-  // Workers lag behind each other a little. Within one period no number steps down for that; an older
-  // answer from another period is left aside, unless it is a day older: then some clock was wrong.
+  // One worker's counts may be a little older than another's. Within one period no number falls for that.
+  // An older answer from another period is ignored, unless it is a day older: then a clock was wrong.
   const accept = answer => {
     const same = period(answer) === period(shown);
     const ahead_ms = Date.parse(answer.as_of) - Date.parse(shown.as_of);
@@ -148,21 +148,21 @@
 
   /* ---- Beacons ------------------------------------------------------------------------------------ */
 
-  let path; // of the page as it was last looked at
-  let due = []; // paths of the views still to be sent, oldest first
-  let sent; // path of the view that is on its way or got no answer
-  let busy; // a request is on its way
-  let timer; // runs until the next request,
-  let next = 0; // which is due at this time (timers stand still while a phone or laptop sleeps)
-  let held; // and nothing may go before it (Retry-After)
-  let failures = 0; // in a row
-  let refused; // this page may read but not count
-  let blocked; // by the page's connect-src
+  let path; // the page's path when the script last looked
+  let due = []; // paths of the views to send, oldest first
+  let sent; // path of the view in the current request, or in the one that just failed
+  let busy; // a request is running
+  let timer; // starts the next request
+  let next = 0; // time of the next request; timers stop while a phone or laptop sleeps
+  let held; // the server asked to wait until then (Retry-After)
+  let failures = 0; // failed requests in a row
+  let refused; // the server refuses beacons of this page
+  let blocked; // the page's connect-src forbids requests
 
   const mayCount = () =>
     !refused && option("beacon") !== "off" && !navigator.globalPrivacyControl && read("footfall") !== "off";
 
-  // Only an id that is really kept: one made anew for every page would be a new visitor every time.
+  // The id is read back: where storage fails, a new id on every page would be a new visitor every time.
   const visitor = () => {
     const key = "footfall-visitor";
     if (option("visitor") !== "browser" || shown.visitor_id === "network") return;
@@ -172,7 +172,7 @@
     return read(key) || undefined;
   };
 
-  // The answer and its counts; rejects when none came within 20 seconds.
+  // Returns the answer and its counts; rejects after 20 seconds.
   const ask = async (what, body) => {
     const limit = window.AbortController && new AbortController();
     const deadline = setTimeout(() => limit && limit.abort(), 2e4);
@@ -206,7 +206,7 @@
   const sendImage = () => {
     const image = new Image();
     image.referrerPolicy = "origin";
-    // A document loads one image address only once, whatever the answer's headers say.
+    // A document loads one image address only once, even with no-store.
     image.src = address("seen.gif" + query + "&n=" + Math.random());
   };
 
@@ -217,7 +217,7 @@
     timer = setTimeout(beat, delay_ms);
   };
 
-  // The one loop: a view if one is due, else a ping; where the page does not count, a look at the numbers.
+  // The loop: sends a view if one is due, else a ping; a page that does not count reads the numbers.
   const beat = async () => {
     if (busy) return;
     next = held = 0;
@@ -231,8 +231,8 @@
     if (!counting && !document.querySelector(anyTarget)) return wait(shown.poll_after_s);
 
     busy = true;
-    // A view leaves the queue as it is sent and comes back only if it was refused: it counts at most once.
-    // After no answer at all what follows is a ping, which cannot add a view.
+    // A sent view returns to the queue only after a refusal, so it counts at most once. After a request
+    // without an answer a ping follows, which cannot add a view.
     sent = counting && due.shift();
     let seconds = 0;
     let failed = true;
@@ -244,7 +244,7 @@
         seconds = +response.headers.get("Retry-After") || 0;
         held = true;
       } else if (response.ok) {
-        // Sooner than the server asked, never later: pages that were opened together drift apart.
+        // A random part sooner than asked: pages opened together must not ask together for ever.
         seconds = (counting ? answer.ping_after_s : answer.poll_after_s) * (1 - Math.random() / 5);
         acceptSaved();
         accept(answer);
@@ -269,7 +269,7 @@
     if (!held) beat();
   };
 
-  // In a moment: a page that comes back from the cache is visible just before it says what it is.
+  // After a moment: a page from the back/forward cache becomes visible just before its pageshow event.
   const wake = () =>
     setTimeout(() => {
       if (Date.now() >= next) beat();
@@ -284,7 +284,7 @@
     if (!held) beat();
   });
 
-  // Back from the back/forward cache: another view, and what other pages have shown meanwhile.
+  // A page from the back/forward cache is another view; other pages may have saved newer numbers.
   addEventListener("pageshow", event => {
     if (!event.persisted) return;
     acceptSaved();
@@ -292,7 +292,7 @@
     view();
   });
 
-  // Where connect-src forbids the service, img-src may not: the view that just failed goes as an image.
+  // Where connect-src forbids the service, img-src may allow it: the failed view is sent as an image.
   document.addEventListener("securitypolicyviolation", event => {
     const origin = new URL(script.src).origin;
     const own = event.effectiveDirective === "connect-src" && event.blockedURI.indexOf(origin) === 0;
@@ -303,8 +303,8 @@
     beat();
   });
 
-  // Pages that change without loading: another path is a view, the same path is none. Replacing an entry
-  // is no view either: routers do it to tidy the address of a page that was counted already.
+  // A page may change its path without loading: a new path is a view. replaceState is no view, because
+  // routers use it to tidy the address of a page that was counted already.
   const moved = () => {
     if (location.pathname !== path) view();
   };
@@ -322,7 +322,7 @@
     path = location.pathname;
   });
 
-  // The script is async and pages build themselves late: fill what arrives after the numbers.
+  // A page may add its block after the numbers have arrived.
   let painting;
   new MutationObserver(() => {
     painting =
