@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from footfall import __version__, sql_folder
 from footfall.cli import doctor
-from footfall.display import block as render
+from footfall.display import block
 from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.metrics.metrics import Metrics
@@ -146,7 +146,7 @@ def snippet(
 ) -> None:
     """Print the lines to paste into the pages of a site."""
     settings = _settings(embedded=embedded)
-    print(render.snippet(_site(settings, site), settings.public_url), end="")
+    print(block.snippet(_site(settings, site), settings.public_url), end="")
 
 
 @app.command("doctor")

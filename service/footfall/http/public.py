@@ -1,19 +1,18 @@
 """The public routes: pages count and read here."""
 
 import asyncio
-import re
-from collections.abc import Mapping
 from typing import NoReturn, TypeVar
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from footfall.delivery.pending import StoredIn
-from footfall.display import block as render
+from footfall.display.block import counts_html
 from footfall.display.counts_cache import PreparedCounts
+from footfall.display.svg import Theme, counts_svg
 from footfall.errors import Reason, Refused
+from footfall.http.assets import add_assets
 from footfall.http.middleware import OUTERMOST, measure_and_shape
-from footfall.http.responses import PUBLIC_HEADERS, Reply, lines
+from footfall.http.responses import PUBLIC_HEADERS, Reply, cacheable, lines
 from footfall.http.services import SERVICES, Services
 from footfall.ingest.admission import USER_AGENT
 from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
@@ -31,11 +30,6 @@ COUNTS_JSON, COUNTS_SVG, COUNTS_HTML = (
     lines({"Content-Type": content_type, "Cache-Control": "public, max-age=5"})
     for content_type in ("application/json", "image/svg+xml; charset=utf-8", "text/html; charset=utf-8")
 )
-SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
-DEMO_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 PREFLIGHT = lines(
     {
         "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
@@ -43,8 +37,7 @@ PREFLIGHT = lines(
         "Access-Control-Max-Age": "86400",
     }
 )
-THEMES: tuple[render.Theme, ...] = ("auto", "light", "dark")
-ACCEPTS_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?=[;,]|$)(?!;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -60,9 +53,7 @@ def create_public_app(services: Services) -> web.Application:
     app.router.add_get("/counts", get_counts)
     app.router.add_get("/counts.svg", get_counts_svg)
     app.router.add_get("/counts.html", get_counts_html)
-    _add_assets(app, render.load_assets(), {"Cache-Control": SCRIPT_CACHE})
-    if services.settings.demo:
-        _add_assets(app, render.load_demo(), {"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY})
+    add_assets(app, demo=services.settings.demo)
     for resource in list(app.router.resources()):
         app.router.add_route("OPTIONS", resource.canonical, answer_preflight)
     return app
@@ -96,22 +87,22 @@ async def head_pixel(_: web.Request) -> Reply:
 async def get_counts(request: web.Request) -> Reply:
     """Answer the numbers, from bytes that are prepared."""
     _, shown = await _read(request)
-    return _cacheable(request, shown, COUNTS_JSON, shown.body)
+    return _reply(request, shown, COUNTS_JSON, shown.body)
 
 
 async def get_counts_svg(request: web.Request) -> Reply:
     """Answer the block as an image, for pages where nothing else is possible."""
     site, shown = await _read(request)
     theme = _choice(request, "theme", THEMES)
-    image = render.counts_svg(site, shown.counts, _language(request, site), theme)
-    return _cacheable(request, shown, COUNTS_SVG, image.encode())
+    image = counts_svg(site, shown.counts, _language(request, site), theme)
+    return _reply(request, shown, COUNTS_SVG, image.encode())
 
 
 async def get_counts_html(request: web.Request) -> Reply:
     """Answer the block as an HTML fragment, for server-side includes."""
     site, shown = await _read(request)
-    fragment = render.counts_html(site, shown.counts, _language(request, site))
-    return _cacheable(request, shown, COUNTS_HTML, fragment.encode())
+    fragment = counts_html(site, shown.counts, _language(request, site))
+    return _reply(request, shown, COUNTS_HTML, fragment.encode())
 
 
 async def answer_preflight(_: web.Request) -> Reply:
@@ -193,18 +184,8 @@ def _refuse(request: web.Request, refused: Refused, site: Site | None = None) ->
     raise refused
 
 
-def _cacheable(request: web.Request, shown: PreparedCounts, head: bytes, body: bytes) -> Reply:
-    head += b"ETag: %b\r\n" % shown.etag.encode()
-    return Reply(304 if _has(request, shown.etag) else 200, head, body)
-
-
-def _has(request: web.Request, etag: str) -> bool:
-    """Whether the client says that it holds this version; weak comparison."""
-    known = request.headers.get("If-None-Match")
-    if known is None:
-        return False
-    opaque = etag.removeprefix("W/")
-    return known.strip() == "*" or opaque in (part.strip().removeprefix("W/") for part in known.split(","))
+def _reply(request: web.Request, shown: PreparedCounts, head: bytes, body: bytes) -> Reply:
+    return cacheable(request, shown.etag, head + b"ETag: %b\r\n" % shown.etag.encode(), body)
 
 
 def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Choice:
@@ -219,24 +200,3 @@ def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Cho
 def _language(request: web.Request, site: Site) -> str:
     other = "en" if site.language == "vi" else "vi"
     return _choice(request, "lang", (site.language, other))
-
-
-def _add_assets(app: web.Application, assets: Mapping[str, render.Asset], headers: Mapping[str, str]) -> None:
-    for path, asset in assets.items():
-        app.router.add_get(path, _asset_handler(asset, headers))
-
-
-def _asset_handler(asset: render.Asset, headers: Mapping[str, str]) -> Handler:
-    common = {"Content-Type": asset.content_type, "Vary": "Accept-Encoding", **headers}
-    # A strong ETag stands for the very bytes, so the packed form has one of its own.
-    packed_etag = f'{asset.etag[:-1]}-gzip"'
-    plain = asset.etag, lines(common | {"ETag": asset.etag}), asset.body
-    packed = packed_etag, lines(common | {"ETag": packed_etag, "Content-Encoding": "gzip"}), asset.gzip
-
-    async def get_asset(request: web.Request) -> Reply:
-        """Answer a file that was read at start."""
-        accepted = ACCEPTS_GZIP.search(request.headers.get("Accept-Encoding", ""))
-        etag, head, body = packed if accepted else plain
-        return Reply(304 if _has(request, etag) else 200, head, body)
-
-    return get_asset
