@@ -9,7 +9,9 @@ from prometheus_client import CollectorRegistry
 from pydantic_core import PydanticUndefined
 
 from footfall.cli.commands import app
-from footfall.display import block as render
+from footfall.display.block import snippet
+from footfall.display.svg import counts_svg
+from footfall.http.assets import load_assets
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Counts
 from footfall.settings.settings import Limits, Section, Site, load_settings
@@ -95,7 +97,7 @@ def test_every_command_is_in_the_readme() -> None:
 def test_every_route_is_in_the_readme() -> None:
     """Whoever writes a proxy's rules needs the whole list."""
     sources = "".join((PROJECT / "service/footfall/http" / name).read_text("utf-8") for name in ("public.py", "ops.py"))
-    routes = {*re.findall(r'add_(?:get|post)\("(/[^"]+)"', sources), *render.load_assets()}
+    routes = {*re.findall(r'add_(?:get|post)\("(/[^"]+)"', sources), *load_assets()}
     assert set(re.findall(r"`(/[a-z]+(?:\.[a-z]+)?)`", README)) == routes
 
 
@@ -132,7 +134,7 @@ def default_text(default: object) -> str:
 def test_the_lines_to_paste_are_those_that_the_program_prints() -> None:
     """They are copied from here as often as from the command."""
     settings = load_settings(PROJECT / "deploy/footfall.toml", STORES)
-    printed = render.snippet(settings.sites["portal"], settings.public_url)
+    printed = snippet(settings.sites["portal"], settings.public_url)
     assert f"```html\n{printed}```\n" in README
 
 
@@ -158,7 +160,7 @@ def test_the_picture_of_the_footer_is_what_the_program_draws() -> None:
         visitor_id="network",
         labels={},
     )
-    drawn = render.counts_svg(site, counts, "vi", "auto")
+    drawn = counts_svg(site, counts, "vi", "auto")
     assert (PROJECT / "deploy/footer.svg").read_text("utf-8") == drawn
 
 

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from footfall.display.block import DEMO_PAGES
+from footfall.http.assets import DEMO_PAGES
 from tests.browser.conftest import NewContext
 from tests.browser.pages import layout_shift, number
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import asyncpg
 
-from footfall.ingest.client_address import Client, visitor_id
+from footfall.ingest.client_address import Client
+from footfall.ingest.visitor import visitor_id
 from footfall.model.periods import week_of
 from footfall.model.sketch import is_sound
 from footfall.stores.redis_store import day_key, ready_key

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, ClientSession
+from aiohttp import ClientResponse
 from redis.asyncio import Redis
 
 from footfall.embedded.servers import Valkey
@@ -268,46 +268,6 @@ async def test_the_block_comes_as_an_image_and_as_a_fragment_in_both_languages(f
     for query in ("lang=fr", "theme=pink"):
         response = await footfall.public.get(f"/counts.svg?site=portal&{query}")
         assert (response.status, await response.json()) == (400, {"error": "bad_field"})
-
-
-async def test_the_script_is_packed_for_those_who_accept_it(footfall: Footfall) -> None:
-    """A strong ETag stands for the very bytes, so each form has its own; caches keep them apart by Vary."""
-    async with ClientSession(footfall.public.make_url("/"), auto_decompress=False) as browser:
-        for accepted, packed in (
-            ("gzip", True),
-            ("br;q=1.0, GZIP;q=0.5", True),
-            ("deflate,gzip , br", True),
-            ("gzip;q=0", False),
-            ("gzip; q=0.00, br", False),
-            ("xgzip, gzipped", False),
-            ("identity", False),
-        ):
-            response = await browser.get("/footfall.js", headers={"Accept-Encoding": accepted})
-            body = await response.read()
-            etag = response.headers["ETag"]
-            assert (response.headers.get("Content-Encoding") == "gzip", body[:2] == b"\x1f\x8b") == (packed, packed)
-            assert (etag.startswith('"'), etag.endswith('-gzip"')) == (True, packed)
-            assert response.headers["Vary"] == "Accept-Encoding"
-            assert response.headers["Cache-Control"] == "public, max-age=3600, stale-while-revalidate=86400"
-            assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
-            known = {"Accept-Encoding": accepted, "If-None-Match": etag}
-            again = await browser.get("/footfall.js", headers=known)
-            assert (again.status, again.headers["ETag"], await again.read()) == (304, etag, b"")
-
-
-async def test_the_demo_portal_is_there_in_demo_mode_alone_and_under_a_strict_policy(
-    redis_url: str, postgres_url: str, tmp_path: Path
-) -> None:
-    """The page shows that the embed needs no inline script, no inline style and no foreign host."""
-    async with running(settings_for(redis_url, postgres_url, tmp_path, demo=True)) as footfall:
-        response = await footfall.public.get("/")
-        assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-        policy = response.headers["Content-Security-Policy"]
-        assert "default-src 'none'" in policy
-        assert "unsafe" not in policy
-        assert response.headers["Cache-Control"] == "no-cache"
-        assert (await footfall.public.get("/demo/")).status == 404
-        assert (await footfall.public.get("/demo/..%2f..%2fconfig.py")).status == 404
 
 
 async def test_over_the_limit_is_429_with_a_time_to_come_back_and_the_numbers_can_still_be_read(

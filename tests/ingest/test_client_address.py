@@ -1,7 +1,6 @@
-"""Whose address counts behind proxies, what one place is, and what a visitor id is made of."""
+"""Whose address counts behind proxies, and what one place is."""
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.ingest.client_address import PEERS_MAX, AddressResolver, Client, parse_address, visitor_id
+from footfall.ingest.client_address import PEERS_MAX, AddressResolver, Client, parse_address
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
 
@@ -187,61 +186,3 @@ def test_nothing_that_a_client_writes_hides_its_address(forged: list[str], real:
     """The proxy appends the address it sees: whatever was there before must not matter."""
     header = ",".join([*forged, f" {real}"])
     assert AddressResolver(DEFAULT).resolve("127.0.0.1", [header]).address == real.packed
-
-
-SALT = bytes(range(32))
-AGENT = "Mozilla/5.0 (X11; Linux x86_64) Firefox/145.0"
-V4 = Client(bytes([192, 0, 2, 7]), bytes([192, 0, 2, 7]), bytes([192, 0, 2, 7]), is_proxy=False)
-V6 = Client(
-    ip_address("2001:db8:1:2::1").packed,
-    bytes.fromhex("20010db800010002"),
-    bytes.fromhex("20010db80001"),
-    is_proxy=False,
-)
-
-
-def test_a_visitor_id_never_changes_within_its_week() -> None:
-    """Two releases that run together, or one after the other, must see the same visitors."""
-    assert visitor_id(SALT, V4, AGENT, None).hex() == "7f02c4a93e9e1a0137146203d4a26123"
-    assert visitor_id(SALT, V6, AGENT, "abc-DEF_123").hex() == "14c7605bb1f3a079ec5728d0d83d89d9"
-
-
-def test_a_visitor_id_is_the_documented_hash() -> None:
-    """The README tells a data protection officer what is hashed; this is that sentence as code."""
-    agent = AGENT.encode()
-    said = bytes([4]) + len(agent).to_bytes(2, "big") + V4.network + agent
-    assert visitor_id(SALT, V4, AGENT, None) == blake2b(said, digest_size=16, key=SALT).digest()
-
-
-def test_the_salt_changes_every_id() -> None:
-    """Next week nobody can be recognised, and nobody outside can choose an id."""
-    assert visitor_id(SALT, V4, AGENT, None) != visitor_id(SALT[::-1], V4, AGENT, None)
-
-
-def test_a_changed_privacy_address_is_the_same_visitor() -> None:
-    """An IPv6 computer takes a new address inside its /64 every day."""
-    resolve = AddressResolver(DEFAULT).resolve
-    one, other = resolve("2001:db8:1:2::1", []), resolve("2001:db8:1:2:ffff::9", [])
-    assert visitor_id(SALT, one, AGENT, None) == visitor_id(SALT, other, AGENT, None)
-
-
-def test_only_the_first_512_characters_of_a_user_agent_matter() -> None:
-    """An endless user agent costs no more than a long one."""
-    assert visitor_id(SALT, V4, "é" * 512, None) == visitor_id(SALT, V4, "é" * 9000, None)
-    assert visitor_id(SALT, V4, "é" * 511, None) != visitor_id(SALT, V4, "é" * 512, None)
-
-
-NETWORK = st.sampled_from([b"", b"1234", b"12345678", b"abcdefgh"])
-WHO = st.tuples(NETWORK, st.text(st.characters(), max_size=20), st.none() | st.text(max_size=8))
-
-
-@given(WHO, WHO)
-def test_different_senders_have_different_ids(
-    one: tuple[bytes, str, str | None], other: tuple[bytes, str, str | None]
-) -> None:
-    """Moving a character from one part to the next must not spell another sender."""
-    ids = {
-        visitor_id(SALT, Client(b"", network, network, is_proxy=False), agent, first_party)
-        for network, agent, first_party in (one, other)
-    }
-    assert len(ids) == len({one, other})

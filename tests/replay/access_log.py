@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from footfall.errors import Stop
-from footfall.ingest.client_address import USER_AGENT_MAX_CHARS
+from footfall.ingest.visitor import USER_AGENT_MAX_CHARS
 
 PAGE_MAX_CHARS = 500
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import schemathesis
 from schemathesis.schemas import BaseSchema
 
-from footfall.display.block import STATIC
+from footfall.http.assets import STATIC
 
 WRITTEN, SERVED = STATIC / "openapi.yaml", STATIC / "openapi.json"
 

@@ -11,7 +11,7 @@ from footfall import __version__, sql_folder
 from footfall.cli.adjustments import add_adjustment, print_journal
 from footfall.cli.doctor import print_checks
 from footfall.cli.rollup import roll_up_sites
-from footfall.display import block as render
+from footfall.display import block
 from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.process import serve as serving
@@ -139,7 +139,7 @@ def snippet(
 ) -> None:
     """Print the lines to paste into the pages of a site."""
     settings = _settings(embedded=embedded)
-    print(render.snippet(_site(settings, site), settings.public_url), end="")
+    print(block.snippet(_site(settings, site), settings.public_url), end="")
 
 
 @app.command("doctor")

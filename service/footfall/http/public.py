@@ -1,25 +1,22 @@
 """The public routes: pages count and read here."""
 
 import asyncio
-import re
-from collections.abc import Mapping
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from footfall.delivery.pending import StoredIn
-from footfall.display import block as render
+from footfall.display.block import counts_html
 from footfall.display.counts_cache import PreparedCounts
+from footfall.display.svg import Theme, counts_svg
 from footfall.errors import Reason, Refused
+from footfall.http.assets import add_assets
 from footfall.http.middleware import OUTERMOST, measure_and_shape
-from footfall.http.responses import PUBLIC_HEADERS, Reply, lines
+from footfall.http.responses import PUBLIC_HEADERS, Reply, cacheable, lines
+from footfall.http.sender import read_client, read_sender
 from footfall.http.services import SERVICES, Services
-from footfall.ingest.admission import USER_AGENT
 from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
-from footfall.ingest.client_address import Client, visitor_id
+from footfall.ingest.counting import Counted, Ignored, Spooled
 from footfall.settings.settings import Site
-from footfall.sync.salts import WEEK
 
 BODY_TIMEOUT_S = 5
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
@@ -31,11 +28,6 @@ COUNTS_JSON, COUNTS_SVG, COUNTS_HTML = (
     lines({"Content-Type": content_type, "Cache-Control": "public, max-age=5"})
     for content_type in ("application/json", "image/svg+xml; charset=utf-8", "text/html; charset=utf-8")
 )
-SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
-DEMO_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 PREFLIGHT = lines(
     {
         "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
@@ -43,8 +35,7 @@ PREFLIGHT = lines(
         "Access-Control-Max-Age": "86400",
     }
 )
-THEMES: tuple[render.Theme, ...] = ("auto", "light", "dark")
-ACCEPTS_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?=[;,]|$)(?!;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -60,9 +51,7 @@ def create_public_app(services: Services) -> web.Application:
     app.router.add_get("/counts", get_counts)
     app.router.add_get("/counts.svg", get_counts_svg)
     app.router.add_get("/counts.html", get_counts_html)
-    _add_assets(app, render.load_assets(), {"Cache-Control": SCRIPT_CACHE})
-    if services.settings.demo:
-        _add_assets(app, render.load_demo(), {"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY})
+    add_assets(app, demo=services.settings.demo)
     for resource in list(app.router.resources()):
         app.router.add_route("OPTIONS", resource.canonical, answer_preflight)
     return app
@@ -70,22 +59,39 @@ def create_public_app(services: Services) -> web.Application:
 
 async def post_seen(request: web.Request) -> Reply:
     """Count one beacon and answer the numbers that already include it."""
+    services = request.app[SERVICES]
     content = request.content
     try:
-        # It came with the head, as nearly always: no need to wait, nor for a timer.
+        # The body nearly always comes with the head: then there is nothing to wait for, and no timer to start.
         is_here = content.is_eof() and content.exception() is None
         beacon = parse_beacon(content.read_nowait() if is_here else await _body(request))
     except Refused as refused:
-        _refuse(request, refused)
-    status, shown, ignored = await _count(request, beacon)
-    return Reply(status, JSON_FRESH + ignored, shown.body)
+        services.counting.note_refusal(refused.reason)
+        raise
+    sender = read_sender(request.headers, read_client(request, services.resolver))
+    outcome = await services.counting.count_beacon(beacon, sender)
+    site = services.settings.sites[beacon.site]
+    match outcome:
+        case Counted():
+            return Reply(200, JSON_FRESH, services.counts_cache.shown(site).body)
+        case Spooled():
+            return Reply(202, JSON_FRESH, services.counts_cache.last_known(site).body)
+        case Ignored(reason):
+            return Reply(200, JSON_FRESH + _ignored(reason), (await services.counts_cache.counts(site)).body)
 
 
 async def get_pixel(request: web.Request) -> Reply:
-    """Count a view of a page without script; always the same tiny image."""
+    """Count a view of a page without script; the answer is always the same tiny image."""
+    services = request.app[SERVICES]
     beacon = Beacon(request.query.get("site", ""), "/", Kind.VIEW, None, webdriver=False)
-    status, _, ignored = await _count(request, beacon, pixel=True)
-    return Reply(status, PIXEL_FRESH + ignored, PIXEL)
+    sender = read_sender(request.headers, read_client(request, services.resolver), is_pixel=True)
+    match await services.counting.count_beacon(beacon, sender):
+        case Counted():
+            return Reply(200, PIXEL_FRESH, PIXEL)
+        case Spooled():
+            return Reply(202, PIXEL_FRESH, PIXEL)
+        case Ignored(reason):
+            return Reply(200, PIXEL_FRESH + _ignored(reason), PIXEL)
 
 
 async def head_pixel(_: web.Request) -> Reply:
@@ -96,22 +102,22 @@ async def head_pixel(_: web.Request) -> Reply:
 async def get_counts(request: web.Request) -> Reply:
     """Answer the numbers, from bytes that are prepared."""
     _, shown = await _read(request)
-    return _cacheable(request, shown, COUNTS_JSON, shown.body)
+    return _reply(request, shown, COUNTS_JSON, shown.body)
 
 
 async def get_counts_svg(request: web.Request) -> Reply:
     """Answer the block as an image, for pages where nothing else is possible."""
     site, shown = await _read(request)
     theme = _choice(request, "theme", THEMES)
-    image = render.counts_svg(site, shown.counts, _language(request, site), theme)
-    return _cacheable(request, shown, COUNTS_SVG, image.encode())
+    image = counts_svg(site, shown.counts, _language(request, site), theme)
+    return _reply(request, shown, COUNTS_SVG, image.encode())
 
 
 async def get_counts_html(request: web.Request) -> Reply:
     """Answer the block as an HTML fragment, for server-side includes."""
     site, shown = await _read(request)
-    fragment = render.counts_html(site, shown.counts, _language(request, site))
-    return _cacheable(request, shown, COUNTS_HTML, fragment.encode())
+    fragment = counts_html(site, shown.counts, _language(request, site))
+    return _reply(request, shown, COUNTS_HTML, fragment.encode())
 
 
 async def answer_preflight(_: web.Request) -> Reply:
@@ -134,77 +140,21 @@ async def _body(request: web.Request) -> bytes:
         raise Refused(Reason.BAD_REQUEST) from None
 
 
-async def _count(request: web.Request, beacon: Beacon, *, pixel: bool = False) -> tuple[int, PreparedCounts, bytes]:
-    """Admit a beacon and have it recorded: status, the numbers, and the line that says why it was ignored, if it was.
-
-    Raises Refused.
-    """
-    services = request.app[SERVICES]
-    site = services.settings.sites.get(beacon.site)
-    if site is None:
-        _refuse(request, Refused(Reason.UNKNOWN_SITE))
-    try:
-        client = _client(request, services)
-        ignored = services.admission.check(site, beacon, request.headers, client, pixel=pixel)
-        if ignored is not None:
-            services.metrics.beacon(site.id, "ignored", ignored.value).inc()
-            shown = await services.counts_cache.counts(site)
-            return 200, shown, b"Footfall-Ignored: %b\r\n" % ignored.value.encode()
-        if client.is_proxy:
-            services.note_unresolved()
-        at_s, period = services.periods.now(site.zone)
-        salt = services.salts.of(site, period.week) or await services.restore.salt(site, period.week)
-        agent = request.headers.get(USER_AGENT, "")
-        own_id = beacon.visitor if site.visitor_id == "browser" else None
-        visitor = visitor_id(salt, client, agent, own_id)
-        gone = None
-        if at_s - period.start_s < site.online_window_s and period.day == period.week:
-            # The week has just turned: whoever was here before it must not be online twice, under both keys.
-            last_salt = services.salts.of(site, period.week - WEEK)
-            gone = visitor_id(last_salt, client, agent, own_id) if last_salt else None
-        counted = visitor if services.admission.may_add_visitor(client, visitor) else None
-        stored_in = await services.recorder.record(site, period.day, counted, gone, is_view=beacon.kind is Kind.VIEW)
-    except Refused as refused:
-        _refuse(request, refused, site)
-    shown = services.counts_cache.shown(site)
-    return (200, shown, b"") if stored_in is StoredIn.REDIS else (202, shown.stale, b"")
-
-
 async def _read(request: web.Request) -> tuple[Site, PreparedCounts]:
     services = request.app[SERVICES]
     site = services.settings.sites.get(request.query.get("site", ""))
     if site is None:
         raise Refused(Reason.UNKNOWN_SITE)
-    services.admission.check_read(_client(request, services))
+    services.admission.check_read(read_client(request, services.resolver))
     return site, await services.counts_cache.counts(site)
 
 
-def _client(request: web.Request, services: Services) -> Client:
-    # Kept from when the request came: a connection that is gone has no peer, and would pass for a unix socket,
-    # whose header is believed. A unix socket's peer is the empty string.
-    peer = request.remote
-    forwarded = request.headers.getall(services.resolver.header, ())
-    return services.resolver.resolve(None if peer == "" else peer or "", forwarded)
+def _ignored(reason: Reason) -> bytes:
+    return b"Footfall-Ignored: %b\r\n" % reason.value.encode()
 
 
-def _refuse(request: web.Request, refused: Refused, site: Site | None = None) -> NoReturn:
-    # An unknown site is not a label: what a client sends never names a metric.
-    request.app[SERVICES].metrics.beacon(site.id if site else "", "refused", refused.reason.value).inc()
-    raise refused
-
-
-def _cacheable(request: web.Request, shown: PreparedCounts, head: bytes, body: bytes) -> Reply:
-    head += b"ETag: %b\r\n" % shown.etag.encode()
-    return Reply(304 if _has(request, shown.etag) else 200, head, body)
-
-
-def _has(request: web.Request, etag: str) -> bool:
-    """Whether the client says that it holds this version; weak comparison."""
-    known = request.headers.get("If-None-Match")
-    if known is None:
-        return False
-    opaque = etag.removeprefix("W/")
-    return known.strip() == "*" or opaque in (part.strip().removeprefix("W/") for part in known.split(","))
+def _reply(request: web.Request, shown: PreparedCounts, head: bytes, body: bytes) -> Reply:
+    return cacheable(request, shown.etag, head + b"ETag: %b\r\n" % shown.etag.encode(), body)
 
 
 def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Choice:
@@ -219,24 +169,3 @@ def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Cho
 def _language(request: web.Request, site: Site) -> str:
     other = "en" if site.language == "vi" else "vi"
     return _choice(request, "lang", (site.language, other))
-
-
-def _add_assets(app: web.Application, assets: Mapping[str, render.Asset], headers: Mapping[str, str]) -> None:
-    for path, asset in assets.items():
-        app.router.add_get(path, _asset_handler(asset, headers))
-
-
-def _asset_handler(asset: render.Asset, headers: Mapping[str, str]) -> Handler:
-    common = {"Content-Type": asset.content_type, "Vary": "Accept-Encoding", **headers}
-    # A strong ETag stands for the very bytes, so the packed form has one of its own.
-    packed_etag = f'{asset.etag[:-1]}-gzip"'
-    plain = asset.etag, lines(common | {"ETag": asset.etag}), asset.body
-    packed = packed_etag, lines(common | {"ETag": packed_etag, "Content-Encoding": "gzip"}), asset.gzip
-
-    async def get_asset(request: web.Request) -> Reply:
-        """Answer a file that was read at start."""
-        accepted = ACCEPTS_GZIP.search(request.headers.get("Accept-Encoding", ""))
-        etag, head, body = packed if accepted else plain
-        return Reply(304 if _has(request, etag) else 200, head, body)
-
-    return get_asset

@@ -82,6 +82,11 @@ def lines(headers: Mapping[str, str], common: Mapping[str, str] = PUBLIC_HEADERS
     return "".join(f"{name}: {value}\r\n" for name, value in {**headers, **common}.items()).encode()
 
 
+def cacheable(request: web.Request, etag: str, head: bytes, body: bytes) -> Reply:
+    """Return 304 where the client names `etag` as a version that it holds (weak comparison), else 200 with `body`."""
+    return Reply(304 if _holds(request.headers.get("If-None-Match"), etag) else 200, head, body)
+
+
 def refusal(
     refused: Refused,
     common: Mapping[str, str] = PUBLIC_HEADERS,
@@ -94,6 +99,13 @@ def refusal(
     if refused.reason is Reason.UNAUTHORIZED:
         told["WWW-Authenticate"] = "Bearer"
     return Reply(refused.status, lines(told, common), b'{"error":"%b"}' % refused.reason.value.encode())
+
+
+def _holds(versions: str | None, etag: str) -> bool:
+    if versions is None:
+        return False
+    opaque = etag.removeprefix("W/")
+    return versions.strip() == "*" or opaque in (part.strip().removeprefix("W/") for part in versions.split(","))
 
 
 @cache

@@ -2,11 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
-
-from multidict import istr
 
 from footfall.errors import Reason, Refused
 from footfall.ingest.beacon import Beacon
@@ -14,13 +12,10 @@ from footfall.ingest.client_address import Client
 from footfall.ingest.origins import Origins
 from footfall.ingest.rate_limits import Budget, BusiestNetwork, NetworkLimits
 from footfall.ingest.robots import Robots
+from footfall.ingest.sender import Sender
 from footfall.settings.settings import Settings, Site
 
 ADDRESSES_REMEMBERED_MAX = 4096
-# Made once: for a plain string the lower case and its hash are found anew for every request.
-ORIGIN, REFERER, USER_AGENT = istr("Origin"), istr("Referer"), istr("User-Agent")
-SEC_FETCH_SITE, SEC_GPC, SEC_PURPOSE, PURPOSE = map(istr, ("Sec-Fetch-Site", "Sec-GPC", "Sec-Purpose", "Purpose"))
-EARLY_PURPOSES = ("prefetch", "prerender", "preview")
 
 
 class SiteRules:
@@ -50,37 +45,28 @@ class Admission:
         self._robots = Robots()
         self._busiest = BusiestNetwork()
         self._networks = NetworkLimits(settings.limits)
-        self._rules = _compile_rules(settings)
+        self._rules = {site.id: SiteRules(site) for site in settings.sites.values()}
 
-    def reload(self, settings: Settings) -> None:
-        """Go by new settings; what is known of networks and visitors stays, unless the limits changed."""
-        self._rules = _compile_rules(settings)
-        if settings.limits != self._networks.limits:
-            self._networks = NetworkLimits(settings.limits)
+    def check(self, site: Site, beacon: Beacon, sender: Sender) -> Reason | None:
+        """Return None if the beacon counts, else why it is ignored: OPT_OUT, EXCLUDED, PREFETCH or ROBOT.
 
-    def check(
-        self, site: Site, beacon: Beacon, headers: Mapping[str, str], client: Client, *, pixel: bool = False
-    ) -> Reason | None:
-        """None if the beacon counts, else why it is ignored: OPT_OUT, EXCLUDED, PREFETCH or ROBOT.
-
-        Raises Refused(NO_ORIGIN | WRONG_ORIGIN | RATE_LIMITED). Cheapest first; a refused or ignored
-        beacon leaves nothing behind but its network's budget. `pixel`: a GET for the image, which
-        browsers send without Origin, and without Referer where the page's policy says so.
+        Raises Refused(NO_ORIGIN | WRONG_ORIGIN | RATE_LIMITED). Of a refused or ignored beacon nothing stays but what
+        its network has spent.
         """
         rules = self._rules[site.id]
-        _check_origin(rules.origins, headers, pixel)
+        _check_origin(rules.origins, sender)
+        client = sender.client
         if not client.is_proxy:
             self._busiest.saw(client.network)
             self._charge(self._networks.beacons, client)
-        # Global Privacy Control: the script does not even send then. A page without script or with an
-        # old copy of it still does, and whoever asks not to be measured is not.
-        if headers.get(SEC_GPC) == "1":
+        # The script sends nothing for a visitor who opts out; the pixel, or an old copy of the script, still does.
+        if sender.opts_out:
             return Reason.OPT_OUT
         if rules.excludes(client):
             return Reason.EXCLUDED
-        if _is_prefetch(headers):
+        if sender.is_prefetch:
             return Reason.PREFETCH
-        if beacon.webdriver or self._robots.is_robot(headers.get(USER_AGENT, "")):
+        if beacon.webdriver or self._robots.is_robot(sender.user_agent):
             return Reason.ROBOT
         return None
 
@@ -116,25 +102,15 @@ class Admission:
             raise Refused(Reason.RATE_LIMITED, retry_after_s=math.ceil(wait_s))
 
 
-def _compile_rules(settings: Settings) -> Mapping[str, SiteRules]:
-    return {site.id: SiteRules(site) for site in settings.sites.values()}
-
-
-def _check_origin(origins: Origins, headers: Mapping[str, str], pixel: bool) -> None:
-    """Origin decides alone where it is sent, else Referer; browsers let no page forge either."""
-    if origin := headers.get(ORIGIN):
-        accepted = origins.accepts(origin)
-    elif referer := headers.get(REFERER):
-        accepted = origins.accepts_referer(referer)
-    # A page that sends no Referer is still known to be of the counter's own site, or of a sibling.
-    elif pixel and headers.get(SEC_FETCH_SITE) in ("same-origin", "same-site"):
+def _check_origin(origins: Origins, sender: Sender) -> None:
+    """Raise Refused unless the page is of the site: by its origin alone where that is known, else by its referer."""
+    if sender.origin:
+        accepted = origins.accepts(sender.origin)
+    elif sender.referer:
+        accepted = origins.accepts_referer(sender.referer)
+    elif sender.is_same_site:
         accepted = True
     else:
         raise Refused(Reason.NO_ORIGIN)
     if not accepted:
         raise Refused(Reason.WRONG_ORIGIN)
-
-
-def _is_prefetch(headers: Mapping[str, str]) -> bool:
-    purpose = headers.get(SEC_PURPOSE) or headers.get(PURPOSE)
-    return purpose is not None and any(word in purpose.lower() for word in EARLY_PURPOSES)

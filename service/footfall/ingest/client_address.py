@@ -1,9 +1,7 @@
-"""Who sent a beacon: the client's network behind any proxies, and the opaque visitor id made from it."""
+"""Who sent a request, as far as the network shows: the client's address and network, behind any proxies."""
 
-import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from socket import AF_INET, inet_pton
 from typing import Literal, NamedTuple, Protocol
@@ -14,11 +12,7 @@ HOPS_MAX = 10
 # Ten of the longest entries, quoted, with brackets, ports and Forwarded's other parameters.
 HEADER_MAX_CHARS = 1024
 PEERS_MAX = 10_000
-USER_AGENT_MAX_CHARS = 512
-VISITOR_ID_BYTES = 16
 IPV4_BYTES, IPV6_BYTES = 4, 16
-
-_LENGTHS = struct.Struct(">BH")
 
 
 class ProxySettings(Protocol):
@@ -158,17 +152,3 @@ def _for_parameter(element: str) -> str:
     if len(value) >= 2 and value[0] == value[-1] == '"':
         return value[1:-1]
     return value
-
-
-def visitor_id(salt: bytes, client: Client, user_agent: str, first_party: str | None) -> bytes:
-    """16 opaque bytes for one visitor: BLAKE2b keyed by the salt of the site's week (at most 64 bytes).
-
-    The network and the user agent (its first 512 characters) go in with their lengths, so that no other
-    pair can spell the same bytes; the page's own random id, where the site uses it, follows.
-    """
-    # surrogatepass: headers that are not UTF-8 arrive with lone surrogates.
-    agent = user_agent[:USER_AGENT_MAX_CHARS].encode(errors="surrogatepass")
-    said = _LENGTHS.pack(len(client.network), len(agent)) + client.network + agent
-    if first_party is not None:
-        said += b"\x01" + first_party.encode(errors="surrogatepass")
-    return blake2b(said, digest_size=VISITOR_ID_BYTES, key=salt).digest()

@@ -12,7 +12,7 @@ from typing import Any
 
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
-from footfall.ingest.client_address import USER_AGENT_MAX_CHARS
+from footfall.ingest.visitor import USER_AGENT_MAX_CHARS
 
 REMEMBERED_MAX = 10_000
 

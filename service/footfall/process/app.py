@@ -22,6 +22,7 @@ from footfall.http.server import ConnectionLimiter, Listener, connections_max
 from footfall.http.services import Services
 from footfall.ingest.admission import Admission
 from footfall.ingest.client_address import AddressResolver
+from footfall.ingest.counting import Counting
 from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import MEASURE_EVERY_S, ProcessMetrics
 from footfall.model.counts import Reading
@@ -76,6 +77,8 @@ async def open_services(
         rollup = Rollup(settings, redis, postgres, restore, salts, metrics, clock)
         recorder = Recorder(settings, redis, spool, restore, counts_cache, metrics, periods)
         reconciler = Reconciler(settings, redis, postgres, spool, recorder, restore, rollup, metrics, clock)
+        admission = Admission(settings, monotonic)
+        counting = Counting(settings, admission, periods, salts, restore, recorder, metrics)
         stack.push_async_callback(counts_cache.close)
         stack.push_async_callback(restore.close)
         stack.push_async_callback(reconciler.close)
@@ -84,7 +87,7 @@ async def open_services(
             metrics=metrics,
             periods=periods,
             resolver=AddressResolver(settings),
-            admission=Admission(settings, monotonic),
+            admission=admission,
             salts=salts,
             spool=spool,
             counts_cache=counts_cache,
@@ -92,6 +95,7 @@ async def open_services(
             rollup=rollup,
             recorder=recorder,
             reconciler=reconciler,
+            counting=counting,
         )
 
 

@@ -1,0 +1,52 @@
+"""What the block says: its words in both languages, and its numbers as people read them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from footfall.model.counts import Counts
+from footfall.settings.settings import Site
+
+UNKNOWN = "–"
+SHOWN = ("online", "today", "week", "total")
+SEPARATOR = MappingProxyType({"vi": ".", "en": ","})
+LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "vi": {
+            "heading": "Thống kê truy cập",
+            "online": "Đang online",
+            "today": "Hôm nay",
+            "week": "Trong tuần",
+            "total": "Tất cả",
+            "views_today": "Lượt xem hôm nay",
+        },
+        "en": {
+            "heading": "Visitor statistics",
+            "online": "Online",
+            "today": "Today",
+            "week": "This week",
+            "total": "All time",
+            "views_today": "Views today",
+        },
+    }
+)
+"""Built in, and the same in `static/footfall.js`."""
+
+
+def format_number(number: int | None, language: str) -> str:
+    """Write `number` as people read it in `language`; a dash where it is unknown.
+
+    >>> format_number(1373876, "vi"), format_number(1373876, "en"), format_number(None, "vi")
+    ('1.373.876', '1,373,876', '–')
+    """
+    return UNKNOWN if number is None else f"{number:,}".replace(",", SEPARATOR[language])
+
+
+def labels_of(site: Site, language: str) -> Mapping[str, str]:
+    """The words of the block: the site's own where they are in `language`, else the built-in ones."""
+    own = site.labels.items() if language == site.language else ()
+    return {**LABELS[language], **dict(own)}
+
+
+def numbers_of(counts: Counts) -> dict[str, int | None]:
+    """Return the numbers that the block shows, by the name of their label."""
+    return {"online": counts.online, "today": counts.today, "week": counts.week, "total": counts.total}

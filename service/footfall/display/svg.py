@@ -1,0 +1,82 @@
+"""The block as an image, for pages where nothing else is possible."""
+
+import re
+import unicodedata
+from html import escape
+from typing import Literal
+
+from footfall.display.labels import format_number, labels_of, numbers_of
+from footfall.model.counts import Counts
+from footfall.settings.settings import Site
+
+Theme = Literal["light", "dark", "auto"]
+
+# Ink on paper, and the softer ink of the labels; all pairs have a contrast above 7:1.
+LIGHT = ("#18222e", "#ffffff", "#3f4c5a")
+DARK = ("#e9eef4", "#10171f", "#b0bdcb")
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Arial, sans-serif"
+PADDING = 16
+HEADING_SIZE = 16
+TEXT_SIZE = 15
+ROW_HEIGHT = 26
+GAP = 24
+
+
+def counts_svg(site: Site, counts: Counts, language: str, theme: Theme) -> str:
+    """The block as an image, as wide as its words need; "auto" follows the reader's light or dark setting."""
+    labels = labels_of(site, language)
+    rows = [(labels[name], format_number(number, language)) for name, number in numbers_of(counts).items()]
+    heading = labels["heading"]
+    row_widths = [_width(label, TEXT_SIZE) + GAP + _width(number, TEXT_SIZE) for label, number in rows]
+    width = 2 * PADDING + max(_width(heading, HEADING_SIZE), *row_widths)
+    first_row = PADDING + HEADING_SIZE + ROW_HEIGHT
+    height = first_row + (len(rows) - 1) * ROW_HEIGHT + PADDING
+    right = width - PADDING
+    lines = "".join(
+        f'<text class="soft" x="{PADDING}" y="{y}">{_xml(label)}</text>'
+        f'<text class="ink" x="{right}" y="{y}" text-anchor="end" font-weight="600">{number}</text>\n'
+        for y, (label, number) in zip(range(first_row, height, ROW_HEIGHT), rows, strict=True)
+    )
+    spoken = ", ".join(f"{label}: {number}" for label, number in rows)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" lang="{language}" role="img" aria-labelledby="title" '
+        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'font-family="{FONT}" font-size="{TEXT_SIZE}">\n'
+        f'<title id="title">{_xml(heading)}. {_xml(spoken)}</title>\n'
+        f"<style>{_style(theme)}</style>\n"
+        f'<rect class="paper" width="{width}" height="{height}" rx="8"/>\n'
+        f'<text class="ink" x="{PADDING}" y="{PADDING + HEADING_SIZE - 2}" font-size="{HEADING_SIZE}" '
+        f'font-weight="700">{_xml(heading)}</text>\n{lines}</svg>\n'
+    )
+
+
+def _style(theme: Theme) -> str:
+    def rules(ink: str, paper: str, soft: str) -> str:
+        return f".ink{{fill:{ink}}}.paper{{fill:{paper}}}.soft{{fill:{soft}}}"
+
+    if theme == "auto":
+        return f"{rules(*LIGHT)}@media (prefers-color-scheme:dark){{{rules(*DARK)}}}"
+    return rules(*(DARK if theme == "dark" else LIGHT))
+
+
+def _xml(text: str) -> str:
+    """Escape for XML, which cannot hold most control characters even escaped."""
+    return escape("".join(character for character in text if character.isprintable()))
+
+
+NARROW = re.compile(r"[fijlrtI .,:;'!|()-]")
+
+
+def _width(text: str, size: int) -> int:
+    """Pixels that `text` takes at most in a bold sans-serif font, whichever the reader's system has."""
+    ems = 0.0
+    for character in unicodedata.normalize("NFD", text):
+        if unicodedata.combining(character):
+            continue
+        if unicodedata.east_asian_width(character) in "WF":
+            ems += 1.1
+        elif NARROW.match(character):
+            ems += 0.48
+        else:
+            ems += 1.05 if character in "mwMW@%" else 0.84 if character.isupper() else 0.72
+    return round(ems * size)

@@ -1,0 +1,124 @@
+"""The static files: the script, the contract and the demo portal, read at start and served from memory."""
+
+import gzip
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from types import MappingProxyType
+
+import rjsmin
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from footfall.http.responses import Reply, cacheable, lines
+
+STATIC = Path(__file__).parent.parent / "static"
+SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
+DEMO_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+ACCEPTS_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?=[;,]|$)(?!;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+
+DEMO_PAGES = (
+    ("home", "/", "/en/"),
+    ("news", "/tin-tuc", "/en/news"),
+    ("procedures", "/thu-tuc", "/en/procedures"),
+    ("about", "/gioi-thieu", "/en/about"),
+    ("contact", "/lien-he", "/en/contact"),
+)
+"""Pages of the demo portal: file, path in Vietnamese, path in English."""
+
+CONTENT_TYPES = MappingProxyType(
+    {
+        ".css": "text/css; charset=utf-8",
+        ".html": "text/html; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+        ".json": "application/json",
+        ".svg": "image/svg+xml; charset=utf-8",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file as it is served; `etag` is strong and quoted, and stands for `body`."""
+
+    body: bytes
+    content_type: str
+    gzip: bytes
+    etag: str
+
+
+def load_assets() -> Mapping[str, Asset]:
+    """Read what every Footfall serves, by path: the script, without its comments and white space, and the contract."""
+    script = (STATIC / "footfall.js").read_text(encoding="utf-8")
+    contract = (STATIC / "openapi.json").read_text(encoding="utf-8")
+    return MappingProxyType(
+        {"/footfall.js": _asset(rjsmin.jsmin(script), ".js"), "/openapi.json": _asset(contract, ".json")}
+    )
+
+
+def load_demo() -> Mapping[str, Asset]:
+    """Read the demo portal, by path: its pages in both languages, its style sheet and its images."""
+    folder = STATIC / "demo"
+    assets = {
+        f"/demo/{file.name}": _asset(file.read_text(encoding="utf-8"), file.suffix)
+        for file in sorted(folder.iterdir())
+        if file.is_file()
+    }
+    for name, vi_path, en_path in DEMO_PAGES:
+        assets[vi_path] = _asset(_demo_page(folder / "vi", name, vi_path, other=en_path), ".html")
+        assets[en_path] = _asset(_demo_page(folder / "en", name, en_path, other=vi_path), ".html")
+    return MappingProxyType(assets)
+
+
+def _demo_page(folder: Path, name: str, path: str, other: str) -> str:
+    """Put a page, whose first line is its title, into its language's layout."""
+    layout = (folder / "layout.html").read_text(encoding="utf-8")
+    title, _, content = (folder / f"{name}.html").read_text(encoding="utf-8").partition("\n")
+    link = f'<li><a href="{path}">'
+    layout = layout.replace(link, f'<li><a href="{path}" aria-current="page">', 1)
+    title = title.removeprefix("<title>").removesuffix("</title>")
+    return Template(layout).substitute(title=title, content=content, other=other)
+
+
+def _asset(text: str, suffix: str) -> Asset:
+    body = text.encode()
+    return Asset(
+        body=body,
+        content_type=CONTENT_TYPES[suffix],
+        # Without the time of day in it, all workers on all hosts serve the same bytes.
+        gzip=gzip.compress(body, 9, mtime=0),
+        etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"',
+    )
+
+
+def add_assets(app: web.Application, *, demo: bool) -> None:
+    """Add a route for each file that every Footfall serves, and with `demo` for those of the demo portal."""
+    _add_routes(app, load_assets(), {"Cache-Control": SCRIPT_CACHE})
+    if demo:
+        _add_routes(app, load_demo(), {"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY})
+
+
+def _add_routes(app: web.Application, assets: Mapping[str, Asset], headers: Mapping[str, str]) -> None:
+    for path, asset in assets.items():
+        app.router.add_get(path, _asset_handler(asset, headers))
+
+
+def _asset_handler(asset: Asset, headers: Mapping[str, str]) -> Handler:
+    common = {"Content-Type": asset.content_type, "Vary": "Accept-Encoding", **headers}
+    # A strong ETag stands for the exact bytes, so the gzipped form has an ETag of its own.
+    packed_etag = f'{asset.etag[:-1]}-gzip"'
+    plain = asset.etag, lines(common | {"ETag": asset.etag}), asset.body
+    packed = packed_etag, lines(common | {"ETag": packed_etag, "Content-Encoding": "gzip"}), asset.gzip
+
+    async def get_asset(request: web.Request) -> Reply:
+        """Answer a file that was read at start."""
+        accepted = ACCEPTS_GZIP.search(request.headers.get("Accept-Encoding", ""))
+        return cacheable(request, *(packed if accepted else plain))
+
+    return get_asset

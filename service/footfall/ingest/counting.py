@@ -1,0 +1,126 @@
+"""What happens to a beacon: the use case behind `POST /seen`, callable without HTTP.
+
+`Beacon` is what the page says, `Sender` who sent it. The order of the checks is the order of their cost, so that a
+flood of refused beacons stays cheap.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from footfall.delivery.pending import StoredIn
+from footfall.delivery.recorder import Recorder
+from footfall.errors import Reason, Refused
+from footfall.ingest.admission import Admission
+from footfall.ingest.beacon import Beacon, Kind
+from footfall.ingest.sender import Sender
+from footfall.ingest.visitor import visitor_id
+from footfall.log_throttle import LogThrottle
+from footfall.metrics.metrics import Metrics
+from footfall.model.periods import Periods
+from footfall.settings.settings import Settings
+from footfall.sync.restore import Restore
+from footfall.sync.salts import WEEK, Salts
+
+logger = logging.getLogger(__name__)
+
+FROM_PROXY_EVERY_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The beacon is in Redis, and the numbers of its site include it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """The beacon is on this host's disk (fsynced) and will be in Redis once; the numbers do not include it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """The beacon may not be counted, and nothing of it was stored: OPT_OUT, EXCLUDED, PREFETCH or ROBOT."""
+
+    reason: Reason
+
+
+COUNTED, SPOOLED = Counted(), Spooled()
+
+
+class Counting:
+    """Counts the beacons of one worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        admission: Admission,
+        periods: Periods,
+        salts: Salts,
+        restore: Restore,
+        recorder: Recorder,
+        metrics: Metrics,
+    ) -> None:
+        self._sites = settings.sites
+        self._admission = admission
+        self._periods = periods
+        self._salts = salts
+        self._restore = restore
+        self._recorder = recorder
+        self._metrics = metrics
+        self._forwarded_header = settings.forwarded_header
+        self._is_demo = settings.demo
+        self._from_proxy = LogThrottle(FROM_PROXY_EVERY_S)
+
+    async def count_beacon(self, beacon: Beacon, sender: Sender) -> Counted | Spooled | Ignored:
+        """Count one beacon now; return once it is stored.
+
+        Raises Refused(UNKNOWN_SITE | NO_ORIGIN | WRONG_ORIGIN | RATE_LIMITED | NOT_READY | BUSY | SPOOL_FULL), and
+        then nothing of the beacon was stored. Every outcome is in the metrics.
+        """
+        site = self._sites.get(beacon.site)
+        if site is None:
+            self.note_refusal(Reason.UNKNOWN_SITE)
+            raise Refused(Reason.UNKNOWN_SITE)
+        try:
+            ignored = self._admission.check(site, beacon, sender)
+            if ignored is not None:
+                self._metrics.beacon(site.id, "ignored", ignored.value).inc()
+                return Ignored(ignored)
+            client, agent = sender.client, sender.user_agent
+            if client.is_proxy:
+                self._note_proxy()
+            at_s, period = self._periods.now(site.zone)
+            salt = self._salts.of(site, period.week) or await self._restore.salt(site, period.week)
+            own_id = beacon.visitor if site.visitor_id == "browser" else None
+            visitor = visitor_id(salt, client, agent, own_id)
+            previous_week_id = None
+            if at_s - period.start_s < site.online_window_s and period.day == period.week:
+                # The salt has just changed: without this, a visitor present at the turn is online under both ids.
+                last_salt = self._salts.of(site, period.week - WEEK)
+                previous_week_id = visitor_id(last_salt, client, agent, own_id) if last_salt else None
+            stored_in = await self._recorder.record(
+                site,
+                period.day,
+                visitor if self._admission.may_add_visitor(client, visitor) else None,
+                previous_week_id,
+                is_view=beacon.kind is Kind.VIEW,
+            )
+        except Refused as refused:
+            self.note_refusal(refused.reason, site.id)
+            raise
+        return COUNTED if stored_in is StoredIn.REDIS else SPOOLED
+
+    def note_refusal(self, reason: Reason, site_id: str = "") -> None:
+        """Count a refused beacon; of an unknown site the label is empty, since clients must not name metrics."""
+        self._metrics.beacon(site_id, "refused", reason.value).inc()
+
+    def _note_proxy(self) -> None:
+        """Count a beacon that seems to come from a trusted proxy itself, and log it once an hour."""
+        self._metrics.from_proxy.inc()
+        times = self._from_proxy.happened()
+        if times and not self._is_demo:  # the demo is opened on its own machine
+            logger.warning(
+                "Beacons carry a trusted proxy's own address, so no limit by network holds for them: does it set %s?"
+                " times=%d",
+                self._forwarded_header,
+                times,
+            )

@@ -1,0 +1,120 @@
+"""The static files: as they are loaded, and as they are served."""
+
+import gzip
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from footfall.display.block import snippet
+from footfall.http.assets import DEMO_PAGES, STATIC, load_assets, load_demo
+from footfall.settings.settings import Site
+from tests.support.footfall import Footfall, running, settings_for
+
+
+@pytest.fixture
+async def footfall(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIterator[Footfall]:
+    """A worker with the site `portal`."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
+        yield footfall
+
+
+def test_the_script_is_small() -> None:
+    """4,096 bytes on the wire at most: it is loaded by every page, on old phones too."""
+    script = load_assets()["/footfall.js"]
+    assert gzip.decompress(script.gzip) == script.body
+    assert len(script.gzip) <= 4096
+    assert script.content_type == "text/javascript; charset=utf-8"
+    assert b"/*" not in script.body
+
+
+def test_the_script_uses_no_syntax_that_chrome_70_cannot_read() -> None:
+    """One newer sign, and an old phone runs nothing of it; there is no compiler between source and phone."""
+    body = load_assets()["/footfall.js"].body.decode()
+    newer = r"\?\.(?!\d)|\?\?|&&=|\|\|=|for await|catch\{|\bimport\b|\bstatic\{|#\w+\s*[=(;]|\d_\d|\d+n\b"
+    without_text = re.sub(r'"[^"]*"|`[^`]*`', '""', body)
+    assert re.findall(newer, without_text) == []
+
+
+def test_two_workers_serve_the_same_bytes_under_the_same_tag() -> None:
+    """Otherwise a balancer would make every cached copy a stranger."""
+    assert load_assets() == load_assets()
+    assert load_demo() == load_demo()
+    tags = [asset.etag for asset in {**load_assets(), **load_demo()}.values()]
+    assert all(re.fullmatch(r'"[0-9a-f]{32}"', tag) for tag in tags)
+    assert len(set(tags)) == len(tags)
+
+
+def test_the_demo_pastes_what_the_snippet_prints() -> None:
+    """It uses the public embed and nothing special; only the page's own language needs no saying."""
+    for name, language in (("vi/layout.html", "vi"), ("en/layout.html", "en")):
+        layout = (STATIC / "demo" / name).read_text(encoding="utf-8")
+        site = Site(id="portal", name="Demo", hosts=("localhost",), language=language)  # type: ignore[arg-type]
+        pasted = snippet(site, "").replace(f' lang="{language}"', "").replace("</div>\n", "")
+        lines = [line.strip() for line in layout.splitlines()]
+        assert [line for line in map(str.strip, pasted.splitlines()) if line not in lines] == []
+
+
+@pytest.mark.parametrize(("language", "column"), [("vi", 1), ("en", 2)])
+def test_demo_pages_are_whole(language: str, column: int) -> None:
+    """Each in its language, linked to its other one, with itself marked in the menu."""
+    demo = load_demo()
+    for page in DEMO_PAGES:
+        text = demo[page[column]].body.decode()
+        assert f'<html lang="{language}">' in text
+        assert text.count('aria-current="page"') == 1
+        assert text.count(f'href="{page[3 - column]}"') >= 2
+        assert re.search(r"<title>[^<$]+ – [^<$]+</title>", text)
+        assert "$" not in text
+
+
+def test_demo_pages_need_nothing_inline_and_nothing_from_elsewhere() -> None:
+    """They are served under a strict policy, and shown where there is no internet."""
+    for path, asset in load_demo().items():
+        if not asset.content_type.startswith("text/html"):
+            continue
+        text = asset.body.decode()
+        assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|<script>", text), path
+        assert not re.search(r'(?:src|href)="(?:https?:)?//', text), path
+
+
+async def test_the_script_is_packed_for_those_who_accept_it(footfall: Footfall) -> None:
+    """A strong ETag stands for the very bytes, so each form has its own; caches keep them apart by Vary."""
+    async with ClientSession(footfall.public.make_url("/"), auto_decompress=False) as browser:
+        for accepted, packed in (
+            ("gzip", True),
+            ("br;q=1.0, GZIP;q=0.5", True),
+            ("deflate,gzip , br", True),
+            ("gzip;q=0", False),
+            ("gzip; q=0.00, br", False),
+            ("xgzip, gzipped", False),
+            ("identity", False),
+        ):
+            response = await browser.get("/footfall.js", headers={"Accept-Encoding": accepted})
+            body = await response.read()
+            etag = response.headers["ETag"]
+            assert (response.headers.get("Content-Encoding") == "gzip", body[:2] == b"\x1f\x8b") == (packed, packed)
+            assert (etag.startswith('"'), etag.endswith('-gzip"')) == (True, packed)
+            assert response.headers["Vary"] == "Accept-Encoding"
+            assert response.headers["Cache-Control"] == "public, max-age=3600, stale-while-revalidate=86400"
+            assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
+            known = {"Accept-Encoding": accepted, "If-None-Match": etag}
+            again = await browser.get("/footfall.js", headers=known)
+            assert (again.status, again.headers["ETag"], await again.read()) == (304, etag, b"")
+
+
+async def test_the_demo_portal_is_there_in_demo_mode_alone_and_under_a_strict_policy(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """The page shows that the embed needs no inline script, no inline style and no foreign host."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path, demo=True)) as footfall:
+        response = await footfall.public.get("/")
+        assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        policy = response.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert (await footfall.public.get("/demo/")).status == 404
+        assert (await footfall.public.get("/demo/..%2f..%2fconfig.py")).status == 404

@@ -1,0 +1,28 @@
+"""A site and its numbers, for tests of what people see."""
+
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from footfall.model.counts import Counts
+from footfall.settings.settings import Site
+
+PORTAL = Site(id=SiteId("portal"), name="Portal", hosts=("portal.example.vn",))
+COUNTS = Counts(
+    site=SiteId("portal"),
+    online=4,
+    today=1373,
+    week=None,
+    total=1_373_876,
+    views_today=118,
+    measure="visitors",
+    day_of=date(2026, 11, 23),
+    week_of=date(2026, 11, 23),
+    revision="one",
+    as_of=datetime(2026, 11, 23, 8, 31, 7, tzinfo=ZoneInfo("Asia/Ho_Chi_Minh")),
+    stale=False,
+    poll_after_s=15,
+    ping_after_s=60,
+    language="vi",
+    visitor_id="network",
+    labels={},
+)
