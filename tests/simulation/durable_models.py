@@ -6,8 +6,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from footfall.errors import StoreBusy, StoreUnavailable
-from footfall.model.batch_log import Batch
+from footfall.model.batch import Batch
 from footfall.model.day_state import Closed, DayState
+from footfall.model.retention import Retention
+from footfall.model.salt import Salt
+from footfall.model.site_id import SiteId
+from footfall.model.snapshot import Snapshot
 from footfall.stores.spool_store import SpooledLog
 
 
@@ -24,7 +28,8 @@ class PostgresModel:
         self._installation = installation
         self.rows: dict[tuple[str, date], DayState] = {}
         self.kept_salts: dict[tuple[str, date], bytes] = {}
-        self.journal: dict[tuple[str, str], int] = {}
+        self.journal: dict[tuple[SiteId, str], int] = {}
+        self.events: set[tuple[str, str, str]] = set()
         self.restarts = 0
         self.rows_held = False
         """Whether a session that stands still holds the rows: whoever wants to write them gets no turn."""
@@ -37,38 +42,34 @@ class PostgresModel:
         """Another one after each restart and restore."""
         return str(self.restarts)
 
-    def adjust(self, site: str, adjustment_id: str, amount: int) -> bool:
+    def adjust(self, site: SiteId, adjustment_id: str, amount: int) -> bool:
         """A correction; the same id counts once."""
         is_new = (site, adjustment_id) not in self.journal
         self.journal.setdefault((site, adjustment_id), amount)
         return is_new
 
-    def adjustment_counts(self) -> dict[str, int]:
+    def record_event(self, site: str, kind: str, detail: str) -> None:
+        """An event; the same one again changes nothing."""
+        self.events.add((site, kind, detail))
+
+    def adjustment_counts(self) -> dict[SiteId, int]:
         """How many corrections each site has."""
         return dict(Counter(site for site, _ in self.journal))
 
-    def save(
-        self,
-        site: str,
-        days: Sequence[DayState],
-        *,
-        present: Sequence[date],
-        needed_from: date,
-        sketches_from: date,
-    ) -> list[DayState]:
+    def save(self, site: str, snapshot: Snapshot, retention: Retention) -> list[DayState]:
         """The rollup's transaction; returns the rows that know more."""
         if self.rows_held:
             raise StoreBusy("postgres", "another session holds rows that this one needs")
-        given = {state.day for state in days}
+        given = {state.day for state in snapshot.days}
         for key, row in self.rows.items():
-            if key[0] == site and row.day < sketches_from and row.day not in given:
+            if key[0] == site and row.day < retention.sketches_from and row.day not in given:
                 self.rows[key] = replace(row, sketch=None)
         ahead = [
             row
             for (of, day), row in self.rows.items()
-            if of == site and day >= needed_from and day not in present and not covers({}, row.logs)
+            if of == site and day >= retention.needed_from and day not in snapshot.present and not covers({}, row.logs)
         ]
-        for state in days:
+        for state in snapshot.days:
             row = self.rows.get((site, state.day), DayState(state.day, 0, b"", {}))
             if not covers(state.logs, row.logs):
                 ahead.append(row)
@@ -77,27 +78,29 @@ class PostgresModel:
             self.rows[site, state.day] = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch)
         return ahead
 
-    def tidy(self, site: str, salts: Mapping[date, bytes], salts_from: date, closed_through: date) -> Closed:
+    def tidy(self, site: str, snapshot: Snapshot, retention: Retention) -> Closed:
         """What the rollup does after its transaction."""
-        for week, salt in salts.items():
+        for week, salt in snapshot.salts.items():
             self.kept_salts.setdefault((site, week), salt)
-        self.kept_salts = {key: salt for key, salt in self.kept_salts.items() if key[0] != site or key[1] >= salts_from}
-        return self._closed(site, closed_through)
+        oldest = retention.salts_from
+        self.kept_salts = {key: salt for key, salt in self.kept_salts.items() if key[0] != site or key[1] >= oldest}
+        return self._closed(site, retention.closed_through)
 
     def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
         """The rows of some days."""
         return [row for day in wanted if (row := self.rows.get((site, day)))]
 
-    def open_days(self, site: str, since: date, closed_through: date) -> tuple[list[DayState], Closed]:
-        """The rows since a day, and the closed days."""
+    def open_days(self, site: str, retention: Retention) -> tuple[list[DayState], Closed]:
+        """The rows that are needed, and the closed days."""
+        since = retention.needed_from
         rows = sorted((row for (of, day), row in self.rows.items() if of == site and day >= since), key=_day)
-        return rows, self._closed(site, closed_through)
+        return rows, self._closed(site, retention.closed_through)
 
-    def share_salts(self, site: str, offered: Mapping[date, bytes]) -> dict[date, bytes]:
+    def share_salts(self, site: str, offers: Sequence[Salt]) -> dict[date, bytes]:
         """The first that were offered."""
-        for week, salt in offered.items():
-            self.kept_salts.setdefault((site, week), salt)
-        return self.salts(site, list(offered))
+        for salt in offers:
+            self.kept_salts.setdefault((site, salt.week), salt.key)
+        return self.salts(site, [salt.week for salt in offers])
 
     def salts(self, site: str, weeks: Sequence[date]) -> dict[date, bytes]:
         """Those that are known."""
@@ -143,7 +146,7 @@ class DiskModel:
     def write(self, name: str, batches: Iterable[Batch]) -> None:
         """All of them or, where the spool is full, none."""
         rows = self.files[name].rows
-        added = {(batch.log, batch.seq): batch for batch in batches if (batch.log, batch.seq) not in rows}
+        added = {(batch.log_id, batch.seq): batch for batch in batches if (batch.log_id, batch.seq) not in rows}
         if len(rows) + len(added) > self.rows_max:
             raise StoreUnavailable("spool", "database or disk is full")
         rows |= added
@@ -153,10 +156,10 @@ class DiskModel:
         found = [batch for (log, seq), batch in self.files[name].rows.items() if log == log_id and seq > after]
         return sorted(found, key=lambda batch: batch.seq)[:limit]
 
-    def delete(self, name: str, log_id: str, through: int) -> None:
+    def delete(self, name: str, log_id: str, last_seq: int) -> None:
         """Drop what Postgres has."""
         rows = self.files[name].rows
-        for key in [key for key in rows if key[0] == log_id and key[1] <= through]:
+        for key in [key for key in rows if key[0] == log_id and key[1] <= last_seq]:
             del rows[key]
 
     def adopt(self, name: str) -> list[SpooledLog]:
@@ -169,9 +172,9 @@ class DiskModel:
             except StoreUnavailable:
                 continue
             del self.files[path]
-            for log in sorted({log for log, _ in rows}):
-                last = max((batch for batch in rows.values() if batch.log == log), key=lambda batch: batch.seq)
-                adopted.append(SpooledLog(last.site, last.day, log, last.seq, last.views))
+            for log_id in sorted({log_id for log_id, _ in rows}):
+                last = max((batch for batch in rows.values() if batch.log_id == log_id), key=lambda batch: batch.seq)
+                adopted.append(SpooledLog(last.site_id, last.day, log_id, last.seq, last.views))
         return adopted
 
     def close(self, name: str) -> None:

@@ -8,13 +8,15 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from types import MappingProxyType
 
-from footfall.model.batch_log import Answer, Batch
+from footfall.model.batch import Answer, Batch
+from footfall.model.clocks import Clock
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
-from footfall.model.periods import Clock, Period, week_of
-from footfall.stores.redis_store import Recorded, Snapshot
+from footfall.model.periods import Period, week_of
+from footfall.model.salt import Salt
+from footfall.model.snapshot import Snapshot
+from footfall.stores.redis_store import Recorded
 
 Logs = dict[str, tuple[int, int]]
 ID_BYTES = 16
@@ -121,7 +123,7 @@ class RedisModel:
         window_s: int,
         batch: Batch | None = None,
         *,
-        hole: bool = False,
+        skip_gap: bool = False,
     ) -> Recorded:
         """`record.lua`."""
         held = self._held(site)
@@ -132,10 +134,10 @@ class RedisModel:
             if batch.day not in held.days and batch.day <= held.through:
                 return Recorded(Answer.OLD)
             day = held.days.get(batch.day) or DayModel()
-            applied = day.logs.get(batch.log, (0, 0))[0]
+            applied = day.logs.get(batch.log_id, (0, 0))[0]
             if batch.seq <= applied:
                 answer = Answer.DUP
-            elif batch.seq > applied + 1 and not hole:
+            elif batch.seq > applied + 1 and not skip_gap:
                 return Recorded(Answer.GAP, applied)
             else:
                 self._apply(held, day, batch, window_s)
@@ -156,38 +158,25 @@ class RedisModel:
         salts = {week: held.salts[week][0] for week in weeks if week in held.salts}
         return Snapshot(states, changes, sorted(held.listed), salts)
 
-    def join(
-        self,
-        installation: str,
-        site: str,
-        days: Iterable[DayState],
-        *,
-        ready: bool = False,
-        closed: Closed | None = None,
-        salts: Mapping[date, bytes] = MappingProxyType({}),
-        salts_end_s: Mapping[date, int] = MappingProxyType({}),
-    ) -> bool:
-        """`join.lua`."""
+    def merge(self, installation: str, site: str, days: Iterable[DayState]) -> bool:
+        """`merge.lua`."""
         held = self._held(site)
-        if (held.ready and held.ready != installation) or not (held.ready or ready):
+        if not held.ready or held.ready != installation:
             return False
-        for week, salt in salts.items():
-            held.salts.setdefault(week, (salt, salts_end_s[week]))
-        for state in days:
-            held.listed.add(state.day)
-            day = held.days.setdefault(state.day, DayModel())
-            held.rebuild_week(week_of(state.day))
-            ids = unpacked(state.sketch or b"")
-            day.visitors |= ids
-            held.weeks[week_of(state.day)].visitors |= ids
-            day.ends_s = held.weeks[week_of(state.day)].ends_s = ALWAYS
-            self._mark_dirty(held, state.day)
-            for log, entry in state.logs.items():
-                day.logs[log] = max(day.logs.get(log, (0, 0)), entry)
-        if closed is not None:
-            held.accept_closed(closed)
-        if ready:
-            held.ready = installation
+        self._merge(held, days)
+        return True
+
+    def open(
+        self, installation: str, site: str, days: Iterable[DayState], closed: Closed, salts: Sequence[Salt] = ()
+    ) -> bool:
+        """`open.lua`."""
+        held = self._held(site)
+        if held.ready and held.ready != installation:
+            return False
+        self._offer(held, salts)
+        self._merge(held, days)
+        held.accept_closed(closed)
+        held.ready = installation
         return True
 
     def confirm(
@@ -211,21 +200,35 @@ class RedisModel:
                     if key is not None and key.ends_s == ALWAYS:
                         key.ends_s = max(int(self._clock()) + TWO_DAYS_S, week_ends_s)
 
-    def applied(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
+    def acked(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
         """How far each log is applied."""
         days = self._held(site).days
         return [days[day].logs.get(log, (0, 0))[0] if day in days else 0 for day, log in logs]
 
-    def share_salts(
-        self, installation: str, site: str, offered: Mapping[date, bytes], ends_s: Mapping[date, int]
-    ) -> dict[date, bytes] | None:
+    def share_salts(self, installation: str, site: str, offers: Sequence[Salt]) -> dict[date, bytes] | None:
         """`salts.lua`."""
         held = self._held(site)
         if self._refuses(held, installation):
             return None
-        for week, salt in offered.items():
-            held.salts.setdefault(week, (salt, ends_s[week]))
-        return {week: held.salts[week][0] for week in offered}
+        self._offer(held, offers)
+        return {salt.week: held.salts[salt.week][0] for salt in offers}
+
+    def _offer(self, held: SiteModel, salts: Sequence[Salt]) -> None:
+        for salt in salts:
+            held.salts.setdefault(salt.week, (salt.key, salt.ends_s))
+
+    def _merge(self, held: SiteModel, days: Iterable[DayState]) -> None:
+        for state in days:
+            held.listed.add(state.day)
+            day = held.days.setdefault(state.day, DayModel())
+            held.rebuild_week(week_of(state.day))
+            ids = unpacked(state.sketch or b"")
+            day.visitors |= ids
+            held.weeks[week_of(state.day)].visitors |= ids
+            day.ends_s = held.weeks[week_of(state.day)].ends_s = ALWAYS
+            self._mark_dirty(held, state.day)
+            for log_id, entry in state.logs.items():
+                day.logs[log_id] = max(day.logs.get(log_id, (0, 0)), entry)
 
     def _held(self, site: str) -> SiteModel:
         held = self.sites.setdefault(site, SiteModel())
@@ -248,7 +251,7 @@ class RedisModel:
         held.days[batch.day] = day
         self._mark_dirty(held, batch.day)
         held.rebuild_week(week)
-        ids = unpacked(batch.visitors)
+        ids = unpacked(batch.visitor_ids)
         day.visitors |= ids
         held.weeks[week].visitors |= ids
         now_ms = int(self._clock() * 1000)
@@ -256,11 +259,11 @@ class RedisModel:
         if seen_ms > now_ms - window_s * 1000:
             for visitor in ids:
                 held.online[visitor] = max(held.online.get(visitor, 0), seen_ms)
-            for visitor in unpacked(batch.gone):
+            for visitor in unpacked(batch.previous_week_ids):
                 held.online.pop(visitor, None)
             held.online_ends_ms = now_ms + window_s * 1000
         day.ends_s = held.weeks[week].ends_s = ALWAYS
-        day.logs[batch.log] = (batch.seq, batch.views)
+        day.logs[batch.log_id] = (batch.seq, batch.views)
 
     def _reading(self, held: SiteModel, period: Period, window_s: int) -> Reading:
         held.rebuild_week(period.week)

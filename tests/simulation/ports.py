@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from footfall.errors import StoreUnavailable
-from footfall.model.batch_log import Batch
+from footfall.model.batch import Batch
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import Period
+from footfall.model.retention import Retention
+from footfall.model.salt import Salt
+from footfall.model.site_id import SiteId
+from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_store import PostgresStore, Saved
-from footfall.stores.redis_store import Recorded, RedisStore, Snapshot
+from footfall.stores.redis_store import Recorded, RedisStore
 from footfall.stores.spool_store import Spool, SpooledLog
 from tests.simulation.durable_models import DiskModel, PostgresModel
 from tests.simulation.models import RedisModel
@@ -105,45 +108,37 @@ class RedisPort(RedisStore):
         return await self._port.ask("redis", what, self._worker.redis, act)
 
     async def record(
-        self, site: str, period: Period, window_s: int, batch: Batch | None = None, *, hole: bool = False
+        self, site_id: SiteId, period: Period, window_s: int, batch: Batch | None = None, *, skip_gap: bool = False
     ) -> Recorded:
         own = self.installation
-        return await self._ask("record", lambda redis: redis.record(own, site, period, window_s, batch, hole=hole))
-
-    async def snapshot(self, site: str, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
-        own = self.installation
-        return await self._ask("snapshot", lambda redis: redis.snapshot(own, site, weeks, all_days=all_days))
-
-    async def join(
-        self,
-        site: str,
-        days: Iterable[DayState],
-        *,
-        ready: bool = False,
-        closed: Closed | None = None,
-        salts: Mapping[date, bytes] = MappingProxyType({}),
-        salts_end_s: Mapping[date, int] = MappingProxyType({}),
-    ) -> bool:
-        own, days = self.installation, list(days)
         return await self._ask(
-            "join",
-            lambda redis: redis.join(own, site, days, ready=ready, closed=closed, salts=salts, salts_end_s=salts_end_s),
+            "record", lambda redis: redis.record(own, site_id, period, window_s, batch, skip_gap=skip_gap)
         )
 
+    async def snapshot(self, site_id: SiteId, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
+        own = self.installation
+        return await self._ask("snapshot", lambda redis: redis.snapshot(own, site_id, weeks, all_days=all_days))
+
+    async def merge(self, site_id: SiteId, days: Iterable[DayState]) -> bool:
+        own, days = self.installation, list(days)
+        return await self._ask("merge", lambda redis: redis.merge(own, site_id, days))
+
+    async def open(self, site_id: SiteId, days: Iterable[DayState], closed: Closed, salts: Sequence[Salt] = ()) -> bool:
+        own, days = self.installation, list(days)
+        return await self._ask("open", lambda redis: redis.open(own, site_id, days, closed, salts))
+
     async def confirm(
-        self, site: str, changes: Mapping[date, str], closed: Closed, present: Mapping[date, int]
+        self, site_id: SiteId, changes: Mapping[date, str], closed: Closed, week_ends: Mapping[date, int]
     ) -> None:
         own = self.installation
-        await self._ask("confirm", lambda redis: redis.confirm(own, site, changes, closed, present))
+        await self._ask("confirm", lambda redis: redis.confirm(own, site_id, changes, closed, week_ends))
 
-    async def applied(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
-        return await self._ask("applied", lambda redis: redis.applied(site, logs))
+    async def acked(self, site_id: SiteId, logs: Sequence[tuple[date, str]]) -> list[int]:
+        return await self._ask("acked", lambda redis: redis.acked(site_id, logs))
 
-    async def share_salts(
-        self, site: str, offered: Mapping[date, bytes], ends_s: Mapping[date, int]
-    ) -> dict[date, bytes] | None:
+    async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes] | None:
         own = self.installation
-        return await self._ask("share_salts", lambda redis: redis.share_salts(own, site, offered, ends_s))
+        return await self._ask("share_salts", lambda redis: redis.share_salts(own, site_id, offers))
 
     async def rewrite_log(self) -> None:
         await self._ask("rewrite_log", RedisModel.rewrite_log)
@@ -165,46 +160,33 @@ class PostgresPort(PostgresStore):
     async def incarnation(self) -> str:
         return await self._ask("incarnation", PostgresModel.incarnation)
 
-    async def adjust(self, site: str, adjustment_id: str, amount: int, reason: str) -> bool:  # noqa: ARG002
-        return await self._ask("adjust", lambda postgres: postgres.adjust(site, adjustment_id, amount))
+    async def adjust(self, site_id: SiteId, adjustment_id: str, amount: int, reason: str) -> bool:  # noqa: ARG002
+        return await self._ask("adjust", lambda postgres: postgres.adjust(site_id, adjustment_id, amount))
 
-    async def adjustment_counts(self) -> dict[str, int]:
+    async def record_event(self, site_id: SiteId, kind: str, detail: str) -> None:
+        await self._ask("record_event", lambda postgres: postgres.record_event(site_id, kind, detail))
+
+    async def adjustment_counts(self) -> dict[SiteId, int]:
         return await self._ask("adjustment_counts", PostgresModel.adjustment_counts)
 
-    async def save(
-        self,
-        site: str,
-        days: Sequence[DayState],
-        salts: Mapping[date, bytes],
-        *,
-        present: Sequence[date],
-        needed_from: date,
-        closed_through: date,
-        salts_from: date,
-        sketches_from: date,
-    ) -> Saved:
-        ahead = await self._ask(
-            "save",
-            lambda postgres: postgres.save(
-                site, days, present=present, needed_from=needed_from, sketches_from=sketches_from
-            ),
-        )
-        closed = await self._ask("tidy", lambda postgres: postgres.tidy(site, salts, salts_from, closed_through))
+    async def save(self, site_id: SiteId, snapshot: Snapshot, retention: Retention) -> Saved:
+        ahead = await self._ask("save", lambda postgres: postgres.save(site_id, snapshot, retention))
+        closed = await self._ask("tidy", lambda postgres: postgres.tidy(site_id, snapshot, retention))
         return Saved(ahead, closed)
 
-    async def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
-        return await self._ask("days", lambda postgres: postgres.days(site, wanted))
+    async def days(self, site_id: SiteId, wanted: Sequence[date]) -> list[DayState]:
+        return await self._ask("days", lambda postgres: postgres.days(site_id, wanted))
 
-    async def open_days(self, site: str, since: date, closed_through: date) -> tuple[list[DayState], Closed]:
-        return await self._ask("open_days", lambda postgres: postgres.open_days(site, since, closed_through))
+    async def open_days(self, site_id: SiteId, retention: Retention) -> tuple[list[DayState], Closed]:
+        return await self._ask("open_days", lambda postgres: postgres.open_days(site_id, retention))
 
-    async def share_salts(self, site: str, offered: Mapping[date, bytes]) -> dict[date, bytes]:
-        return await self._ask("share_salts", lambda postgres: postgres.share_salts(site, offered))
+    async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes]:
+        return await self._ask("share_salts", lambda postgres: postgres.share_salts(site_id, offers))
 
-    async def salts(self, site: str, weeks: Sequence[date]) -> dict[date, bytes]:
-        return await self._ask("salts", lambda postgres: postgres.salts(site, weeks))
+    async def salts(self, site_id: SiteId, weeks: Sequence[date]) -> dict[date, bytes]:
+        return await self._ask("salts", lambda postgres: postgres.salts(site_id, weeks))
 
-    async def durable(self, logs: Sequence[tuple[str, date, str]]) -> list[int]:
+    async def durable(self, logs: Sequence[tuple[SiteId, date, str]]) -> list[int]:
         return await self._ask("durable", lambda postgres: postgres.durable(logs))
 
 
@@ -227,8 +209,8 @@ class SpoolPort(Spool):
     async def read(self, log_id: str, after: int, limit: int) -> list[Batch]:
         return await self._ask("read", lambda disk: disk.read(self._worker.name, log_id, after, limit))
 
-    async def delete(self, log_id: str, through: int) -> None:
-        await self._ask("delete", lambda disk: disk.delete(self._worker.name, log_id, through))
+    async def delete(self, log_id: str, last_seq: int) -> None:
+        await self._ask("delete", lambda disk: disk.delete(self._worker.name, log_id, last_seq))
 
     async def adopt(self) -> list[SpooledLog]:
         return await self._ask("adopt", lambda disk: disk.adopt(self._worker.name))

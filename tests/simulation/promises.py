@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 
 from footfall.errors import StoreUnavailable
+from footfall.model.availability import UP
 from footfall.model.counts import Counts
 from tests.simulation.models import SiteModel, unpacked
 from tests.simulation.ports import Server
@@ -28,7 +29,9 @@ class Promises:
         """After every step."""
         for worker in self._world.workers:
             assert not worker.errors, worker.errors
-            assert all(isinstance(error, StoreUnavailable) for error in worker.rollup.left.values()), worker.rollup.left
+            assert all(isinstance(error, StoreUnavailable) for error in worker.rollup.failed.values()), (
+                worker.rollup.failed
+            )
             self._numbers_never_fall(worker)
         self._nothing_counts_twice()
         self._no_log_goes_back()
@@ -64,7 +67,7 @@ class Promises:
         self._all_is_even()
 
     def _work(self, worker: Worker) -> None:
-        for name, step in (("quick", worker.reconciler.quick_step), ("step", worker.reconciler.step)):
+        for name, step in (("quick", worker.reconciler.quick_step), ("step", worker.copy)):
             for _ in range(2):  # the first may find one under way
                 worker.step(name, step)
                 self._world.loop.settle()
@@ -80,11 +83,11 @@ class Promises:
             assert unpacked(rows[day].sketch or b"") == kept.visitors, f"the sketches of {day} differ"
         assert not site.dirty
         for worker in world.workers:
-            assert worker.recorder.queued == worker.recorder.kept_bytes == 0
-            for writers in worker.recorder.sites.values():
-                assert writers.away_since_s is None, writers.why_away
-                assert writers.queued == 0
-                assert all(writer.idle for writer in writers), "a log is stuck"
+            assert worker.recorder.queued == worker.recorder.retained_bytes == 0
+            for delivery in worker.recorder.sites.values():
+                assert delivery.redis is UP, delivery.redis
+                assert not delivery.tasks
+                assert all(sender.is_done for sender in delivery), "a log is stuck"
         assert not [file for file in world.disk.model.files.values() if file.rows], "the disk keeps what Postgres has"
         for day in {sent.day for sent in world.ledger}:
             views, sketch = (rows[day].views, rows[day].sketch) if day in rows else (0, b"")
@@ -154,10 +157,10 @@ class Promises:
         """The ids of all beacons that some store, disk or living worker has."""
         packed = [row.sketch or b"" for row in self._world.postgres.model.rows.values()]
         for file in self._world.disk.model.files.values():
-            packed += [batch.visitors for batch in file.rows.values()]
+            packed += [batch.visitor_ids for batch in file.rows.values()]
         for worker in self._world.workers:
-            for writers in worker.recorder.sites.values():
-                packed += [batch.visitors for writer in writers for batch in writer.log.kept]
+            for delivery in worker.recorder.sites.values():
+                packed += [batch.visitor_ids for sender in delivery for batch in sender.log.retained]
         sites = [site for server in self._world.redis for site in self._sites(server)]
         return unpacked(b"".join(packed)).union(*(day.visitors for site in sites for day in site.days.values()))
 

@@ -16,17 +16,21 @@ from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from footfall.delivery.pending import BeaconQueue
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
+from footfall.delivery.redis_writer import RedisWriter
+from footfall.delivery.sender import Outlets
+from footfall.delivery.spool_writer import SpoolWriter
 from footfall.display.counts_cache import CountsCache
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
 from footfall.model.periods import Periods, local_day
 from footfall.settings.settings import Settings, Site
-from footfall.sync.restore import Restore
+from footfall.stores.store_pair import StorePair
+from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
-from footfall.sync.salts import Salts
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.simulation.models import RedisModel
 from tests.simulation.ports import Call, PostgresPort, RedisPort, Server, SpoolPort
@@ -93,18 +97,24 @@ class Worker:
         async def read_counts(site: Site) -> Reading:
             return await self.recorder.read(site)
 
-        self.metrics = Metrics(CollectorRegistry())
-        self.counts_cache = CountsCache(settings, self.metrics, read_counts, clock, clock.monotonic)
+        self.metrics = metrics = Metrics(CollectorRegistry())
+        self.counts_cache = CountsCache(settings, metrics, read_counts, clock, clock.monotonic)
         redis_port, postgres_port = RedisPort(self), PostgresPort(self)
         self.spool = spool_port = SpoolPort(self)
-        salts, metrics = Salts(self.metrics), self.metrics
-        self.restore = Restore(redis_port, postgres_port, salts, metrics, clock)
-        self.rollup = Rollup(settings, redis_port, postgres_port, self.restore, salts, metrics, clock)
-        self.recorder = Recorder(
-            settings, redis_port, spool_port, self.restore, self.counts_cache, metrics, Periods(clock)
+        stores, periods = StorePair(redis_port, postgres_port), Periods(clock)
+        repairs = Repairs.between(stores, metrics, clock)
+        self.opener = repairs.opener
+        self.rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
+        outlets = Outlets(
+            redis=RedisWriter(redis_port, repairs.restore, self.counts_cache, periods, metrics),
+            spool_writer=SpoolWriter(spool_port, metrics),
+            spool=spool_port,
+            queue=BeaconQueue(settings.queue_max_beacons, metrics),
+            metrics=metrics,
         )
+        self.recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
         self.reconciler = Reconciler(
-            settings, redis_port, postgres_port, spool_port, self.recorder, self.restore, self.rollup, metrics, clock
+            settings.keep_max_bytes, self.recorder, postgres_port, spool_port, repairs.changed, metrics
         )
         self.steps: dict[str, asyncio.Task[Any]] = {}
         world.disk.model.files[name] = SpoolFile()
@@ -125,14 +135,21 @@ class Worker:
 
     def start(self) -> None:
         """As `open_sites` does it."""
-        for writers in self.recorder.sites.values():
-            self.run(self.recorder.probe(writers))
+        for delivery in self.recorder.sites.values():
+            self.run(delivery.probe())
+
+    async def copy(self) -> None:
+        """As `Services.copy` does it."""
+        await self.rollup.step()
+        await self.reconciler.step()
 
     async def close(self) -> None:
         """Stop gracefully, as `serve` does it: what is under way first."""
         await asyncio.gather(*self.steps.values())
+        await self.recorder.settle()
+        await self.rollup.step()
         await self.reconciler.close()
-        await self.restore.close()
+        await self.opener.close()
         await self.spool.close()
 
     def end(self) -> None:

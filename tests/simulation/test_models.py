@@ -15,12 +15,16 @@ from pathlib import Path
 import pytest
 
 from footfall import sql_folder
-from footfall.model.batch_log import Batch
+from footfall.model.batch import Batch
+from footfall.model.clocks import WALL_CLOCK
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import local_day, period_at, week_end, week_of
+from footfall.model.retention import Retention
+from footfall.model.salt import Salt
+from footfall.model.snapshot import Snapshot
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
-from footfall.stores.redis_store import RedisStore, Snapshot, day_key, open_redis
+from footfall.stores.redis_store import RedisStore, day_key, open_redis
 from footfall.stores.spool_store import Spool, open_spool
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.simulation.models import ALWAYS, RedisModel, packed, unpacked
@@ -50,7 +54,7 @@ class Pair:
     def __init__(self, redis: RawRedis, store: RedisStore, chance: random.Random) -> None:
         self.raw, self.store, self.chance = redis, store, chance
         ticks = iter(range(1, 1_000_000))
-        self.model = RedisModel(time.time, lambda: next(ticks))
+        self.model = RedisModel(WALL_CLOCK, lambda: next(ticks))
         self.snapshots: list[tuple[Snapshot, Snapshot]] = []
         self.numbers: dict[tuple[date, str], int] = {}
 
@@ -68,21 +72,21 @@ class Pair:
         day, log = self.chance.choice(DAYS), self.chance.choice(LOGS)
         known = self.numbers.get((day, log), 0)
         seq = max(1, known + self.chance.choice([-1, 0, 1, 1, 1, 1, 2, 3]))
-        hole = self.chance.random() < 0.2
+        skip_gap = self.chance.random() < 0.2
         period, now_ms = period_at(time.time(), VIETNAM), int(time.time() * 1000)
         batch = Batch(SITE, day, log, seq, seq * 3, now_ms, packed(self.some_ids()), packed(self.some_ids()[:1]))
         sent = (
             None
             if self.chance.random() < 0.1
-            else batch._replace(gone=b"" if self.chance.random() < 0.7 else batch.gone)
+            else batch._replace(previous_week_ids=b"" if self.chance.random() < 0.7 else batch.previous_week_ids)
         )
-        real = await self.store.record(SITE, period, 300, sent, hole=hole)
-        model = self.model.record(self.store.installation, SITE, period, 300, sent, hole=hole)
+        real = await self.store.record(SITE, period, 300, sent, skip_gap=skip_gap)
+        model = self.model.record(self.store.installation, SITE, period, 300, sent, skip_gap=skip_gap)
         if real.reading is not None and model.reading is not None:
             model = model._replace(reading=model.reading._replace(at_ms=real.reading.at_ms))
         assert model == real
         if real.answer in ("ok", "dup"):
-            self.numbers[day, log] = max(known, real.applied)
+            self.numbers[day, log] = max(known, real.acked)
 
     async def snapshot(self) -> None:
         all_days = self.chance.random() < 0.5
@@ -106,29 +110,35 @@ class Pair:
         await self.store.confirm(SITE, real.changes, closed, ends)
         self.model.confirm(self.store.installation, SITE, model.changes, closed, ends)
 
-    async def join(self) -> None:
+    async def merge(self) -> None:
         if not self.store.installation:
-            return  # whoever joins has asked Postgres first
+            return  # a restore has asked Postgres first
         days = self.chance.sample(DAYS, self.chance.randint(0, 2))
-        ready, closed = self.chance.random() < 0.3, self.chance.choice([None, self.closed()])
         model, real = [], []
         for day in days:
             ids = self.some_ids()
             logs = {log: (number, number * 3) for log in LOGS if (number := self.chance.randint(0, 4))}
             model.append(DayState(day, 0, packed(ids), logs))
             real.append(DayState(day, 0, await self.sketch(ids), logs))
-        joined = await self.store.join(SITE, real, ready=ready, closed=closed)
-        assert self.model.join(self.store.installation, SITE, model, ready=ready, closed=closed) == joined
+        own = self.store.installation
+        if self.chance.random() < 0.3:
+            closed, salts = self.closed(), self.offers()
+            is_open = await self.store.open(SITE, real, closed, salts)
+            assert self.model.open(own, SITE, model, closed, salts) == is_open
+        else:
+            assert self.model.merge(own, SITE, model) == await self.store.merge(SITE, real)
 
     async def salts(self) -> None:
-        offers = {week_of(TODAY): self.chance.randbytes(32)}
-        ends = {week_of(TODAY): int(time.time()) + 86400}
-        real = await self.store.share_salts(SITE, offers, ends)
-        assert self.model.share_salts(self.store.installation, SITE, offers, ends) == real
+        offers = self.offers()
+        real = await self.store.share_salts(SITE, offers)
+        assert self.model.share_salts(self.store.installation, SITE, offers) == real
 
-    async def applied(self) -> None:
+    def offers(self) -> list[Salt]:
+        return [Salt(week_of(TODAY), self.chance.randbytes(32), int(time.time()) + 86400)]
+
+    async def acked(self) -> None:
         asked = [(day, log) for day in DAYS for log in LOGS]
-        assert self.model.applied(SITE, asked) == await self.store.applied(SITE, asked)
+        assert self.model.acked(SITE, asked) == await self.store.acked(SITE, asked)
 
     async def day_ends(self) -> None:
         """A day expires: both of its keys go in the same moment."""
@@ -170,12 +180,12 @@ def _by_day(states: Sequence[DayState]) -> list[DayState]:
 
 
 async def test_the_model_of_redis_answers_as_the_scripts_do(redis_url: str, chance: random.Random) -> None:
-    """Each script against its model: batches, gaps, holes, joins, snapshots, confirmations, ends."""
+    """Each script against its model: batches, gaps, merges, snapshots, confirmations, ends."""
     async with plain_redis(redis_url) as redis, open_redis(redis_url, 5.0) as store:
         store.installation = OWN
         pair = Pair(redis, store, chance)
         often = [pair.record] * 8 + [pair.snapshot, pair.confirm] * 2
-        often += [pair.join, pair.applied, pair.salts, pair.day_ends]
+        often += [pair.merge, pair.acked, pair.salts, pair.day_ends]
         seldom = [pair.wipe, pair.another_installation]
         for _ in range(CALLS):
             await chance.choice(seldom if chance.random() < 0.02 else often)()
@@ -201,29 +211,28 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
                 logs = {log: (number, number * 3) for log in LOGS if (number := chance.randint(0, 3))}
                 states.append(DayState(day, len(ids), await pair.sketch(ids), logs))
             salts = {week_of(chance.choice(DAYS)): chance.randbytes(32)}
-            bounds = {
-                "present": [*(state.day for state in states), *chance.sample(DAYS, 1)],
-                "needed_from": chance.choice(DAYS),
-                "sketches_from": DAYS[3] if chance.random() < 0.9 else DAYS[2],
-            }
+            present = [*(state.day for state in states), *chance.sample(DAYS, 1)]
+            snapshot = Snapshot(states, {}, present, salts)
+            retention = Retention(
+                week=week_of(TODAY),
+                needed_from=chance.choice(DAYS),
+                closed_through=chance.choice(DAYS),
+                salts_from=week_of(chance.choice(DAYS)),
+                sketches_from=DAYS[3] if chance.random() < 0.9 else DAYS[2],
+            )
             correction = f"id-{chance.randint(1, 3)}"
             assert model.adjust(SITE, correction, 5) == await store.adjust(SITE, correction, 5, "a reason")
             assert model.adjustment_counts() == await store.adjustment_counts()
-            salts_from, through = week_of(chance.choice(DAYS)), chance.choice(DAYS)
-            real = await store.save(
-                SITE,
-                states,
-                salts,
-                salts_from=salts_from,
-                closed_through=through,
-                **bounds,  # type: ignore[arg-type]
-            )
-            ahead = model.save(SITE, states, **bounds)  # type: ignore[arg-type]
-            closed = model.tidy(SITE, salts, salts_from, through)
+            model.record_event(SITE, "salt_lost", correction)
+            await store.record_event(SITE, "salt_lost", correction)
+            assert {(SITE, event.kind, event.detail) for event in await store.events(SITE)} == model.events
+            real = await store.save(SITE, snapshot, retention)
+            ahead = model.save(SITE, snapshot, retention)
+            closed = model.tidy(SITE, snapshot, retention)
             assert _by_day(ahead) == _by_day(real.ahead)
             assert replace(closed, read_at_us=real.closed.read_at_us) == real.closed
             assert _by_day(model.days(SITE, DAYS)) == _by_day(await store.days(SITE, DAYS))
-            assert model.open_days(SITE, DAYS[2], DAYS[1])[0] == (await store.open_days(SITE, DAYS[2], DAYS[1]))[0]
+            assert model.open_days(SITE, retention)[0] == (await store.open_days(SITE, retention))[0]
             asked = [(SITE, day, log) for day in DAYS for log in (*LOGS, "c3")]
             assert model.durable(asked) == await store.durable(asked)
             weeks = sorted({week_of(day) for day in DAYS})

@@ -22,7 +22,7 @@ DEDUPLICATION_OFF = {
     "service/footfall/stores/scripts/record.lua": {"if seq <= applied then": "if false then"},
     "tests/simulation/models.py": {"if batch.seq <= applied:": "if False:"},
 }
-VIEWS_APART_FROM_THE_NUMBER = {
+VIEWS_APART_FROM_THE_SEQ = {
     "service/footfall/stores/scripts/record.lua": {
         "    -- A script does not roll back.": (
             "    local before = entry and select(2, split(entry)) or 0\n"
@@ -37,8 +37,8 @@ VIEWS_APART_FROM_THE_NUMBER = {
     },
 }
 ANSWER_BEFORE_COMMIT = {
-    "service/footfall/delivery/recorder.py": {
-        "writer.waiting[batch.seq] = gathered\n": "self._queue.answer(batch.site, gathered, StoredIn.REDIS)\n",
+    "service/footfall/delivery/sender.py": {
+        "self._awaiting[batch.seq] = pending\n": "self._outlets.queue.answer(pending, StoredIn.REDIS)\n",
     },
 }
 END_AT_CREATION = {
@@ -52,7 +52,7 @@ END_AT_CREATION = {
         ),
     },
 }
-JOIN_WITHOUT_ITS_GUARD = {
+MERGE_WITHOUT_ITS_GUARD = {
     "service/footfall/stores/postgres_store.py": {
         "WHERE footfall.covers(EXCLUDED.logs, kept.logs)": "WHERE true",
         "AND NOT footfall.covers(copy.logs, kept.logs)": "AND false",
@@ -65,8 +65,8 @@ NAMED_TESTS = {
         DEDUPLICATION_OFF,
         "delivery/test_recorder.py::test_a_batch_that_arrives_again_late_takes_nothing_back",
     ),
-    "views apart from the number": (
-        VIEWS_APART_FROM_THE_NUMBER,
+    "views apart from the seq": (
+        VIEWS_APART_FROM_THE_SEQ,
         "delivery/test_recorder.py::test_a_batch_that_fails_in_the_middle_has_counted_nothing",
     ),
     "answer before commit": (
@@ -77,8 +77,8 @@ NAMED_TESTS = {
         END_AT_CREATION,
         "delivery/test_recorder.py::test_nothing_that_counts_has_an_end_before_postgres_has_it",
     ),
-    "join without its guard": (
-        JOIN_WITHOUT_ITS_GUARD,
+    "merge without its guard": (
+        MERGE_WITHOUT_ITS_GUARD,
         "delivery/test_reconciler.py::test_two_rollups_that_commit_in_reverse_order_take_nothing_back",
     ),
 }
@@ -87,7 +87,7 @@ SIMULATED = {
     "deduplication off": DEDUPLICATION_OFF,
     "answer before commit": ANSWER_BEFORE_COMMIT,
     "end at creation": END_AT_CREATION,
-    "join without its guard": JOIN_WITHOUT_ITS_GUARD,
+    "merge without its guard": MERGE_WITHOUT_ITS_GUARD,
 }
 
 

@@ -110,7 +110,7 @@ class Footfall(RuleBasedStateMachine):
     @rule(which=ANY, served=st.booleans())
     def reconcile(self, which: int, served: bool) -> None:
         worker = self.worker(which)
-        worker.step("step", worker.reconciler.step)
+        worker.step("step", worker.copy)
         self.world.loop.settle()
         if served:
             self.world.deliver(30)

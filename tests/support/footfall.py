@@ -25,11 +25,13 @@ from footfall.http.ops import create_ops_app
 from footfall.http.public import create_public_app
 from footfall.http.server import Listener
 from footfall.http.services import Services
+from footfall.model.clocks import EpochSeconds, MonotonicSeconds
+from footfall.model.site_id import SiteId
 from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 
-SITE = "portal"
+SITE = SiteId("portal")
 HOST = "portal.example.vn"
 ORIGIN = f"https://{HOST}"
 ADDRESS = "203.0.113.7"
@@ -48,12 +50,12 @@ class FakeClock:
         self._at_s = at.timestamp()
         self._passed_s = 0.0
 
-    def __call__(self) -> float:
-        return self._at_s
+    def __call__(self) -> EpochSeconds:
+        return EpochSeconds(self._at_s)
 
-    def monotonic(self) -> float:
+    def monotonic(self) -> MonotonicSeconds:
         """As `time.monotonic`: seconds that have passed, whichever way the clock was set."""
-        return self._passed_s
+        return MonotonicSeconds(self._passed_s)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""

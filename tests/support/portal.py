@@ -4,6 +4,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from footfall.model.counts import Counts
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 
 PORTAL = Site(id=SiteId("portal"), name="Portal", hosts=("portal.example.vn",))

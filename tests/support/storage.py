@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 
 from footfall import sql_folder
 from footfall.metrics.metrics import Metrics
-from footfall.model.batch_log import Batch
+from footfall.model.batch import Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed
 from footfall.model.periods import Period, period_at, start_of
@@ -24,9 +24,13 @@ from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, open_postgres
 from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redis
+from footfall.stores.store_pair import StorePair
+from footfall.sync.changed_sites import ChangedSites
+from footfall.sync.repairs import Repairs
 from footfall.sync.restore import Restore
-from footfall.sync.rollup import Rollup
+from footfall.sync.rollup import RolledUp, Rollup
 from footfall.sync.salts import Salts
+from footfall.sync.site_opener import SiteOpener
 from tests.support.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
 
 TODAY = NOON.date()
@@ -58,10 +62,10 @@ def batch(
     log: str = LOG,
     views: int | None = None,
     seen_ms: int = 0,
-    gone: Iterable[int] = (),
+    previous_week: Iterable[int] = (),
 ) -> Batch:
     """The batch `seq` of a log that brings one view each time, long ago for those who look at `online`."""
-    return Batch(SITE, day, log, seq, seq if views is None else views, seen_ms, packed(visitors), packed(gone))
+    return Batch(SITE, day, log, seq, seq if views is None else views, seen_ms, packed(visitors), packed(previous_week))
 
 
 def period_of(day: date) -> Period:
@@ -74,7 +78,7 @@ async def ready_site(redis_url: str) -> AsyncIterator[RedisStore]:
     """Redis alone, with a site that is ready; the days before its week are closed."""
     async with open_redis(redis_url, TIMEOUT_S) as store:
         store.installation = "ours"
-        await store.join(SITE, [], ready=True, closed=Closed(1, MONDAY - DAY, 0, 0, 0, "first"))
+        await store.open(SITE, [], Closed(1, MONDAY - DAY, 0, 0, 0, "first"))
         yield store
 
 
@@ -110,6 +114,7 @@ class Worker:
     redis: RedisStore
     postgres: PostgresStore
     salts: Salts
+    opener: SiteOpener
     restore: Restore
     rollup: Rollup
     metrics: Metrics
@@ -125,6 +130,10 @@ class Worker:
         recorded = await self.send(counted)
         assert recorded.reading is not None, recorded
         return recorded.reading
+
+    async def roll_up_all_days(self) -> RolledUp:
+        """Roll up every day of the site, as the hourly rollup does."""
+        return await self.rollup.roll_up(self.site, all_days=True)
 
     def metric(self, name: str, **labels: str) -> float:
         """Read one sample; 0 where nothing has happened yet."""
@@ -149,11 +158,14 @@ class Stores:
         redis = await self.stack.enter_async_context(open_redis(self.redis_url, TIMEOUT_S))
         postgres = await self.stack.enter_async_context(open_postgres(self.postgres_url))
         metrics = Metrics(CollectorRegistry())
-        salts = Salts(metrics)
         clock = clock or self.clock
-        restore = Restore(redis, postgres, salts, metrics, clock)
-        rollup = Rollup(settings, redis, postgres, restore, salts, metrics, clock)
-        return Worker(next(iter(settings.sites.values())), redis, postgres, salts, restore, rollup, metrics, clock)
+        pair, changed, salts = StorePair(redis, postgres), ChangedSites(), Salts()
+        restore = Restore(pair, changed, metrics)
+        opener = SiteOpener(pair, restore, salts, metrics, clock)
+        repairs = Repairs(opener, restore, changed)
+        rollup = Rollup(settings.sites.values(), pair, repairs, metrics, clock)
+        first = next(iter(settings.sites.values()))
+        return Worker(first, redis, postgres, salts, opener, restore, rollup, metrics, clock)
 
     async def row(self, day: date = TODAY) -> asyncpg.Record:
         """What Postgres has of a day, with `xmin`: the transaction that wrote it."""

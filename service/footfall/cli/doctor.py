@@ -1,7 +1,6 @@
 """The checks of `footfall doctor`: frequent mistakes of an installation, one line each, with what to do."""
 
 import re
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,11 +10,13 @@ from pathlib import Path
 import aiohttp
 
 from footfall.errors import StoreUnavailable
-from footfall.model.periods import Clock, period_at, week_end
+from footfall.model.clocks import WALL_CLOCK, Clock
+from footfall.model.periods import period_at, week_end
 from footfall.process.sockets import reachable_host
 from footfall.settings.settings import Listen, Settings, Site, parse_listen
 from footfall.stores.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
-from footfall.stores.redis_store import RedisStore, ServerFacts, open_redis
+from footfall.stores.redis_store import RedisFacts, RedisStore, open_redis
+from footfall.stores.store_pair import StorePair
 
 REDIS_MIN = (6, 2)
 POSTGRES_MIN = 13
@@ -55,7 +56,7 @@ async def print_checks(settings: Settings, file: Path | None) -> bool:
     return good
 
 
-async def examine(settings: Settings, file: Path | None, clock: Clock = time.time) -> AsyncIterator[Check]:
+async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLOCK) -> AsyncIterator[Check]:
     """Run all checks of settings read from `file`; None means from the environment alone."""
     yield check_source(settings, file)
     async with (
@@ -90,7 +91,7 @@ async def check_redis(redis: RedisStore) -> list[Check]:
     return [check_redis_version(facts), check_memory(facts), check_persistence(facts)]
 
 
-def check_redis_version(facts: ServerFacts) -> Check:
+def check_redis_version(facts: RedisFacts) -> Check:
     """Check that the server knows ZADD GT, which the scripts use, and accepts writes."""
     version = ".".join(map(str, facts.version))
     if facts.version < REDIS_MIN:
@@ -100,7 +101,7 @@ def check_redis_version(facts: ServerFacts) -> Check:
     return Check("redis", f"answers, compatible with Redis {version}")
 
 
-def check_memory(facts: ServerFacts) -> Check:
+def check_memory(facts: RedisFacts) -> Check:
     """Check that Redis evicts nothing: an evicting policy drops counts when memory is short."""
     if facts.maxmemory and facts.maxmemory_policy != "noeviction":
         found = f"maxmemory-policy is {facts.maxmemory_policy}, which throws counts away; set it to noeviction"
@@ -109,7 +110,7 @@ def check_memory(facts: ServerFacts) -> Check:
     return Check("redis memory", limit)
 
 
-def check_persistence(facts: ServerFacts) -> Check:
+def check_persistence(facts: RedisFacts) -> Check:
     """Check for an append-only file: workers send again what Redis lost, but not after the whole host failed."""
     if facts.aof:
         return Check("redis persistence", "append-only file")
@@ -120,16 +121,17 @@ def check_persistence(facts: ServerFacts) -> Check:
 async def check_postgres(postgres: PostgresStore) -> list[Check]:
     """Check that PostgreSQL answers, is recent enough, and has the tables."""
     try:
-        version, schema, _ = await postgres.facts()
+        facts = await postgres.facts()
     except StoreUnavailable as error:
         advice = "look at FOOTFALL_POSTGRES_URL and the firewall, and for a missing permission at sql/roles.sql"
         return [Check("postgres", f"{error}; {advice}", Level.FAIL)]
-    number = f"{version // 10_000}.{version % 10_000}"
-    if version // 10_000 < POSTGRES_MIN:
+    major, minor = divmod(facts.version, 10_000)
+    number = f"{major}.{minor}"
+    if major < POSTGRES_MIN:
         found = Check("postgres", f"version {number} is too old; install {POSTGRES_MIN} or newer", Level.FAIL)
     else:
         found = Check("postgres", f"answers, version {number}")
-    return [found, check_schema(schema)]
+    return [found, check_schema(facts.schema)]
 
 
 def check_schema(schema: int) -> Check:
@@ -146,7 +148,7 @@ async def check_installation(settings: Settings, redis: RedisStore, postgres: Po
     what = "installation"
     empty: list[str] = []
     try:
-        redis.installation = await postgres.installation()
+        await StorePair(redis, postgres).learn_installation()
         for site in settings.sites.values():
             recorded = await redis.record(site.id, period_at(clock(), site.zone), site.online_window_s)
             if recorded.installation:
@@ -167,8 +169,7 @@ async def check_clocks(redis: RedisStore, postgres: PostgresStore, clock: Clock)
         before_s = clock()
         redis_ahead_s = await redis.clock_s() - (before_s + clock()) / 2
         before_s = clock()
-        _, _, postgres_clock_s = await postgres.facts()
-        postgres_ahead_s = postgres_clock_s - (before_s + clock()) / 2
+        postgres_ahead_s = (await postgres.facts()).clock_s - (before_s + clock()) / 2
     except StoreUnavailable as error:
         return Check("clocks", f"cannot be compared: {error}", Level.FAIL)
     found = f"Redis {round(redis_ahead_s, 1) or 0:+} s and PostgreSQL {round(postgres_ahead_s, 1) or 0:+} s from here"

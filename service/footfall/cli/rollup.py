@@ -7,12 +7,13 @@ from prometheus_client import CollectorRegistry
 
 from footfall.errors import Stop, StoreUnavailable
 from footfall.metrics.metrics import Metrics
+from footfall.model.clocks import WALL_CLOCK
 from footfall.settings.settings import Settings
 from footfall.stores.postgres_store import PostgresStore, open_postgres
 from footfall.stores.redis_store import open_redis
-from footfall.sync.restore import Restore
+from footfall.stores.store_pair import StorePair
+from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
-from footfall.sync.salts import Salts
 
 
 @asynccontextmanager
@@ -22,11 +23,11 @@ async def open_rollup(settings: Settings) -> AsyncIterator[tuple[Rollup, Postgre
         open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s) as redis,
         open_postgres(settings.postgres_url.get_secret_value()) as postgres,
     ):
-        redis.installation = await postgres.installation()
+        stores = StorePair(redis, postgres)
+        await stores.learn_installation()
         metrics = Metrics(CollectorRegistry())
-        salts = Salts(metrics)
-        restore = Restore(redis, postgres, salts, metrics)
-        yield Rollup(settings, redis, postgres, restore, salts, metrics), postgres
+        repairs = Repairs.between(stores, metrics, WALL_CLOCK)
+        yield Rollup(settings.sites.values(), stores, repairs, metrics, WALL_CLOCK), postgres
 
 
 async def roll_up_sites(settings: Settings) -> None:
@@ -36,7 +37,7 @@ async def roll_up_sites(settings: Settings) -> None:
         for site in settings.sites.values():
             try:
                 done = await rollup.roll_up(site, all_days=True)
-                print(f"{site.id}: days saved {done.saved}, joined back into Redis {done.joined_back}")
+                print(f"{site.id}: days saved {done.saved}, joined back into Redis {done.merged_back}")
             except StoreUnavailable as error:
                 failed += 1
                 print(f"{site.id}: not rolled up: {error}")

@@ -15,7 +15,6 @@ from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.availability import UP
 from footfall.model.batch_log import BatchLog
-from footfall.model.periods import Periods
 from footfall.stores.postgres_store import PostgresStore
 from footfall.stores.spool_store import Spool
 from footfall.sync.changed_sites import ChangedSites
@@ -40,7 +39,6 @@ class Reconciler:
         spool: Spool,
         changed: ChangedSites,
         metrics: Metrics,
-        periods: Periods,
     ) -> None:
         self._retained_max_bytes = retained_max_bytes
         self._recorder = recorder
@@ -48,7 +46,6 @@ class Reconciler:
         self._spool = spool
         self._changed = changed
         self._metrics = metrics
-        self._periods = periods
 
     async def step(self) -> None:
         """Forget what Postgres has, adopt logs that were left behind, and send again what Redis lacks."""
@@ -57,7 +54,7 @@ class Reconciler:
         await self._clear_disk()
         await self._resend_missing()
         for site in self._recorder.sites.values():
-            site.retire(self._periods.now(site.site.zone)[1].day)
+            site.retire()
 
     async def quick_step(self) -> None:
         """Ask Redis again where it took no beacons, and keep memory within its bound."""

@@ -6,11 +6,12 @@ from datetime import date
 
 from footfall.delivery.pending import SharedAnswer
 from footfall.delivery.sender import Outlets
-from footfall.delivery.site_delivery import Repairs, SiteDelivery
+from footfall.delivery.site_delivery import SiteDelivery
 from footfall.model.counts import Reading
 from footfall.model.periods import Periods
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
+from footfall.sync.repairs import Repairs
 
 
 class Recorder:
@@ -42,7 +43,8 @@ class Recorder:
     @property
     def retained_bytes(self) -> int:
         """Memory in use by batches that Postgres does not have; pages read from the disk are not among them."""
-        return sum(sender.log.retained_bytes for site in self.sites.values() for sender in site if not sender.log.on_disk)
+        logs = (sender.log for site in self.sites.values() for sender in site)
+        return sum(log.retained_bytes for log in logs if not log.on_disk)
 
     async def read(self, site: Site) -> Reading:
         """Read the numbers of a site, restoring it where Redis has lost it; raises StoreUnavailable."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -85,10 +85,15 @@ class LogSender:
         """Accept no new beacons."""
         self.is_closed = True
 
-    def hand_over(self, other: "LogSender") -> None:
-        """Pass the beacons that have no seq yet to another log."""
-        other._pending.extend(self._pending)
+    def release_pending(self) -> list[PendingBatch]:
+        """Give away the beacons that have no seq yet."""
+        released = list(self._pending)
         self._pending.clear()
+        return released
+
+    def take_over(self, released: Iterable[PendingBatch]) -> None:
+        """Carry beacons that another log has released."""
+        self._pending.extend(released)
 
     async def next_batch(self) -> Batch | None:
         """Return what Redis lacks first: from memory, from the disk, or from the beacons that wait.
@@ -149,15 +154,17 @@ class LogSender:
         if waiting and await self._write_to_disk([(batch, self._awaiting.pop(batch.seq)) for batch in waiting]):
             self._mark_spilled(waiting)
 
-    def move_to(self, other: "LogSender", batch: Batch) -> Batch:
-        """Let another log carry `batch`, whose seq another worker has used; return it under its new seq."""
-        moved = other.log.append(
-            self.log.sent_batch_views, batch.visitor_ids, batch.previous_week_ids, batch.seen_ms, batch.beacons
-        )
-        other.log.retain(moved)
-        if (pending := self._awaiting.pop(batch.seq, None)) is not None:
-            other._awaiting[moved.seq] = pending
+    def release(self, batch: Batch) -> PendingBatch | None:
+        """Give away a batch whose seq another worker has used; return its beacons if any wait."""
         self.log.take_out(batch)
+        return self._awaiting.pop(batch.seq, None)
+
+    def carry(self, batch: Batch, views: int, pending: PendingBatch | None) -> Batch:
+        """Carry a batch that another log has released, with its own `views`; return it under its new seq."""
+        moved = self.log.append(views, batch.visitor_ids, batch.previous_week_ids, batch.seen_ms, batch.beacons)
+        self.log.retain(moved)
+        if pending is not None:
+            self._awaiting[moved.seq] = pending
         return moved
 
     async def copy_to_disk(self, batch: Batch) -> None:

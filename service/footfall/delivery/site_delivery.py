@@ -4,7 +4,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 
 from footfall.delivery.pending import SharedAnswer
@@ -17,23 +16,12 @@ from footfall.model.counts import Reading
 from footfall.model.periods import Periods
 from footfall.model.retention import Retention
 from footfall.settings.settings import Site
-from footfall.sync.changed_sites import ChangedSites
-from footfall.sync.restore import Restore
-from footfall.sync.site_opener import SiteOpener
+from footfall.sync.repairs import Repairs
 
 logger = logging.getLogger(__name__)
 
 REPAIRS_MAX = 4
 """Merges and restores for one batch before its log waits; each answer but GAP needs at most one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Repairs:
-    """What a site's delivery calls when Redis lacks state; all sites of a worker share it."""
-
-    opener: SiteOpener
-    restore: Restore
-    changed: ChangedSites
 
 
 class SiteDelivery:
@@ -97,8 +85,9 @@ class SiteDelivery:
         self._closed.append(adopted)
         return adopted
 
-    def retire(self, today: date) -> None:
+    def retire(self) -> None:
         """Let go of logs that are done: no beacon will come for them, and Postgres has all of them."""
+        today = self._today()
         for senders in (self._live, self._spooling):
             for day, sender in list(senders.items()):
                 if self._is_done(sender) and (day < today or sender.is_closed):
@@ -207,7 +196,7 @@ class SiteDelivery:
     def _continue_in(self, fresh: LogSender, sender: LogSender) -> None:
         """Pass the beacons that wait for one log to another one, which sends or spools them."""
         if sender.has_pending:
-            sender.hand_over(fresh)
+            fresh.take_over(sender.release_pending())
             if fresh.log.on_disk:
                 self._start_spooling(fresh)
             else:
@@ -240,12 +229,12 @@ class SiteDelivery:
         )
         sender.close()
         fresh = self.live_sender(batch.day)
-        moved = sender.move_to(fresh, batch)
+        moved = fresh.carry(batch, sender.log.sent_batch_views, sender.release(batch))
         self._start_sending(fresh)
         if sender.log.on_disk:
             await fresh.copy_to_disk(moved)
         else:
-            sender.hand_over(fresh)
+            fresh.take_over(sender.release_pending())
 
     async def _open(self) -> None:
         try:

@@ -75,7 +75,7 @@ async def post_seen(request: web.Request) -> Reply:
         case Counted():
             return Reply(200, JSON_FRESH, services.counts_cache.shown(site).body)
         case Spooled():
-            return Reply(202, JSON_FRESH, services.counts_cache.last_known(site).body)
+            return Reply(202, JSON_FRESH, services.counts_cache.shown(site).stale.body)
         case Ignored(reason):
             return Reply(200, JSON_FRESH + _ignored(reason), (await services.counts_cache.counts(site)).body)
 

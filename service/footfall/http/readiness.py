@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from footfall.delivery.pending import SiteWriters
+from footfall.delivery.site_delivery import SiteDelivery
 from footfall.errors import Refused, StoreUnavailable
 from footfall.http.services import Services
+from footfall.model.availability import UP, Away
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +32,23 @@ class Readiness:
         problem, but no reason to leave the balancer.
         """
         services = self._services
-        sites = list(services.recorder.sites.values())
-        stuck = [writers for writers in sites if writers.away_since_s is not None or not self._has_key(writers)]
-        for writers in stuck[:1] or sites[:1]:
-            await services.recorder.probe(writers)
-            await self._learn_key(writers)
+        deliveries = list(services.recorder.sites.values())
+        stuck = [delivery for delivery in deliveries if delivery.redis is not UP or not self._has_key(delivery)]
+        for delivery in stuck[:1] or deliveries[:1]:
+            await delivery.probe()
+            await self._learn_key(delivery)
         spool = await self._spool_trouble()
-        ready = any(self._has_key(writers) and (writers.away_since_s is None or not spool) for writers in sites)
+        ready = any(self._has_key(delivery) and (delivery.redis is UP or not spool) for delivery in deliveries)
         return ready, self._dated([*self._site_troubles(), *spool])
 
     def _site_troubles(self) -> Iterator[tuple[str, float | None]]:
-        for writers in self._services.recorder.sites.values():
-            if writers.away_since_s is not None:
-                yield f"redis takes no beacons of site {writers.site.id}: {writers.why_away}", writers.away_since_s
-            if not self._has_key(writers):
-                yield f"no key of the visitor hash is known for site {writers.site.id}", None
-        if (since_s := self._services.rollup.away_since_s) is not None:
-            yield "postgres does not answer: nothing is rolled up", since_s
+        for delivery in self._services.recorder.sites.values():
+            if isinstance(away := delivery.redis, Away):
+                yield f"redis takes no beacons of site {delivery.site.id}: {away.why}", away.since_s
+            if not self._has_key(delivery):
+                yield f"no key of the visitor hash is known for site {delivery.site.id}", None
+        if isinstance(away := self._services.rollup.postgres, Away):
+            yield "postgres does not answer: nothing is rolled up", away.since_s
 
     async def _spool_trouble(self) -> list[tuple[str, float | None]]:
         if self._services.spool.full:
@@ -58,16 +59,16 @@ class Readiness:
             return [(str(error), None)]
         return []
 
-    def _has_key(self, writers: SiteWriters) -> bool:
-        _, period = self._services.periods.now(writers.site.zone)
-        return self._services.salts.of(writers.site, period.week) is not None
+    def _has_key(self, delivery: SiteDelivery) -> bool:
+        _, period = self._services.periods.now(delivery.site.zone)
+        return self._services.opener.known_salt(delivery.site, period.week) is not None
 
-    async def _learn_key(self, writers: SiteWriters) -> None:
+    async def _learn_key(self, delivery: SiteDelivery) -> None:
         """As a beacon does: while the balancer sends none, nobody else asks for the key."""
-        if not self._has_key(writers):
-            _, period = self._services.periods.now(writers.site.zone)
+        if not self._has_key(delivery):
+            _, period = self._services.periods.now(delivery.site.zone)
             try:
-                await self._services.restore.salt(writers.site, period.week)
+                await self._services.opener.salt(delivery.site, period.week)
             except Refused:
                 return
 

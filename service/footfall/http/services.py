@@ -14,9 +14,9 @@ from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods
 from footfall.settings.settings import Settings
 from footfall.stores.spool_store import Spool
-from footfall.sync.restore import Restore
+from footfall.stores.store_pair import StorePair
 from footfall.sync.rollup import Rollup
-from footfall.sync.salts import Salts
+from footfall.sync.site_opener import SiteOpener
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,25 @@ class Services:
     periods: Periods
     resolver: AddressResolver
     admission: Admission
-    salts: Salts
     spool: Spool
+    stores: StorePair
     counts_cache: CountsCache
-    restore: Restore
+    opener: SiteOpener
     rollup: Rollup
     recorder: Recorder
     reconciler: Reconciler
     counting: Counting
+
+    async def copy(self) -> None:
+        """Copy what changed to Postgres, then bring this worker's logs in step with both stores."""
+        await self.rollup.step()
+        await self.reconciler.step()
+
+    async def copy_everything(self) -> None:
+        """Leave nothing in memory alone at the end: send, roll up, and put on the disk what Postgres lacks."""
+        await self.recorder.settle()
+        await self.rollup.step()
+        await self.reconciler.close()
 
     async def export(self) -> None:
         """Set the gauges that tell of a state; every worker does so regularly, whoever is asked for metrics."""

@@ -17,9 +17,9 @@ from footfall.ingest.visitor import visitor_id
 from footfall.log_throttle import LogThrottle
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods
+from footfall.model.retention import WEEK
 from footfall.settings.settings import Settings
-from footfall.sync.restore import Restore
-from footfall.sync.salts import WEEK, Salts
+from footfall.sync.site_opener import SiteOpener
 
 logger = logging.getLogger(__name__)
 
@@ -54,16 +54,14 @@ class Counting:
         settings: Settings,
         admission: Admission,
         periods: Periods,
-        salts: Salts,
-        restore: Restore,
+        opener: SiteOpener,
         recorder: Recorder,
         metrics: Metrics,
     ) -> None:
         self._sites = settings.sites
         self._admission = admission
         self._periods = periods
-        self._salts = salts
-        self._restore = restore
+        self._opener = opener
         self._recorder = recorder
         self._metrics = metrics
         self._forwarded_header = settings.forwarded_header
@@ -89,13 +87,13 @@ class Counting:
             if client.is_proxy:
                 self._note_proxy()
             at_s, period = self._periods.now(site.zone)
-            salt = self._salts.of(site, period.week) or await self._restore.salt(site, period.week)
+            salt = self._opener.known_salt(site, period.week) or await self._opener.salt(site, period.week)
             own_id = beacon.visitor if site.visitor_id == "browser" else None
             visitor = visitor_id(salt, client, agent, own_id)
             previous_week_id = None
             if at_s - period.start_s < site.online_window_s and period.day == period.week:
                 # The salt has just changed: without this, a visitor present at the turn is online under both ids.
-                last_salt = self._salts.of(site, period.week - WEEK)
+                last_salt = self._opener.known_salt(site, period.week - WEEK)
                 previous_week_id = visitor_id(last_salt, client, agent, own_id) if last_salt else None
             stored_in = await self._recorder.record(
                 site,

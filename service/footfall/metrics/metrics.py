@@ -56,16 +56,20 @@ class Metrics:
         self.spooled = counter("footfall_spooled_beacons_total", "Beacons written to this host's disk (202)")
         self.drained = counter("footfall_drained_batches_total", "Spooled batches that reached Redis")
         self.spool_bytes = gauge("footfall_spool_bytes", "Disk space in use by the spool")
-        self.kept_bytes = gauge("footfall_kept_bytes", "Memory in use by batches that Postgres does not have yet")
+        self.retained_bytes = gauge("footfall_kept_bytes", "Memory in use by batches that Postgres does not have yet")
         self.forgotten = counter(
             "footfall_forgotten_batches_total",
             "Batches dropped from memory for room before Postgres had them; Redis has them",
+        )
+        self.internal_faults = counter(
+            "footfall_internal_faults_total",
+            "Faults in Footfall itself while a batch was sent: it waits, its beacons are on the disk; should stay 0",
         )
         self.lost = counter(
             "footfall_lost_batches_total",
             "Batches whose visitors nobody has any more (their views are counted); should stay 0",
         )
-        self.joined = counter(
+        self.merged = counter(
             "footfall_joined_days_total",
             "Day states joined, by direction: to_postgres or to_redis",
             "direction",

@@ -90,9 +90,7 @@ class BatchLog:
         log.views = log._sent_views = views
         return log
 
-    def append(
-        self, views: int, visitor_ids: bytes, previous_week_ids: bytes, seen_ms: int, beacons: int
-    ) -> Batch:
+    def append(self, views: int, visitor_ids: bytes, previous_week_ids: bytes, seen_ms: int, beacons: int) -> Batch:
         """Assign the next seq to some beacons. A seq is used once, even if its batch is never stored."""
         self.assigned += 1
         self.views += views

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import secrets
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -12,9 +11,14 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from footfall.background import repeat
+from footfall.delivery.pending import BeaconQueue
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
+from footfall.delivery.redis_writer import RedisWriter
+from footfall.delivery.sender import Outlets
+from footfall.delivery.spool_writer import SpoolWriter
 from footfall.display.counts_cache import CountsCache
+from footfall.display.saved_counts import read_saved_counts
 from footfall.errors import Stop, StoreUnavailable
 from footfall.http.ops import create_ops_app
 from footfall.http.public import create_public_app
@@ -25,16 +29,17 @@ from footfall.ingest.client_address import AddressResolver
 from footfall.ingest.counting import Counting
 from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import MEASURE_EVERY_S, ProcessMetrics
+from footfall.model.clocks import MONOTONIC_CLOCK, WALL_CLOCK, Clock, MonotonicClock
 from footfall.model.counts import Reading
-from footfall.model.periods import Clock, Periods
+from footfall.model.periods import Periods
 from footfall.process.sockets import BACKLOG
 from footfall.settings.settings import Settings, Site
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, open_redis
 from footfall.stores.spool_store import open_spool
-from footfall.sync.restore import Restore
+from footfall.stores.store_pair import StorePair
+from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
-from footfall.sync.salts import Salts
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +52,8 @@ OPENING_MAX_S = 10.0
 @asynccontextmanager
 async def open_services(
     settings: Settings,
-    clock: Clock = time.time,
-    monotonic: Clock = time.monotonic,
+    clock: Clock = WALL_CLOCK,
+    monotonic: MonotonicClock = MONOTONIC_CLOCK,
     metrics: Metrics | None = None,
 ) -> AsyncIterator[Services]:
     """Open the stores and build one worker's parts; at the end flush, roll up, and close in reverse order.
@@ -70,33 +75,40 @@ async def open_services(
         async def read_counts(site: Site) -> Reading:
             return await recorder.read(site)
 
-        counts_cache = CountsCache(settings, metrics, read_counts, clock, monotonic)
-        salts = Salts(metrics)
         periods = Periods(clock)
-        restore = Restore(redis, postgres, salts, metrics, clock)
-        rollup = Rollup(settings, redis, postgres, restore, salts, metrics, clock)
-        recorder = Recorder(settings, redis, spool, restore, counts_cache, metrics, periods)
-        reconciler = Reconciler(settings, redis, postgres, spool, recorder, restore, rollup, metrics, clock)
+        counts_cache = CountsCache(settings, metrics, read_counts, clock, monotonic)
+        stores = StorePair(redis, postgres)
+        repairs = Repairs.between(stores, metrics, clock)
+        rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
+        outlets = Outlets(
+            redis=RedisWriter(redis, repairs.restore, counts_cache, periods, metrics),
+            spool_writer=SpoolWriter(spool, metrics),
+            spool=spool,
+            queue=BeaconQueue(settings.queue_max_beacons, metrics),
+            metrics=metrics,
+        )
+        recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
+        reconciler = Reconciler(settings.keep_max_bytes, recorder, postgres, spool, repairs.changed, metrics)
         admission = Admission(settings, monotonic)
-        counting = Counting(settings, admission, periods, salts, restore, recorder, metrics)
-        stack.push_async_callback(counts_cache.close)
-        stack.push_async_callback(restore.close)
-        stack.push_async_callback(reconciler.close)
-        yield Services(
+        services = Services(
             settings=settings,
             metrics=metrics,
             periods=periods,
             resolver=AddressResolver(settings),
             admission=admission,
-            salts=salts,
             spool=spool,
+            stores=stores,
             counts_cache=counts_cache,
-            restore=restore,
+            opener=repairs.opener,
             rollup=rollup,
             recorder=recorder,
             reconciler=reconciler,
-            counting=counting,
+            counting=Counting(settings, admission, periods, repairs.opener, recorder, metrics),
         )
+        stack.push_async_callback(counts_cache.close)
+        stack.push_async_callback(repairs.opener.close)
+        stack.push_async_callback(services.copy_everything)
+        yield services
 
 
 @asynccontextmanager
@@ -107,7 +119,7 @@ async def run_background(services: Services) -> AsyncIterator[None]:
     await asyncio.wait([opening], timeout=OPENING_MAX_S)
     vitals = ProcessMetrics(services.metrics)
     loops = [
-        repeat(services.reconciler.step, services.settings.rollup_every_s, stopping),
+        repeat(services.copy, services.settings.rollup_every_s, stopping),
         repeat(services.reconciler.quick_step, PROBE_EVERY_S, stopping),
         repeat(vitals.measure, MEASURE_EVERY_S, stopping),
         repeat(services.export, MEASURE_EVERY_S, stopping),
@@ -124,14 +136,15 @@ async def open_sites(services: Services) -> None:
     """Open every site before its first visitor; where Redis does not answer, show the counts of Postgres."""
     sites = list(services.recorder.sites.values())
     for some in (sites[first : first + PROBES_AT_ONCE] for first in range(0, len(sites), PROBES_AT_ONCE)):
-        opened = await asyncio.gather(*map(services.recorder.probe, some))
-        closed = [writers.site for writers, is_open in zip(some, opened, strict=True) if not is_open]
+        opened = await asyncio.gather(*(delivery.probe() for delivery in some))
+        closed = [delivery.site for delivery, is_open in zip(some, opened, strict=True) if not is_open]
         await asyncio.gather(*(_show_saved(services, site) for site in closed))
 
 
 async def _show_saved(services: Services, site: Site) -> None:
     try:
-        services.counts_cache.accept_saved(site, await services.restore.saved_reading(site))
+        reading = await read_saved_counts(services.stores.postgres, site, services.periods.clock())
+        services.counts_cache.accept_saved(site, reading)
     except StoreUnavailable as error:
         logger.warning("A site has no counts yet: both stores are away. site=%s error=%s", site.id, error)
 

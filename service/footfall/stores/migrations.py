@@ -50,7 +50,9 @@ def migrations(folder: Traversable) -> Iterator[tuple[int, Traversable]]:
             yield int(match[1]), file
 
 
-async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", folder: Traversable, version: int) -> AsyncIterator[str]:
+async def _apply(
+    connection: "asyncpg.Connection[asyncpg.Record]", folder: Traversable, version: int
+) -> AsyncIterator[str]:
     for number, file in migrations(folder):
         if number > version:
             await connection.execute(file.read_text(encoding="utf-8"))

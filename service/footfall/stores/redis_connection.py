@@ -25,7 +25,7 @@ DAMAGE = ("WRONGTYPE", "INVALIDOBJ")
 
 
 class Script:
-    """A script of `scripts/`, behind the functions that it shares with others, and the digest by which Redis knows it."""
+    """A script of `scripts/` behind the functions that it shares with others; Redis knows it by its digest."""
 
     def __init__(self, *names: str) -> None:
         self.source = "".join(_lua(name) for name in ("site", *names))

@@ -6,7 +6,7 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:online                     sorted set: visitor id -> last seen, ms by Redis' clock
     ff1:{site}:days                       set of the days that are in Redis
     ff1:{site}:day:2026-11-23:visitors    HyperLogLog of the day's visitor ids
-    ff1:{site}:day:2026-11-23:logs        hash: log id -> seq:views, how far the log is applied and its views up to there
+    ff1:{site}:day:2026-11-23:logs        hash: log id -> seq:views, applied up to there, with the views so far
     ff1:{site}:week:2026-11-23:visitors   HyperLogLog, union of the week's days
     ff1:{site}:dirty                      hash: day -> moment (us) of its last change, until Postgres has it
     ff1:{site}:closed                     hash: through (day), visitors, views, adjustments, revision, read_at (us)
@@ -156,9 +156,7 @@ class RedisStore:
         answer, *_ = await self._calls.run(self._merge, ready_key(site_id), arguments)
         return bool(answer == b"OK")
 
-    async def open(
-        self, site_id: SiteId, days: Iterable[DayState], closed: Closed, salts: Sequence[Salt] = ()
-    ) -> bool:
+    async def open(self, site_id: SiteId, days: Iterable[DayState], closed: Closed, salts: Sequence[Salt] = ()) -> bool:
         """Merge `days`, take over `closed` and the salts, and open the site for counting, all in one moment.
 
         False when Redis holds another installation. Sketches must have been checked. Raises StoreUnavailable.
@@ -295,4 +293,4 @@ def _logs(flat: Sequence[bytes]) -> dict[str, tuple[int, int]]:
 
 def _reading(period: Period, fields: Sequence[Any]) -> Reading:
     *numbers, revision, at_ms = fields
-    return Reading(period.day, period.week, *numbers, revision.decode(), at_ms)
+    return Reading._make((period.day, period.week, *numbers, revision.decode(), at_ms))

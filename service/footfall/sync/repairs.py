@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+from footfall.metrics.metrics import Metrics
+from footfall.model.clocks import Clock
+from footfall.stores.store_pair import StorePair
 from footfall.sync.changed_sites import ChangedSites
 from footfall.sync.restore import Restore
+from footfall.sync.salts import Salts
 from footfall.sync.site_opener import SiteOpener
 
 
@@ -14,3 +18,10 @@ class Repairs:
     opener: SiteOpener
     restore: Restore
     changed: ChangedSites
+
+    @classmethod
+    def between(cls, stores: StorePair, metrics: Metrics, clock: Clock) -> "Repairs":
+        """Build the repairs between two stores."""
+        changed = ChangedSites()
+        restore = Restore(stores, changed, metrics)
+        return cls(SiteOpener(stores, restore, Salts(), metrics, clock), restore, changed)

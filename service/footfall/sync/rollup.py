@@ -5,7 +5,7 @@ snapshots, late commits and old dumps need no case of their own.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -46,9 +46,9 @@ class Rollup:
     """Merges what Redis has into Postgres, site by site."""
 
     def __init__(
-        self, sites: Mapping[SiteId, Site], stores: StorePair, repairs: Repairs, metrics: Metrics, clock: Clock
+        self, sites: Iterable[Site], stores: StorePair, repairs: Repairs, metrics: Metrics, clock: Clock
     ) -> None:
-        self._sites = sites
+        self._sites = {site.id: site for site in sites}
         self._stores = stores
         self._opener = repairs.opener
         self._restore = repairs.restore

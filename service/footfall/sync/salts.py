@@ -11,6 +11,7 @@ from datetime import date
 
 from footfall.model.retention import Retention
 from footfall.model.salt import SALT_BYTES, Salt, salt_ends_s
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 
 
@@ -18,7 +19,7 @@ class Salts:
     """The salts that this worker knows; without one a beacon is refused, never counted under an invented one."""
 
     def __init__(self) -> None:
-        self._keys: dict[tuple[str, date], bytes] = {}
+        self._keys: dict[tuple[SiteId, date], bytes] = {}
 
     def of(self, site: Site, week: date) -> bytes | None:
         """Return the salt of `week`, None where it is not known."""
@@ -37,7 +38,7 @@ class Salts:
         self._keys |= {(site.id, week): key for week, key in keys.items()}
         return replaced
 
-    def destroy_old(self, sites: Mapping[str, Site], at_s: float) -> None:
+    def destroy_old(self, sites: Mapping[SiteId, Site], at_s: float) -> None:
         """Destroy this worker's copies of salts whose time is over."""
         for site_id, week in list(self._keys):
             if week < Retention.at(at_s, sites[site_id].zone).salts_from:

@@ -45,6 +45,10 @@ class SiteOpener:
             task.add_done_callback(lambda _: self._opening.pop(site.id, None))
         return await asyncio.shield(task)
 
+    def known_salt(self, site: Site, week: date) -> bytes | None:
+        """Return the salt of `week` if this worker knows it, without asking the stores."""
+        return self._salts.of(site, week)
+
     async def salt(self, site: Site, week: date) -> bytes:
         """Return the salt of `week`, asking the stores; Refused(NOT_READY) where neither store has it."""
         try:
