@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from footfall.model.availability import UP
 from tests.simulation.simulated import World, settings_of
-from tests.support.footfall import NOON, FakeClock
+from tests.support.footfall import NOON, SITE, FakeClock
 
 
 @pytest.fixture
@@ -43,15 +44,15 @@ def test_a_disk_that_does_not_answer_costs_no_memory(world: World) -> None:
     worker.step("step", worker.reconciler.quick_step)
     world.loop.settle()
     world.deliver(10)
-    worker.step("step", worker.reconciler.step)
+    worker.step("step", worker.copy)
     world.loop.settle()
     while not any(call.what == "delete" for call in world.calls):
         world.deliver(1)
     lose(world, "delete")
     world.deliver(20)
-    assert worker.recorder.kept_bytes == 0
+    assert worker.recorder.retained_bytes == 0
     assert any(file.rows for file in world.disk.model.files.values())
-    worker.step("step", worker.reconciler.step)
+    worker.step("step", worker.copy)
     world.loop.settle()
     world.deliver(20)
     assert not any(file.rows for file in world.disk.model.files.values())
@@ -94,20 +95,20 @@ def test_a_stale_number_of_redis_is_not_believed(world: World) -> None:
     (worker,) = world.workers
     send(world)
     world.deliver(1)
-    worker.step("step", worker.reconciler.step)
+    worker.step("step", worker.copy)
     world.loop.settle()
     while not any(call.what == "durable" for call in world.calls):
         world.deliver(1)
     lose(world, "durable")
-    reading = next(call for call in world.calls if call.what == "applied")
+    reading = next(call for call in world.calls if call.what == "acked")
     world.calls.remove(reading)
     answer = reading.act()
     send(world)
     world.deliver(1)
     reading.answer.set_result(answer)
     world.loop.settle()
-    (writer,) = worker.recorder.sites["portal"]
-    assert writer.log.applied == 2
+    (sender,) = worker.recorder.sites[SITE]
+    assert sender.log.acked == 2
     assert not world.calls
 
 
@@ -121,12 +122,29 @@ def test_what_is_on_the_disk_too_is_sent_again_although_memory_had_no_room(world
     worker.step("quick", worker.reconciler.quick_step)
     world.loop.settle()
     world.deliver(10)
-    (writer,) = worker.recorder.sites["portal"]
-    forgotten = writer.log.forget_oldest()
-    assert forgotten is not None
-    worker.recorder.kept_bytes -= forgotten.size_bytes
+    (sender,) = worker.recorder.sites[SITE]
+    assert sender.log.forget_oldest() is not None
     world.redis[0].model = copy
-    worker.step("step", worker.reconciler.step)
+    worker.step("step", worker.copy)
     world.loop.settle()
     world.deliver(30)
     assert world.redis[0].model.sites["portal"].days[NOON.date()].views == 1
+
+
+def test_a_fault_of_our_own_is_no_outage_of_redis(world: World) -> None:
+    """An operator who reads that Redis is away looks at Redis for hours, while a defect in Footfall loses nothing."""
+    (worker,) = world.workers
+    send(world)
+    (call,) = [call for call in world.calls if call.what == "record"]
+    world.calls.remove(call)
+    call.answer.set_exception(AttributeError("a defect"))
+    world.loop.settle()
+    world.deliver(10)
+    assert {sent.outcome for sent in world.ledger} == {"ok"}
+    delivery = worker.recorder.sites[SITE]
+    assert delivery.redis is UP
+    assert worker.metrics.registry.get_sample_value("footfall_internal_faults_total") == 1
+    worker.step("step", worker.copy)
+    world.loop.settle()
+    world.deliver(30)
+    assert world.redis[0].model.sites[SITE].days[NOON.date()].views == 1

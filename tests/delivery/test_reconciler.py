@@ -14,12 +14,14 @@ from footfall.delivery.pending import StoredIn
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.http.services import Services
 from footfall.model.day_state import DayState
+from footfall.model.retention import Retention
+from footfall.model.snapshot import Snapshot
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
-from footfall.stores.redis_store import Snapshot, day_key
-from tests.delivery.test_recorder import away, count, metric, open_worker, views
-from tests.support.footfall import NOON, SITE, FakeClock, settings_for
+from footfall.stores.redis_store import day_key
+from tests.support.delivery import away, count, metric, open_worker, views
+from tests.support.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
 from tests.support.storage import (
     LOG,
     MONDAY,
@@ -60,7 +62,7 @@ async def put_back(redis: RawRedis, copy: dict[bytes, bytes]) -> None:
 async def reconcile(services: Services) -> None:
     """One round of the background work, to its end."""
     await services.reconciler.quick_step()
-    await services.reconciler.step()
+    await services.copy()
     await services.recorder.settle()
 
 
@@ -75,7 +77,7 @@ async def assert_even(settings: Settings, redis: RawRedis, *, views: int) -> Non
     state = await saved(settings)
     assert state is not None
     in_redis = {log.decode(): entry.decode() for log, entry in (await redis.hgetall(LOGS)).items()}
-    assert {log: f"{number}:{brought}" for log, (number, brought) in state.logs.items()} == in_redis
+    assert {log: f"{seq}:{log_views}" for log, (seq, log_views) in state.logs.items()} == in_redis
     assert registers(state.sketch) == registers(await redis.get(SKETCH))
     assert state.views == views
 
@@ -85,9 +87,9 @@ async def test_a_batch_is_forgotten_once_postgres_has_it(settings: Settings, red
     async with open_worker(settings) as services:
         for visitor in range(3):
             await count(services, visitor)
-        assert services.recorder.kept_bytes > 0
+        assert services.recorder.retained_bytes > 0
         await reconcile(services)
-        assert services.recorder.kept_bytes == 0
+        assert services.recorder.retained_bytes == 0
         await assert_even(settings, redis, views=3)
 
 
@@ -170,10 +172,10 @@ async def test_only_what_is_damaged_is_let_go(own_valkey: Valkey, postgres_url: 
     async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
         await count(services, 1)
         await redis.config_set("maxmemory", 1)
-        await services.restore.mend(services.settings.sites[SITE])
+        await services.repairs.restore.mend(services.settings.sites[SITE])
         assert await redis.exists(SKETCH, WEEK_SKETCH, LOGS) == 3
         await redis.config_set("maxmemory", 0)
-        await services.restore.mend(services.settings.sites[SITE])
+        await services.repairs.restore.mend(services.settings.sites[SITE])
         assert await redis.exists(SKETCH, WEEK_SKETCH, LOGS) == 3
         assert await count(services, 2) is StoredIn.REDIS
 
@@ -206,8 +208,8 @@ async def test_two_rollups_that_commit_in_reverse_order_take_nothing_back(
     postgres_url = settings.postgres_url.get_secret_value()
     async with ready_site(redis_url) as store, open_postgres(postgres_url) as postgres:
 
-        async def look(number: int) -> Snapshot:
-            await store.record(SITE, period_of(TODAY), 300, batch(number, [number]))
+        async def look(seq: int) -> Snapshot:
+            await store.record(SITE, period_of(TODAY), 300, batch(seq, [seq]))
             snapshot = await store.snapshot(SITE, [], all_days=True)
             assert snapshot is not None
             return snapshot
@@ -224,16 +226,7 @@ async def test_two_rollups_that_commit_in_reverse_order_take_nothing_back(
 
 async def save(postgres: PostgresStore, snapshot: Snapshot) -> Saved:
     """Commit a snapshot as the rollup does."""
-    return await postgres.save(
-        SITE,
-        snapshot.days,
-        {},
-        present=snapshot.present,
-        needed_from=TODAY,
-        closed_through=TODAY - timedelta(days=1),
-        salts_from=TODAY,
-        sketches_from=TODAY - timedelta(days=35),
-    )
+    return await postgres.save(SITE, snapshot, Retention.at(NOON.timestamp(), VIETNAM))
 
 
 async def test_the_spool_of_a_worker_that_is_gone_is_sent_by_another(
@@ -252,7 +245,7 @@ async def test_the_spool_of_a_worker_that_is_gone_is_sent_by_another(
         assert metric(services, "footfall_drained_batches_total") > 0
         await reconcile(services)
         await reconcile(services)
-        assert services.recorder.sites[SITE].others == []
+        assert not [sender for sender in services.recorder.sites[SITE] if sender.is_closed]
     assert not list(tmp_path.rglob("*.spool"))
 
 
@@ -290,7 +283,7 @@ async def test_batches_that_were_damaged_on_the_disk_hold_up_no_other(
             assert registers(await redis.get(SKETCH)) == expected
         assert metric(services, "footfall_damaged_batches_total") == len(damaged)
         assert not away(services)
-        assert services.recorder.sites[SITE].others == []
+        assert not [sender for sender in services.recorder.sites[SITE] if sender.is_closed]
         assert await count(services, 9) is StoredIn.REDIS
     assert not list(tmp_path.rglob("*.spool"))
 
@@ -340,10 +333,10 @@ async def test_only_what_redis_has_is_forgotten_for_room_and_the_oldest_first(se
             await count(services, visitor)
             clock.advance(1)
         await services.reconciler.quick_step()
-        (writer,) = services.recorder.sites[SITE]
-        assert [kept.seq for kept in writer.log.kept] == [3, 4]
+        (sender,) = services.recorder.sites[SITE]
+        assert [batch.seq for batch in sender.log.retained] == [3, 4]
         assert metric(services, "footfall_forgotten_batches_total") == 2
-        assert services.recorder.kept_bytes == sum(kept.size_bytes for kept in writer.log.kept)
+        assert services.recorder.retained_bytes == sum(batch.size_bytes for batch in sender.log.retained)
 
 
 async def test_beacons_of_a_site_that_is_not_configured_are_kept(

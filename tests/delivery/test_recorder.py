@@ -2,25 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from footfall import sql_folder
-from footfall.delivery.pending import StoredIn
-from footfall.delivery.recorder import SITE_SHARE
+from footfall.delivery.pending import SITE_SHARE, StoredIn
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.errors import Reason, Refused
 from footfall.http.services import Services
-from footfall.model.batch_log import Answer
-from footfall.process.app import open_services, open_sites
+from footfall.model.batch import Answer
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import day_key
-from tests.support.footfall import NOON, SITE, FakeClock, settings_for
+from tests.support.delivery import away, count, metric, open_worker, views
+from tests.support.footfall import SITE, settings_for
 from tests.support.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site
 
 WINDOW_S = 300
@@ -28,43 +25,11 @@ LOGS = day_key(SITE, TODAY, "logs")
 SKETCH = day_key(SITE, TODAY, "visitors")
 
 
-@asynccontextmanager
-async def open_worker(settings: Settings, clock: FakeClock | None = None) -> AsyncIterator[Services]:
-    """One worker without listeners and without background work."""
-    clock = clock or FakeClock(NOON)
-    async with open_services(settings, clock, clock.monotonic) as services:
-        await open_sites(services)
-        yield services
-
-
 @pytest.fixture
 async def settings(own_valkey: Valkey, postgres_url: str, tmp_path: Path) -> Settings:
     """A Redis of one's own to hurt; its deadline is short, so that a test is."""
     await migrate(postgres_url, sql_folder())
     return settings_for(own_valkey.url, postgres_url, tmp_path, redis_timeout_s=0.2)
-
-
-async def count(services: Services, visitor: int = 1, *, days_ago: int = 0) -> StoredIn:
-    """Record one view, and return where it is stored: Redis = 200, the disk = 202."""
-    day = TODAY - timedelta(days=days_ago)
-    return await services.recorder.record(
-        services.settings.sites[SITE], day, visitor.to_bytes(16, "big"), None, is_view=True
-    )
-
-
-async def views(services: Services) -> int:
-    """Page views of today, as Redis counts them."""
-    return (await services.recorder.read(services.settings.sites[SITE])).today_views
-
-
-def away(services: Services) -> bool:
-    """Whether beacons of the site go to the disk."""
-    return services.recorder.sites[SITE].away_since_s is not None
-
-
-def metric(services: Services, name: str) -> float:
-    """Read one sample."""
-    return services.metrics.registry.get_sample_value(name) or 0.0
 
 
 async def count_until_refused(services: Services) -> None:
@@ -102,7 +67,7 @@ async def test_a_batch_that_arrives_again_late_takes_nothing_back(redis_url: str
         for sent in (batch(1, [1]), batch(2, [2])):
             await store.record(SITE, period_of(TODAY), WINDOW_S, sent)
         again = await store.record(SITE, period_of(TODAY), WINDOW_S, batch(1, [1]))
-        assert (again.answer, again.applied) == (Answer.DUP, 2)
+        assert (again.answer, again.acked) == (Answer.DUP, 2)
         assert again.reading is not None
         assert again.reading.today_views == 2
 
@@ -200,7 +165,7 @@ async def test_a_log_that_only_postgres_could_help_is_set_aside(
         answers = [await count(services, visitor) for visitor in range(3, 6)]
         assert (answers, away(services)) == ([StoredIn.DISK, StoredIn.REDIS, StoredIn.REDIS], False)
         await own_postgres.start()
-        await services.reconciler.step()
+        await services.copy()
         await services.recorder.settle()
         assert metric(services, "footfall_lost_batches_total") == 3
         assert await views(services) == 6
@@ -226,9 +191,7 @@ async def test_a_full_disk_refuses_and_promises_nothing(settings: Settings, own_
         with pytest.raises(Refused) as refused:
             await count_until_refused(services)
         assert refused.value.reason is Reason.SPOOL_FULL
-        assert services.recorder.sites[SITE].others == [
-            writer for writer in services.recorder.sites[SITE].others if not writer.idle
-        ]
+        assert all(not sender.is_done for sender in services.recorder.sites[SITE] if sender.is_closed)
         await asyncio.sleep(0)
         await services.recorder.settle()
         assert services.recorder.queued == 0
@@ -253,7 +216,7 @@ async def test_a_redis_without_its_state_is_joined_before_it_counts(settings: Se
     """Counting from zero would show a portal a total of one."""
     async with plain_redis(own_valkey.url) as redis, open_worker(settings) as services:
         await count(services)
-        await services.reconciler.step()
+        await services.copy()
         await redis.flushall()
         assert await count(services, 2) is StoredIn.REDIS
         assert await views(services) == 2
@@ -269,3 +232,16 @@ async def test_on_its_way_out_a_worker_answers_who_waits(settings: Settings, own
         await services.recorder.settle()
         own_valkey.resume()
         assert await counting is StoredIn.DISK
+
+
+async def test_a_beacon_that_cannot_even_be_numbered_is_refused_and_stops_no_other(settings: Settings) -> None:
+    """A defect in what calls the recorder must not leave its client without an answer, nor the next visitor."""
+    async with open_worker(settings) as services:
+        site = services.settings.sites[SITE]
+        with pytest.raises(Refused) as refused:
+            await services.recorder.record(site, TODAY, "not bytes", None, is_view=True)  # type: ignore[arg-type]
+        assert refused.value.reason is Reason.INTERNAL
+        assert not away(services)
+        assert (await count(services), await views(services)) == (StoredIn.REDIS, 1)
+        assert services.recorder.queued == 0
+        assert metric(services, "footfall_internal_faults_total") == 2

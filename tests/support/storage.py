@@ -116,6 +116,7 @@ class Worker:
     salts: Salts
     opener: SiteOpener
     restore: Restore
+    changed: ChangedSites
     rollup: Rollup
     metrics: Metrics
     clock: FakeClock
@@ -165,7 +166,7 @@ class Stores:
         repairs = Repairs(opener, restore, changed)
         rollup = Rollup(settings.sites.values(), pair, repairs, metrics, clock)
         first = next(iter(settings.sites.values()))
-        return Worker(first, redis, postgres, salts, opener, restore, rollup, metrics, clock)
+        return Worker(first, redis, postgres, salts, opener, restore, changed, rollup, metrics, clock)
 
     async def row(self, day: date = TODAY) -> asyncpg.Record:
         """What Postgres has of a day, with `xmin`: the transaction that wrote it."""
@@ -174,6 +175,10 @@ class Stores:
         )
         assert row is not None
         return row
+
+    async def salts(self) -> dict[date, bytes]:
+        """The salts that Postgres has, by week."""
+        return {row["week"]: row["key"] for row in await self.sql.fetch("SELECT week, key FROM footfall.salt")}
 
     async def sketch(self, day: date = TODAY) -> bytes:
         """The registers that Redis has of a day."""

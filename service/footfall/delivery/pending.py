@@ -82,7 +82,7 @@ class BeaconQueue:
         """Count one more beacon; raises Refused(BUSY) where the queue, or the site's share of it, is full."""
         waiting = self._by_site[site_id]
         if self.beacons >= self._beacons_max or waiting >= self._site_max:
-            raise Refused(Reason.BUSY, retry_after_s=1)
+            raise Refused(Reason.BUSY)
         self.beacons += 1
         self._by_site[site_id] = waiting + 1
 
@@ -92,10 +92,10 @@ class BeaconQueue:
         self._metrics.beacon(pending.site_id, OUTCOMES[stored_in], "").inc(pending.beacons)
         pending.answer.set_result(stored_in)
 
-    def refuse(self, pending: PendingBatch) -> None:
+    def refuse(self, pending: PendingBatch, reason: Reason) -> None:
         """Refuse all beacons of a batch that neither Redis nor the disk has stored."""
         self._leave(pending)
-        pending.answer.set_exception(Refused(Reason.SPOOL_FULL, retry_after_s=10))
+        pending.answer.set_exception(Refused(reason))
         pending.answer.exception()  # every waiter may have disconnected
 
     def _leave(self, pending: PendingBatch) -> None:

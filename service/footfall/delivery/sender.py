@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from footfall.delivery.pending import BeaconQueue, PendingBatch, SharedAnswer, StoredIn
 from footfall.delivery.redis_writer import RedisWriter
 from footfall.delivery.spool_writer import SpoolWriter
-from footfall.errors import StoreUnavailable
+from footfall.errors import Reason, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch import Batch
 from footfall.model.batch_log import BatchLog, Need
@@ -107,9 +107,9 @@ class LogSender:
             return following
         if self._pending:
             await asyncio.sleep(0)  # one turn of the loop: the beacons already in the sockets come along
-        if (pending := self._take_pending()) is None:
+        if (numbered := self._number_pending()) is None:
             return None
-        batch = self._append(pending)
+        batch, pending = numbered
         self.log.retain(batch)
         self._awaiting[batch.seq] = pending
         self._outlets.metrics.batch_beacons.observe(batch.beacons)
@@ -139,14 +139,20 @@ class LogSender:
     async def spool_pending(self) -> bool:
         """Write the beacons that wait to the disk and answer them; close the log, and return False, if that fails."""
         numbered: list[tuple[Batch, PendingBatch]] = []
-        while pending := self._take_pending():
-            numbered.append((self._append(pending), pending))
+        while one := self._number_pending():
+            numbered.append(one)
         if await self._write_to_disk(numbered):
             self.log.mark_stored()
             return True
         self.log.withdraw_unstored()  # they may be on the disk or not, so their seqs are not used again
         self.close()
         return False
+
+    def fail(self) -> None:
+        """Refuse the beacons that wait, after a fault of our own, and close the log."""
+        self.close()
+        for pending in self.release_pending():
+            self._outlets.queue.refuse(pending, Reason.INTERNAL)
 
     async def spill(self) -> None:
         """Write the batches whose beacons wait for Redis to the disk too, and answer them from there."""
@@ -184,17 +190,19 @@ class LogSender:
         """Whether batches of this log may be on the disk."""
         return self.log.on_disk or self._spilled > 0
 
-    def _take_pending(self) -> PendingBatch | None:
-        return self._pending.popleft() if self._pending else None
-
-    def _append(self, pending: PendingBatch) -> Batch:
-        return self.log.append(
+    def _number_pending(self) -> tuple[Batch, PendingBatch] | None:
+        """Assign the next seq to the oldest beacons that wait; None where none wait."""
+        if not self._pending:
+            return None
+        pending = self._pending[0]
+        batch = self.log.append(
             pending.views,
             b"".join(pending.visitor_ids),
             b"".join(pending.previous_week_ids),
             self._outlets.redis.now_ms(),
             pending.beacons,
         )
+        return batch, self._pending.popleft()
 
     async def _read_disk(self) -> Batch | None:
         log, spool = self.log, self._outlets.spool
@@ -222,7 +230,7 @@ class LogSender:
                 self._outlets.metrics.spooled.inc(pending.beacons)
                 self._outlets.queue.answer(pending, StoredIn.DISK)
             else:
-                self._outlets.queue.refuse(pending)
+                self._outlets.queue.refuse(pending, Reason.SPOOL_FULL)
         return is_on_disk
 
     def _mark_spilled(self, batches: Sequence[Batch]) -> None:

@@ -171,11 +171,8 @@ class SiteDelivery:
                     await self._repair(sender, batch, need, repairs)
         except StoreUnavailable as error:
             await self._postpone(sender, error)
-        except Exception:
-            self._outlets.metrics.internal_faults.inc()
-            logger.exception(
-                "A batch could not be sent because of a fault in Footfall itself; it waits. site=%s", self.site.id
-            )
+        except Exception as error:  # noqa: BLE001 - whatever the fault is, the beacons that wait get an answer
+            self._report_fault(error)
             await self._postpone(sender, None)
         finally:
             del self._sends[sender]
@@ -183,24 +180,29 @@ class SiteDelivery:
                 sender.log.unload_page()
 
     async def _spool_all(self, sender: LogSender) -> None:
-        """Write the beacons of a log to the disk until none waits; after a failure the late ones begin a new log."""
+        """Write the beacons of a log to the disk until none waits; after a failure the later ones begin a new log."""
         try:
             while sender.has_pending:
                 if not await sender.spool_pending():
-                    self._continue_in(self.spooling_sender(sender.log.day), sender)
+                    self._pass_on(sender, to_disk=True)
                 elif self.redis is UP:
                     self._start_sending(sender)
+        except Exception as error:  # noqa: BLE001 - whatever the fault is, the beacons that wait get an answer
+            self._report_fault(error)
+            sender.fail()
         finally:
             del self._spools[sender]
 
-    def _continue_in(self, fresh: LogSender, sender: LogSender) -> None:
-        """Pass the beacons that wait for one log to another one, which sends or spools them."""
-        if sender.has_pending:
-            fresh.take_over(sender.release_pending())
-            if fresh.log.on_disk:
-                self._start_spooling(fresh)
-            else:
-                self._start_sending(fresh)
+    def _pass_on(self, sender: LogSender, *, to_disk: bool) -> None:
+        """Pass the beacons that wait for one log to another log of its day."""
+        if not sender.has_pending:
+            return
+        fresh = self.spooling_sender(sender.log.day) if to_disk else self.live_sender(sender.log.day)
+        fresh.take_over(sender.release_pending())
+        if to_disk:
+            self._start_spooling(fresh)
+        else:
+            self._start_sending(fresh)
 
     def _note_acked(self, sender: LogSender) -> None:
         self._repairs.changed.note(self.site.id)
@@ -258,8 +260,11 @@ class SiteDelivery:
             self._mark_away(error)
         await sender.spill()
         if not sender.log.on_disk:  # last of all: from here on a new beacon starts a new task for this log
-            day = sender.log.day
-            self._continue_in(self.live_sender(day) if waits_for_postgres else self.spooling_sender(day), sender)
+            self._pass_on(sender, to_disk=not waits_for_postgres)
+
+    def _report_fault(self, error: Exception) -> None:
+        self._outlets.metrics.internal_faults.inc()
+        logger.error("A fault in Footfall itself stopped a batch. site=%s", self.site.id, exc_info=error)
 
     def _mark_away(self, error: StoreUnavailable) -> None:
         if self.redis is UP:

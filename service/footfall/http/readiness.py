@@ -61,14 +61,14 @@ class Readiness:
 
     def _has_key(self, delivery: SiteDelivery) -> bool:
         _, period = self._services.periods.now(delivery.site.zone)
-        return self._services.opener.known_salt(delivery.site, period.week) is not None
+        return self._services.repairs.opener.known_salt(delivery.site, period.week) is not None
 
     async def _learn_key(self, delivery: SiteDelivery) -> None:
         """As a beacon does: while the balancer sends none, nobody else asks for the key."""
         if not self._has_key(delivery):
             _, period = self._services.periods.now(delivery.site.zone)
             try:
-                await self._services.opener.salt(delivery.site, period.week)
+                await self._services.repairs.opener.salt(delivery.site, period.week)
             except Refused:
                 return
 

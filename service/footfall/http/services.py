@@ -15,8 +15,8 @@ from footfall.model.periods import Periods
 from footfall.settings.settings import Settings
 from footfall.stores.spool_store import Spool
 from footfall.stores.store_pair import StorePair
+from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
-from footfall.sync.site_opener import SiteOpener
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Services:
     spool: Spool
     stores: StorePair
     counts_cache: CountsCache
-    opener: SiteOpener
+    repairs: Repairs
     rollup: Rollup
     recorder: Recorder
     reconciler: Reconciler

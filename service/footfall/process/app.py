@@ -99,7 +99,7 @@ async def open_services(
             spool=spool,
             stores=stores,
             counts_cache=counts_cache,
-            opener=repairs.opener,
+            repairs=repairs,
             rollup=rollup,
             recorder=recorder,
             reconciler=reconciler,
