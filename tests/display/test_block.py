@@ -2,6 +2,7 @@
 
 from footfall.display.block import counts_html, snippet
 from footfall.display.svg import counts_svg
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from tests.support.portal import COUNTS, PORTAL
 
@@ -9,7 +10,7 @@ HOSTILE = "</title><script>alert('&\"')</script>\x00\x1b"
 
 
 def test_the_snippet_is_what_a_webmaster_pastes() -> None:
-    """Spelled out, because it lives on in pages that nobody touches again."""
+    """Spelled out, because it lives on in pages that no webmaster touches again."""
     assert snippet(PORTAL, "https://portal.example.vn/thong-ke/") == (
         '<div class="footfall" lang="vi">\n'
         '  <h2 id="footfall-heading">Thống kê truy cập</h2>\n'
@@ -28,7 +29,7 @@ def test_the_snippet_is_what_a_webmaster_pastes() -> None:
 
 def test_the_snippet_asks_for_browser_ids_only_where_the_site_does() -> None:
     """An id in every visitor's storage is the operator's decision."""
-    site = Site(id="office", name="Office", hosts=("a.vn",), visitor_id="browser", language="en")
+    site = Site(id=SiteId("office"), name="Office", hosts=("a.vn",), visitor_id="browser", language="en")
     assert 'data-site="office" data-visitor="browser"></script>' in snippet(site, "https://a.vn")
     assert "data-visitor" not in snippet(PORTAL, "https://a.vn")
 
@@ -44,7 +45,7 @@ def test_the_fragment_has_the_numbers_and_the_marks() -> None:
 def test_words_from_the_settings_cannot_become_markup() -> None:
     """An ampersand in a label is likely, the rest is cheap to be sure of."""
     labels = {"today": HOSTILE.rstrip("\x00\x1b"), "heading": HOSTILE.rstrip("\x00\x1b")}
-    site = Site(id="a", name="A", hosts=("a.vn",), labels=labels)  # type: ignore[arg-type]
+    site = Site(id=SiteId("a"), name="A", hosts=("a.vn",), labels=labels)  # type: ignore[arg-type]
     for text in (
         snippet(site, 'https://a.vn/"><script>'),
         counts_html(site, COUNTS, "vi"),

@@ -25,7 +25,7 @@ from tests.support.footfall import NOON, SITE, FakeClock, running, settings_for
 TODAY = NOON.date()
 
 
-def reading(
+def reading(  # noqa: PLR0913 (a test changes one number, by its name)
     *,
     day: date = TODAY,
     today: int = 10,
@@ -36,7 +36,7 @@ def reading(
     at_ms: int = 0,
     online: int = 1,
 ) -> Reading:
-    """A reading of Redis; its views are ten times its visitors, so that nobody can mistake one for the other."""
+    """A reading of Redis; its views are ten times its visitors, so that a mix-up of the two is seen."""
     return Reading(
         day_of=day,
         week_of=day - timedelta(days=day.weekday()),
@@ -60,7 +60,7 @@ async def never(_: Site) -> Reading:
 
 @dataclass
 class Worker:
-    """A board with its site and its clock."""
+    """A counts cache with its site and its clock."""
 
     read: Callable[[Site], Awaitable[Reading]] = never
     portal: dict[str, object] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def decoded(shown: PreparedCounts) -> dict[str, Any]:
 
 
 def test_before_anything_is_known_everything_is_null_and_stale() -> None:
-    """Never a zero that nobody counted."""
+    """Never a zero that was not counted."""
     worker = Worker()
     shown = decoded(worker.counts_cache.shown(worker.site))
     assert [shown[number] for number in ("online", "today", "week", "total", "views_today")] == [None] * 5
@@ -139,7 +139,7 @@ def test_another_installation_starts_anew() -> None:
     assert worker.show(reading(total=3, revision="b2-0", at_ms=2))["total"] == 3
 
 
-def test_a_new_day_starts_at_its_own_number_and_the_week_goes_on() -> None:
+def test_a_new_day_starts_at_its_own_number_and_the_week_continues() -> None:
     """Midnight resets today alone; Monday resets the week too; the total never."""
     worker = Worker(clock=FakeClock(NOON.replace(day=29)))  # a Sunday
     sunday, monday = date(2054, 11, 29), date(2054, 11, 30)
@@ -170,7 +170,7 @@ def test_a_site_may_show_views() -> None:
 
 
 def test_what_postgres_knows_is_shown_until_redis_answers_and_never_after() -> None:
-    """It lags, and does not know who is online; it is better than dashes, and worse than any answer of Redis."""
+    """Postgres lags and does not know who is online: better than dashes, and worse than any answer of Redis."""
     worker = Worker()
     saved = reading(today=5, total=50)._replace(online=None, week_visitors=None)
     worker.counts_cache.accept_saved(worker.site, saved)
@@ -217,7 +217,7 @@ async def test_redis_is_read_once_a_second_however_many_ask() -> None:
     assert reads == 2
 
 
-async def test_nobody_asks_redis_for_a_site_that_nobody_looks_at() -> None:
+async def test_redis_is_not_read_for_a_site_without_readers() -> None:
     """A thousand idle sites cost nothing."""
     worker = Worker()
     worker.show(reading())

@@ -6,6 +6,7 @@ import pytest
 
 from footfall.display.labels import LABELS, format_number, labels_of
 from footfall.http.assets import STATIC
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 
 
@@ -27,7 +28,7 @@ def test_numbers_are_written_as_people_read_them(number: int | None, vi: str, en
 
 def test_a_sites_own_words_are_used_in_its_own_language_only() -> None:
     """Settings hold one wording; an English page must not get the Vietnamese one."""
-    site = Site(id="a", name="A", hosts=("a.vn",), labels={"today": "Khách hôm nay"})
+    site = Site(id=SiteId("a"), name="A", hosts=("a.vn",), labels={"today": "Khách hôm nay"})
     assert labels_of(site, "vi") == {**LABELS["vi"], "today": "Khách hôm nay"}
     assert labels_of(site, "en") == LABELS["en"]
 

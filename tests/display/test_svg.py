@@ -5,6 +5,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from footfall.display.svg import Theme, counts_svg
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from tests.support.portal import COUNTS, PORTAL
 
@@ -34,7 +35,7 @@ def test_the_image_is_as_wide_as_its_words() -> None:
     """A label of the settings may be three times as long as ours."""
 
     def width(today: str) -> int:
-        site = Site(id="a", name="A", hosts=("a.vn",), labels={"today": today})
+        site = Site(id=SiteId("a"), name="A", hosts=("a.vn",), labels={"today": today})
         return int(ET.fromstring(counts_svg(site, COUNTS, "vi", "auto")).get("width", ""))  # noqa: S314
 
     assert width("Hôm nay") < width("Số lượt khách trong ngày") < width("Số lượt khách truy cập trong ngày hôm nay")
@@ -42,7 +43,7 @@ def test_the_image_is_as_wide_as_its_words() -> None:
 
 def test_the_image_survives_characters_that_xml_cannot_hold() -> None:
     """One of them makes the whole image an error page."""
-    site = Site(id="a", name="A", hosts=("a.vn",), labels={"today": "Hôm\x0bnay\x07"})
+    site = Site(id=SiteId("a"), name="A", hosts=("a.vn",), labels={"today": "Hôm\x0bnay\x07"})
     title = ET.fromstring(counts_svg(site, COUNTS, "vi", "auto")).findtext(f"{SVG}title")  # noqa: S314
     assert title is not None
     assert "Hômnay" in title

@@ -1,15 +1,13 @@
-"""Postgres to Redis: an emptied Redis gets the same bytes back, whoever restores it, and nothing damaged."""
+"""Postgres to Redis: an emptied Redis gets the same bytes back from any worker, and nothing damaged."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator
 
 import pytest
 
 from footfall.errors import StoreDamaged
+from footfall.model.retention import Retention
 from footfall.model.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, checksum
 from footfall.stores.redis_store import day_key
-from footfall.sync.restore import Restore
 from tests.support.footfall import SITE
 from tests.support.storage import (
     DAY,
@@ -21,34 +19,10 @@ from tests.support.storage import (
     Stores,
     Worker,
     batch,
-    open_stores,
     registers,
 )
 
 WEEK_SKETCH = f"ff1:{{{SITE}}}:week:{MONDAY}:visitors"
-
-
-@pytest.fixture
-async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
-    """Both stores, migrated and empty."""
-    async with open_stores(redis_url, postgres_url) as stores:
-        yield stores
-
-
-@pytest.fixture
-async def worker(stores: Stores) -> Worker:
-    """A worker whose site is ready."""
-    worker = await stores.worker()
-    assert await worker.restore.open_site(worker.site)
-    return worker
-
-
-async def test_a_new_site_is_ready_with_its_key_already_in_postgres(stores: Stores, worker: Worker) -> None:
-    """Its first key of the visitor hash must not be lost with Redis in the first ten seconds."""
-    assert await stores.sql.fetchval("SELECT count(*) FROM footfall.salt WHERE week = $1", MONDAY) == 1
-    installation = await stores.sql.fetchval("SELECT id FROM footfall.installation")
-    assert (await stores.redis.get(f"ff1:{{{SITE}}}:ready")).decode() == installation
-    assert (await worker.count()).total_visitors == 0
 
 
 async def test_an_emptied_redis_is_restored_byte_by_byte(stores: Stores, worker: Worker) -> None:
@@ -60,14 +34,14 @@ async def test_an_emptied_redis_is_restored_byte_by_byte(stores: Stores, worker:
         await worker.count(batch(1, [day.day], views=12, day=day, log=OTHER_LOG))
     await worker.postgres.adjust(SITE, "old", 1_373_876, "old counter")
     stores.clock.advance(2 * 86400)
-    await worker.rollup.step(everything=True)
+    await worker.roll_up_all_days()
     before, week = await worker.count(), registers(await stores.redis.get(WEEK_SKETCH))
     sketches = [await stores.sketch(day) for day in days]
     assert len(sketches[2]) == DENSE_BYTES - HEADER_BYTES > len(sketches[0])
 
     await stores.redis.flushall()
     fresh = await stores.worker()
-    assert await fresh.restore.open_site(fresh.site)
+    assert await fresh.opener.open(fresh.site)
     assert [await stores.sketch(day) for day in days] == sketches
     assert registers(await stores.redis.get(WEEK_SKETCH)) == week
     assert (await fresh.count())._replace(at_ms=before.at_ms) == before
@@ -75,45 +49,31 @@ async def test_an_emptied_redis_is_restored_byte_by_byte(stores: Stores, worker:
 
 
 async def test_nothing_is_counted_before_the_restore_is_whole(stores: Stores, worker: Worker) -> None:
-    """`ready` is the last write of one script: who counts, counts into everything."""
+    """`ready` is the last write of one script: a beacon that counts finds the whole site."""
     await worker.count(batch(1, [1]))
     await worker.rollup.roll_up(worker.site)
     await stores.redis.flushall()
     await stores.redis.set(WEEK_SKETCH, b"no sketch")  # the script fails half way
     with pytest.raises(StoreDamaged):
-        await worker.restore.open_site(worker.site)
+        await worker.opener.open(worker.site)
     assert not await stores.redis.exists(f"ff1:{{{SITE}}}:ready")
     assert (await worker.send(batch(2))).reading is None
     assert await stores.redis.ttl(f"ff1:{{{SITE}}}:joining") in range(61)
     await stores.redis.delete(WEEK_SKETCH)
-    assert await worker.restore.open_site(worker.site)
+    assert await worker.opener.open(worker.site)
     assert (await worker.count(batch(2))).today_views == 2
 
 
-async def test_two_restorers_at_once_are_one(stores: Stores, worker: Worker) -> None:
-    """All workers notice an emptied Redis in the same second."""
-    await worker.count(batch(1, range(100), views=100))
-    await worker.rollup.roll_up(worker.site)
-    await stores.redis.flushall()
-    others = [await stores.worker() for _ in range(3)]
-    opened = await asyncio.gather(*(other.restore.open_site(other.site) for other in [worker, *others] * 2))
-    assert all(opened)
-    assert len({other.salts.of(other.site, MONDAY) for other in [worker, *others]}) == 1
-    await worker.rollup.roll_up(worker.site)
-    assert await stores.agree(TODAY)
-    assert (await worker.count()).today_views == 100
-
-
 async def test_a_restorer_that_slept_takes_nothing_back(stores: Stores, worker: Worker) -> None:
-    """It read Postgres, was stopped, and wakes up when counting has gone on for an hour."""
+    """A worker read Postgres, was stopped, and wakes up an hour later, while other workers counted."""
     await worker.count(batch(1, range(10)))
     await worker.rollup.roll_up(worker.site)
-    days, closed = await worker.postgres.open_days(SITE, TODAY, TODAY - DAY)
+    days, closed = await worker.postgres.open_days(SITE, Retention.at(stores.clock(), worker.site.zone))
     await worker.postgres.adjust(SITE, "since", 5, "since")
     await worker.count(batch(2, range(10, 60), views=99))
-    await worker.rollup.step(everything=True)
+    await worker.roll_up_all_days()
     before = await worker.count()
-    assert await worker.redis.join(SITE, days, ready=True, closed=closed)
+    assert await worker.redis.open(SITE, days, closed)
     assert (await worker.count())._replace(at_ms=before.at_ms) == before
     await worker.rollup.roll_up(worker.site)
     assert await stores.agree(TODAY)
@@ -154,7 +114,7 @@ async def test_a_damaged_sketch_never_reaches_redis_and_its_number_is_kept(
     await stores.redis.flushall()
     caplog.clear()
     fresh = await stores.worker()
-    assert await fresh.restore.open_site(fresh.site)
+    assert await fresh.opener.open(fresh.site)
     assert await stores.redis.pfcount(day_key(SITE, TODAY, "visitors")) == 0
     assert fresh.metric("footfall_damaged_sketches_total") == 1
     assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
@@ -164,7 +124,7 @@ async def test_a_damaged_sketch_never_reaches_redis_and_its_number_is_kept(
     await fresh.rollup.roll_up(fresh.site)
     after = await stores.row()
     assert (after["visitors"], after["views"]) == (row["visitors"], 310)
-    assert await stores.agree(TODAY)  # sound again, with what has come since
+    assert await stores.agree(TODAY)  # the sketch is sound again, with the visitors since
 
 
 async def test_a_wrong_checksum_beside_a_good_sketch_is_put_right(stores: Stores, worker: Worker) -> None:
@@ -172,7 +132,7 @@ async def test_a_wrong_checksum_beside_a_good_sketch_is_put_right(stores: Stores
     await worker.count(batch(1, range(300)))
     await worker.rollup.roll_up(worker.site)
     await stores.sql.execute("UPDATE footfall.site_day SET checksum = '\\x00'")
-    await worker.rollup.roll_up(worker.site, all_days=True)
+    await worker.roll_up_all_days()
     row = await stores.row()
     assert row["checksum"] == checksum(row["sketch"])
 
@@ -186,7 +146,7 @@ async def test_a_believable_count_in_a_sketch_is_not_believed(stores: Stores, wo
     boasting = sketch[:8] + (123_456_789).to_bytes(8, "little") + sketch[16:]
     await stores.sql.execute("UPDATE footfall.site_day SET (sketch, checksum) = ($1, $2)", *with_its_checksum(boasting))
     await stores.redis.flushall()
-    assert await worker.restore.open_site(worker.site)
+    assert await worker.opener.open(worker.site)
     read = await worker.count()
     assert (read.today_visitors, read.week_visitors) == (visitors, visitors)
 
@@ -196,20 +156,10 @@ async def test_views_beyond_any_portal_survive_the_round_trip(stores: Stores, wo
     await worker.count(batch(1, [1], views=2**53 - 1))
     await worker.rollup.roll_up(worker.site)
     await stores.redis.flushall()
-    assert await worker.restore.open_site(worker.site)
+    assert await worker.opener.open(worker.site)
     read = await worker.count()
     assert (read.today_views, read.week_views, read.total_views) == (2**53 - 1,) * 3
     assert await stores.logs() == {LOG.encode(): b"1:9007199254740991"}
     stores.clock.advance(2 * 86400)
     await worker.rollup.roll_up(worker.site)
     assert (await worker.count()).total_views == 2**53 - 1
-
-
-async def test_however_many_ask_a_worker_opens_a_site_once(stores: Stores) -> None:
-    """Hundreds of beacons meet a site that is not ready; Postgres is asked once for them all."""
-    worker = await stores.worker()
-    assert all(await asyncio.gather(*(worker.restore.open_site(worker.site) for _ in range(50))))
-    assert worker.metric("footfall_joined_days_total", direction="to_redis") == 0
-    opened = await stores.sql.fetchval("SELECT count(*) FROM footfall.salt")
-    assert opened == 2  # this week's and the next one's
-    assert isinstance(worker.restore, Restore)

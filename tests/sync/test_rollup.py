@@ -1,17 +1,19 @@
-"""The join of one site between real stores: rollups, losses and late batches in any order end in equality."""
+"""The merge of one site between real stores: rollups, losses and late batches in any order end in equality."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
-from footfall.model.batch_log import Answer
+from footfall.model.batch import Answer
 from footfall.model.day_state import DayState
+from footfall.model.retention import SKETCHES_RETAINED, Retention
+from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_store import Saved
-from footfall.stores.redis_store import Snapshot, day_key
-from footfall.sync.restore import closed_through
-from footfall.sync.rollup import FULL_EVERY_S, SKETCHES_KEPT, RolledUp
+from footfall.stores.redis_store import day_key
+from footfall.sync.rollup import FULL_EVERY_S, RolledUp
 from tests.support.footfall import SITE
 from tests.support.storage import (
     DAY,
@@ -23,26 +25,10 @@ from tests.support.storage import (
     Stores,
     Worker,
     batch,
-    open_stores,
     reference,
 )
 
 YESTERDAY = TODAY - DAY
-
-
-@pytest.fixture
-async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
-    """Both stores, migrated and empty."""
-    async with open_stores(redis_url, postgres_url) as stores:
-        yield stores
-
-
-@pytest.fixture
-async def worker(stores: Stores) -> Worker:
-    """A worker whose site is ready."""
-    worker = await stores.worker()
-    assert await worker.restore.open_site(worker.site)
-    return worker
 
 
 async def look(worker: Worker, *, all_days: bool = True) -> Snapshot:
@@ -51,17 +37,11 @@ async def look(worker: Worker, *, all_days: bool = True) -> Snapshot:
     return snapshot
 
 
-async def save(worker: Worker, days: list[DayState]) -> Saved:
-    return await worker.postgres.save(
-        SITE,
-        days,
-        {},
-        present=[state.day for state in days],
-        needed_from=TODAY,
-        closed_through=YESTERDAY,
-        salts_from=MONDAY,
-        sketches_from=TODAY - SKETCHES_KEPT,
-    )
+async def save(worker: Worker, days: Sequence[DayState]) -> Saved:
+    """Save some days alone, and look at no day before today."""
+    snapshot = Snapshot(days, changes={}, present=[state.day for state in days], salts={})
+    retention = replace(Retention.at(worker.clock(), worker.site.zone), needed_from=TODAY)
+    return await worker.postgres.save(SITE, snapshot, retention)
 
 
 async def forget_in_redis(stores: Stores, *days: date) -> None:
@@ -88,7 +68,7 @@ async def test_a_row_that_says_the_same_is_not_written_again(stores: Stores, wor
     await worker.count(batch(1, range(100)))
     await worker.rollup.roll_up(worker.site)
     written_by = (await stores.row())["written_by"]
-    await worker.rollup.roll_up(worker.site, all_days=True)
+    await worker.roll_up_all_days()
     assert (await stores.row())["written_by"] == written_by
     await worker.count(batch(2, [1]))
     await worker.rollup.roll_up(worker.site)
@@ -96,7 +76,7 @@ async def test_a_row_that_says_the_same_is_not_written_again(stores: Stores, wor
 
 
 async def test_two_rollups_that_commit_in_reverse_order_lose_nothing(stores: Stores, worker: Worker) -> None:
-    """The stale one finds that the row knows more, and leaves it alone."""
+    """The stale rollup finds that the row knows more, and leaves the row alone."""
     await worker.count(batch(1, [1], views=3))
     stale = await look(worker)
     await worker.count(batch(2, [2], views=9))
@@ -108,37 +88,37 @@ async def test_two_rollups_that_commit_in_reverse_order_lose_nothing(stores: Sto
 
 
 async def test_a_snapshot_taken_before_redis_was_emptied_still_counts(stores: Stores, worker: Worker) -> None:
-    """Redis is restored without it, then it is committed: the next rollup joins back what Postgres has more."""
+    """Redis is restored without it, then it is committed: the next rollup merges back what Postgres has more."""
     await worker.count(batch(1, range(50)))
     await worker.rollup.roll_up(worker.site)
     await worker.count(batch(2, range(50, 90)))
     snapshot = await look(worker)
     await stores.redis.flushall()
-    assert await worker.restore.open_site(worker.site)
+    assert await worker.opener.open(worker.site)
     await worker.count(batch(1, [1000], log=OTHER_LOG))
     await save(worker, snapshot.days)
-    assert (await worker.rollup.roll_up(worker.site)).joined_back == 1
+    assert (await worker.rollup.roll_up(worker.site)).merged_back == 1
     assert await stores.agree(TODAY)
     assert await stores.logs() == {LOG.encode(): b"2:2", OTHER_LOG.encode(): b"1:1"}
     assert await stores.sketch() == await reference(stores.redis, [*range(90), 1000])
 
 
-async def test_a_redis_that_fell_back_is_joined_from_the_row(stores: Stores, worker: Worker) -> None:
+async def test_a_redis_that_fell_back_is_merged_from_the_row(stores: Stores, worker: Worker) -> None:
     """A failover to a lagging replica: what Postgres has comes back without any worker."""
     await worker.count(batch(1, range(50)))
     older = await look(worker)
     await worker.count(batch(2, range(400)))
     await worker.rollup.roll_up(worker.site)
     await forget_in_redis(stores, TODAY)
-    await worker.redis.join(SITE, older.days)
-    assert (await worker.rollup.roll_up(worker.site)).joined_back == 1
+    await worker.redis.merge(SITE, older.days)
+    assert (await worker.rollup.roll_up(worker.site)).merged_back == 1
     assert await stores.logs() == {LOG.encode(): b"2:2"}
     assert await stores.sketch() == await reference(stores.redis, range(400))
     assert worker.metric("footfall_joined_days_total", direction="to_redis") >= 1
 
 
 async def test_a_redis_that_fell_back_by_days_gets_all_its_days_back(stores: Stores, worker: Worker) -> None:
-    """An old copy of Redis has `ready` but not the days since: without traffic in them nobody would ask for them."""
+    """An old copy of Redis has `ready` but not the days since: without traffic in them no batch would ask for them."""
     friday = TOMORROW + DAY
     for day in (TODAY, TOMORROW, friday):
         await worker.count(batch(1, range(day.day, day.day + 20), day=day))
@@ -148,7 +128,7 @@ async def test_a_redis_that_fell_back_by_days_gets_all_its_days_back(stores: Sto
     before = await worker.count()
     await forget_in_redis(stores, TOMORROW, friday)
     await stores.redis.delete(f"ff1:{{{SITE}}}:week:{MONDAY}:visitors")
-    assert (await worker.rollup.roll_up(worker.site)).joined_back == 2
+    assert (await worker.rollup.roll_up(worker.site)).merged_back == 2
     assert (await worker.count())._replace(at_ms=before.at_ms) == before
     assert await stores.agree(TODAY, TOMORROW, friday)
 
@@ -161,9 +141,9 @@ async def test_two_lineages_end_as_their_union(stores: Stores, worker: Worker) -
     await worker.count(batch(2, range(10, 60)))
     await save(worker, (await look(worker)).days)
     await forget_in_redis(stores, TODAY)
-    await worker.redis.join(SITE, fork.days)
+    await worker.redis.merge(SITE, fork.days)
     await worker.count(batch(1, range(700, 800), log=OTHER_LOG, views=30))
-    assert (await worker.rollup.roll_up(worker.site)).joined_back == 1
+    assert (await worker.rollup.roll_up(worker.site)).merged_back == 1
     assert await stores.agree(TODAY)
     assert await stores.logs() == {LOG.encode(): b"2:2", OTHER_LOG.encode(): b"1:30"}
     assert await stores.sketch() == await reference(stores.redis, [*range(60), *range(700, 800)])
@@ -178,7 +158,7 @@ async def test_two_workers_roll_up_while_both_count(stores: Stores, worker: Work
             worker.count(batch(seq, range(seq * 10, seq * 10 + 30))),
             other.count(batch(seq, range(500, 500 + seq), log=OTHER_LOG)),
             worker.rollup.roll_up(worker.site),
-            other.rollup.roll_up(other.site, all_days=True),
+            other.roll_up_all_days(),
         )
     await worker.rollup.roll_up(worker.site)
     assert await stores.agree(TODAY)
@@ -215,7 +195,7 @@ async def test_a_late_batch_for_a_day_that_left_redis_counts_there(
     await forget_in_redis(stores, TODAY)
     late = batch(1, range(10, 40), views=8, log=OTHER_LOG)
     assert (await worker.send(late)).answer is Answer.OLD
-    await worker.restore.join_days(worker.site, [TODAY])
+    await worker.restore.merge_days(worker.site, [TODAY])
     await worker.count(late)
     await worker.rollup.roll_up(worker.site)
     assert await stores.agree(TODAY)
@@ -230,7 +210,7 @@ async def test_sketches_go_after_35_days_and_the_numbers_stay(stores: Stores, wo
     """A late batch for such a day still adds its views, and never lowers the visitors."""
     visitors = (await worker.count(batch(1, range(100), views=100))).today_visitors
     await worker.rollup.roll_up(worker.site)
-    stores.clock.advance(SKETCHES_KEPT.total_seconds())
+    stores.clock.advance(SKETCHES_RETAINED.total_seconds())
     await worker.rollup.roll_up(worker.site)
     assert (await stores.row())["sketch"] is not None
     stores.clock.advance(86400)
@@ -239,7 +219,7 @@ async def test_sketches_go_after_35_days_and_the_numbers_stay(stores: Stores, wo
     assert (row["sketch"], row["checksum"], row["visitors"], row["views"]) == (None, None, visitors, 100)
 
     await forget_in_redis(stores, TODAY)
-    await worker.restore.join_days(worker.site, [TODAY])
+    await worker.restore.merge_days(worker.site, [TODAY])
     await worker.count(batch(2, [5, 1000], views=110))
     await worker.rollup.roll_up(worker.site)
     row = await stores.row()
@@ -248,7 +228,7 @@ async def test_sketches_go_after_35_days_and_the_numbers_stay(stores: Stores, wo
 
 
 async def test_an_unconfirmed_sketch_is_never_dropped_for_its_age(stores: Stores, worker: Worker) -> None:
-    """Postgres was away for six weeks: what it gets now it keeps until it is confirmed."""
+    """Postgres was away for six weeks: Postgres retains a sketch that it gets now until the day is confirmed."""
     await worker.count(batch(1, range(100)))
     stores.clock.advance(42 * 86400)
     await worker.rollup.roll_up(worker.site)
@@ -265,7 +245,7 @@ async def test_an_old_dump_is_filled_again_from_redis(stores: Stores, worker: Wo
     await worker.rollup.roll_up(worker.site)
     await stores.sql.execute("DELETE FROM footfall.site_day")
     await stores.sql.execute("INSERT INTO footfall.site_day SELECT * FROM dump WHERE day = $1", TODAY)
-    worker.restore.note_change(SITE)
+    worker.changed.note(SITE)
     stores.clock.advance(FULL_EVERY_S)
     await worker.rollup.step()
     assert await stores.agree(TODAY, TOMORROW)
@@ -283,18 +263,4 @@ async def test_the_total_is_the_same_before_and_after_a_day_closes(stores: Store
             seen.append((read.total_visitors, read.total_views, read.week_visitors))
         stores.clock.advance(3600)
     assert set(seen) == {(37, 50, 37)}
-    assert closed_through(worker.site, stores.clock()) == TODAY
-
-
-async def test_what_postgres_alone_says_is_what_redis_said(stores: Stores, worker: Worker) -> None:
-    """Footfall starts while Redis is away: pages see the last numbers, and unknown is unknown."""
-    for day in (TODAY, TOMORROW):
-        await worker.count(batch(1, range(day.day, day.day + 30), views=70, day=day))
-    await worker.postgres.adjust(SITE, "old", 1000, "old counter")
-    await worker.rollup.step(everything=True)
-    live = await worker.count()
-    saved = await (await stores.worker()).restore.saved_reading(worker.site)
-    assert (saved.online, saved.week_visitors) == (None, None)
-    for number in ("today_visitors", "today_views", "week_views", "total_visitors", "total_views", "adjustments"):
-        assert getattr(saved, number) == getattr(live, number), number
-    assert (saved.revision, saved.day_of) == (live.revision, TODAY)
+    assert Retention.at(stores.clock(), worker.site.zone).closed_through == TODAY

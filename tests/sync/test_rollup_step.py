@@ -1,8 +1,7 @@
-"""When the rollup runs and what it does about stores that are away: its step raises nothing and forgets nothing."""
+"""When the rollup runs, and what it does while a store is away: its step raises nothing and forgets nothing."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -10,38 +9,41 @@ import pytest
 
 from footfall.embedded.servers import Postgres
 from footfall.errors import StoreUnavailable
+from footfall.model.availability import UP, Away
+from footfall.model.site_id import SiteId
 from footfall.stores.redis_store import day_key
 from footfall.sync.rollup import FAILURES_MAX, FULL_EVERY_S, RolledUp
 from tests.support.footfall import NOON, SITE
 from tests.support.postgres_programs import run_program
-from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, TOMORROW, Stores, batch, open_stores, period_of
+from tests.support.storage import (
+    DAY,
+    LOG,
+    MONDAY,
+    OTHER_LOG,
+    TODAY,
+    TOMORROW,
+    Stores,
+    Worker,
+    batch,
+    open_stores,
+    period_of,
+)
 
 NOTHING_TO_SAVE = RolledUp(SITE, 0, 0)
 
 
-@pytest.fixture
-async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
-    """Both stores, migrated and empty."""
-    async with open_stores(redis_url, postgres_url) as stores:
-        yield stores
-
-
-async def test_only_sites_that_changed_are_rolled_up(stores: Stores) -> None:
+async def test_only_sites_that_changed_are_rolled_up(stores: Stores, worker: Worker) -> None:
     """Thousands of idle sites must not cost a script call each every ten seconds."""
-    worker = await stores.worker()
-    await worker.restore.open_site(worker.site)
     assert await worker.rollup.step() == [NOTHING_TO_SAVE]
     assert await worker.rollup.step() == []
     await worker.count(batch(1, [1]))
-    worker.restore.note_change(SITE)
+    worker.changed.note(SITE)
     assert await worker.rollup.step() == [RolledUp(SITE, 1, 0)]
     assert await worker.rollup.step() == []
 
 
-async def test_all_days_are_looked_at_at_start_and_hourly(stores: Stores) -> None:
-    """What was confirmed once may have been lost in Postgres since; nobody else would notice."""
-    worker = await stores.worker()
-    await worker.restore.open_site(worker.site)
+async def test_all_days_are_looked_at_at_start_and_hourly(stores: Stores, worker: Worker) -> None:
+    """What was confirmed once may have been lost in Postgres since; only a look at all days notices it."""
     await worker.count(batch(1, [1]))
     assert [done.saved for done in await worker.rollup.step()] == [1]
     await stores.sql.execute("DELETE FROM footfall.site_day")
@@ -51,15 +53,15 @@ async def test_all_days_are_looked_at_at_start_and_hourly(stores: Stores) -> Non
     assert await stores.agree(TODAY)
 
 
-async def test_beacons_that_come_during_a_full_rollup_do_not_make_the_next_one_full(stores: Stores) -> None:
+async def test_beacons_that_come_during_a_full_rollup_do_not_make_the_next_one_full(
+    stores: Stores, worker: Worker
+) -> None:
     """A busy site always changes meanwhile: every rollup would be a full one, and none ever reported as done."""
-    worker = await stores.worker()
-    await worker.restore.open_site(worker.site)
     await worker.count(batch(1, [1]))
 
     async def busy() -> None:
         while True:
-            worker.restore.note_change(SITE)
+            worker.changed.note(SITE)
             await asyncio.sleep(0)
 
     traffic = asyncio.create_task(busy())
@@ -75,7 +77,7 @@ async def test_a_site_without_visitors_is_looked_at_when_its_day_closes(stores: 
     await worker.rollup.step()
     next_monday = NOON + timedelta(days=5) - timedelta(hours=12)
     stores.clock.set(next_monday)
-    await worker.rollup.step(everything=True)
+    await worker.rollup.step()
     stores.clock.set(next_monday + timedelta(hours=1, minutes=59))
     assert await stores.sql.fetchval("SELECT count(*) FROM footfall.salt WHERE week = $1", MONDAY) == 1
     await worker.rollup.step()
@@ -85,10 +87,8 @@ async def test_a_site_without_visitors_is_looked_at_when_its_day_closes(stores: 
     assert await stores.redis.hget(f"ff1:{{{SITE}}}:closed", "through") == str(MONDAY + 6 * DAY).encode()
 
 
-async def test_an_adjustment_reaches_the_total_by_itself(stores: Stores) -> None:
+async def test_an_adjustment_reaches_the_total_by_itself(stores: Stores, worker: Worker) -> None:
     """The operator adds the old counter's number once; every page shows it within a rollup's time."""
-    worker = await stores.worker()
-    await worker.restore.open_site(worker.site)
     await worker.rollup.step()
     before = await worker.count()
     assert await worker.postgres.adjust(SITE, "old-counter", 1_373_876, "old counter")
@@ -102,7 +102,7 @@ async def test_adjustments_lost_with_an_old_dump_leave_the_total_too(stores: Sto
     """What Redis shows is what the journal says, also when the journal went back."""
     worker = await stores.worker()
     await worker.postgres.adjust(SITE, "old-counter", 500, "old counter")
-    await worker.restore.open_site(worker.site)
+    await worker.opener.open(worker.site)
     await worker.rollup.step()
     await stores.sql.execute("DELETE FROM footfall.adjustment")
     await worker.rollup.step()
@@ -114,32 +114,30 @@ async def test_a_site_that_fails_is_tried_again_and_holds_up_no_other(
 ) -> None:
     """One damaged key must not keep a hundred portals from being saved."""
     worker = await stores.worker(sites=[SITE, "quiet"])
-    await worker.restore.open_site(worker.site)
+    await worker.opener.open(worker.site)
     await worker.count(batch(1, [1]))
     await stores.redis.rename(f"ff1:{{{SITE}}}:days", f"ff1:{{{SITE}}}:aside")
     await stores.redis.set(f"ff1:{{{SITE}}}:days", b"no set")
-    assert [done.site for done in await worker.rollup.step()] == ["quiet"]
+    assert [done.site_id for done in await worker.rollup.step()] == ["quiet"]
     assert worker.metric("footfall_rollup_errors_total") == 1
     await stores.redis.rename(f"ff1:{{{SITE}}}:aside", f"ff1:{{{SITE}}}:days")
     assert RolledUp(SITE, 1, 0) in await worker.rollup.step()
     assert await stores.agree(TODAY)
 
 
-async def test_a_site_that_keeps_failing_is_said_once_and_once_more_when_it_is_well(
-    stores: Stores, caplog: pytest.LogCaptureFixture
+async def test_a_site_that_keeps_failing_is_logged_once_and_once_more_when_it_is_well(
+    stores: Stores, worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may go on for days, six times a minute; whoever looks at the log must see what is wrong now."""
+    """The site may fail for days, six times a minute; an operator must see in the log what is wrong now."""
     caplog.set_level(logging.INFO, "footfall.sync.rollup")
-    worker = await stores.worker()
-    await worker.restore.open_site(worker.site)
     await worker.count(batch(1, [1]))
     entry = await stores.redis.hget(day_key(SITE, TODAY, "logs"), LOG)
     await stores.redis.hset(day_key(SITE, TODAY, "logs"), LOG, "what no program of ours wrote")
     caplog.clear()
     for _ in range(4):
         assert await worker.rollup.step() == []
-    (said,) = caplog.records
-    assert (said.levelname, f"sites={SITE} error=ValueError" in said.getMessage()) == ("WARNING", True)
+    (record,) = caplog.records
+    assert (record.levelname, f"sites={SITE} error=ValueError" in record.getMessage()) == ("WARNING", True)
     await stores.redis.hset(day_key(SITE, TODAY, "logs"), LOG, entry)
     for _ in range(2):
         await worker.rollup.step()
@@ -151,20 +149,20 @@ async def test_sites_that_fail_hold_up_no_other_however_many_they_are(
     stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each may cost a deadline, so a step bears few: those that are well come first, then each gets its turn."""
-    names = [f"site{number}" for number in range(FAILURES_MAX + 4)]
+    names = [SiteId(f"site{number}") for number in range(FAILURES_MAX + 4)]
     bad, good = names[:-2], names[-2:]
     worker = await stores.worker(sites=names)
     await worker.rollup.step()
     for name in bad:
-        await worker.redis.record(name, period_of(TODAY), 300, batch(1, [1])._replace(site=name))
+        await worker.redis.record(name, period_of(TODAY), 300, batch(1, [1])._replace(site_id=name))
         await stores.redis.hset(day_key(name, TODAY, "logs"), OTHER_LOG, "what no program of ours wrote")
     stores.clock.advance(FULL_EVERY_S)
     assert await worker.rollup.step() == []
-    assert [done.site for done in await worker.rollup.step()] == good
-    assert sorted(worker.rollup.left) == bad
+    assert [done.site_id for done in await worker.rollup.step()] == good
+    assert sorted(worker.rollup.failed) == bad
     for name in bad[FAILURES_MAX:]:
         await stores.redis.hdel(day_key(name, TODAY, "logs"), OTHER_LOG)
-    mended = [done.site for _ in range(2) for done in await worker.rollup.step()]
+    mended = [done.site_id for _ in range(2) for done in await worker.rollup.step()]
     assert mended == bad[FAILURES_MAX:]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
@@ -172,41 +170,42 @@ async def test_sites_that_fail_hold_up_no_other_however_many_they_are(
 async def test_a_site_that_postgres_does_not_take_is_no_outage(
     stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A row that only an operator can mend: all the other sites go on, and nobody hears that Postgres is away."""
-    worker = await stores.worker(sites=["another", SITE])
+    """Only an operator can mend such a row: the other sites are rolled up, and no log line calls Postgres away."""
+    another = SiteId("another")
+    worker = await stores.worker(sites=[another, SITE])
     await worker.rollup.step()
     await stores.sql.execute("ALTER TABLE footfall.site_day ADD CHECK (site <> 'another')")
-    for site in ("another", SITE):
-        await worker.redis.record(site, period_of(TODAY), 300, batch(1, [1])._replace(site=site))
-        worker.restore.note_change(site)
-    assert [done.site for done in await worker.rollup.step()] == [SITE]
-    assert worker.rollup.away_since_s is None
+    for site in (another, SITE):
+        await worker.redis.record(site, period_of(TODAY), 300, batch(1, [1])._replace(site_id=site))
+        worker.changed.note(site)
+    assert [done.site_id for done in await worker.rollup.step()] == [SITE]
+    assert worker.rollup.postgres is UP
     assert worker.metric("footfall_store_up", store="postgres") == 1
     await stores.sql.execute("ALTER TABLE footfall.site_day DROP CONSTRAINT site_day_site_check")
-    assert "another" in [done.site for done in await worker.rollup.step()]
-    assert worker.rollup.left == {}
+    assert another in [done.site_id for done in await worker.rollup.step()]
+    assert worker.rollup.failed == {}
 
 
-async def test_a_site_at_which_another_worker_stands_is_left_for_the_next_time(
+async def test_a_site_that_another_worker_holds_is_left_for_the_next_time(
     stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is no failure and no outage, the others go on, and of the site all days are looked at once it is free."""
+    """It is no failure and no outage; the others are rolled up, and all days of the site once its row is free."""
     worker = await stores.worker(sites=[SITE, "quiet"])
     await worker.rollup.step()
     for day in (TODAY, TOMORROW):
         await worker.count(batch(1, [1], day=day))
-    worker.restore.note_change(SITE)
+    worker.changed.note(SITE)
     await worker.rollup.step()
     await stores.sql.execute("DELETE FROM footfall.site_day WHERE day = $1", TOMORROW)
     stores.clock.advance(FULL_EVERY_S)
     before = worker.metric("footfall_rollup_last_success_timestamp_seconds")
     async with stores.sql.transaction():
         await stores.sql.execute("SELECT FROM footfall.site_day WHERE day = $1 FOR UPDATE", TODAY)
-        assert [done.site for done in await worker.rollup.step()] == ["quiet"]
-        worker.restore.note_change("quiet")
-        assert [done.site for done in await worker.rollup.step()] == ["quiet"]
+        assert [done.site_id for done in await worker.rollup.step()] == ["quiet"]
+        worker.changed.note(SiteId("quiet"))
+        assert [done.site_id for done in await worker.rollup.step()] == ["quiet"]
     assert (caplog.records, worker.metric("footfall_rollup_errors_total")) == ([], 0)
-    assert (worker.rollup.away_since_s, worker.metric("footfall_store_up", store="postgres")) == (None, 1)
+    assert (worker.rollup.postgres, worker.metric("footfall_store_up", store="postgres")) == (UP, 1)
     assert worker.metric("footfall_rollup_last_success_timestamp_seconds") == before
     assert await worker.rollup.step() == [RolledUp(SITE, 2, 0)]
     assert await stores.agree(TODAY, TOMORROW)
@@ -220,7 +219,7 @@ async def test_a_dump_that_is_restored_behind_our_back_is_filled_again_at_once(s
     dump = tmp_path / "dump"
     await run_program(stores.postgres_url, "pg_dump", "--format=custom", f"--file={dump}")
     await worker.count(batch(1, [1]))
-    worker.restore.note_change(SITE)
+    worker.changed.note(SITE)
     await worker.rollup.step()
     await run_program(stores.postgres_url, "pg_restore", "--clean", "--if-exists", str(dump))
     assert await worker.rollup.step() == [RolledUp(SITE, 1, 0)]
@@ -231,7 +230,7 @@ async def test_a_dump_that_is_restored_behind_our_back_is_filled_again_at_once(s
 async def test_postgres_away_costs_one_log_line_and_is_caught_up(
     redis_url: str, own_postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Away over three midnights: counting goes on, nothing expires, and afterwards every day is in both stores."""
+    """Away over three midnights: beacons count, nothing expires, and afterwards every day is in both stores."""
     caplog.set_level(logging.INFO)
     days: list[date] = []
     async with open_stores(redis_url, own_postgres.url) as stores:
@@ -244,13 +243,15 @@ async def test_postgres_away_costs_one_log_line_and_is_caught_up(
         for number in range(4):
             days.append(TODAY + number * DAY)
             read = await worker.count(batch(1, range(number, number + 5), day=days[-1], views=2))
-            worker.restore.note_change(SITE)
+            worker.changed.note(SITE)
             assert read.total_visitors == total + 5
             total = read.total_visitors
             assert [await worker.rollup.step() for _ in range(3)] == [[], [], []]
             stores.clock.advance(86400)
         assert [record.levelname for record in caplog.records] == ["ERROR"]
         assert worker.metric("footfall_store_up", store="postgres") == 0
+        assert isinstance(worker.rollup.postgres, Away)
+        assert worker.rollup.postgres.since_s == NOON.timestamp()
         assert await stores.redis.ttl(day_key(SITE, TODAY, "visitors")) == -1
 
         await own_postgres.start()
@@ -264,10 +265,8 @@ async def test_postgres_away_costs_one_log_line_and_is_caught_up(
         assert await stores.agree(*days)
 
 
-async def test_redis_away_is_no_error_of_the_step(redis_url: str, postgres_url: str, stores: Stores) -> None:
-    """The loop that owns the rollup goes on; the site is tried again."""
-    worker = await stores.worker()
-    await worker.restore.open_site(worker.site)
+async def test_redis_away_is_no_error_of_the_step(stores: Stores, worker: Worker) -> None:
+    """The loop that owns the rollup runs on; the next step tries the site again."""
     await worker.count(batch(1, [1]))
     await stores.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     results = [await worker.rollup.step(), await worker.rollup.step()]
@@ -281,7 +280,7 @@ async def test_an_older_schema_makes_the_rollup_wait_not_the_counting(
     worker = await stores.worker()
     await worker.rollup.step()
     await stores.sql.execute("UPDATE footfall.migration SET version = version - 100")
-    worker.restore.note_change(SITE)
+    worker.changed.note(SITE)
     await worker.count(batch(1, [1], log=OTHER_LOG))
     assert [await worker.rollup.step(), await worker.rollup.step()] == [[], []]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -306,9 +305,9 @@ async def test_a_foreign_redis_is_reported_once_and_left_alone(
     worker = await stores.worker()
     for _ in range(3):
         assert await worker.rollup.step() == []
-        assert not await worker.restore.open_site(worker.site)
+        assert not await worker.opener.open(worker.site)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     with pytest.raises(StoreUnavailable, match="another installation"):
         await worker.rollup.roll_up(worker.site)
     await stores.redis.delete(f"ff1:{{{SITE}}}:ready")
-    assert await worker.restore.open_site(worker.site)
+    assert await worker.opener.open(worker.site)
