@@ -78,7 +78,7 @@ async def test_a_privacy_address_of_the_same_network_is_the_same_visitor(footfal
 async def test_a_view_that_got_no_answer_is_one_view_and_the_ping_after_it_none(
     own_valkey: Valkey, postgres_url: str, tmp_path: Path
 ) -> None:
-    """The client is gone before the answer: its beacon counts, and the script's ping cannot count it again."""
+    """The client closes before the answer: its beacon counts, and the script's ping cannot count it again."""
     async with running(settings_for(own_valkey.url, postgres_url, tmp_path, redis_timeout_s=10)) as footfall:
         own_valkey.suspend()
         body = json.dumps({"site": SITE}).encode()
@@ -153,7 +153,7 @@ async def test_monday_resets_the_week_once_on_all_workers(redis_url: str, postgr
         assert numbers(await fresh_counts(one))[1:] == (2, 2, 4, 2)
 
 
-async def test_a_week_goes_on_over_new_year(footfall: Footfall) -> None:
+async def test_a_week_continues_over_new_year(footfall: Footfall) -> None:
     """2054-12-31 and 2055-01-01 belong to the week of Monday 2054-12-28: the same visitor is one in it."""
     footfall.clock.set(datetime(2054, 12, 31, 23, tzinfo=VIETNAM))
     before = await footfall.see()
@@ -192,7 +192,7 @@ async def test_a_visitor_who_stays_over_midnight_is_in_both_days_once_and_online
 
 
 async def test_a_visitor_who_stays_over_the_turn_of_the_week_is_online_once(footfall: Footfall) -> None:
-    """The key of the hash changes with the week, and nobody may be there twice under both keys."""
+    """The key of the hash changes with the week, and no visitor may be online twice, under both keys."""
     footfall.clock.set(MONDAY - timedelta(minutes=2))
     await footfall.see(address="203.0.113.8")
     assert numbers(await footfall.see())[0] == 2
@@ -219,7 +219,7 @@ async def test_no_number_falls_over_midnight_closing_and_restarts(
             for _ in range(2):
                 answer = await fresh_counts(footfall)
                 assert (answer["week"], answer["total"]) == (before["week"], before["total"])
-                await footfall.services.rollup.step(everything=True)
+                await footfall.services.rollup.roll_up(footfall.services.settings.sites[SITE], all_days=True)
         clock.advance(5400)
 
 
@@ -253,7 +253,7 @@ async def test_totals_beyond_32_bits_are_right_in_redis_and_postgres_and_json(fo
         assert (await fresh_counts(footfall))["total"] == total
 
 
-async def test_an_idle_sites_online_decays_to_nobody_without_traffic(footfall: Footfall, redis: Redis) -> None:
+async def test_an_idle_sites_online_decays_to_zero_without_traffic(footfall: Footfall, redis: Redis) -> None:
     """The window is read by Redis' clock at every reading, not only when somebody comes."""
     await footfall.see()
     await footfall.see(address="203.0.113.8")
@@ -326,10 +326,10 @@ async def test_old_and_new_version_running_together_both_count(
         new = await stack.enter_async_context(serving(settings, clock))
         assert numbers(await old.see()) == (1, 1, 1, 1, 1)
         assert numbers(await new.see(address="203.0.113.8")) == (2, 2, 2, 2, 2)
-        assert [done.saved for done in await old.services.rollup.step(everything=True)] == [1]
+        assert [done.saved for done in await old.services.rollup.step()] == [1]
 
         await schema.execute("UPDATE footfall.migration SET version = -version")  # as if not migrated yet
-        assert await new.services.rollup.step(everything=True) == []
+        assert await new.services.rollup.step() == []
         assert numbers(await new.see(address="203.0.113.9")) == (3, 3, 3, 3, 3)
         ready = await new.ops.get("/readyz")
         assert (ready.status, (await ready.json())["status"]) == (200, "degraded")

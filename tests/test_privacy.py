@@ -55,10 +55,10 @@ def files_below(folder: Path) -> Iterator[bytes]:
 
 @dataclass
 class Process:
-    """A Footfall as an operator runs it, and every word that it has said."""
+    """A Footfall as an operator runs it, with its addresses and all of its output."""
 
     urls: list[str] = field(default_factory=list)
-    said: bytearray = field(default_factory=bytearray)
+    output: bytearray = field(default_factory=bytearray)
 
     @property
     def port(self) -> int:
@@ -85,7 +85,7 @@ async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncItera
         "FOOTFALL_REDIS_URL": redis_url,
         "FOOTFALL_POSTGRES_URL": postgres_url,
         "PYTHONUNBUFFERED": "1",
-        "PYTHONASYNCIODEBUG": "1",  # says the most that it can say
+        "PYTHONASYNCIODEBUG": "1",  # makes Python log the most
     }
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "footfall", "serve"),
@@ -99,7 +99,7 @@ async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncItera
     async def listen() -> None:
         assert child.stdout is not None
         async for line in child.stdout:
-            footfall.said += line
+            footfall.output += line
             footfall.urls += re.findall(r"^(?:Footfall is ready|Metrics): (\S+)", line.decode(), re.MULTILINE)
             if len(footfall.urls) == 2:
                 ready.set()
@@ -117,28 +117,28 @@ async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncItera
 
 
 def views(**fields: str) -> list[bytes]:
-    """A view from each of the known addresses, with all that a browser could tell about its person."""
-    said = {"page": "/kqzx-page", "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
-    told = {"User_Agent": AGENT, "Cookie": "id=kqzx-cookie", "Referer": f"{ORIGIN}/kqzx-referer"}
-    return [beacon(said, X_Forwarded_For=address, **told | fields) for address in ADDRESSES]
+    """A view from each of the known addresses, with all that a browser could show of its user."""
+    body = {"page": "/kqzx-page", "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
+    headers = {"User_Agent": AGENT, "Cookie": "id=kqzx-cookie", "Referer": f"{ORIGIN}/kqzx-referer"}
+    return [beacon(body, X_Forwarded_For=address, **headers | fields) for address in ADDRESSES]
 
 
 async def misbehave(port: int) -> None:
-    """Whatever makes a service want to write a line about somebody."""
+    """Send all that might make a service log a line about its sender."""
     assert await send_all(port, views(Origin="https://kqzx-page.example")) == {403: 2}
     assert await send_all(port, views(User_Agent="Googlebot/2.1 kqzx-agent")) == {200: 2}
     assert await send_all(port, views(Sec_GPC="1") + views(Sec_Purpose="prefetch")) == {200: 4}
-    told = {"User_Agent": AGENT, "X_Forwarded_For": ADDRESSES[0]}
+    known = {"User_Agent": AGENT, "X_Forwarded_For": ADDRESSES[0]}
     bad = [
-        head(Content_Length="11", **told) + b"kqzx-page, ",
-        head("GET", "/kqzx-page?kqzx-query=1", **told),
-        head("GET", "/counts?site=kqzx-query", **told),
-        head("GET", "/seen.gif?site=kqzx-query", **told),
-        head("PUT", "/seen?kqzx-query", **told),
-        head(Content_Length="9999", **told),
+        head(Content_Length="11", **known) + b"kqzx-page, ",
+        head("GET", "/kqzx-page?kqzx-query=1", **known),
+        head("GET", "/counts?site=kqzx-query", **known),
+        head("GET", "/seen.gif?site=kqzx-query", **known),
+        head("PUT", "/seen?kqzx-query", **known),
+        head(Content_Length="9999", **known),
     ]
     assert set(await send_all(port, bad, connections=1)) == {400, 404, 405, 413}
-    malformed = head("GET", "/counts", X_Real_IP=ADDRESSES[1], **told)[:-2] + b"kqzx-header\x00: kqzx-header\r\n\r\n"
+    malformed = head("GET", "/counts", X_Real_IP=ADDRESSES[1], **known)[:-2] + b"kqzx-header\x00: kqzx-header\r\n\r\n"
     assert statuses_of(await send_raw(port, malformed)) == [400]
 
 
@@ -189,8 +189,8 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
         metrics = await footfall.metrics()
     rows = await dump(own_postgres.url)
 
-    assert b"Redis takes no beacons" in footfall.said
-    assert b"Requests were no HTTP" in footfall.said
+    assert b"Redis takes no beacons" in footfall.output
+    assert b"Requests were no HTTP" in footfall.output
     assert b'reason="wrong_origin"' in metrics
     assert b"ff1:{portal}:ready" in in_redis
     assert b"portal\t" in rows
@@ -198,7 +198,7 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
     assert any(b"ff1:{portal}:day" in content for content in files_below(own_valkey.folder))
     assert any(b"portal" in content for content in files_below(own_postgres.folder))
 
-    assert found_in(bytes(footfall.said), metrics, rows, *in_redis, *files_below(own_folder)) == set()
+    assert found_in(bytes(footfall.output), metrics, rows, *in_redis, *files_below(own_folder)) == set()
 
 
 async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await footfall.see()
         site = footfall.services.settings.sites[SITE]
-        salt = footfall.services.salts.of(site, footfall.services.periods.now(site.zone)[1].week)
+        salt = footfall.services.repairs.opener.known_salt(site, footfall.services.periods.now(site.zone)[1].week)
     assert salt is not None
     assert salt.hex() in pg_dump(postgres_url)
     assert salt.hex() not in pg_dump(postgres_url, "--exclude-table-data=footfall.salt")
@@ -224,7 +224,7 @@ def pg_dump(postgres_url: str, *options: str) -> str:
 
 
 async def test_without_a_salt_a_beacon_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    """Under an invented key it would count twice, and to keep it until there is one would be to keep an address."""
+    """Under an invented key the beacon would count twice; to wait for a key, Footfall would have to keep an address."""
     nowhere = "unix:///nowhere/valkey.sock", "postgresql://footfall@/postgres?host=/nowhere"
     async with serving(settings_for(*nowhere, tmp_path), FakeClock()) as footfall:
         response = await footfall.send(address=ADDRESSES[0], agent=AGENT)

@@ -22,7 +22,7 @@ STARTED = time.monotonic()
 
 
 async def measure(parts: tuple[str, ...], seconds: float, repeats: int, sustained_s: float) -> dict[str, Any]:
-    """Run the chosen parts and return the figures; told to stop, it stops its servers first."""
+    """Run the chosen parts and return the figures; on a signal it stops its servers first."""
     itself = asyncio.current_task()
     assert itself is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, itself.cancel)
@@ -76,7 +76,7 @@ async def behind_nginx(service: Footfall, seconds: float, repeats: int) -> dict[
 
 
 def say(what: str) -> None:
-    """Tell whoever waits what is being measured."""
+    """Report what is being measured."""
     print(f"bench: {time.monotonic() - STARTED:4.0f} s  {what}", file=sys.stderr, flush=True)
 
 

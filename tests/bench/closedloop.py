@@ -61,7 +61,7 @@ async def seen(
 async def counts(service: Footfall, seconds: float, repeats: int) -> dict[str, Any]:
     """Compare reads with constant bytes: those that get the numbers, and those that know them (304).
 
-    Nobody may count meanwhile, or the ETag changes and the answer is no 304.
+    No beacon may count meanwhile, or the ETag changes and the answer is no 304.
     """
     async with baseline(service) as empty:
         etag = (await answer_of(service, traffic.reads()[0]))["headers"]["ETag"]

@@ -1,7 +1,7 @@
 """Footfall behind nginx: the project's own `deploy/nginx.conf`, changed only in where it listens and stores.
 
 It gets no certificate, so TLS is not measured. Its limits stay as they are: every request brings another visitor's
-address, and nginx is told to take it for the client's (its real-IP module), as if 100,000 people connected.
+address, and nginx is set to take it for the client's (its real-IP module), as if 100,000 people connected.
 """
 
 import asyncio

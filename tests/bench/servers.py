@@ -171,7 +171,7 @@ async def answer_of(server: Server, request: bytes) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    """Return a port of this host that nobody listens on."""
+    """Return a free port of this host."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -80,7 +80,7 @@ def _carried(steps: dict[float, dict[str, Any]]) -> float:
 
 
 def _acked(outcome: dict[str, Any]) -> int:
-    """Views that Footfall has said to have: in Redis (200), or on the disk (202)."""
+    """Views that Footfall has acknowledged: in Redis (200), or on the disk (202)."""
     return int(outcome["answers"].get("view 200", 0) + outcome["answers"].get("view 202", 0))
 
 

@@ -187,6 +187,6 @@ def test_the_readme_shows_the_rows_and_goals_of_the_bench() -> None:
     ],
 )
 def test_the_readme_takes_its_figures_from_one_whole_run(saved: dict[str, object], why: str) -> None:
-    """A hole looks like a result, and figures of two moments are not side by side."""
+    """An empty cell looks like a result, and figures of two moments are not side by side."""
     with pytest.raises(Stop, match=why):
         list(readme.lines(saved))

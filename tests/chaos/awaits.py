@@ -112,14 +112,14 @@ async def _roll_up(stage: Stage, one: Footfall) -> None:
 async def _restore(stage: Stage, one: Footfall) -> None:
     """A Redis that was emptied, with beacons on their way."""
     await _flush(stage, one)
-    await one.services.reconciler.step()
+    await one.services.copy()
     await stage.stores.redis.flushall()
     await _flush(stage, one)
     await _guarded_step(one)
 
 
 async def _guarded_step(one: Footfall) -> None:
-    task = asyncio.create_task(one.services.reconciler.step())
+    task = asyncio.create_task(one.services.copy())
     await asyncio.wait([task])
     task.exception()  # the loop of the real service logs it and steps again
 
@@ -128,6 +128,6 @@ async def _heal(one: Footfall) -> None:
     """What the background does in the next seconds, with nothing failing any more."""
     await one.services.reconciler.quick_step()
     await one.services.recorder.settle()
-    await one.services.reconciler.step()
+    await one.services.copy()
     await one.services.recorder.settle()
-    await one.services.reconciler.step()
+    await one.services.copy()

@@ -3,8 +3,8 @@
 from datetime import date, datetime, timedelta
 
 from footfall.model.periods import local_day
+from footfall.model.retention import Retention
 from footfall.stores.redis_store import day_key
-from footfall.sync.restore import closed_through
 from tests.chaos.inside import counting_lines, send, worker
 from tests.chaos.relay import answer_instead, open_relay
 from tests.chaos.stage import Stage, socket_of
@@ -29,7 +29,7 @@ async def outlast_postgres(stage: Stage) -> None:
         relay.requests = answer_instead(b"LOADING")
         await _send_some(stage, two, 20)
         stage.expect(stage.ledger.statuses[202] == 20, f"nothing was spooled: {dict(stage.ledger.statuses)}")
-        await one.services.reconciler.step()
+        await one.services.copy()
         await stage.postgres.stop()
         with counting_lines() as lines:
             await _live_through(stage, one, two, clock)
@@ -38,7 +38,7 @@ async def outlast_postgres(stage: Stage) -> None:
         await stage.postgres.start()
         await stage.connect_postgres()
         for _ in range(2):
-            await one.services.reconciler.step()
+            await one.services.copy()
         await _check_expiry(stage, one, clock)
         await _forget_in_redis(stage, FRIDAY.date())
         relay.repair()
@@ -59,7 +59,7 @@ async def set_clocks(stage: Stage) -> None:
                     all(answer.get("day_of") == today for answer in answers),
                     f"an answer is not of {today}: {answers[-1]}",
                 )
-                await one.services.reconciler.step()
+                await one.services.copy()
         await _catch_up(one)
 
 
@@ -76,7 +76,7 @@ async def _live_through(stage: Stage, one: Footfall, two: Footfall, clock: FakeC
                 totals[site] = total
         for footfall in (one, two):
             await footfall.services.reconciler.quick_step()
-            await footfall.services.reconciler.step()
+            await footfall.services.copy()
         clock.advance(STEP_S)
     for site in SITES:
         for day in await _days(stage, site):
@@ -87,7 +87,7 @@ async def _live_through(stage: Stage, one: Footfall, two: Footfall, clock: FakeC
 async def _check_expiry(stage: Stage, one: Footfall, clock: FakeClock) -> None:
     """Every day is equal in both stores, and only those that are closed expire."""
     for site in SITES:
-        through = closed_through(one.services.settings.sites[site], clock())
+        through = Retention.at(clock(), one.services.settings.sites[site].zone).closed_through
         live, saved = await stage.stores.in_redis(site), await stage.stores.in_postgres(site)
         for day in await _days(stage, site):
             stage.expect(live[day].views == saved[day].views, f"{site} {day} is not equal in both stores")
@@ -112,9 +112,7 @@ async def _send_some(stage: Stage, footfall: Footfall, each: int) -> None:
 
 async def _catch_up(footfall: Footfall) -> None:
     """Probe, send what waits, and roll it up."""
-    reconciler = footfall.services.reconciler
-    await reconciler.quick_step()
-    await footfall.services.recorder.settle()
-    await reconciler.step()
-    await footfall.services.recorder.settle()
-    await reconciler.step()
+    await footfall.services.reconciler.quick_step()
+    for _ in range(2):
+        await footfall.services.recorder.settle()
+        await footfall.services.copy()

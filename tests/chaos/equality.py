@@ -39,7 +39,7 @@ class Stores:
     """Our own way to both stores, past every relay."""
 
     redis: Any
-    """A `Redis`; the types of its answers would have to be told at every call."""
+    """A `Redis`; a typed client would need a cast at every call."""
     postgres: asyncpg.Connection
 
     async def salt(self, site: str, week: date) -> bytes | None:
@@ -48,7 +48,7 @@ class Stores:
         return salt
 
     async def registers(self, sketch: bytes | None) -> Registers:
-        """Unpack a sketch, by Redis' own code on a key of ours; none, or a damaged one, holds nobody."""
+        """Unpack a sketch, by Redis' own code on a key of ours; none, or a damaged one, holds no visitor."""
         if sketch is None or not is_sound(sketch):
             return EMPTY
         await self.redis.set(SCRATCH, sketch)

@@ -6,7 +6,7 @@ from datetime import date
 from enum import StrEnum
 
 NEVER_STORED = frozenset({"busy", "not_ready", "rate_limited"})
-"""Reasons of a 503 or 429 that is given before anything is stored; after any other one nobody can know."""
+"""Reasons of a 503 or 429 that is given before anything is stored; after any other one the beacon may count or not."""
 
 
 class Outcome(StrEnum):

@@ -40,7 +40,7 @@ async def kill(stage: Stage) -> None:
 
 
 async def empty(stage: Stage) -> None:
-    """Empty Redis, by command and by losing its folder; nothing is counted before it was joined from Postgres."""
+    """Empty Redis, by command and by losing its folder; nothing is counted before the restore from Postgres."""
     stage.watcher.across_workers = False
     async with never_half_restored(stage):
         for turn in stage.rounds(4, 2):

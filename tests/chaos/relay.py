@@ -129,7 +129,7 @@ async def pass_reply(link: Link, chunk: bytes) -> None:
 
 
 def lose_replies(chance: random.Random, share: float) -> Passage:
-    """Lose some replies: of half of them the connection goes too, for the other half nothing ever comes."""
+    """Lose some replies: for half of them the connection ends too, for the other half nothing ever comes."""
 
     async def passage(link: Link, chunk: bytes) -> None:
         drawn = chance.random()

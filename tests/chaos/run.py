@@ -54,7 +54,7 @@ async def run(name: str, seed: int, *, quick: bool = False) -> Row:
             try:
                 async with asyncio.timeout(ACT_MAX_S):
                     await act
-            except Exception as error:  # noqa: BLE001 - the row tells it, and the matrix goes on
+            except Exception as error:  # noqa: BLE001 - the row shows it, and the matrix continues
                 stage.problems.append(f"{type(error).__name__}: {error}")
                 traceback.print_exc()
         counted, difference = await stage.counted()

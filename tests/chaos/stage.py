@@ -69,7 +69,7 @@ class Stage:
     exits: AsyncExitStack
     """Ended with the stage; a fault may enter servers of its own."""
     whole_sketches: bool = True
-    """False once a sketch was damaged for which nobody has another copy."""
+    """False once a sketch was damaged of which no other copy exists."""
     problems: list[str] = field(default_factory=list)
 
     def expect(self, fact: bool, otherwise: str) -> None:

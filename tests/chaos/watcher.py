@@ -106,7 +106,7 @@ class Watcher:
 
 
 def falls_across(seen: Sequence[Seen]) -> Iterator[str]:
-    """Numbers of a day that fell from one moment to a later one, whichever workers told them."""
+    """Numbers of a day that fell from one moment to a later one, whichever workers showed them."""
     moments: defaultdict[tuple[str, str], list[dict[str, int]]] = defaultdict(list)
     for one in seen:
         moments[one.day_of, one.as_of].append(one.numbers)

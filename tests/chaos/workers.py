@@ -1,4 +1,4 @@
-"""F1-F3: workers that are killed, told to stop, or stand still."""
+"""F1-F3: workers that are killed, stopped, or stand still."""
 
 import asyncio
 import signal
@@ -35,7 +35,7 @@ async def stop_one_after_another(stage: Stage) -> None:
 
 
 async def suspend(stage: Stage) -> None:
-    """Stop a worker for 10 seconds; its batch goes on afterwards and is not counted twice."""
+    """Stop a worker for 10 seconds; its batch arrives afterwards and is not counted twice."""
     host = stage.hosts[0]
     worker = stage.chance.choice(host.workers())
     signal_worker(worker, signal.SIGSTOP)

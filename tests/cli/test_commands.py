@@ -27,7 +27,7 @@ async def environ(own_folder: Path, redis_url: str, postgres_url: str) -> dict[s
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
-    """Types a command, in this process, which is faster than another one: exit status, and what it said."""
+    """Types a command, in this process, which is faster than another one: its exit status and its output."""
 
     def type_command(*arguments: str, environ: Mapping[str, str] = MappingProxyType({})) -> tuple[int, str]:
         for name in [name for name in os.environ if name.startswith("FOOTFALL_")]:
@@ -45,7 +45,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 async def test_help_tells_what_there_is() -> None:
-    """Nobody reads a manual before typing --help."""
+    """An operator types --help before reading a manual."""
     status, said = await run("--help", environ={})
     assert status == 0
     assert all(re.search(rf"^\W+{command}\s+[A-Z]", said, re.MULTILINE) for command in COMMANDS)
@@ -212,7 +212,7 @@ def test_the_snippet_is_only_what_is_to_be_pasted(environ: dict[str, str], typed
 
 
 async def test_the_commands_work_beside_a_running_demo(own_folder: Path) -> None:
-    """Whoever tries it out wants to enter the old counter's number as well, and has no URLs of stores."""
+    """A newcomer who tries it out wants to enter the old counter's number as well, and has no URLs of stores."""
     environ = embedded(own_folder)
     status, said = await run("adjust", "portal", "--list", "--embedded", environ=environ)
     assert status == 1
@@ -229,7 +229,7 @@ async def test_the_commands_work_beside_a_running_demo(own_folder: Path) -> None
         add = ("adjust", "portal", "--add", "1000", "--reason", "old", "--id", "old", "--embedded")
         assert (await run(*add, environ=environ))[0] == 0
         async with fresh_connections() as http, http.get(f"{url}/counts?site=portal") as response:
-            assert (await response.json())["total"] in (1, 1001)  # the board's are at most a second old
+            assert (await response.json())["total"] in (1, 1001)  # the cache's are at most a second old
             assert await see(http, url, host=url) == 200
         async with fresh_connections() as http, http.get(f"{url}/counts?site=portal") as response:
             assert (await response.json())["total"] == 1001

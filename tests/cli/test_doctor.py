@@ -1,7 +1,6 @@
 """What `footfall doctor` finds: each mistake of an operator, made on purpose."""
 
 import re
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -23,25 +22,25 @@ from footfall.cli.doctor import (
     examine,
 )
 from footfall.embedded.servers import Valkey
-from footfall.model.periods import Clock
+from footfall.model.clocks import WALL_CLOCK, Clock
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate
-from footfall.stores.redis_store import ServerFacts
+from footfall.stores.redis_store import RedisFacts
 from tests.support.footfall import FakeClock, running, settings_for
 
-GOOD = ServerFacts(
+GOOD = RedisFacts(
     version=(7, 2, 4), maxmemory=0, maxmemory_policy="noeviction", aof=True, rdb_saved_at_s=0, role="master"
 )
 
 
-def facts(**changes: object) -> ServerFacts:
+def facts(**changes: object) -> RedisFacts:
     """A good Redis, but for these."""
-    values = {name: getattr(GOOD, name) for name in ServerFacts.__slots__}
-    return ServerFacts(**values | changes)
+    values = {name: getattr(GOOD, name) for name in RedisFacts.__slots__}
+    return RedisFacts(**values | changes)
 
 
-async def findings(settings: Settings, clock: Clock = time.time) -> dict[str, Check]:
+async def findings(settings: Settings, clock: Clock = WALL_CLOCK) -> dict[str, Check]:
     """All checks by what they look at."""
     return {check.what: check async for check in examine(settings, None, clock)}
 
@@ -95,7 +94,7 @@ async def test_everything_is_well_where_everything_is_well(redis_url: str, postg
 
 
 async def test_stores_that_cannot_be_reached_are_found_and_the_rest_is_checked(tmp_path: Path) -> None:
-    """One mistake must not hide the next; and the password in the URL is nobody's business."""
+    """One mistake must not hide the next; and a finding must not show the password in a URL."""
     settings = settings_for("redis://user:secret1@127.0.0.1:1/0", "postgresql://user:secret2@127.0.0.1:1/db", tmp_path)
     found = await findings(settings)
     failed = {what for what, check in found.items() if check.level is Level.FAIL}
@@ -147,8 +146,8 @@ async def test_a_redis_that_evicts_is_found(own_folder: Path, migrated: str) -> 
     assert found["redis persistence"].level is Level.WARN
 
 
-def test_a_site_s_day_and_week_are_told_in_its_zone() -> None:
-    """A wrong zone is seen by whoever looks at the clock; here a day of 25 hours at the end of summer time."""
+def test_a_site_s_day_and_week_are_shown_in_its_zone() -> None:
+    """An operator sees by the clock that a zone is wrong; here a day of 25 hours at the end of summer time."""
     site = Site(id=SiteId("portal"), name="Portal", hosts=("portal.example.vn",), time_zone="Europe/Berlin")
     check = check_zone(site, datetime(2026, 10, 25, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp())
     assert "today is 2026-10-25, 2026-10-25 00:00+02:00 to 2026-10-26 00:00+01:00" in check.found

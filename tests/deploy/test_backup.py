@@ -7,7 +7,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from footfall.stores.postgres_store import open_postgres
-from tests.support.footfall import FakeClock, Footfall, running, settings_for
+from tests.support.footfall import SITE, FakeClock, Footfall, running, settings_for
 from tests.support.postgres_programs import run_program
 
 DAYS = 9
@@ -22,7 +22,7 @@ async def count_some_days(footfall: Footfall) -> None:
     for day in range(DAYS):
         for visitor in range(VISITORS_A_DAY + day):
             await footfall.see(address=f"10.0.{day // 2}.{visitor}")
-        await footfall.services.reconciler.step()
+        await footfall.services.copy()
         if day < DAYS - 1:
             footfall.clock.advance(DAY_S)
 
@@ -38,11 +38,11 @@ async def saved_days(postgres_url: str) -> list[tuple[object, ...]]:
 async def test_a_restored_dump_and_an_empty_redis_show_the_same_numbers(
     redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """Backups of Redis are neither needed nor asked for: nobody has to keep two of them in step."""
+    """An operator needs no backup of Redis, and has no two backups to keep in step."""
     settings = settings_for(redis_url, postgres_url, tmp_path, limits={"enabled": False})
     clock = FakeClock()
     async with open_postgres(postgres_url) as postgres, running(settings, clock=clock) as footfall:
-        await postgres.adjust("portal", "old counter", OLD_COUNTER, "the number that the old counter showed")
+        await postgres.adjust(SITE, "old counter", OLD_COUNTER, "the number that the old counter showed")
         await count_some_days(footfall)
         before = await footfall.counts()
     days_before = await saved_days(postgres_url)
@@ -59,7 +59,7 @@ async def test_a_restored_dump_and_an_empty_redis_show_the_same_numbers(
 
     assert await saved_days(postgres_url) == days_before
     async with running(settings, clock=clock) as footfall:
-        await footfall.services.reconciler.step()
+        await footfall.services.copy()
         after = await footfall.counts()
         for number in ("today", "week", "total", "views_today", "revision"):
             assert after[number] == before[number], number

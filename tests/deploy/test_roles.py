@@ -20,7 +20,7 @@ from footfall.errors import StoreUnavailable
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import open_redis
-from tests.support.footfall import FakeClock, serving, settings_for
+from tests.support.footfall import SITE, FakeClock, serving, settings_for
 from tests.support.project import PROJECT
 
 ACL = PROJECT / "deploy" / "redis-acl.conf"
@@ -47,6 +47,9 @@ FORBIDDEN_STATEMENTS = (
     "DELETE FROM footfall.adjustment",
     "UPDATE footfall.adjustment SET amount = 0",
     "INSERT INTO footfall.adjustment (site, id, amount, reason, made_by) VALUES ('portal', 'x', 1, 'y', 'boss')",
+    "DELETE FROM footfall.event",
+    "UPDATE footfall.event SET detail = ''",
+    "INSERT INTO footfall.event (site, at, kind, detail) VALUES ('portal', now(), 'x', 'y')",
     "UPDATE footfall.salt SET key = ''",
     "UPDATE footfall.installation SET id = 'x'",
     "DELETE FROM footfall.migration",
@@ -109,15 +112,19 @@ async def test_footfall_needs_no_more_rights_than_it_is_given(
     clock = FakeClock()
     async with serving(settings, clock) as footfall:
         assert (await footfall.see())["total"] == 1
-        await footfall.services.reconciler.step()
+        await footfall.services.copy()
         async with open_postgres(restricted_postgres) as postgres:
-            assert await postgres.adjust("portal", "old-counter", 1000, "the old one")
-            assert not await postgres.adjust("portal", "old-counter", 1000, "the old one")
-        await footfall.services.reconciler.step()
+            assert await postgres.adjust(SITE, "old-counter", 1000, "the old one")
+            assert not await postgres.adjust(SITE, "old-counter", 1000, "the old one")
+            for _ in range(2):
+                await postgres.record_event(SITE, "salt_lost", "2054-11-23")
+            (event,) = await postgres.events(SITE)
+            assert (event.kind, event.detail) == ("salt_lost", "2054-11-23")
+        await footfall.services.copy()
         assert (await footfall.see())["total"] == 1001
         clock.advance(8 * 86400)
         assert (await footfall.see(address="203.0.113.8"))["total"] == 1002
-        await footfall.services.reconciler.step()
+        await footfall.services.copy()
         await footfall.services.reconciler.quick_step()
         async with Redis.from_url(restricted_redis) as redis:
             await redis.delete("ff1:{portal}:ready")
@@ -138,7 +145,7 @@ async def test_a_stolen_redis_password_opens_nothing_else(restricted_redis: str)
             await redis.register_script("return redis.call('GET', 'other')")()
 
 
-async def test_a_redis_that_includes_the_file_lets_nobody_else_in(own_folder: Path) -> None:
+async def test_a_redis_that_includes_the_file_lets_no_other_user_in(own_folder: Path) -> None:
     """The file is what an operator copies: the server itself has to accept it, word by word."""
     server = Valkey(own_folder, {"include": str(ACL)})
     starting = asyncio.create_task(server.start())
@@ -171,7 +178,7 @@ def test_the_acl_lists_what_the_scripts_call_and_no_more() -> None:
 
 
 async def test_a_stolen_postgres_password_changes_no_history(restricted_postgres: str) -> None:
-    """The service writes days and corrections; it cannot delete, rename the author of one, or make tables."""
+    """The service adds days, corrections and events; it cannot change, date or delete one, or make tables."""
     connection = await asyncpg.connect(restricted_postgres)
     try:
         for statement in FORBIDDEN_STATEMENTS:
@@ -187,7 +194,7 @@ async def test_a_report_reads_the_days_and_nothing_else(own_postgres: Postgres, 
     try:
         await admin.execute("SET ROLE footfall_report")
         assert await admin.fetch("SELECT site, day, visitors, views FROM footfall.report_day") == []
-        for table in ("salt", "site_day", "adjustment"):
+        for table in ("salt", "site_day", "adjustment", "event"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await admin.fetch(f"SELECT * FROM footfall.{table}")
     finally:
@@ -262,7 +269,7 @@ async def test_postgres_is_reached_through_tls(restricted_postgres: str, own_fol
     async with relay(socket_folder(own_folder) / POSTGRES_SOCKET, certificate, postgres=True) as port:
         url = f"postgresql://footfall_service@localhost:{port}/portal?sslmode=verify-full"
         async with open_postgres(f"{url}&sslrootcert={certificate / 'cert.pem'}") as store:
-            assert (await store.facts())[0] >= 130000
+            assert (await store.facts()).version >= 130000
         async with open_postgres(url) as store:
             with pytest.raises(StoreUnavailable):
                 await store.facts()

@@ -22,7 +22,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], connections_max())
 
 
 async def test_a_process_without_a_free_file_says_so_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    """It happens when much else goes wrong too: a traceback every five seconds would bury that."""
+    """Much else fails at the same time: a traceback every five seconds would bury that."""
     vitals = ProcessMetrics(Metrics(CollectorRegistry()))
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     with caplog.at_level(logging.INFO):

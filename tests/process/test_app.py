@@ -114,7 +114,7 @@ async def test_a_terminal_that_is_closed_stops_the_demo(own_folder: Path) -> Non
 
 
 async def test_an_ordinary_account_can_run_the_demo(own_folder: Path) -> None:
-    """Most people run Footfall under their own account; here `nobody` stands for them."""
+    """Most people run Footfall under their own account; the account without rights stands for them."""
     if os.geteuid() != 0:
         pytest.skip("not run as root: every other test shows this")
     try:
