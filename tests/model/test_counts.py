@@ -1,15 +1,17 @@
-"""The object that pages read."""
+"""The object that pages read, and the numbers that it is made of."""
 
 import json
 from datetime import date, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from footfall.model.counts import Counts
+from footfall.model.counts import Counts, Reading
+from footfall.model.site_id import SiteId
 
 COUNTS = Counts(
-    site="portal",
+    site=SiteId("portal"),
     online=4,
     today=63,
     week=495,
@@ -27,6 +29,23 @@ COUNTS = Counts(
     visitor_id="network",
     labels={},
 )
+READING = Reading(
+    day_of=date(2026, 11, 24),
+    week_of=date(2026, 11, 23),
+    online=4,
+    today_visitors=63,
+    today_views=118,
+    week_visitors=495,
+    week_views=900,
+    total_visitors=1_373_000,
+    total_views=2_500_000,
+    adjustments=876,
+    revision="9c882ac6-1",
+    at_ms=1_795_490_000_000,
+)
+TODAY = {"today_visitors": 60, "today_views": 110}
+WEEK = {"week_visitors": 490, "week_views": 890}
+TOTAL = {"total_visitors": 1_372_990, "total_views": 2_499_990}
 
 
 def test_the_json_is_what_a_script_cached_for_a_year_reads() -> None:
@@ -39,7 +58,7 @@ def test_the_json_is_what_a_script_cached_for_a_year_reads() -> None:
 
 
 def test_unknown_is_null_and_never_zero() -> None:
-    """A zero would be a claim; a page shows a dash, or the last number that it knew."""
+    """A zero would be a claim; a page shows a dash, or the last number that the page knew."""
     unknown = COUNTS._replace(
         online=None, today=None, week=None, total=None, views_today=None, day_of=None, week_of=None, as_of=None
     )
@@ -49,7 +68,7 @@ def test_unknown_is_null_and_never_zero() -> None:
     }  # fmt: skip
 
 
-def test_labels_come_along_only_where_the_site_has_its_own() -> None:
+def test_labels_are_written_only_where_the_site_has_its_own() -> None:
     """Most sites have none, and every byte is sent thousands of times."""
     assert "labels" not in json.loads(COUNTS.as_json())
     labelled = COUNTS._replace(labels={"today": "Hôm nay (lượt)"}).as_json()
@@ -59,12 +78,71 @@ def test_labels_come_along_only_where_the_site_has_its_own() -> None:
 
 @pytest.mark.parametrize("number", [2**31, 2**32 + 1, 2**53 - 1, 2**53])
 def test_numbers_up_to_2_to_the_53_are_written_out(number: int) -> None:
-    """JavaScript reads them without loss; an exponent or a fraction would not be an integer any more."""
+    """JavaScript reads them without loss; with an exponent or a fraction a number is no integer."""
     assert f'"total":{number},' in COUNTS._replace(total=number).as_json().decode()
 
 
 def test_the_time_of_reading_is_in_the_sites_zone_to_the_millisecond() -> None:
-    """Also on a whole second, so that its length never changes."""
+    """Also on a whole second, so that the text always has the same length."""
     assert COUNTS.as_of is not None
     whole = COUNTS._replace(as_of=COUNTS.as_of.replace(microsecond=0))
     assert json.loads(whole.as_json())["as_of"] == "2026-11-23T08:31:07.000+07:00"
+
+
+@pytest.mark.parametrize(
+    ("changed", "raised"),
+    [
+        pytest.param({}, TODAY | WEEK | TOTAL, id="same day"),
+        pytest.param({"day_of": date(2026, 11, 25)}, WEEK | TOTAL, id="next day"),
+        pytest.param({"day_of": date(2026, 12, 1), "week_of": date(2026, 11, 30)}, TOTAL, id="next week"),
+        pytest.param({"revision": "9c882ac6-2"}, TODAY | WEEK | TOTAL, id="after an adjustment"),
+        pytest.param({"revision": "00000000-1"}, TODAY | WEEK, id="another installation"),
+        pytest.param({"day_of": date(2026, 11, 23)}, WEEK | TOTAL, id="a clock that was set back"),
+    ],
+)
+def test_a_reading_is_raised_within_the_same_period_only(changed: dict[str, Any], raised: dict[str, int]) -> None:
+    """A Redis that lost seconds shows no number below one that was shown; a new day begins at zero all the same."""
+    lower = READING._replace(**(TODAY | WEEK | TOTAL | changed))
+    reading, names = lower.not_below(READING)
+    assert names == list(raised)
+    assert reading == lower._replace(**{name: getattr(READING, name) for name in raised})
+
+
+def test_only_lower_numbers_are_raised() -> None:
+    """The other numbers of the period are as fresh as the reading."""
+    fresh = READING._replace(today_visitors=62, today_views=120, week_views=899)
+    reading, names = fresh.not_below(READING)
+    assert names == ["today_visitors", "week_views"]
+    assert reading == READING._replace(today_views=120)
+
+
+def test_a_reading_that_is_not_lower_is_returned_as_it_is() -> None:
+    """This is the case of nearly every beacon."""
+    for same in (READING, READING._replace(today_visitors=64, total_views=2_500_001)):
+        reading, names = same.not_below(READING)
+        assert reading is same
+        assert names == []
+
+
+def test_online_adjustments_and_the_time_are_never_raised() -> None:
+    """Visitors leave, and a correction may lower the total."""
+    later = READING._replace(online=0, adjustments=-9, revision="9c882ac6-2", at_ms=READING.at_ms - 1000)
+    assert later.not_below(READING) == (later, [])
+
+
+def test_the_installation_is_the_first_part_of_the_revision() -> None:
+    """It decides which totals may be compared; the other part changes with every adjustment."""
+    assert READING.installation == "9c882ac6"
+    assert READING._replace(revision="").installation == ""
+
+
+def test_a_reading_becomes_counts_of_the_sites_measure() -> None:
+    """Adjustments are part of the total, of visitors or of views; the moment is given in the site's zone."""
+    counts = COUNTS._replace(stale=True).with_reading(READING, ZoneInfo("Asia/Ho_Chi_Minh"))
+    assert (counts.online, counts.today, counts.week, counts.total) == (4, 63, 495, 1_373_876)
+    assert (counts.views_today, counts.day_of, counts.revision, counts.stale) == (
+        118, date(2026, 11, 24), "9c882ac6-1", False,
+    )  # fmt: skip
+    assert counts.as_of == datetime.fromtimestamp(READING.at_ms / 1000, ZoneInfo("Asia/Ho_Chi_Minh"))
+    views = COUNTS._replace(measure="views").with_reading(READING, ZoneInfo("UTC"))
+    assert (views.today, views.week, views.total) == (118, 900, 2_500_876)

@@ -1,4 +1,4 @@
-"""Days and weeks in a site's own zone: where clocks jump, years turn, and midnight is no midnight in UTC."""
+"""Days and weeks in a site's own zone: where clocks jump, where a year ends, and while UTC has another day."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from footfall.model.periods import Period, local_day, period_at, start_of, week_end, week_of
 
 HANOI = ZoneInfo("Asia/Ho_Chi_Minh")
-# Half hours, jumps at midnight in both directions, a day that never was, and the ends of the world.
+# Half hours, jumps at midnight in both directions, a day that never was, and the zones furthest from UTC.
 ZONES = (
     "Asia/Ho_Chi_Minh",
     "UTC",
@@ -33,6 +33,7 @@ MOMENTS = st.floats(datetime(2000, 1, 1, tzinfo=UTC).timestamp(), datetime(2100,
 
 
 def moment(text: str, zone: ZoneInfo) -> float:
+    """Return a local time, written in ISO, in seconds since the epoch."""
     return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
 
 
@@ -94,7 +95,7 @@ def test_a_day_that_never_was_is_skipped() -> None:
 
 @given(MOMENTS, st.sampled_from(ZONES))
 def test_every_moment_is_in_its_own_period(at_s: float, zone_name: str) -> None:
-    """A period is kept until it no longer holds: one that did not hold its own moment would never be kept."""
+    """A worker keeps a period until the period ends; one without its own moment would be made for every beacon."""
     zone = ZoneInfo(zone_name)
     period = period_at(at_s, zone)
     assert period.holds(at_s)
@@ -106,7 +107,7 @@ def test_every_moment_is_in_its_own_period(at_s: float, zone_name: str) -> None:
 
 @given(st.dates(date(2000, 1, 1), date(2099, 12, 31)), st.sampled_from(ZONES))
 def test_days_follow_each_other_without_a_gap(first: date, zone_name: str) -> None:
-    """A beacon between two days would be in none."""
+    """A beacon between two days would count in none."""
     zone = ZoneInfo(zone_name)
     periods: list[Period] = [period_at(start_of(first, zone), zone)]
     while len(periods) < 9:
@@ -116,7 +117,7 @@ def test_days_follow_each_other_without_a_gap(first: date, zone_name: str) -> No
 
 @pytest.mark.parametrize("zone", ["Asia/Ho_Chi_Minh", "Europe/Berlin"])
 def test_a_week_ends_where_the_next_one_begins(zone: str) -> None:
-    """Also over the change of the clocks."""
+    """Also where the clocks change during the week."""
     for week in (date(2026, 3, 23), date(2026, 10, 19), date(2026, 12, 28)):
         end_s = week_end(week, ZoneInfo(zone))
         assert period_at(end_s, ZoneInfo(zone)).day == week + timedelta(days=7)

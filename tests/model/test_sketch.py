@@ -1,4 +1,4 @@
-"""Which bytes may be handed to Redis as a sketch: all that it makes itself, and nothing it could trip over."""
+"""Which bytes Redis may be given as a sketch: all that Redis makes itself, and none that it reads wrongly."""
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +12,12 @@ EMPTY = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF])
 
 
 def sparse(runs: bytes) -> bytes:
+    """Return a sparse sketch of these runs."""
     return b"HYLL" + bytes([SPARSE]) + bytes(11) + runs
 
 
 def encoded(runs: list[tuple[str, int]]) -> tuple[bytes, int]:
-    """Encode runs as Redis does, and count the registers they describe."""
+    """Encode runs as Redis does; return them with the number of registers that they describe."""
     packed, registers = bytearray(), 0
     for kind, length in runs:
         registers += length
@@ -39,7 +40,7 @@ RUNS = st.lists(
 
 @pytest.mark.parametrize("visitors", [0, 1, 10, 1000, 1700, 3000, 50_000])
 async def test_every_sketch_that_redis_makes_is_sound(redis: RawRedis, visitors: int) -> None:
-    """A check that refused a good day would lose it."""
+    """A check that refused a good sketch would lose its day."""
     await redis.pfadd("day")
     for first in range(0, visitors, 1000):
         await redis.pfadd("day", *range(first, min(first + 1000, visitors)))
@@ -50,7 +51,7 @@ async def test_every_sketch_that_redis_makes_is_sound(redis: RawRedis, visitors:
 
 @given(RUNS)
 def test_sparse_runs_must_cover_the_registers_and_no_more(runs: list[tuple[str, int]]) -> None:
-    """Runs that sum beyond the last register have written behind the end of memory in Redis."""
+    """Runs that sum beyond the last register have made Redis write behind the end of memory."""
     packed, registers = encoded(runs)
     assert is_sound(sparse(packed)) is (registers == REGISTERS)
     missing = REGISTERS - registers
@@ -60,34 +61,34 @@ def test_sparse_runs_must_cover_the_registers_and_no_more(runs: list[tuple[str, 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_check_fail(noise: bytes) -> None:
-    """It reads what a damaged disk says: whatever that is, the answer is yes or no."""
+    """It reads what a damaged disk returns: for any bytes the answer is yes or no."""
     assert is_sound(noise) is False
     assert isinstance(is_sound(sparse(noise)), bool)
 
 
 @given(st.integers(0, DENSE_BYTES + 20))
 def test_a_dense_sketch_has_one_length(length: int) -> None:
-    """The server reads 12 KB from it, however long it is."""
+    """Redis reads 12 KB of it, also where it is shorter."""
     sketch = (b"HYLL" + bytes([DENSE]) + bytes(DENSE_BYTES * 2))[:length]
     assert is_sound(sketch) is (length == DENSE_BYTES)
 
 
 @pytest.mark.parametrize("encoding", [2, 3, 127, 255])
 def test_unknown_encodings_are_refused(encoding: int) -> None:
-    """A later Redis may have more of them; this program cannot check what it does not know."""
+    """A later Redis may have more of them; this program cannot check an encoding that it does not know."""
     assert not is_sound(EMPTY[:4] + bytes([encoding]) + EMPTY[5:])
 
 
 @pytest.mark.parametrize("cut", range(HEADER_BYTES + 2))
 def test_a_cut_sketch_is_refused(cut: int) -> None:
-    """Down to nothing at all."""
+    """At every length of the header, and without any byte."""
     assert not is_sound(EMPTY[:cut])
 
 
 @settings(max_examples=60, deadline=None)
 @given(at=st.integers(0, DENSE_BYTES - 1), bit=st.integers(0, 7))
-def test_the_checksum_tells_every_flipped_bit(at: int, bit: int) -> None:
-    """Most flips in a sketch leave it sound, with other visitors in it."""
+def test_every_flipped_bit_changes_the_checksum(at: int, bit: int) -> None:
+    """Most flips leave a sketch sound, but it then counts other visitors."""
     sketch = bytearray(b"HYLL" + bytes(DENSE_BYTES - 4))
     before = checksum(bytes(sketch))
     sketch[at] ^= 1 << bit
@@ -96,7 +97,7 @@ def test_the_checksum_tells_every_flipped_bit(at: int, bit: int) -> None:
 
 
 async def test_redis_believes_what_this_check_refuses(redis: RawRedis) -> None:
-    """Why the check exists: the server itself notices an overrun late or never."""
+    """The check exists because Redis itself notices an overrun late or never."""
     overrun = sparse(encoded([("long", REGISTERS), ("value", 4)])[0])
     assert not is_sound(overrun)
     await redis.set("overrun", overrun)
