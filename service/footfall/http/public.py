@@ -15,7 +15,7 @@ from footfall.http.responses import PUBLIC_HEADERS, Reply, cacheable, lines
 from footfall.http.sender import read_client, read_sender
 from footfall.http.services import SERVICES, Services
 from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
-from footfall.ingest.counting import Counted, Ignored, Spooled
+from footfall.ingest.counting import SPOOLED, Ignored
 from footfall.settings.settings import Site
 
 BODY_TIMEOUT_S = 5
@@ -71,13 +71,11 @@ async def post_seen(request: web.Request) -> Reply:
     sender = read_sender(request.headers, read_client(request, services.resolver))
     outcome = await services.counting.count_beacon(beacon, sender)
     site = services.settings.sites[beacon.site]
-    match outcome:
-        case Counted():
-            return Reply(200, JSON_FRESH, services.counts_cache.shown(site).body)
-        case Spooled():
-            return Reply(202, JSON_FRESH, services.counts_cache.last_known(site).body)
-        case Ignored(reason):
-            return Reply(200, JSON_FRESH + _ignored(reason), (await services.counts_cache.counts(site)).body)
+    if isinstance(outcome, Ignored):
+        return Reply(200, JSON_FRESH + _ignored(outcome), (await services.counts_cache.counts(site)).body)
+    if outcome is SPOOLED:
+        return Reply(202, JSON_FRESH, services.counts_cache.last_known(site).body)
+    return Reply(200, JSON_FRESH, services.counts_cache.shown(site).body)
 
 
 async def get_pixel(request: web.Request) -> Reply:
@@ -85,13 +83,10 @@ async def get_pixel(request: web.Request) -> Reply:
     services = request.app[SERVICES]
     beacon = Beacon(request.query.get("site", ""), "/", Kind.VIEW, None, webdriver=False)
     sender = read_sender(request.headers, read_client(request, services.resolver), is_pixel=True)
-    match await services.counting.count_beacon(beacon, sender):
-        case Counted():
-            return Reply(200, PIXEL_FRESH, PIXEL)
-        case Spooled():
-            return Reply(202, PIXEL_FRESH, PIXEL)
-        case Ignored(reason):
-            return Reply(200, PIXEL_FRESH + _ignored(reason), PIXEL)
+    outcome = await services.counting.count_beacon(beacon, sender)
+    if isinstance(outcome, Ignored):
+        return Reply(200, PIXEL_FRESH + _ignored(outcome), PIXEL)
+    return Reply(202 if outcome is SPOOLED else 200, PIXEL_FRESH, PIXEL)
 
 
 async def head_pixel(_: web.Request) -> Reply:
@@ -149,8 +144,8 @@ async def _read(request: web.Request) -> tuple[Site, PreparedCounts]:
     return site, await services.counts_cache.counts(site)
 
 
-def _ignored(reason: Reason) -> bytes:
-    return b"Footfall-Ignored: %b\r\n" % reason.value.encode()
+def _ignored(ignored: Ignored) -> bytes:
+    return b"Footfall-Ignored: %b\r\n" % ignored.reason.value.encode()
 
 
 def _reply(request: web.Request, shown: PreparedCounts, head: bytes, body: bytes) -> Reply:
