@@ -14,6 +14,7 @@ from types import MappingProxyType
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from footfall._compat import writer_of
 from footfall.errors import Reason, Refused
 
 HEADERS = MappingProxyType(
@@ -46,31 +47,51 @@ class Reply(web.StreamResponse):
 
     def __init__(self, status: int, head: bytes, body: bytes = b"") -> None:
         super().__init__(status=status)
-        self._head = head
+        self._lines = head
         self._content = body
+        self._stays: bool | None = None
+        self._is_sent = False
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the answer is on its way."""
+        return self._is_sent
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection stays open after this answer; None until it is known."""
+        return self._stays
+
+    def force_close(self) -> None:
+        """Close the connection after this answer."""
+        self._stays = False
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send it, in one write; the body is left out where HTTP wants none."""
-        if self._eof_sent:
+        """Send the whole answer in one write; the body is left out where HTTP wants none."""
+        if self._is_sent:
             return None
-        self._eof_sent = True
-        if self._keep_alive is None:
-            self._keep_alive = request.keep_alive
+        self._is_sent = True
+        if self._stays is None:
+            self._stays = request.keep_alive
         status, body = self.status, self._content
         bare = status in WITHOUT_BODY
-        await request.writer.write(
+        writer = writer_of(request)
+        await writer.write(
             b"".join(
                 (
                     _status_line(status),
-                    self._head,
+                    self._lines,
                     _date(int(time.time())),
                     b"" if bare else b"Content-Length: %d\r\n" % len(body),
-                    _connection(request, stays=self._keep_alive),
+                    _connection(request, stays=self._stays),
                     b"" if bare or request.method == "HEAD" else body,
                 )
             )
         )
-        return request.writer
+        return writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: `prepare` has sent all there is."""
 
 
 def lines(headers: Mapping[str, str], common: Mapping[str, str] = PUBLIC_HEADERS) -> bytes:

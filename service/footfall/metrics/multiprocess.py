@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Metric, values
-from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from footfall._compat import MetricsFile, keep_metric_values_in, metric_key
 from footfall.errors import Stop
 from footfall.metrics.metrics import Metrics
 
@@ -55,9 +55,9 @@ class Slot:
     def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder
         self._number = number
-        self._files: dict[str, MmapedDict] = {}
+        self._files: dict[str, MetricsFile] = {}
         self._unwritten: list[_Value] = []
-        values.ValueClass = self._value
+        keep_metric_values_in(self._value)
         self.metrics = Metrics(CollectorRegistry())
         self.metrics.registry = CollectorRegistry()
         self.metrics.registry.register(_Collector(self, folder))
@@ -88,11 +88,11 @@ class Slot:
         multiprocess_mode: str = "",
         **_: object,
     ) -> "_Value":
-        key = mmap_key(metric, name, labels, label_values, text)
+        key = metric_key(metric, name, labels, label_values, text)
         file = self._file(f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind)
         return _Value(file, key, self._unwritten)
 
-    def _file(self, kind: str) -> MmapedDict:
+    def _file(self, kind: str) -> MetricsFile:
         if kind not in self._files:
             path = self._folder / f"{kind}_{self._number}.db"
             if not path.exists():
@@ -100,7 +100,7 @@ class Slot:
                 new = path.with_suffix(".new")
                 new.write_bytes(EMPTY_FILE)
                 new.replace(path)
-            self._files[kind] = MmapedDict(str(path))
+            self._files[kind] = MetricsFile(str(path))
         return self._files[kind]
 
 
@@ -109,7 +109,7 @@ class _Value:
 
     __slots__ = ("_changed", "_file", "_key", "_stamp", "_unwritten", "_value")
 
-    def __init__(self, file: MmapedDict, key: str, unwritten: "list[_Value]") -> None:
+    def __init__(self, file: MetricsFile, key: str, unwritten: "list[_Value]") -> None:
         self._file = file
         self._key = key
         self._unwritten = unwritten

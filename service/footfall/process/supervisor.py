@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NoReturn
 
+from footfall._compat import start_resource_tracker
 from footfall.errors import SettingsError, Stop
 from footfall.metrics.multiprocess import free_slot
 from footfall.process.worker import Task, run_worker
@@ -68,7 +68,7 @@ class Supervisor:
 
         Calls `ready` when the first workers serve; raises Stop when one of them cannot.
         """
-        resource_tracker.ensure_running()  # else it starts beside the first worker and unblocks its signals
+        start_resource_tracker()  # else it starts beside the first worker and unblocks its signals
         try:
             for worker in [self._spawn() for _ in range(self._count)]:
                 await self._until_ready(worker)
