@@ -15,7 +15,7 @@ from footfall.http.responses import PUBLIC_HEADERS, Reply, cacheable, lines
 from footfall.http.sender import read_client, read_sender
 from footfall.http.services import SERVICES, Services
 from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
-from footfall.ingest.counting import SPOOLED, Ignored
+from footfall.ingest.counting import Counted, Ignored, Spooled
 from footfall.settings.settings import Site
 
 BODY_TIMEOUT_S = 5
@@ -71,11 +71,11 @@ async def post_seen(request: web.Request) -> Reply:
     sender = read_sender(request.headers, read_client(request, services.resolver))
     outcome = await services.counting.count_beacon(beacon, sender)
     site = services.settings.sites[beacon.site]
-    if isinstance(outcome, Ignored):
-        return Reply(200, JSON_FRESH + _ignored(outcome), (await services.counts_cache.counts(site)).body)
-    if outcome is SPOOLED:
+    if isinstance(outcome, Counted):
+        return Reply(200, JSON_FRESH, services.counts_cache.shown(site).body)
+    if isinstance(outcome, Spooled):
         return Reply(202, JSON_FRESH, services.counts_cache.last_known(site).body)
-    return Reply(200, JSON_FRESH, services.counts_cache.shown(site).body)
+    return Reply(200, JSON_FRESH + _ignored(outcome), (await services.counts_cache.counts(site)).body)
 
 
 async def get_pixel(request: web.Request) -> Reply:
@@ -86,7 +86,7 @@ async def get_pixel(request: web.Request) -> Reply:
     outcome = await services.counting.count_beacon(beacon, sender)
     if isinstance(outcome, Ignored):
         return Reply(200, PIXEL_FRESH + _ignored(outcome), PIXEL)
-    return Reply(202 if outcome is SPOOLED else 200, PIXEL_FRESH, PIXEL)
+    return Reply(202 if isinstance(outcome, Spooled) else 200, PIXEL_FRESH, PIXEL)
 
 
 async def head_pixel(_: web.Request) -> Reply:

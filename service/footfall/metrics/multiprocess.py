@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -78,17 +79,10 @@ class Slot:
             file.close()
 
     def _value(
-        self,
-        kind: str,
-        metric: str,
-        name: str,
-        labels: list[str],
-        label_values: list[str],
-        text: str,
-        multiprocess_mode: str = "",
-        **_: object,
+        self, kind: str, metric: str, name: str, *labels_and_text: Any, multiprocess_mode: str = "", **_: object
     ) -> "_Value":
-        key = metric_key(metric, name, labels, label_values, text)
+        """Return the number `name` of a metric; labels, their values and the text come by position."""
+        key = metric_key(metric, name, *labels_and_text)
         file = self._file(f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind)
         return _Value(file, key, self._unwritten)
 

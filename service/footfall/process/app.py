@@ -78,7 +78,15 @@ async def open_services(
         recorder = Recorder(settings, redis, spool, restore, counts_cache, metrics, periods)
         reconciler = Reconciler(settings, redis, postgres, spool, recorder, restore, rollup, metrics, clock)
         admission = Admission(settings, monotonic)
-        counting = Counting(settings, admission, periods, salts, restore, recorder, metrics)
+        counting = Counting(
+            settings=settings,
+            admission=admission,
+            periods=periods,
+            salts=salts,
+            restore=restore,
+            recorder=recorder,
+            metrics=metrics,
+        )
         stack.push_async_callback(counts_cache.close)
         stack.push_async_callback(restore.close)
         stack.push_async_callback(reconciler.close)
