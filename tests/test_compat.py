@@ -119,7 +119,7 @@ def test_a_number_in_a_file_is_read_by_the_collector(tmp_path: Path) -> None:
 
 
 def test_every_such_library_has_an_upper_bound() -> None:
-    """A version that nobody has read must not come by itself."""
+    """A version whose source has not been read must not be installed unasked."""
     dependencies = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     bounded = {line.partition(">")[0] for line in dependencies if "<" in line}
     assert {"aiohttp", "prometheus-client", "redis"} <= bounded

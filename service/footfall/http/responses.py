@@ -1,7 +1,7 @@
-"""Answers in the form in which they are sent.
+"""Answers as bytes.
 
-aiohttp puts the head of a response together for every request anew, from a dict and through hooks, which costs about
-as much as reading the request. Here the lines of a head are made once, and an answer goes out in one write.
+aiohttp builds the head of each response anew, from a dict and through hooks, which costs about as much as reading the
+request. Here the lines of a head are encoded once, and an answer is one write.
 """
 
 import time
@@ -31,9 +31,9 @@ PUBLIC_HEADERS = MappingProxyType(
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
 )
-"""Every public answer may be read by any page; which pages may count is decided by Origin."""
+"""Any page may read any public answer; Origin decides which pages may count."""
 OPS_HEADERS = MappingProxyType({**HEADERS, "Cache-Control": "no-store"})
-"""Ops answers are for operators only, and about this moment."""
+"""Ops answers are for operators only, and true for this moment only."""
 
 WITHOUT_BODY = frozenset({204, 304})
 
@@ -41,8 +41,8 @@ WITHOUT_BODY = frozenset({204, 304})
 class Reply(web.StreamResponse):
     """A whole answer: its status, the lines of its head (`lines`), and its body.
 
-    To them it adds only what depends on the request or the moment: Date, Content-Length, Connection. It does not
-    name the server.
+    `prepare` adds what depends on the request or the moment: Date, Content-Length, Connection. Nothing names the
+    server.
     """
 
     def __init__(self, status: int, head: bytes, body: bytes = b"") -> None:
@@ -95,7 +95,7 @@ class Reply(web.StreamResponse):
 
 
 def lines(headers: Mapping[str, str], common: Mapping[str, str] = PUBLIC_HEADERS) -> bytes:
-    r"""Encode the lines of a head: `headers`, and those that all answers of a listener have.
+    r"""Encode the lines of a head: `headers`, then `common`, which all answers of a listener have.
 
     >>> lines({"Cache-Control": "no-store"}, common={})
     b'Cache-Control: no-store\r\n'
@@ -113,13 +113,13 @@ def refusal(
     common: Mapping[str, str] = PUBLIC_HEADERS,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Reply:
-    """Shape a refusal: its reason word, and when to come back or what to bring."""
-    told = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
+    """Return the answer to a refused request: the reason word, and when to retry or how to authenticate."""
+    fields = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
     if refused.retry_after_s is not None:
-        told["Retry-After"] = str(refused.retry_after_s)
+        fields["Retry-After"] = str(refused.retry_after_s)
     if refused.reason is Reason.UNAUTHORIZED:
-        told["WWW-Authenticate"] = "Bearer"
-    return Reply(refused.status, lines(told, common), b'{"error":"%b"}' % refused.reason.value.encode())
+        fields["WWW-Authenticate"] = "Bearer"
+    return Reply(refused.status, lines(fields, common), b'{"error":"%b"}' % refused.reason.value.encode())
 
 
 def _holds(versions: str | None, etag: str) -> bool:
@@ -140,7 +140,7 @@ def _date(at_s: int) -> bytes:
 
 
 def _connection(request: web.BaseRequest, *, stays: bool) -> bytes:
-    """The last line of a head where it takes one, and its end: HTTP/1.1 keeps connections unless told otherwise."""
+    """Return the end of a head, with a Connection line where HTTP's default differs: HTTP/1.1 keeps connections."""
     if not stays:
         return b"Connection: close\r\n\r\n"
     return b"\r\n" if request.version >= HttpVersion11 else b"Connection: keep-alive\r\n\r\n"

@@ -1,4 +1,4 @@
-"""How connections are treated, before there is a request: deadlines, and an answer to what is not HTTP."""
+"""Connections, before there is a request: how many, how long, and the answer to what is not HTTP."""
 
 import asyncio
 import logging
@@ -22,16 +22,16 @@ logger = logging.getLogger(__name__)
 KEEPALIVE_S = 20.0
 """How long a connection may be idle, or may take to send the head of a request."""
 LINGER_S = 2.0
-"""How long the rest of a body is read away that was refused before its end."""
+"""How long the rest of a refused body is read and dropped."""
 DRAIN_S = 1.0
-"""How long open connections are still answered when a worker stops, each answer being the last one."""
+"""How long a stopping worker still answers on open connections, once on each."""
 DRAIN_STEP_S = 0.05
 SHUTDOWN_MAX_S = 20.0
-"""How long requests in progress may take when a worker stops."""
+"""How long a stopping worker waits for requests in progress."""
 FILES_MAX = 65_536
-"""How many files and connections a process uses at most; with more, memory would end first."""
+"""The most files and connections that a process uses; memory would not suffice for more."""
 FILES_KEPT = 256
-"""What the stores, the spool and the ops listener need of them."""
+"""The part of them that the stores, the spool and the ops listener need."""
 
 
 def connections_max() -> int:
@@ -43,9 +43,9 @@ def connections_max() -> int:
 
 
 class ConnectionLimiter:
-    """Keeps count of the open connections: of all, and of each network, which may have a quarter of them.
+    """Counts the open connections, and lets one network have at most a quarter of the places.
 
-    A trusted proxy stands for many clients, and may have them all.
+    A trusted proxy stands for many clients, so it may have all places.
     """
 
     def __init__(self, resolver: AddressResolver, places: int) -> None:
@@ -55,7 +55,7 @@ class ConnectionLimiter:
         self._taken_by: Counter[bytes] = Counter()
 
     def acquire(self, peer: str | None) -> Client | None:
-        """Take a place for a connection from `peer` (None: a unix socket); None where there is no room for it."""
+        """Take a place for a connection from `peer` (None: a unix socket); return None where no place is free."""
         client = self._resolver.resolve(peer, ())
         has_its_share = not client.is_proxy and self._taken_by[client.network] >= self._places // 4
         if has_its_share or self._taken >= self._places:
@@ -65,7 +65,7 @@ class ConnectionLimiter:
         return client
 
     def release(self, client: Client) -> None:
-        """Give the place back."""
+        """Free the place of a client's connection."""
         self._taken -= 1
         self._taken_by[client.network] -= 1
         if not self._taken_by[client.network]:

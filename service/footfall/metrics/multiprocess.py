@@ -1,10 +1,12 @@
-"""The metrics of several workers as one: whichever worker is asked answers for all of them.
+"""The metrics of several workers as one: each worker answers for all of them.
 
-This is prometheus_client's multiprocess mode: every worker keeps its values in files that all can read. Two
-things differ. The files are named after a slot, not after a process: the parent gives a slot to a new worker
-when the one before it has ended, and the counters go on from there, so none ever falls. And a value goes to its
-file every half second and before every answer, not with every increment, which would cost a beacon more than
-its other metrics together; a worker that is killed loses the counts of its last half second.
+As in prometheus_client's multiprocess mode, each worker keeps its values in files that all workers read. Two things
+differ:
+
+- A file is named after a slot, not after a process. The parent gives the slot of a worker that has ended to the next
+  worker, which continues its counters, so no counter ever falls.
+- A worker writes its values every half second and before every answer. Writing at each increment would cost a beacon
+  more than all its other metrics. A worker that is killed loses the counts of its last half second.
 """
 
 # prometheus_client has types for its public part only.
@@ -26,13 +28,13 @@ from footfall.metrics.metrics import Metrics
 
 FLUSH_EVERY_S = 0.5
 MEMORY = Path("/dev/shm")  # noqa: S108
-"""Linux' folder in memory: writing to a mapped file on a disk may wait for the disk."""
+"""A folder in memory, on Linux: a write to a mapped file on a disk may wait for the disk."""
 EMPTY_FILE = bytes(1 << 16)
 
 
 @contextmanager
 def metrics_folder() -> Iterator[Path]:
-    """Make the folder of the slots' files, for one parent; at the end it is removed."""
+    """Make the folder of the slots' files, for one parent, and remove it at the end."""
     place = MEMORY if sys.platform == "linux" and MEMORY.is_dir() else None
     try:
         folder = tempfile.TemporaryDirectory(prefix="footfall-metrics-", dir=place, ignore_cleanup_errors=True)
@@ -43,14 +45,14 @@ def metrics_folder() -> Iterator[Path]:
 
 
 def free_slot(folder: Path, slot: int) -> None:
-    """Forget the gauges of a worker that has ended; its counters stay."""
+    """Drop the gauges of a worker that has ended; its counters stay."""
     mark_process_dead(slot, path=str(folder))
 
 
 class Slot:
-    """The metrics of this process, in files of their own, and a registry that reads those of all slots.
+    """The metrics of this process, in its own files, and a registry that reads the files of all slots.
 
-    It replaces where prometheus_client keeps its values, for the whole process: make one, before any other metric.
+    Make one for a process, before any other metric: it changes where prometheus_client keeps every value.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -64,7 +66,7 @@ class Slot:
         self.metrics.registry.register(_Collector(self, folder))
 
     async def flush(self) -> None:
-        """Write what has changed, for whichever worker is asked next."""
+        """Write what has changed, so that other workers answer with it."""
         self.write()
 
     def write(self) -> None:
@@ -73,7 +75,7 @@ class Slot:
             self._unwritten.pop().write()
 
     def close(self) -> None:
-        """Write what has changed, for those who run on."""
+        """Write what has changed, for the workers that run on, and close the files."""
         self.write()
         for file in self._files.values():
             file.close()
@@ -90,7 +92,7 @@ class Slot:
         if kind not in self._files:
             path = self._folder / f"{kind}_{self._number}.db"
             if not path.exists():
-                # In one step: a reader fails on a file that exists and is still empty.
+                # Renamed when it is whole: a reader fails on an empty file.
                 new = path.with_suffix(".new")
                 new.write_bytes(EMPTY_FILE)
                 new.replace(path)
@@ -99,7 +101,7 @@ class Slot:
 
 
 class _Value:
-    """One number of a metric: in memory, and from time to time in its file. For one thread, the event loop's."""
+    """One number of a metric, in memory and from time to time in its file; only for the thread of the event loop."""
 
     __slots__ = ("_changed", "_file", "_key", "_stamp", "_unwritten", "_value")
 
@@ -132,7 +134,7 @@ class _Value:
 
 
 class _Collector(MultiProcessCollector):
-    """Reads the files of all slots, its own brought up to date first."""
+    """Reads the files of all slots, after writing those of its own slot."""
 
     def __init__(self, slot: Slot, folder: Path) -> None:
         super().__init__(None, path=str(folder))
