@@ -10,7 +10,7 @@ HOSTILE = "</title><script>alert('&\"')</script>\x00\x1b"
 
 
 def test_the_snippet_is_what_a_webmaster_pastes() -> None:
-    """Spelled out, because it lives on in pages that no webmaster touches again."""
+    """Spelled out, because it stays in pages that are never edited again."""
     assert snippet(PORTAL, "https://portal.example.vn/thong-ke/") == (
         '<div class="footfall" lang="vi">\n'
         '  <h2 id="footfall-heading">Thống kê truy cập</h2>\n'

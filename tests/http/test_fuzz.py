@@ -147,7 +147,7 @@ def assert_answered_or_refused(status: int, body: bytes) -> None:
             | st.dictionaries(st.sampled_from(["site", "page", "kind", "visitor", "webdriver", "x"]), inner, max_size=6)
         ),
         max_leaves=12,
-    ).map(lambda said: json.dumps(said).encode())
+    ).map(lambda fields: json.dumps(fields).encode())
 )
 @example(b'{"site":"portal","page":"\\ud800"}')
 @example(b'{"site":"portal","page":"\\u0000"}')
@@ -208,10 +208,10 @@ async def test_any_header_is_read_or_refused(
     footfall: Footfall, caplog: pytest.LogCaptureFixture, lines: list[tuple[str, bytes]], target: str
 ) -> None:
     """Everything in a request is the sender's to choose, and what decides here is mostly in its head."""
-    said = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in lines)
+    headers = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in lines)
     whole = beacon(Connection="close") if target == "/seen" else head("GET", target, Connection="close")
     first, _, rest = whole.partition(b"\r\n")
-    assert_answered_or_refused(*await _answer_to(footfall, first + b"\r\n" + said + rest))
+    assert_answered_or_refused(*await _answer_to(footfall, first + b"\r\n" + headers + rest))
     assert_quiet(caplog)
 
 

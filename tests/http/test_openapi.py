@@ -75,9 +75,9 @@ def _ask(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, url:
         if from_portal:
             case.headers.update({"Origin": ORIGIN, "User-Agent": BROWSER})
         if to_portal:
-            for said in (case.query, case.body):
-                if isinstance(said, dict) and "site" in said:
-                    said["site"] = SITE
+            for fields in (case.query, case.body):
+                if isinstance(fields, dict) and "site" in fields:
+                    fields["site"] = SITE
         case.call_and_validate(base_url=url, checks=CHECKS)
 
     ask()
@@ -85,21 +85,21 @@ def _ask(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, url:
 
 def test_the_contract_names_every_reason_with_its_status() -> None:
     """A webmaster who reads a word in an answer looks for it there."""
-    told: set[tuple[int, str]] = set()
+    described: set[tuple[int, str]] = set()
     ignored: set[str] = set()
     for _, _, operation in _operations(CONTRACT.raw_schema):
         for status, response in operation["responses"].items():
             content = _resolved(response).get("content", {}).get("application/json", {})
             words = content.get("schema", {}).get("properties", {}).get("error", {}).get("enum", [])
-            told |= {(int(status), word) for word in words}
+            described |= {(int(status), word) for word in words}
             if header := _resolved(response).get("headers", {}).get("Footfall-Ignored"):
                 ignored |= set(_resolved(header)["schema"]["enum"])
-    assert told == {(status, reason.value) for reason, status in STATUS.items() if reason not in ELSEWHERE}
+    assert described == {(status, reason.value) for reason, status in STATUS.items() if reason not in ELSEWHERE}
     assert ignored == {reason.value for reason in Reason if reason not in STATUS}
 
 
 def test_the_contract_names_every_route(footfall: Footfall) -> None:
-    """A route that nobody described is one that nobody keeps."""
+    """A route that the contract does not describe may change unnoticed."""
     described = {(path, method.upper()) for path, method, _ in _operations(CONTRACT.raw_schema)}
     routes = footfall.public.server.app.router.routes()  # type: ignore[attr-defined]
     assert described == {(route.resource.canonical, route.method) for route in routes if route.resource}

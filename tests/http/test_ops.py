@@ -40,7 +40,7 @@ def utc(at_s: float) -> str:
 
 
 async def test_ops_answers_are_for_operators_and_for_this_moment(footfall: Footfall) -> None:
-    """No page may read them, no cache may keep them, and the name of the server is nobody's business."""
+    """No page may read them, no cache may keep them, and no answer names the server."""
     for path in ROUTES:
         response = await footfall.ops.get(path)
         assert response.status == 200
@@ -85,7 +85,7 @@ async def test_health_is_how_late_the_loop_is(footfall: Footfall) -> None:
     answer = await slow.json()
     assert (slow.status, answer["status"]) == (503, "slow")
     assert answer["loop_lag_s"] > 1
-    await until(lambda: footfall.metric("footfall_loop_lag_seconds") > 1)  # told at the next tick, unasked
+    await until(lambda: footfall.metric("footfall_loop_lag_seconds") > 1)  # set at the next tick, without a request
 
 
 async def test_ready_is_ok_while_nothing_is_wrong(footfall: Footfall) -> None:
@@ -123,7 +123,7 @@ async def test_redis_away_is_degraded_and_says_since_when(
 async def test_only_redis_and_the_spool_away_together_are_unavailable(
     own_valkey: Valkey, postgres_url: str, tmp_path: Path
 ) -> None:
-    """Then a beacon gets 503 and another host may do better; a disk that takes nothing is told before that."""
+    """Then a beacon gets 503 and another host may do better; a disk that takes nothing is reported before that."""
     folder = tmp_path / "file"
     folder.touch()
     async with running(settings_for(own_valkey.url, postgres_url, folder)) as footfall:
@@ -150,8 +150,8 @@ async def test_postgres_away_is_told_and_counting_goes_on(
         await footfall.services.rollup.step()
         since = utc(footfall.clock())
         footfall.clock.advance(60)
-        told = [{"what": "postgres does not answer: nothing is rolled up", "since": since}]
-        assert await readiness(footfall) == (200, "degraded", told)
+        problems = [{"what": "postgres does not answer: nothing is rolled up", "since": since}]
+        assert await readiness(footfall) == (200, "degraded", problems)
         await footfall.see()
         await own_postgres.start()
         await footfall.services.rollup.step()

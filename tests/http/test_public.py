@@ -139,7 +139,7 @@ async def test_a_refused_beacon_names_its_reason_and_leaves_nothing(
 async def test_an_ignored_beacon_reads_the_numbers_and_is_in_none_of_them(
     footfall: Footfall, redis: Redis, reason: str, beacon: dict[str, Any]
 ) -> None:
-    """A robot is not told apart by an error, so it has nothing to adapt to; a staff page still shows numbers."""
+    """No error shows a robot that it was found out, so it has nothing to adapt to; a staff page still shows numbers."""
     numbers = await footfall.see()
     before = await stored(redis)
     response = await footfall.send(**beacon)
@@ -180,7 +180,7 @@ async def test_the_pixel_counts_a_view_and_is_never_cached(footfall: Footfall) -
 
 
 async def test_a_head_is_not_a_view(footfall: Footfall, redis: Redis) -> None:
-    """Link checkers ask for heads; nobody saw a page then."""
+    """Link checkers ask for heads, and no person sees a page then."""
     before = await stored(redis)
     response = await footfall.public.head(
         "/seen.gif?site=portal", headers={"Referer": f"{ORIGIN}/", "User-Agent": BROWSER}
@@ -305,7 +305,7 @@ async def test_a_full_queue_refuses_at_once_and_what_it_holds_is_counted(
         own_valkey.resume()
         await asyncio.gather(*waiting)
         assert (await footfall.see())["views_today"] == 26
-        assert (recorder.queued, recorder.sites[SITE].queued) == (0, 0)
+        assert (recorder.queued, recorder.sites[SITE].tasks) == (0, [])
 
 
 async def test_while_redis_is_away_a_beacon_is_accepted_with_the_last_numbers_marked_stale(
@@ -322,7 +322,7 @@ async def test_while_redis_is_away_a_beacon_is_accepted_with_the_last_numbers_ma
         assert footfall.metric("footfall_beacons_total", site=SITE, outcome="spooled", reason="") == 1
 
 
-@pytest.mark.parametrize("trusted", [[], ["unix"]], ids=["nobody", "unix sockets"])
+@pytest.mark.parametrize("trusted", [[], ["unix"]], ids=["no proxy", "unix sockets"])
 async def test_a_client_that_is_gone_is_still_the_peer_that_it_was(
     redis_url: str, postgres_url: str, tmp_path: Path, trusted: list[str]
 ) -> None:
@@ -346,7 +346,7 @@ async def test_a_client_that_is_gone_is_still_the_peer_that_it_was(
 async def test_a_proxy_that_hides_its_clients_is_told_of_once_an_hour(
     footfall: Footfall, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without the forwarded address all the world is one visitor, and nobody would know why."""
+    """Without the forwarded address all the world is one visitor; the log names the reason."""
     for _ in range(3):
         await footfall.public.post(
             "/seen", data=b'{"site":"portal"}', headers={"Origin": ORIGIN, "User-Agent": BROWSER}

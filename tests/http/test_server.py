@@ -108,7 +108,7 @@ async def test_malformed_requests_get_400_in_our_shape_and_one_line_in_the_log(
 
 
 async def test_two_megabytes_of_header_are_not_taken(footfall: Footfall, caplog: pytest.LogCaptureFixture) -> None:
-    """The connection ends long before the end of the flood, and the service goes on."""
+    """The connection ends long before the end of the flood, and other connections are still answered."""
     async with connected(footfall) as connection:
         with suppress(ConnectionError):
             await connection.send(b"GET /counts HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 2_000_000)
@@ -119,7 +119,7 @@ async def test_two_megabytes_of_header_are_not_taken(footfall: Footfall, caplog:
 
 
 async def test_a_body_that_announces_too_much_is_refused_before_it_is_sent(footfall: Footfall) -> None:
-    """4 KB are more than any page needs; nobody makes us wait for, or hold, more."""
+    """4 KB are more than any page needs; no client can make the service wait for more, or hold more."""
     async with connected(footfall) as connection:
         await connection.send(f"{HEAD}Content-Length: 4097\r\n\r\n".encode())
         status, _, body = await connection.answer()
@@ -214,7 +214,7 @@ async def test_an_idle_connection_is_closed(footfall: Footfall) -> None:
 
 
 async def test_a_worker_that_stops_still_answers_who_is_connected_once(footfall: Footfall) -> None:
-    """A proxy reuses connections: one that is merely closed may have a beacon on its way, which nobody sends again."""
+    """A proxy reuses connections: on one that is merely closed, a beacon may be on its way that is not sent again."""
     listener = Listener(create_public_app(footfall.services))
     await listener.setup()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -304,11 +304,11 @@ async def answer_to_last(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 
 def test_a_flood_is_one_line_a_minute_with_a_count() -> None:
-    """The first one is told at once; a line per malformed request would be an attack on the disk."""
+    """The first one is logged at once; a line for each malformed request would be an attack on the disk."""
     clock = FakeClock()
     seldom = LogThrottle(every_s=60, monotonic=clock.monotonic)
-    told = []
+    lines = []
     for _ in range(180):
-        told += [times for _ in range(10) if (times := seldom.happened())]
+        lines += [times for _ in range(10) if (times := seldom.happened())]
         clock.advance(1)
-    assert told == [1, 600, 600]
+    assert lines == [1, 600, 600]

@@ -67,8 +67,8 @@ class Edge:
         pixel: bool = False,
     ) -> Reason | None:
         """Send a view as a browser on the portal would, but for `headers`; an empty one is not sent."""
-        said = CIMultiDict(PLAIN | (headers or {}))
-        sent = CIMultiDictProxy(CIMultiDict((name, value) for name, value in said.items() if value))
+        fields = CIMultiDict(PLAIN | (headers or {}))
+        sent = CIMultiDictProxy(CIMultiDict((name, value) for name, value in fields.items() if value))
         site = self.settings.sites[beacon.site]
         try:
             return self.admission.check(site, beacon, read_sender(sent, self.client(address), is_pixel=pixel))

@@ -153,15 +153,15 @@ FIELD = JSON | st.sampled_from(["portal", "view", "ping", "/", "a-b"])
 
 
 @given(st.dictionaries(st.sampled_from(["site", "page", "kind", "visitor", "webdriver", "more"]), FIELD) | JSON)
-def test_any_json_is_read_as_it_was_said_or_refused(said: object) -> None:
+def test_any_json_is_read_as_it_was_said_or_refused(sent: object) -> None:
     """What is accepted has the documented shape and was in the message: nothing is guessed or repaired."""
-    answer = read(json.dumps(said).encode())
+    answer = read(json.dumps(sent).encode())
     if not isinstance(answer, Beacon):
         assert answer in REFUSALS
         return
-    assert isinstance(said, dict)
-    present = {name: value for name, value in said.items() if value is not None}
-    assert answer.site == said["site"]
+    assert isinstance(sent, dict)
+    present = {name: value for name, value in sent.items() if value is not None}
+    assert answer.site == sent["site"]
     assert answer.page == present.get("page", "/")
     answer.page.encode()
     assert answer.kind == present.get("kind", "view")

@@ -112,7 +112,7 @@ def test_the_client_is_the_right_most_hop_that_is_not_trusted(
     ],
 )
 def test_only_a_trusted_address_is_a_proxy(trust: Trust, peer: str | None, lines: list[str], is_proxy: bool) -> None:
-    """A proxy is exempt from limits, so nobody may become one by saying so."""
+    """A proxy is exempt from limits, so no client may become one by a header."""
     assert AddressResolver(trust).resolve(peer, lines).is_proxy is is_proxy
 
 

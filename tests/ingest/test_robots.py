@@ -113,7 +113,7 @@ def test_every_robot_that_the_list_shows_is_found() -> None:
 
 
 def test_every_correction_corrects_a_pattern_of_the_list() -> None:
-    """When the list changes such a pattern itself, the correction goes, or is adapted."""
+    """When the list changes such a pattern itself, the correction must be removed or adapted."""
     assert CORRECTIONS.keys() <= {entry["pattern"] for entry in CRAWLER_USER_AGENTS_DATA}
 
 
@@ -160,7 +160,7 @@ def test_a_pattern_is_a_word_only_if_it_finds_nothing_else(pattern: str, word: s
 
 @given(st.lists(st.text("ab.+(", min_size=1, max_size=4), min_size=1, max_size=6), st.text("ab.+( ", max_size=12))
 def test_the_trie_finds_what_looking_for_each_word_finds(words: list[str], user_agent: str) -> None:
-    """Words that begin alike, contain each other or hold special characters are where a trie goes wrong."""
+    """Words that begin alike, contain each other or hold special characters are where a trie can be wrong."""
     patterns = ["".join(f"\\{c}" if c in ".+(" else c for c in word) for word in words]
     found = Robots(patterns).is_robot(user_agent)
     assert found == (not user_agent.strip() or any(word in user_agent for word in words))

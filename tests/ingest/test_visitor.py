@@ -31,12 +31,12 @@ def test_a_visitor_id_never_changes_within_its_week() -> None:
 def test_a_visitor_id_is_the_documented_hash() -> None:
     """The README tells a data protection officer what is hashed; this is that sentence as code."""
     agent = AGENT.encode()
-    said = bytes([4]) + len(agent).to_bytes(2, "big") + V4.network + agent
-    assert visitor_id(SALT, V4, AGENT, None) == blake2b(said, digest_size=16, key=SALT).digest()
+    hashed = bytes([4]) + len(agent).to_bytes(2, "big") + V4.network + agent
+    assert visitor_id(SALT, V4, AGENT, None) == blake2b(hashed, digest_size=16, key=SALT).digest()
 
 
 def test_the_salt_changes_every_id() -> None:
-    """Next week nobody can be recognised, and nobody outside can choose an id."""
+    """Next week no visitor can be recognised, and no client can choose an id."""
     assert visitor_id(SALT, V4, AGENT, None) != visitor_id(SALT[::-1], V4, AGENT, None)
 
 

@@ -1,4 +1,4 @@
-"""The schema: made once however many start it, whole or not at all, and never taken back by an older program."""
+"""The schema: migrated once, whole or not at all, and never changed back by an older program."""
 
 import asyncio
 from pathlib import Path
@@ -9,18 +9,20 @@ import pytest
 from footfall import sql_folder
 from footfall.errors import StoreUnavailable
 from footfall.stores.migrations import migrate, migrations
-from footfall.stores.postgres_store import SCHEMA_VERSION, open_postgres, schema_version
+from footfall.stores.postgres_connection import schema_version
+from footfall.stores.postgres_store import SCHEMA_VERSION, open_postgres
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The program's own migrations, to which a test adds."""
+    """A copy of the program's migrations, to which a test adds."""
     for _, file in migrations(sql_folder()):
         (tmp_path / file.name).write_text(file.read_text(encoding="utf-8"))
     return tmp_path
 
 
 async def applied(url: str) -> list[int]:
+    """Return the numbers of the migrations that the database has."""
     connection = await asyncpg.connect(url)
     try:
         return [row["version"] for row in await connection.fetch("SELECT version FROM footfall.migration ORDER BY 1")]
@@ -28,8 +30,8 @@ async def applied(url: str) -> list[int]:
         await connection.close()
 
 
-async def test_ten_that_start_at_once_migrate_once(postgres_url: str) -> None:
-    """`docker compose up --scale` starts them in the same second."""
+async def test_ten_processes_that_start_at_once_migrate_once(postgres_url: str) -> None:
+    """`docker compose up --scale` starts all workers in the same second."""
     done = await asyncio.gather(*(migrate(postgres_url, sql_folder()) for _ in range(10)))
     names = [file.name for _, file in migrations(sql_folder())]
     assert sorted(map(len, done)) == [0] * 9 + [len(names)]
@@ -37,8 +39,8 @@ async def test_ten_that_start_at_once_migrate_once(postgres_url: str) -> None:
     assert await applied(postgres_url) == [number for number, _ in migrations(sql_folder())]
 
 
-async def test_a_later_migration_is_added_to_what_is_there(postgres_url: str, folder: Path) -> None:
-    """An upgrade applies what is new, in order, and leaves the installation what it is."""
+async def test_an_upgrade_applies_the_later_migrations(postgres_url: str, folder: Path) -> None:
+    """In order, each once; the installation keeps its id."""
     await migrate(postgres_url, folder)
     async with open_postgres(postgres_url) as store:
         installation = await store.installation()
@@ -52,7 +54,7 @@ async def test_a_later_migration_is_added_to_what_is_there(postgres_url: str, fo
 
 
 async def test_an_upgrade_that_fails_leaves_nothing_half_done(postgres_url: str, folder: Path) -> None:
-    """All in one transaction: the operator corrects it and types the same command again."""
+    """All migrations run in one transaction: the operator corrects the file and types the same command again."""
     await migrate(postgres_url, folder)
     before = await applied(postgres_url)
     (folder / "0900_good.sql").write_text("CREATE TABLE footfall.later (a int);")
@@ -65,7 +67,7 @@ async def test_an_upgrade_that_fails_leaves_nothing_half_done(postgres_url: str,
 
 
 async def test_an_older_program_leaves_a_newer_schema_alone(postgres_url: str, folder: Path) -> None:
-    """Old and new run together during an upgrade, and either may be started again."""
+    """Old and new workers run together during an upgrade, and either may be started again."""
     (folder / "0900_later.sql").write_text("CREATE TABLE footfall.later (a int);")
     await migrate(postgres_url, folder)
     assert await migrate(postgres_url, sql_folder()) == []
@@ -73,7 +75,7 @@ async def test_an_older_program_leaves_a_newer_schema_alone(postgres_url: str, f
 
 
 async def test_an_empty_database_has_no_version(postgres_url: str) -> None:
-    """The program can tell "not migrated" from "away", and says what to do."""
+    """The program tells "not migrated" from "away": the error names the command to run."""
     connection = await asyncpg.connect(postgres_url)
     assert await schema_version(connection) == 0
     await connection.close()
@@ -82,14 +84,14 @@ async def test_an_empty_database_has_no_version(postgres_url: str) -> None:
             await store.installation()
 
 
-async def test_a_server_that_is_away_is_told_in_a_sentence(tmp_path: Path) -> None:
-    """The command prints it and stops."""
+async def test_a_server_that_is_away_is_one_kind_of_error(tmp_path: Path) -> None:
+    """The command prints its sentence and stops."""
     with pytest.raises(StoreUnavailable, match="postgres"):
         await migrate(f"postgresql://nobody@/nowhere?host={tmp_path}", sql_folder())
 
 
 def test_the_program_relies_on_the_newest_migration() -> None:
-    """Whoever adds a migration that the code needs also raises the version that the code asks for."""
+    """A migration that the code needs also raises the version that the code asks for; no number is left out."""
     numbers = [number for number, _ in migrations(sql_folder())]
     assert numbers == list(range(1, len(numbers) + 1))
     assert max(numbers) >= SCHEMA_VERSION

@@ -54,7 +54,7 @@ def packed(visitors: Iterable[int]) -> bytes:
     return b"".join(visitor.to_bytes(16, "big") for visitor in visitors)
 
 
-def batch(
+def batch(  # noqa: PLR0913 - a builder: each field of a batch by its name
     seq: int = 1,
     visitors: Iterable[int] = (),
     *,

@@ -9,9 +9,9 @@ from footfall.settings.settings import Site
 
 
 def snippet(site: Site, public_url: str) -> str:
-    """The lines that a webmaster pastes: the block, the pixel for pages without script, the script.
+    """Return the lines that a webmaster pastes: the block, the pixel for pages without script, the script.
 
-    Every number is marked twice, because some editors strip data attributes and others classes.
+    Every number has two marks, because some editors strip data attributes and others classes.
     """
     base = escape(public_url.rstrip("/"))
     by_browser = ' data-visitor="browser"' if site.visitor_id == "browser" else ""
@@ -24,7 +24,7 @@ def snippet(site: Site, public_url: str) -> str:
 
 
 def counts_html(site: Site, counts: Counts, language: str) -> str:
-    """The block with its numbers filled in, for a server-side include."""
+    """Return the block with its numbers filled in, for a server-side include."""
     return _block(labels_of(site, language), language, numbers_of(counts))
 
 

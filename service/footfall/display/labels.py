@@ -29,11 +29,11 @@ LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-"""Built in, and the same in `static/footfall.js`."""
+"""The built-in words; `static/footfall.js` has the same."""
 
 
 def format_number(number: int | None, language: str) -> str:
-    """Write `number` as people read it in `language`; a dash where it is unknown.
+    """Return `number` as people read it in `language`; a dash where it is unknown.
 
     >>> format_number(1373876, "vi"), format_number(1373876, "en"), format_number(None, "vi")
     ('1.373.876', '1,373,876', '–')
@@ -42,7 +42,7 @@ def format_number(number: int | None, language: str) -> str:
 
 
 def labels_of(site: Site, language: str) -> Mapping[str, str]:
-    """The words of the block: the site's own where they are in `language`, else the built-in ones."""
+    """Return the words of the block: the site's own where they are in `language`, else the built-in ones."""
     own = site.labels.items() if language == site.language else ()
     return {**LABELS[language], **dict(own)}
 

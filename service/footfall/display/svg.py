@@ -11,7 +11,7 @@ from footfall.settings.settings import Site
 
 Theme = Literal["light", "dark", "auto"]
 
-# Ink on paper, and the softer ink of the labels; all pairs have a contrast above 7:1.
+# Ink, paper, and the softer ink of the labels; each ink has a contrast above 7:1 to its paper.
 LIGHT = ("#18222e", "#ffffff", "#3f4c5a")
 DARK = ("#e9eef4", "#10171f", "#b0bdcb")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Arial, sans-serif"
@@ -23,7 +23,7 @@ GAP = 24
 
 
 def counts_svg(site: Site, counts: Counts, language: str, theme: Theme) -> str:
-    """The block as an image, as wide as its words need; "auto" follows the reader's light or dark setting."""
+    """Return the block as an image, as wide as its words need; "auto" follows the reader's light or dark setting."""
     labels = labels_of(site, language)
     rows = [(labels[name], format_number(number, language)) for name, number in numbers_of(counts).items()]
     heading = labels["heading"]
@@ -60,7 +60,7 @@ def _style(theme: Theme) -> str:
 
 
 def _xml(text: str) -> str:
-    """Escape for XML, which cannot hold most control characters even escaped."""
+    """Escape for XML, without the control characters that XML cannot hold even escaped."""
     return escape("".join(character for character in text if character.isprintable()))
 
 
@@ -68,7 +68,7 @@ NARROW = re.compile(r"[fijlrtI .,:;'!|()-]")
 
 
 def _width(text: str, size: int) -> int:
-    """Pixels that `text` takes at most in a bold sans-serif font, whichever the reader's system has."""
+    """Return the most pixels that `text` takes in the bold sans-serif font of any system."""
     ems = 0.0
     for character in unicodedata.normalize("NFD", text):
         if unicodedata.combining(character):

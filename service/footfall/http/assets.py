@@ -45,7 +45,7 @@ CONTENT_TYPES = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file as it is served; `etag` is strong and quoted, and stands for `body`."""
+    """A file as it is served. `etag` is quoted and strong: it identifies the exact bytes of `body`."""
 
     body: bytes
     content_type: str
@@ -54,7 +54,7 @@ class Asset:
 
 
 def load_assets() -> Mapping[str, Asset]:
-    """Read what every Footfall serves, by path: the script, without its comments and white space, and the contract."""
+    """Return the script (without comments and white space) and the contract, by path; every Footfall serves both."""
     script = (STATIC / "footfall.js").read_text(encoding="utf-8")
     contract = (STATIC / "openapi.json").read_text(encoding="utf-8")
     return MappingProxyType(
@@ -63,7 +63,7 @@ def load_assets() -> Mapping[str, Asset]:
 
 
 def load_demo() -> Mapping[str, Asset]:
-    """Read the demo portal, by path: its pages in both languages, its style sheet and its images."""
+    """Return the demo portal by path: pages in both languages, style sheet, images."""
     folder = STATIC / "demo"
     assets = {
         f"/demo/{file.name}": _asset(file.read_text(encoding="utf-8"), file.suffix)
@@ -77,7 +77,7 @@ def load_demo() -> Mapping[str, Asset]:
 
 
 def _demo_page(folder: Path, name: str, path: str, other: str) -> str:
-    """Put a page, whose first line is its title, into its language's layout."""
+    """Return a page in the layout of its language; the first line of its file is the title."""
     layout = (folder / "layout.html").read_text(encoding="utf-8")
     title, _, content = (folder / f"{name}.html").read_text(encoding="utf-8").partition("\n")
     link = f'<li><a href="{path}">'
@@ -91,7 +91,7 @@ def _asset(text: str, suffix: str) -> Asset:
     return Asset(
         body=body,
         content_type=CONTENT_TYPES[suffix],
-        # Without the time of day in it, all workers on all hosts serve the same bytes.
+        # mtime=0: otherwise the time would be in the bytes, and they would differ between workers.
         gzip=gzip.compress(body, 9, mtime=0),
         etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"',
     )
@@ -117,7 +117,7 @@ def _asset_handler(asset: Asset, headers: Mapping[str, str]) -> Handler:
     packed = packed_etag, lines(common | {"ETag": packed_etag, "Content-Encoding": "gzip"}), asset.gzip
 
     async def get_asset(request: web.Request) -> Reply:
-        """Answer a file that was read at start."""
+        """Return a file that was read at start."""
         accepted = ACCEPTS_GZIP.search(request.headers.get("Accept-Encoding", ""))
         return cacheable(request, *(packed if accepted else plain))
 

@@ -1,4 +1,4 @@
-"""Around every handler: measures it, and gives its errors their shape."""
+"""Around every handler: measures its time, and turns its errors into refusals."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 REASONS = MappingProxyType({404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED})
 OUTERMOST: web.AppKey[Callable[[Handler], Handler]] = web.AppKey("outermost")
-"""What a `Listener` puts around the whole application; aiohttp's own middlewares take two coroutines each."""
+"""What a `Listener` puts around the whole application; a middleware costs two coroutines for each request."""
 
 
 def measure_and_shape(metrics: Metrics, headers: Mapping[str, str]) -> Callable[[Handler], Handler]:

@@ -1,4 +1,4 @@
-"""The operators' routes, on a listener of their own: health, readiness, metrics, version."""
+"""The operators' routes, on their own listener: health, readiness, metrics, version."""
 
 import asyncio
 import hmac
@@ -43,7 +43,7 @@ def create_ops_app(services: Services) -> web.Application:
 
 
 async def watch_lag(app: web.Application) -> AsyncIterator[None]:
-    """Keep measuring while the listener is open."""
+    """Measure the event loop's lag while the listener is open."""
     watching = asyncio.create_task(app[LAG].watch())
     yield
     watching.cancel()
@@ -53,7 +53,7 @@ async def watch_lag(app: web.Application) -> AsyncIterator[None]:
 
 @web.middleware
 async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Ask for the bearer token where one is set; the comparison's time tells nothing about it."""
+    """Refuse a request without the bearer token, where one is set; every guess takes the same time to compare."""
     token = request.app[SERVICES].settings.ops_token
     if token is not None:
         given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
@@ -63,32 +63,32 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def get_metrics(request: web.Request) -> Reply:
-    """Answer all metrics in Prometheus' text format."""
+    """Return all metrics in Prometheus' text format."""
     services = request.app[SERVICES]
     await services.export()
     return Reply(200, METRICS_HEAD, generate_latest(services.metrics.registry))
 
 
 async def get_health(request: web.Request) -> Reply:
-    """Tell whether this process gets its turn: how late its event loop was in the last seconds."""
+    """Return how late this process' event loop was in the last seconds, and 503 where that is too late."""
     lag_s = request.app[LAG].worst_s
     good = lag_s < LAG_MAX_S
     return _json({"status": "ok" if good else "slow", "loop_lag_s": round(lag_s, 4)}, good)
 
 
 async def get_readiness(request: web.Request) -> Reply:
-    """Answer 200 while a beacon can be answered 200 or 202, else 503; with what is wrong, and since when.
+    """Return 200 while a beacon can be answered 200 or 202, else 503; with every problem and since when it lasts.
 
-    A Redis outage, which the spool bridges, must not become a site outage at the balancer.
+    The spool bridges an outage of Redis, so a balancer must not take the host out for it.
     """
     ready, problems = await request.app[READINESS].look()
     status = "unavailable" if not ready else "degraded" if problems else "ok"
-    told = [{"what": problem.what, "since": _utc(problem.since_s)} for problem in problems]
-    return _json({"status": status, "problems": told}, ready)
+    listed = [{"what": problem.what, "since": _utc(problem.since_s)} for problem in problems]
+    return _json({"status": status, "problems": listed}, ready)
 
 
 async def get_version(_: web.Request) -> Reply:
-    """Answer what runs here."""
+    """Return the versions of Footfall and of Python."""
     return _json({"version": __version__, "python": platform.python_version()}, True)
 
 

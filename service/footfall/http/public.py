@@ -1,4 +1,4 @@
-"""The public routes: pages count and read here."""
+"""The public routes: pages send beacons and read the numbers."""
 
 import asyncio
 from typing import TypeVar
@@ -58,7 +58,7 @@ def create_public_app(services: Services) -> web.Application:
 
 
 async def post_seen(request: web.Request) -> Reply:
-    """Count one beacon and answer the numbers that already include it."""
+    """Count one beacon, and return the numbers that already include it."""
     services = request.app[SERVICES]
     content = request.content
     try:
@@ -71,13 +71,11 @@ async def post_seen(request: web.Request) -> Reply:
     sender = read_sender(request.headers, read_client(request, services.resolver))
     outcome = await services.counting.count_beacon(beacon, sender)
     site = services.settings.sites[beacon.site]
-    match outcome:
-        case Counted():
-            return Reply(200, JSON_FRESH, services.counts_cache.shown(site).body)
-        case Spooled():
-            return Reply(202, JSON_FRESH, services.counts_cache.shown(site).stale.body)
-        case Ignored(reason):
-            return Reply(200, JSON_FRESH + _ignored(reason), (await services.counts_cache.counts(site)).body)
+    if isinstance(outcome, Counted):
+        return Reply(200, JSON_FRESH, services.counts_cache.shown(site).body)
+    if isinstance(outcome, Spooled):
+        return Reply(202, JSON_FRESH, services.counts_cache.shown(site).stale.body)
+    return Reply(200, JSON_FRESH + _ignored(outcome), (await services.counts_cache.counts(site)).body)
 
 
 async def get_pixel(request: web.Request) -> Reply:
@@ -85,28 +83,25 @@ async def get_pixel(request: web.Request) -> Reply:
     services = request.app[SERVICES]
     beacon = Beacon(request.query.get("site", ""), "/", Kind.VIEW, None, webdriver=False)
     sender = read_sender(request.headers, read_client(request, services.resolver), is_pixel=True)
-    match await services.counting.count_beacon(beacon, sender):
-        case Counted():
-            return Reply(200, PIXEL_FRESH, PIXEL)
-        case Spooled():
-            return Reply(202, PIXEL_FRESH, PIXEL)
-        case Ignored(reason):
-            return Reply(200, PIXEL_FRESH + _ignored(reason), PIXEL)
+    outcome = await services.counting.count_beacon(beacon, sender)
+    if isinstance(outcome, Ignored):
+        return Reply(200, PIXEL_FRESH + _ignored(outcome), PIXEL)
+    return Reply(202 if isinstance(outcome, Spooled) else 200, PIXEL_FRESH, PIXEL)
 
 
 async def head_pixel(_: web.Request) -> Reply:
-    """Answer the image's headers; who asks for them alone looks at no page, so nothing is counted."""
+    """Return the headers of the image, and count nothing: a HEAD comes from a checker, not from a page."""
     return Reply(200, PIXEL_FRESH, PIXEL)
 
 
 async def get_counts(request: web.Request) -> Reply:
-    """Answer the numbers, from bytes that are prepared."""
+    """Return the numbers, from bytes that are prepared once for all readers."""
     _, shown = await _read(request)
     return _reply(request, shown, COUNTS_JSON, shown.body)
 
 
 async def get_counts_svg(request: web.Request) -> Reply:
-    """Answer the block as an image, for pages where nothing else is possible."""
+    """Return the block as an image, for pages where nothing else is possible."""
     site, shown = await _read(request)
     theme = _choice(request, "theme", THEMES)
     image = counts_svg(site, shown.counts, _language(request, site), theme)
@@ -114,19 +109,19 @@ async def get_counts_svg(request: web.Request) -> Reply:
 
 
 async def get_counts_html(request: web.Request) -> Reply:
-    """Answer the block as an HTML fragment, for server-side includes."""
+    """Return the block as an HTML fragment, for server-side includes."""
     site, shown = await _read(request)
     fragment = counts_html(site, shown.counts, _language(request, site))
     return _reply(request, shown, COUNTS_HTML, fragment.encode())
 
 
 async def answer_preflight(_: web.Request) -> Reply:
-    """Tell a browser that it may ask; the script itself never needs to."""
+    """Allow a page to send JSON or a condition; the script itself needs no preflight."""
     return Reply(204, PREFLIGHT)
 
 
 async def _body(request: web.Request) -> bytes:
-    """Read at most 4 KB within 5 s; raises Refused(TOO_LARGE | TIMEOUT | BAD_REQUEST)."""
+    """Return a body of at most 4 KB that arrives within 5 s; raises Refused(TOO_LARGE | TIMEOUT | BAD_REQUEST)."""
     if (request.content_length or 0) > BODY_MAX_BYTES:
         raise Refused(Reason.TOO_LARGE)
     try:
@@ -136,7 +131,7 @@ async def _body(request: web.Request) -> bytes:
         raise Refused(Reason.TIMEOUT) from None
     except web.HTTPRequestEntityTooLarge:
         raise Refused(Reason.TOO_LARGE) from None
-    except (web.RequestPayloadError, ConnectionError):  # chunks that are none; a client that left halfway
+    except (web.RequestPayloadError, ConnectionError):  # damaged chunks; a client that left halfway
         raise Refused(Reason.BAD_REQUEST) from None
 
 
@@ -149,8 +144,8 @@ async def _read(request: web.Request) -> tuple[Site, PreparedCounts]:
     return site, await services.counts_cache.counts(site)
 
 
-def _ignored(reason: Reason) -> bytes:
-    return b"Footfall-Ignored: %b\r\n" % reason.value.encode()
+def _ignored(ignored: Ignored) -> bytes:
+    return b"Footfall-Ignored: %b\r\n" % ignored.reason.value.encode()
 
 
 def _reply(request: web.Request, shown: PreparedCounts, head: bytes, body: bytes) -> Reply:
@@ -158,7 +153,7 @@ def _reply(request: web.Request, shown: PreparedCounts, head: bytes, body: bytes
 
 
 def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Choice:
-    """Return what the query chooses, by default the first."""
+    """Return what the query chooses, by default the first choice; raises Refused(BAD_FIELD)."""
     chosen = request.query.get(name, allowed[0])
     for choice in allowed:
         if choice == chosen:

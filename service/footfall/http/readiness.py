@@ -1,4 +1,4 @@
-"""Whether a beacon can be answered 200 or 202 now, and what is wrong since when."""
+"""Whether a beacon can be answered 200 or 202 now, and every problem with its beginning."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ from footfall.model.availability import UP, Away
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What an operator should know, and since when it is so (seconds since the epoch)."""
+    """What an operator should know, and when it began (seconds since the epoch)."""
 
     what: str
     since_s: float
 
 
 class Readiness:
-    """Looks at the stores as a beacon would, and remembers when it first saw what nobody else dates."""
+    """Asks the stores as a beacon would, and remembers when each problem without a date was first seen."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._first_seen_s: dict[str, float] = {}
 
     async def look(self) -> tuple[bool, list[Problem]]:
-        """Tell whether beacons are taken, and every problem; runs the record script in its check mode.
+        """Return whether any site takes beacons, and every problem; runs the record script in its check mode.
 
-        A site takes beacons while the key of its visitor hash is known and either Redis or the spool stores
-        them. One site is enough: a stuck one must not take the others out of the balancer. Postgres away is a
-        problem, but no reason to leave the balancer.
+        A site takes beacons while the key of its visitor hash is known and either Redis or the spool stores them.
+        One site is enough, so that a stuck site does not take the others out of the balancer. Without Postgres every
+        beacon is still taken, so its absence is a problem but leaves the host ready.
         """
         services = self._services
         deliveries = list(services.recorder.sites.values())
@@ -64,7 +64,7 @@ class Readiness:
         return self._services.repairs.opener.known_salt(delivery.site, period.week) is not None
 
     async def _learn_key(self, delivery: SiteDelivery) -> None:
-        """As a beacon does: while the balancer sends none, nobody else asks for the key."""
+        """Ask the stores for the key as a beacon does, since no beacon comes while the balancer sends none."""
         if not self._has_key(delivery):
             _, period = self._services.periods.now(delivery.site.zone)
             try:

@@ -1,7 +1,7 @@
-"""Answers in the form in which they are sent.
+"""Answers as bytes.
 
-aiohttp puts the head of a response together for every request anew, from a dict and through hooks, which costs about
-as much as reading the request. Here the lines of a head are made once, and an answer goes out in one write.
+aiohttp builds the head of each response anew, from a dict and through hooks, which costs about as much as reading the
+request. Here the lines of a head are encoded once, and an answer is one write.
 """
 
 import time
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from footfall._compat import writer_of
 from footfall.errors import Reason, Refused
 
 HEADERS = MappingProxyType(
@@ -30,9 +31,9 @@ PUBLIC_HEADERS = MappingProxyType(
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
 )
-"""Every public answer may be read by any page; which pages may count is decided by Origin."""
+"""Any page may read any public answer; Origin decides which pages may count."""
 OPS_HEADERS = MappingProxyType({**HEADERS, "Cache-Control": "no-store"})
-"""Ops answers are for operators only, and about this moment."""
+"""Ops answers are for operators only, and true for this moment only."""
 
 WITHOUT_BODY = frozenset({204, 304})
 
@@ -40,41 +41,61 @@ WITHOUT_BODY = frozenset({204, 304})
 class Reply(web.StreamResponse):
     """A whole answer: its status, the lines of its head (`lines`), and its body.
 
-    To them it adds only what depends on the request or the moment: Date, Content-Length, Connection. It does not
-    name the server.
+    `prepare` adds what depends on the request or the moment: Date, Content-Length, Connection. Nothing names the
+    server.
     """
 
     def __init__(self, status: int, head: bytes, body: bytes = b"") -> None:
         super().__init__(status=status)
-        self._head = head
+        self._lines = head
         self._content = body
+        self._stays: bool | None = None
+        self._is_sent = False
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the answer is on its way."""
+        return self._is_sent
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection stays open after this answer; None until it is known."""
+        return self._stays
+
+    def force_close(self) -> None:
+        """Close the connection after this answer."""
+        self._stays = False
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send it, in one write; the body is left out where HTTP wants none."""
-        if self._eof_sent:
+        """Send the whole answer in one write; the body is left out where HTTP wants none."""
+        if self._is_sent:
             return None
-        self._eof_sent = True
-        if self._keep_alive is None:
-            self._keep_alive = request.keep_alive
+        self._is_sent = True
+        if self._stays is None:
+            self._stays = request.keep_alive
         status, body = self.status, self._content
         bare = status in WITHOUT_BODY
-        await request.writer.write(
+        writer = writer_of(request)
+        await writer.write(
             b"".join(
                 (
                     _status_line(status),
-                    self._head,
+                    self._lines,
                     _date(int(time.time())),
                     b"" if bare else b"Content-Length: %d\r\n" % len(body),
-                    _connection(request, stays=self._keep_alive),
+                    _connection(request, stays=self._stays),
                     b"" if bare or request.method == "HEAD" else body,
                 )
             )
         )
-        return request.writer
+        return writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: `prepare` has sent all there is."""
 
 
 def lines(headers: Mapping[str, str], common: Mapping[str, str] = PUBLIC_HEADERS) -> bytes:
-    r"""Encode the lines of a head: `headers`, and those that all answers of a listener have.
+    r"""Encode the lines of a head: `headers`, then `common`, which all answers of a listener have.
 
     >>> lines({"Cache-Control": "no-store"}, common={})
     b'Cache-Control: no-store\r\n'
@@ -92,13 +113,13 @@ def refusal(
     common: Mapping[str, str] = PUBLIC_HEADERS,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Reply:
-    """Shape a refusal: its reason word, and when to come back or what to bring."""
-    told = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
+    """Return the answer to a refused request: the reason word, and when to retry or how to authenticate."""
+    fields = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
     if refused.retry_after_s is not None:
-        told["Retry-After"] = str(refused.retry_after_s)
+        fields["Retry-After"] = str(refused.retry_after_s)
     if refused.reason is Reason.UNAUTHORIZED:
-        told["WWW-Authenticate"] = "Bearer"
-    return Reply(refused.status, lines(told, common), b'{"error":"%b"}' % refused.reason.value.encode())
+        fields["WWW-Authenticate"] = "Bearer"
+    return Reply(refused.status, lines(fields, common), b'{"error":"%b"}' % refused.reason.value.encode())
 
 
 def _holds(versions: str | None, etag: str) -> bool:
@@ -119,7 +140,7 @@ def _date(at_s: int) -> bytes:
 
 
 def _connection(request: web.BaseRequest, *, stays: bool) -> bytes:
-    """The last line of a head where it takes one, and its end: HTTP/1.1 keeps connections unless told otherwise."""
+    """Return the end of a head, with a Connection line where HTTP's default differs: HTTP/1.1 keeps connections."""
     if not stays:
         return b"Connection: close\r\n\r\n"
     return b"\r\n" if request.version >= HttpVersion11 else b"Connection: keep-alive\r\n\r\n"

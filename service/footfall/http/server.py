@@ -1,4 +1,4 @@
-"""How connections are treated, before there is a request: deadlines, and an answer to what is not HTTP."""
+"""Connections, before there is a request: how many, how long, and the answer to what is not HTTP."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import HttpVersion10, web
 from aiohttp.typedefs import Handler
 
+from footfall._compat import HttpConnection, HttpServer, RequestFactory, handler_of, writer_of
 from footfall.errors import Reason, Refused
 from footfall.http.middleware import OUTERMOST
 from footfall.http.responses import Reply, refusal
@@ -21,16 +22,16 @@ logger = logging.getLogger(__name__)
 KEEPALIVE_S = 20.0
 """How long a connection may be idle, or may take to send the head of a request."""
 LINGER_S = 2.0
-"""How long the rest of a body is read away that was refused before its end."""
+"""How long the rest of a refused body is read and dropped."""
 DRAIN_S = 1.0
-"""How long open connections are still answered when a worker stops, each answer being the last one."""
+"""How long a stopping worker still answers on open connections, once on each."""
 DRAIN_STEP_S = 0.05
 SHUTDOWN_MAX_S = 20.0
-"""How long requests in progress may take when a worker stops."""
+"""How long a stopping worker waits for requests in progress."""
 FILES_MAX = 65_536
-"""How many files and connections a process uses at most; with more, memory would end first."""
+"""The most files and connections that a process uses; memory would not suffice for more."""
 FILES_KEPT = 256
-"""What the stores, the spool and the ops listener need of them."""
+"""The part of them that the stores, the spool and the ops listener need."""
 
 
 def connections_max() -> int:
@@ -42,9 +43,9 @@ def connections_max() -> int:
 
 
 class ConnectionLimiter:
-    """Keeps count of the open connections: of all, and of each network, which may have a quarter of them.
+    """Counts the open connections, and lets one network have at most a quarter of the places.
 
-    A trusted proxy stands for many clients, and may have them all.
+    A trusted proxy stands for many clients, so it may have all places.
     """
 
     def __init__(self, resolver: AddressResolver, places: int) -> None:
@@ -54,7 +55,7 @@ class ConnectionLimiter:
         self._taken_by: Counter[bytes] = Counter()
 
     def acquire(self, peer: str | None) -> Client | None:
-        """Take a place for a connection from `peer` (None: a unix socket); None where there is no room for it."""
+        """Take a place for a connection from `peer` (None: a unix socket); return None where no place is free."""
         client = self._resolver.resolve(peer, ())
         has_its_share = not client.is_proxy and self._taken_by[client.network] >= self._places // 4
         if has_its_share or self._taken >= self._places:
@@ -64,7 +65,7 @@ class ConnectionLimiter:
         return client
 
     def release(self, client: Client) -> None:
-        """Give the place back."""
+        """Free the place of a client's connection."""
         self._taken -= 1
         self._taken_by[client.network] -= 1
         if not self._taken_by[client.network]:
@@ -72,9 +73,9 @@ class ConnectionLimiter:
 
 
 class Listener(web.AppRunner):
-    """Runs an application, and what it has as its `OUTERMOST`, on any number of sites (`web.SockSite`).
+    """Runs an application, wrapped in its `OUTERMOST`, on any number of sites (`web.SockSite`).
 
-    A client that goes away does not cancel its handler: its beacon counts. Nothing is logged per request.
+    A client that hangs up does not cancel its handler: its beacon counts. Nothing is logged per request.
     """
 
     def __init__(
@@ -85,58 +86,79 @@ class Listener(web.AppRunner):
         keepalive_s: float = KEEPALIVE_S,
         linger_s: float = LINGER_S,
     ) -> None:
-        super().__init__(
-            app,
-            access_log=None,
-            auto_decompress=False,  # a damaged gzip body would be our failure, not its sender's
-            keepalive_timeout=keepalive_s,
-            lingering_time=linger_s,
-            shutdown_timeout=SHUTDOWN_MAX_S,
-        )
+        super().__init__(app)
         self._outermost = app.get(OUTERMOST)
         self._limiter = limiter
+        self._keepalive_s = keepalive_s
+        self._linger_s = linger_s
+        self._connections: _Connections | None = None
+
+    @property
+    def server(self) -> web.Server | None:
+        """What makes the connections of the sites; None before `setup` and after `cleanup`."""
+        return self._connections
+
+    async def setup(self) -> None:
+        """Start the application."""
+        await super().setup()
+        handler, request_factory = handler_of(super().server)
+        if self._outermost is not None:
+            handler = self._outermost(handler)
+        self._connections = _Connections(
+            handler,
+            request_factory,
+            self._limiter,
+            access_log=None,
+            auto_decompress=False,  # a damaged gzip body would be answered as a failure of ours
+            keepalive_timeout=self._keepalive_s,
+            lingering_time=self._linger_s,
+        )
 
     async def drain(self) -> None:
-        """Accept nobody any more, and have whoever still asks close the connection after the answer.
+        """Accept no new connection, and close each open one with its next answer, for at most `DRAIN_S`.
 
-        A connection that is merely closed may have a request on its way, and a proxy does not send a beacon twice.
+        Closing an idle connection at once would lose a request that is already on its way, and a proxy does not send
+        a beacon twice.
         """
         for site in list(self.sites):
             await site.stop()
+        if self._connections is None:
+            return
         self._connections.leaving = True
         for _ in range(int(DRAIN_S / DRAIN_STEP_S)):
             if not self._connections.connections:
                 return
             await asyncio.sleep(DRAIN_STEP_S)
 
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        handler: Any = made.request_handler
-        if self._outermost is not None:
-            handler = self._outermost(handler)
-        self._connections = _Connections(handler, made.request_factory, self._kwargs, self._limiter)
-        return self._connections
+    async def shutdown(self) -> None:
+        """Close idle connections, run the application's own hooks, and wait for the requests in progress."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.pre_shutdown()
+        await super().shutdown()
+        if connections is not None:
+            await connections.shutdown(SHUTDOWN_MAX_S)
 
 
-class _Connections(web.Server):
-    """Makes a connection of ours for everybody who connects."""
+class _Connections(HttpServer):
+    """Makes a `_Connection` for each client."""
 
     def __init__(
-        self, handler: Any, request_factory: Any, options: dict[str, Any], limiter: ConnectionLimiter | None
+        self, handler: Handler, request_factory: RequestFactory, limiter: ConnectionLimiter | None, **options: Any
     ) -> None:
         super().__init__(partial(self._handle, handler), request_factory=request_factory)
         self.leaving = False
-        """The worker stops: every answer is the last one on its connection."""
+        """The worker stops: each answer closes its connection."""
         self.limiter = limiter
         self.malformed = LogThrottle()
         self.turned_away = LogThrottle()
         self._options = options
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> HttpConnection:
         return _Connection(self, self._options)
 
     async def _handle(self, handler: Handler, request: web.Request) -> web.StreamResponse:
-        """Refuse what aiohttp would answer by itself, repeating what was sent, or in the manner of 1991."""
+        """Refuse what aiohttp would answer itself: HTTP/0.9, without a head, and an Expect, with the client's words."""
         expected = request.headers.get("Expect")
         if request.version < HttpVersion10 or (expected and expected.lower() != "100-continue"):
             return _malformed()
@@ -146,34 +168,38 @@ class _Connections(web.Server):
         return response
 
 
-class _Connection(web.RequestHandler):
-    """Needs a place, and answers what is not HTTP in the shape of every other refusal, nearly in silence.
+class _Connection(HttpConnection):
+    """Takes a place in the limiter, and answers what is not HTTP in the shape of every other refusal.
 
-    aiohttp alone would log a traceback with the client's address for each, and name itself and its version.
+    aiohttp alone would log a traceback with the client's address for each such request, and name itself and its
+    version in the answer.
     """
 
-    __slots__ = ("_client", "_ours")
+    __slots__ = ("_client", "_is_open", "_ours")
 
-    def __init__(self, manager: _Connections, options: dict[str, Any]) -> None:
-        super().__init__(manager, loop=asyncio.get_running_loop(), **options)
-        self._ours = manager
+    def __init__(self, connections: _Connections, options: dict[str, Any]) -> None:
+        super().__init__(connections, loop=asyncio.get_running_loop(), **options)
+        self._ours = connections
         self._client: Client | None = None
+        self._is_open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or hang up at once where there is no room."""
+        """Begin, or hang up at once where no place is free."""
         if (limiter := self._ours.limiter) is not None:
             peer = transport.get_extra_info("peername")
             self._client = limiter.acquire(peer[0] if isinstance(peer, tuple) else None)
             if self._client is None:
                 if times := self._ours.turned_away.happened():
                     logger.warning("Connections were turned away: too many are open. times=%d", times)
-                self._manager = None  # which never gets to know of it
                 transport.close()
                 return
+        self._is_open = True
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End, and make room for another one."""
+        """End, and give the place back; a connection that was turned away never began."""
+        if not self._is_open:
+            return
         super().connection_lost(exc)
         if self._ours.limiter is not None and self._client is not None:
             self._ours.limiter.release(self._client)
@@ -186,11 +212,11 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer 400 and close the connection. `message` may quote what was sent, so nobody gets it."""
+        """Answer 400 and close the connection. `message` is dropped: it may quote what was sent."""
         del message
         if times := self._ours.malformed.happened():
             logger.warning("Requests were no HTTP. times=%d last=%s status=%d", times, type(exc).__name__, status)
-        if request.writer.output_size > 0:
+        if writer_of(request).output_size > 0:
             raise ConnectionError("a part of an answer is on its way already")
         return _malformed()
 

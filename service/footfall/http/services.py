@@ -1,4 +1,4 @@
-"""What the handlers of one worker use; built and closed in `app.py`."""
+"""What the handlers of one worker use; `process/app.py` builds and closes it."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from footfall.sync.rollup import Rollup
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One worker's parts, wired."""
+    """The parts of one worker."""
 
     settings: Settings
     metrics: Metrics
@@ -49,7 +49,7 @@ class Services:
         await self.reconciler.close()
 
     async def export(self) -> None:
-        """Set the gauges that tell of a state; every worker does so regularly, whoever is asked for metrics."""
+        """Set the gauges of this worker's state; every worker does so regularly, as any may be asked for metrics."""
         self.counts_cache.export()
         self.metrics.network_share.set(self.admission.busiest_network_share())
 

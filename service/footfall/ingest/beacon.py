@@ -1,4 +1,4 @@
-"""What a beacon says: the body of `POST /seen`, read strictly and without I/O."""
+"""What a page says of itself: the body of `POST /seen`, read strictly and without I/O."""
 
 import json
 import re
@@ -12,23 +12,23 @@ from footfall.model.site_id import SITE_ID
 
 BODY_MAX_BYTES = 4096
 BODIES_REMEMBERED_MAX = 2048
-"""Most views are of few pages, and say the same of them."""
+"""Most views are of few pages, and their bodies are equal."""
 VISITOR = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-# Control characters and lone surrogates have no place in a path, and the latter cannot be encoded again.
+# A path holds no control characters; a lone surrogate could not be encoded again.
 PAGE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,2048}")
 
 
 class Kind(StrEnum):
-    """Why a page speaks: it was opened, or it is still open and visible."""
+    """Why a page sends a beacon: it was opened (view), or it is still open and visible (ping)."""
 
     VIEW = "view"
     PING = "ping"
 
 
 class Beacon(NamedTuple):
-    """One message from a page; every field has been checked.
+    """One message from a page, with every field checked.
 
-    A tuple, as `Client` is: one is made per request, and a frozen dataclass takes almost three times as long to make.
+    A tuple, because one is made per request and a frozen dataclass takes almost three times as long.
     """
 
     site: str
@@ -39,12 +39,11 @@ class Beacon(NamedTuple):
 
 
 def parse_beacon(body: bytes) -> Beacon:
-    """Read the JSON object that a page sent; raises Refused(BAD_JSON | BAD_FIELD | TOO_LARGE).
+    """Return the beacon in a JSON object; raises Refused(BAD_JSON | BAD_FIELD | TOO_LARGE).
 
-    Only `site` must be there: `page` is "/" and `kind` is "view" when absent, so the smallest beacon is
-    a site. `null` is the same as absent. Unknown fields are ignored, whatever they hold, because a
-    script cached for a year must still count when it meets a newer service, and the other way round.
-    The same key twice is refused: two readers of it could disagree about what was said.
+    Only `site` is required: without `page` it is "/", without `kind` it is "view", and `null` means absent. Unknown
+    fields are ignored, so that a script and a service of different years understand each other. A key that appears
+    twice is refused, because two readers could take different values.
 
     >>> parse_beacon(b'{"site": "portal", "page": "/tin-tuc/1"}')
     Beacon(site='portal', page='/tin-tuc/1', kind=<Kind.VIEW: 'view'>, visitor=None, webdriver=False)
@@ -58,9 +57,9 @@ def parse_beacon(body: bytes) -> Beacon:
 def _parse(body: bytes) -> Beacon:
     try:
         text = body.strip(b" \t\r\n").decode()
-        # raw_decode: decode looks for white space at both ends, which costs half as much again.
+        # Not `decode`, which looks for white space at both ends and takes half as long again.
         fields, end = _DECODER.raw_decode(text)
-    # Too deep is a RecursionError; bad UTF-8, bad JSON and a number of too many digits are ValueErrors.
+    # RecursionError: too deep. ValueError: bad UTF-8, bad JSON, or a number of too many digits.
     except (ValueError, RecursionError):
         raise Refused(Reason.BAD_JSON) from None
     if end != len(text) or not isinstance(fields, dict):
@@ -81,7 +80,7 @@ def _text(value: object, shape: re.Pattern[str]) -> str:
 
 
 def _kind(value: object) -> Kind:
-    # Not Kind(value): an unhashable value would raise a TypeError there.
+    # Not Kind(value), which raises a TypeError for an unhashable value.
     if isinstance(value, str) and (kind := _KINDS.get(value)):
         return kind
     raise Refused(Reason.BAD_FIELD)
@@ -107,5 +106,5 @@ def _constant(name: str) -> NoReturn:
 
 
 _KINDS: Mapping[str, Kind] = {kind.value: kind for kind in Kind}
-# Made once: json.loads with hooks builds a new decoder per call.
+# Made once, because json.loads with hooks builds a new decoder for each call.
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)

@@ -9,14 +9,14 @@ from typing import Literal, NamedTuple, Protocol
 from multidict import istr
 
 HOPS_MAX = 10
-# Ten of the longest entries, quoted, with brackets, ports and Forwarded's other parameters.
+# Room for ten of the longest entries: quoted, with brackets, ports and Forwarded's other parameters.
 HEADER_MAX_CHARS = 1024
 PEERS_MAX = 10_000
 IPV4_BYTES, IPV6_BYTES = 4, 16
 
 
 class ProxySettings(Protocol):
-    """The part of the settings that says whom to believe about an address."""
+    """The settings that say which proxies to believe about an address."""
 
     @property
     def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network | Literal["unix"], ...]: ...
@@ -25,20 +25,20 @@ class ProxySettings(Protocol):
 
 
 class Client(NamedTuple):
-    """Whoever sent a request, as far as the network tells.
+    """The sender of a request, as far as the network shows.
 
-    `address` is the IP address, packed (4 or 16 bytes): an object for it would cost more than all that is done with it.
-    `network` is what counts as one place: the IPv4 address (4 bytes) or the IPv6 /64 (8 bytes), so that
-    the privacy addresses of one computer are one visitor. `wide_network` is the IPv4 address again or
-    the /48 (6 bytes), the least that one subscriber may own. All are empty when the address is unknown,
-    which is a unix socket whose proxy sent no usable header. `is_proxy` says that the address is a
-    trusted proxy's own: nobody in particular, so no limit by network may be laid on it.
+    All three addresses are empty for a unix socket whose proxy sent no usable header.
     """
 
     address: bytes
+    """The IP address, packed (4 or 16 bytes): an object would cost more than all that is done with it."""
     network: bytes
+    """What counts as one place: the IPv4 address (4 bytes) or the IPv6 /64 (8 bytes). The privacy addresses of one
+    computer lie in one /64, and are one visitor."""
     wide_network: bytes
+    """The IPv4 address, or the IPv6 /48 (6 bytes): one subscriber may own a whole /48."""
     is_proxy: bool
+    """The address is a trusted proxy's own. It stands for unknown clients, so no limit by network holds for it."""
 
 
 class AddressResolver:
@@ -54,35 +54,35 @@ class AddressResolver:
         }
         self._trusts_unix = "unix" in settings.trusted_proxies
         self.header = istr(settings.forwarded_header)
-        """The one header that is believed about addresses."""
+        """The only header that may name an address."""
         self._is_rfc7239 = settings.forwarded_header.lower() == "forwarded"
-        # A busy service sees ever new clients, but through few proxies: what the header says is not worth remembering.
+        # Peers are remembered, being few behind proxies; what their headers name is not: clients are ever new.
         self._peer_cached = lru_cache(PEERS_MAX)(self._peer)
 
     def resolve(self, peer: str | None, forwarded: Sequence[str]) -> Client:
-        """The client of a request from `peer` (None: a unix socket) with these lines of the header.
+        """Return the client of a request from `peer` (None: a unix socket) with these lines of the header.
 
-        The header is believed only from a trusted proxy, and read from its right end, past trusted
-        proxies, at most ten hops: what the client itself wrote stands to the left of what a proxy
-        added, and is never reached. Anything odd on the way leaves the peer itself as the client.
+        Only a trusted proxy's header is believed. It is read from its right end, past trusted proxies, for at most
+        ten hops: what the client wrote stands left of what the proxies added, and is never reached. If anything in
+        between is malformed, the peer is the client.
         """
         client = self._peer_cached(peer)
         if not forwarded or not client.is_proxy:
             return client
-        # From the right: the left end is the client's own to make as long as it likes.
+        # Cut at the left, where the client may have written as much as it likes.
         return self._read(",".join(forwarded)[-HEADER_MAX_CHARS:]) or client
 
     def _peer(self, peer: str | None) -> Client:
-        # A scoped peer (fe80::1%eth0) is real, unlike a scope in a header, which says nothing here.
+        # The scope of a peer (fe80::1%eth0) is real; a scope in a header means nothing on this host.
         own = b"" if peer is None else parse_address(peer.partition("%")[0])
         return self._client(own, self._trusts_unix if peer is None else self._is_trusted(own))
 
     def _read(self, header: str) -> Client | None:
-        """Whoever has the right-most address that is not a trusted proxy, else the left-most; None if it is odd."""
-        # Cutting at every comma, also within quotes, is meant: a quote that a client opened on the left
-        # must not swallow the element that the proxy added on the right.
+        """Return the client at the right-most address that is not trusted, else at the left-most; None if malformed."""
+        # Also at commas within quotes: a quote that the client opened on the left must not swallow the element that
+        # the proxy added on the right.
         entries = header.rsplit(",", HOPS_MAX)
-        # Otherwise the left-most piece is perhaps half an address, or more than ten hops away.
+        # If not, the left-most entry may be half an address, or more than ten hops away.
         complete = len(header) < HEADER_MAX_CHARS and len(entries) <= HOPS_MAX
         address = b""
         for entry in reversed(entries if complete else entries[1:]):
@@ -110,9 +110,9 @@ class AddressResolver:
 
 
 def parse_address(text: str) -> bytes:
-    r"""Pack an address (4 or 16 bytes) as proxies write it, with or without brackets and port; empty for anything else.
+    r"""Return an address as proxies write it, packed (4 or 16 bytes); empty for anything else.
 
-    An IPv4-mapped IPv6 address is that IPv4 address. Zone ids are refused.
+    Brackets and a port may be there. An IPv4-mapped IPv6 address is that IPv4 address. Zone ids are refused.
 
     >>> parse_address("192.0.2.7:55"), parse_address("::ffff:192.0.2.7"), parse_address("unknown")
     (b'\xc0\x00\x02\x07', b'\xc0\x00\x02\x07', b'')
@@ -140,7 +140,7 @@ def parse_address(text: str) -> bytes:
 
 
 def _for_parameter(element: str) -> str:
-    """The value of `for=` in one element of an RFC 7239 header, unquoted; "" if not exactly one."""
+    """Return the unquoted value of `for=` in one element of an RFC 7239 header; "" unless there is exactly one."""
     values = [
         value.strip()
         for name, _, value in (pair.partition("=") for pair in element.split(";"))

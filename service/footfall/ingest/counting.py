@@ -5,7 +5,7 @@ flood of refused beacons stays cheap.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from footfall.delivery.pending import StoredIn
 from footfall.delivery.recorder import Recorder
@@ -46,27 +46,17 @@ class Ignored:
 COUNTED, SPOOLED = Counted(), Spooled()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counting:
-    """Counts the beacons of one worker."""
+    """Counts the beacons of one worker; the fields are what a beacon passes."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        admission: Admission,
-        periods: Periods,
-        opener: SiteOpener,
-        recorder: Recorder,
-        metrics: Metrics,
-    ) -> None:
-        self._sites = settings.sites
-        self._admission = admission
-        self._periods = periods
-        self._opener = opener
-        self._recorder = recorder
-        self._metrics = metrics
-        self._forwarded_header = settings.forwarded_header
-        self._is_demo = settings.demo
-        self._from_proxy = LogThrottle(FROM_PROXY_EVERY_S)
+    settings: Settings
+    admission: Admission
+    periods: Periods
+    opener: SiteOpener
+    recorder: Recorder
+    metrics: Metrics
+    _from_proxy: LogThrottle = field(default_factory=lambda: LogThrottle(FROM_PROXY_EVERY_S), init=False)
 
     async def count_beacon(self, beacon: Beacon, sender: Sender) -> Counted | Spooled | Ignored:
         """Count one beacon now; return once it is stored.
@@ -74,31 +64,31 @@ class Counting:
         Raises Refused(UNKNOWN_SITE | NO_ORIGIN | WRONG_ORIGIN | RATE_LIMITED | NOT_READY | BUSY | SPOOL_FULL), and
         then nothing of the beacon was stored. Every outcome is in the metrics.
         """
-        site = self._sites.get(beacon.site)
+        site = self.settings.sites.get(beacon.site)
         if site is None:
             self.note_refusal(Reason.UNKNOWN_SITE)
             raise Refused(Reason.UNKNOWN_SITE)
         try:
-            ignored = self._admission.check(site, beacon, sender)
+            ignored = self.admission.check(site, beacon, sender)
             if ignored is not None:
-                self._metrics.beacon(site.id, "ignored", ignored.value).inc()
+                self.metrics.beacon(site.id, "ignored", ignored.value).inc()
                 return Ignored(ignored)
             client, agent = sender.client, sender.user_agent
             if client.is_proxy:
                 self._note_proxy()
-            at_s, period = self._periods.now(site.zone)
-            salt = self._opener.known_salt(site, period.week) or await self._opener.salt(site, period.week)
+            at_s, period = self.periods.now(site.zone)
+            salt = self.opener.known_salt(site, period.week) or await self.opener.salt(site, period.week)
             own_id = beacon.visitor if site.visitor_id == "browser" else None
             visitor = visitor_id(salt, client, agent, own_id)
             previous_week_id = None
             if at_s - period.start_s < site.online_window_s and period.day == period.week:
                 # The salt has just changed: without this, a visitor present at the turn is online under both ids.
-                last_salt = self._opener.known_salt(site, period.week - WEEK)
+                last_salt = self.opener.known_salt(site, period.week - WEEK)
                 previous_week_id = visitor_id(last_salt, client, agent, own_id) if last_salt else None
-            stored_in = await self._recorder.record(
+            stored_in = await self.recorder.record(
                 site,
                 period.day,
-                visitor if self._admission.may_add_visitor(client, visitor) else None,
+                visitor if self.admission.may_add_visitor(client, visitor) else None,
                 previous_week_id,
                 is_view=beacon.kind is Kind.VIEW,
             )
@@ -109,16 +99,16 @@ class Counting:
 
     def note_refusal(self, reason: Reason, site_id: str = "") -> None:
         """Count a refused beacon; of an unknown site the label is empty, since clients must not name metrics."""
-        self._metrics.beacon(site_id, "refused", reason.value).inc()
+        self.metrics.beacon(site_id, "refused", reason.value).inc()
 
     def _note_proxy(self) -> None:
         """Count a beacon that seems to come from a trusted proxy itself, and log it once an hour."""
-        self._metrics.from_proxy.inc()
+        self.metrics.from_proxy.inc()
         times = self._from_proxy.happened()
-        if times and not self._is_demo:  # the demo is opened on its own machine
+        if times and not self.settings.demo:  # the demo is opened on its own machine
             logger.warning(
                 "Beacons carry a trusted proxy's own address, so no limit by network holds for them: does it set %s?"
                 " times=%d",
-                self._forwarded_header,
+                self.settings.forwarded_header,
                 times,
             )

@@ -1,6 +1,6 @@
 """Whether an Origin or Referer belongs to a page of the site.
 
-Only http and https pages count, so copies by translators and archives are refused like any other host.
+Only http and https pages of the site's hosts count; copies that translators and archives serve are refused.
 """
 
 import re
@@ -16,7 +16,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Origins:
-    """The hosts of one site, compiled once; answers are remembered per header value."""
+    """The hosts of one site, compiled once; the answer for each header value is remembered."""
 
     def __init__(self, hosts: Iterable[str]) -> None:
         rules = [parse_host_rule(text) for text in hosts]
@@ -25,13 +25,13 @@ class Origins:
         self._accepts_cached = lru_cache(REMEMBERED_MAX)(self._accepts)
 
     def accepts(self, origin: str) -> bool:
-        """Whether this value of the Origin header is a page of the site."""
-        # Before the cache, so that nobody can fill it with long values.
+        """Return whether this value of the Origin header is a page of the site."""
+        # The length is checked before the cache, which long values would fill.
         return len(origin) <= ORIGIN_MAX_CHARS and self._accepts_cached(origin)
 
     def accepts_referer(self, referer: str) -> bool:
-        """Whether this value of the Referer header, a whole URL, is a page of the site."""
-        # The origin alone goes into the cache: a site has many URLs and few origins.
+        """Return whether this value of the Referer header, a whole URL, is a page of the site."""
+        # Only the origin is cached: a site has many URLs and few origins.
         scheme, mark, rest = referer[:ORIGIN_MAX_CHARS].partition("://")
         return self.accepts(scheme + mark + re.split(r"[/?#\\]", rest, maxsplit=1)[0])
 

@@ -1,8 +1,7 @@
-"""How much one network may do: budgets per network, and who of its visitors is not new.
+"""How much one network may do: a budget for each network, and the visitors that are known already.
 
-Nothing here asks a store, so a worker knows only what it has seen itself: with four workers a network may
-do up to four times as much. Every table is bounded, and forgets the least recently used first: a
-forgotten network has its whole budget again.
+Nothing here asks a store. Each worker knows what it has seen itself, so with four workers a network may do up to four
+times as much. Every table is bounded and drops the least recently used; a dropped network has its whole budget again.
 """
 
 import struct
@@ -20,13 +19,13 @@ _HALVES = struct.Struct("=QQ")
 class Buckets:
     """A token bucket per key: `burst` at once, refilled with `rate_per_s`.
 
-    A bucket is kept as one number, the moment at which it will be full again, so a key costs about
-    200 bytes and an idle bucket equals an unknown one.
+    A bucket is one number, the moment at which it will be full again: a key costs about 200 bytes, and an idle bucket
+    equals an unknown one.
     """
 
     def __init__(self, rate_per_s: float, burst: int, keys_max: int) -> None:
         self._token_s = 1 / rate_per_s
-        # Half a token of slack: sums of floats must not decide about the last token.
+        # Half a token of slack, so that rounding of floats does not decide about the last token.
         self._depth_s = (burst - 0.5) * self._token_s
         self._keys_max = keys_max
         self._full_at: OrderedDict[bytes, float] = OrderedDict()
@@ -35,12 +34,12 @@ class Buckets:
         return len(self._full_at)
 
     def wait_s(self, key: bytes, now_s: float) -> float:
-        """Seconds until `key` has a token; 0 if it has one now."""
+        """Return the seconds until `key` has a token; 0 if it has one now."""
         full_at = self._full_at.get(key, 0.0)
         return max(0.0, full_at - now_s - self._depth_s)
 
     def take(self, key: bytes, now_s: float) -> None:
-        """Take a token of `key`, which has one."""
+        """Take a token from `key`, which must have one."""
         self._full_at[key] = max(self._full_at.get(key, 0.0), now_s) + self._token_s
         self._full_at.move_to_end(key)
         if len(self._full_at) > self._keys_max:
@@ -55,8 +54,8 @@ class Budget:
         self._wide = Buckets(rate_per_s * wide_factor, burst * wide_factor, networks_max)
 
     def spend(self, network: bytes, wide_network: bytes, now_s: float) -> float:
-        """Spend one unit and return 0, or spend nothing and return the seconds until there is one."""
-        # Who is refused takes from neither, so a flood from one /64 cannot use up its neighbours' share.
+        """Spend one unit and return 0, or spend nothing and return the seconds until one is free."""
+        # A refusal costs neither budget, so a flood from one /64 cannot use up the share of its neighbours.
         if (wait_s := self._networks.wait_s(network, now_s)) > 0:
             return wait_s
         if network != wide_network:  # an IPv4 address is its own wide network
@@ -68,11 +67,11 @@ class Budget:
 
 
 class KnownVisitors:
-    """Remembers visitor ids, so that a visitor is new once; a fixed table of 8 bytes per id.
+    """Remembers visitor ids, so that a visitor is new once; a fixed table of 8 bytes for each id.
 
-    Each id has one place in the table, given by half of its bytes, and leaves the other half there; a
-    later id with the same place displaces it. Ids are keyed hashes, so nobody can aim at a place.
-    A displaced visitor merely counts as new again. A false "known" needs 64 equal bits.
+    Half of an id's bytes choose its place in the table, where the other half is stored; a later id with the same
+    place displaces it. Ids are keyed hashes, so a client cannot choose a place. A displaced visitor counts as new
+    again. An unknown visitor passes for known only if 64 bits are equal.
     """
 
     def __init__(self, size: int) -> None:
@@ -93,7 +92,7 @@ class KnownVisitors:
 
 
 class NetworkLimits:
-    """All budgets of one worker, and the visitors it knows, as the table `[limits]` says."""
+    """All budgets of one worker, and the visitors that it knows, by the settings' table `[limits]`."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -107,17 +106,17 @@ class NetworkLimits:
 
 
 class BusiestNetwork:
-    """Watches the latest beacons for a network that sends most of them."""
+    """Finds out how much of the latest beacons one network sends."""
 
     def __init__(self) -> None:
         self._latest: deque[bytes] = deque(maxlen=WATCHED_BEACONS)
 
     def saw(self, network: bytes) -> None:
-        """Note that a beacon came from `network`."""
+        """Record that a beacon came from `network`."""
         self._latest.append(network)
 
     def share(self) -> float:
-        """The busiest network's part of the latest 1,000 beacons, 0 to 1; 0 while too few were seen."""
+        """Return the busiest network's part of the latest 1,000 beacons, 0 to 1; 0 while too few were seen."""
         if len(self._latest) < TELLING_BEACONS:
             return 0.0
         return max(Counter(self._latest).values()) / len(self._latest)

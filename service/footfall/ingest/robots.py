@@ -1,8 +1,8 @@
-"""Who is not a person: user agents of robots, by the kept list of the package crawler-user-agents.
+"""Robots, by their user agent and the maintained list of the package crawler-user-agents.
 
-The list has some 1,500 patterns, nearly all of them plain words, and one pass over it as it is takes a few
-hundred microseconds. So the words become one trie, written as a regular expression; the few real
-expressions follow; and answers are remembered per user agent.
+The list has some 1,500 patterns, and trying one after another takes a few hundred microseconds. Nearly all are plain
+words: these become one trie, written as a regular expression. The few real expressions follow. The answer for each user
+agent is remembered.
 """
 
 import re
@@ -17,16 +17,16 @@ from footfall.ingest.visitor import USER_AGENT_MAX_CHARS
 REMEMBERED_MAX = 10_000
 
 OWN_WORDS = ("bot/", "Bot/", "crawler", "Crawler", "spider", "Spider", "+http")
-"""Robots that the list does not know yet name themselves or an address to read about them.
+"""What robots that are not on the list yet call themselves, and the beginning of an address about them.
 
-No word is shorter: "bot" alone is in the names of telephones (CUBOT).
+"bot" alone would be too short: it is in the names of telephones (CUBOT).
 """
 
 CORRECTIONS: Mapping[str, str | None] = {
-    # Browsers of people. A pattern is taken out (None) or narrowed to what its robot sends.
+    # Patterns that find browsers of people: taken out (None), or narrowed to what the robot sends.
     r"AP3A\.240617\.008": None,  # the build number of Android 15 on many makers' telephones
     "MetaIAB Facebook": None,  # the browser inside the Facebook app
-    "Sogou": None,  # also the browser Sogou; its robots call themselves spiders
+    "Sogou": None,  # also a browser; its robots call themselves spiders, which OWN_WORDS finds
     r"Tumblr\/": r"^Tumblr\/",  # elsewhere than at the start: the browser inside the app
     "Viber": "^Viber",
 }
@@ -41,15 +41,15 @@ class Robots:
         words = {word for pattern in patterns if (word := plain_word(pattern)) is not None}
         shapes = [pattern for pattern in patterns if plain_word(pattern) is None]
         self._words = re.compile(_trie(words.union(OWN_WORDS)))
-        # Tried at the start only: a search would try them at every character.
+        # Apart, because a search would try them at every character, and not only at the start.
         self._starts = re.compile(_any_of(shape for shape in shapes if shape.startswith("^")))
         self._shapes = re.compile(_any_of(shape for shape in shapes if not shape.startswith("^")))
         self._is_listed_cached = lru_cache(REMEMBERED_MAX)(self._is_listed)
 
     def is_robot(self, user_agent: str) -> bool:
-        """Whether the first 512 characters of a user agent are a robot's; an empty one is.
+        """Return whether the first 512 characters of a user agent are a robot's.
 
-        Every browser of a person sends a user agent, so a missing one is a program's.
+        An empty one is: the browser of a person always sends a user agent.
         """
         return not user_agent or self._is_listed_cached(user_agent[:USER_AGENT_MAX_CHARS])
 
@@ -63,7 +63,7 @@ class Robots:
 
 
 def listed_patterns() -> Iterator[str]:
-    """The patterns of the kept list, as corrected here."""
+    """Yield the patterns of the list, with our corrections."""
     entries: list[dict[str, Any]] = CRAWLER_USER_AGENTS_DATA
     for entry in entries:
         pattern: str = entry["pattern"]
@@ -73,24 +73,24 @@ def listed_patterns() -> Iterator[str]:
 
 
 def plain_word(pattern: str) -> str | None:
-    r"""The text that a pattern finds if it finds only that text, else None.
+    r"""Return the text that a pattern finds if it finds only that text, else None.
 
     >>> plain_word(r"Googlebot\/"), plain_word("[wW]get"), plain_word(r"\d+bot")
     ('Googlebot/', None, None)
     """
-    # What is left of a class such as \d is its backslash.
+    # Escaped punctuation is plain; the backslash of a class such as \d stays, and is found.
     if re.search(r"[\\^$.|?*+()\[\]{}]", re.sub(r"\\\W", "", pattern)):
         return None
     return re.sub(r"\\(.)", r"\1", pattern)
 
 
 def _any_of(patterns: Iterable[str]) -> str:
-    # An empty alternation would find everything; this one finds nothing.
+    # An empty alternation finds everything; (?!) finds nothing.
     return "|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)"
 
 
 def _trie(words: Iterable[str]) -> str:
-    """A regular expression that finds any of `words`, each character tried once per position."""
+    """Return a regular expression that finds any of `words`, and tries each character once per position."""
     root: dict[str, Any] = {}
     for word in words:
         node = root

@@ -12,14 +12,14 @@ _LENGTHS = struct.Struct(">BH")
 
 
 def visitor_id(salt: bytes, client: Client, user_agent: str, first_party: str | None) -> bytes:
-    """16 opaque bytes for one visitor: BLAKE2b keyed by the salt of the site's week (at most 64 bytes).
+    """Return 16 opaque bytes for one visitor: BLAKE2b keyed by the salt of the site's week (at most 64 bytes).
 
-    The network and the user agent (its first 512 characters) go in with their lengths, so that no other
-    pair can spell the same bytes; the page's own random id, where the site uses it, follows.
+    The lengths of network and user agent (its first 512 characters) are hashed too, so that no other pair spells the
+    same bytes. The page's own random id follows, where the site uses one.
     """
-    # surrogatepass: headers that are not UTF-8 arrive with lone surrogates.
+    # surrogatepass: a header that is not UTF-8 arrives with lone surrogates.
     agent = user_agent[:USER_AGENT_MAX_CHARS].encode(errors="surrogatepass")
-    said = _LENGTHS.pack(len(client.network), len(agent)) + client.network + agent
+    hashed = _LENGTHS.pack(len(client.network), len(agent)) + client.network + agent
     if first_party is not None:
-        said += b"\x01" + first_party.encode(errors="surrogatepass")
-    return blake2b(said, digest_size=VISITOR_ID_BYTES, key=salt).digest()
+        hashed += b"\x01" + first_party.encode(errors="surrogatepass")
+    return blake2b(hashed, digest_size=VISITOR_ID_BYTES, key=salt).digest()

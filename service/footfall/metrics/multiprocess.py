@@ -1,10 +1,12 @@
-"""The metrics of several workers as one: whichever worker is asked answers for all of them.
+"""The metrics of several workers as one: each worker answers for all of them.
 
-This is prometheus_client's multiprocess mode: every worker keeps its values in files that all can read. Two
-things differ. The files are named after a slot, not after a process: the parent gives a slot to a new worker
-when the one before it has ended, and the counters go on from there, so none ever falls. And a value goes to its
-file every half second and before every answer, not with every increment, which would cost a beacon more than
-its other metrics together; a worker that is killed loses the counts of its last half second.
+As in prometheus_client's multiprocess mode, each worker keeps its values in files that all workers read. Two things
+differ:
+
+- A file is named after a slot, not after a process. The parent gives the slot of a worker that has ended to the next
+  worker, which continues its counters, so no counter ever falls.
+- A worker writes its values every half second and before every answer. Writing at each increment would cost a beacon
+  more than all its other metrics. A worker that is killed loses the counts of its last half second.
 """
 
 # prometheus_client has types for its public part only.
@@ -15,23 +17,24 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric, values
-from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from footfall._compat import MetricsFile, keep_metric_values_in, metric_key
 from footfall.errors import Stop
 from footfall.metrics.metrics import Metrics
 
 FLUSH_EVERY_S = 0.5
 MEMORY = Path("/dev/shm")  # noqa: S108
-"""Linux' folder in memory: writing to a mapped file on a disk may wait for the disk."""
+"""A folder in memory, on Linux: a write to a mapped file on a disk may wait for the disk."""
 EMPTY_FILE = bytes(1 << 16)
 
 
 @contextmanager
 def metrics_folder() -> Iterator[Path]:
-    """Make the folder of the slots' files, for one parent; at the end it is removed."""
+    """Make the folder of the slots' files, for one parent, and remove it at the end."""
     place = MEMORY if sys.platform == "linux" and MEMORY.is_dir() else None
     try:
         folder = tempfile.TemporaryDirectory(prefix="footfall-metrics-", dir=place, ignore_cleanup_errors=True)
@@ -42,28 +45,28 @@ def metrics_folder() -> Iterator[Path]:
 
 
 def free_slot(folder: Path, slot: int) -> None:
-    """Forget the gauges of a worker that has ended; its counters stay."""
+    """Drop the gauges of a worker that has ended; its counters stay."""
     mark_process_dead(slot, path=str(folder))
 
 
 class Slot:
-    """The metrics of this process, in files of their own, and a registry that reads those of all slots.
+    """The metrics of this process, in its own files, and a registry that reads the files of all slots.
 
-    It replaces where prometheus_client keeps its values, for the whole process: make one, before any other metric.
+    Make one for a process, before any other metric: it changes where prometheus_client keeps every value.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder
         self._number = number
-        self._files: dict[str, MmapedDict] = {}
+        self._files: dict[str, MetricsFile] = {}
         self._unwritten: list[_Value] = []
-        values.ValueClass = self._value
+        keep_metric_values_in(self._value)
         self.metrics = Metrics(CollectorRegistry())
         self.metrics.registry = CollectorRegistry()
         self.metrics.registry.register(_Collector(self, folder))
 
     async def flush(self) -> None:
-        """Write what has changed, for whichever worker is asked next."""
+        """Write what has changed, so that other workers answer with it."""
         self.write()
 
     def write(self) -> None:
@@ -72,44 +75,37 @@ class Slot:
             self._unwritten.pop().write()
 
     def close(self) -> None:
-        """Write what has changed, for those who run on."""
+        """Write what has changed, for the workers that run on, and close the files."""
         self.write()
         for file in self._files.values():
             file.close()
 
     def _value(
-        self,
-        kind: str,
-        metric: str,
-        name: str,
-        labels: list[str],
-        label_values: list[str],
-        text: str,
-        multiprocess_mode: str = "",
-        **_: object,
+        self, kind: str, metric: str, name: str, *labels_and_text: Any, multiprocess_mode: str = "", **_: object
     ) -> "_Value":
-        key = mmap_key(metric, name, labels, label_values, text)
+        """Return the number `name` of a metric; labels, their values and the text come by position."""
+        key = metric_key(metric, name, *labels_and_text)
         file = self._file(f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind)
         return _Value(file, key, self._unwritten)
 
-    def _file(self, kind: str) -> MmapedDict:
+    def _file(self, kind: str) -> MetricsFile:
         if kind not in self._files:
             path = self._folder / f"{kind}_{self._number}.db"
             if not path.exists():
-                # In one step: a reader fails on a file that exists and is still empty.
+                # Renamed when it is whole: a reader fails on an empty file.
                 new = path.with_suffix(".new")
                 new.write_bytes(EMPTY_FILE)
                 new.replace(path)
-            self._files[kind] = MmapedDict(str(path))
+            self._files[kind] = MetricsFile(str(path))
         return self._files[kind]
 
 
 class _Value:
-    """One number of a metric: in memory, and from time to time in its file. For one thread, the event loop's."""
+    """One number of a metric, in memory and from time to time in its file; only for the thread of the event loop."""
 
     __slots__ = ("_changed", "_file", "_key", "_stamp", "_unwritten", "_value")
 
-    def __init__(self, file: MmapedDict, key: str, unwritten: "list[_Value]") -> None:
+    def __init__(self, file: MetricsFile, key: str, unwritten: "list[_Value]") -> None:
         self._file = file
         self._key = key
         self._unwritten = unwritten
@@ -138,7 +134,7 @@ class _Value:
 
 
 class _Collector(MultiProcessCollector):
-    """Reads the files of all slots, its own brought up to date first."""
+    """Reads the files of all slots, after writing those of its own slot."""
 
     def __init__(self, slot: Slot, folder: Path) -> None:
         super().__init__(None, path=str(folder))

@@ -90,6 +90,14 @@ async def open_services(
         recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
         reconciler = Reconciler(settings.keep_max_bytes, recorder, postgres, spool, repairs.changed, metrics)
         admission = Admission(settings, monotonic)
+        counting = Counting(
+            settings=settings,
+            admission=admission,
+            periods=periods,
+            opener=repairs.opener,
+            recorder=recorder,
+            metrics=metrics,
+        )
         services = Services(
             settings=settings,
             metrics=metrics,
@@ -103,7 +111,7 @@ async def open_services(
             rollup=rollup,
             recorder=recorder,
             reconciler=reconciler,
-            counting=Counting(settings, admission, periods, repairs.opener, recorder, metrics),
+            counting=counting,
         )
         stack.push_async_callback(counts_cache.close)
         stack.push_async_callback(repairs.opener.close)

@@ -10,10 +10,10 @@ import logging
 import socket
 from collections.abc import Callable
 from itertools import count
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import NoReturn
 
+from footfall._compat import start_resource_tracker
 from footfall.errors import SettingsError, Stop
 from footfall.process.worker import Task
 from footfall.process.worker_process import WorkerProcess
@@ -45,7 +45,7 @@ class Supervisor:
         Calls `ready` when the first workers serve; raises Stop when one of them cannot.
         """
         # Otherwise the start of the first worker starts the tracker, which unblocks SIGINT for that worker.
-        resource_tracker.ensure_running()
+        start_resource_tracker()
         try:
             for worker in [self._spawn() for _ in range(self._count)]:
                 await worker.until_ready()

@@ -1,0 +1,84 @@
+"""The one place that uses parts of libraries which their documentation does not promise.
+
+Each part has a name of ours, the version in which it was read, and the reason why there is no public way.
+`tests/test_compat.py` has a canary for each; `pyproject.toml` has an upper bound for each library.
+"""
+
+from collections.abc import Callable
+from multiprocessing import resource_tracker
+from operator import attrgetter
+from typing import Any, Protocol
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.typedefs import Handler
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+
+RequestFactory = Callable[..., Any]
+
+HttpConnection = web.RequestHandler
+"""One connection of a server: `aiohttp.web.RequestHandler`, read in 3.14.5; exported, but not documented.
+
+`http/server.py` overrides `connection_made`, `connection_lost` and `handle_error`. There is no public way to limit
+connections before there is a request, nor to answer what is not HTTP in a shape of one's own.
+"""
+
+HttpServer = web.Server
+"""What makes the connections: `aiohttp.web.Server`, read in 3.14.5; documented, but for the parts that we use.
+
+`http/server.py` overrides `__call__`, to make an `HttpConnection` of its own, reads `connections` to see whether any
+is open, and closes them with `pre_shutdown` and `shutdown`, as `web.AppRunner` does with the server it made itself.
+"""
+
+writer_of: Callable[[web.BaseRequest], AbstractStreamWriter] = attrgetter("writer")
+"""What sends the answer to a request: `BaseRequest.writer`, read in 3.14.5; not documented.
+
+The public way, `web.Response`, puts the head of every answer together anew, which costs as much as reading a request.
+"""
+
+handler_of: Callable[[web.Server | None], tuple[Handler, RequestFactory]] = attrgetter(
+    "request_handler", "request_factory"
+)
+"""What answers the requests of an application, and what makes them: `Server.request_handler` and `.request_factory` of
+the server of its `AppRunner`, read in 3.14.5; not documented.
+
+The public way to put something around an application, a middleware, costs two coroutines more for every request.
+"""
+
+
+class MetricValue(Protocol):
+    """What prometheus_client calls of one number of a metric."""
+
+    def inc(self, amount: float) -> None: ...
+    def set(self, value: float, timestamp: float | None = None) -> None: ...
+    def get(self) -> float: ...
+
+
+def start_resource_tracker() -> None:
+    """Start the process that multiprocessing starts beside its first spawned child.
+
+    `multiprocessing.resource_tracker`, Python 3.11 to 3.14: the module is not documented. Started beside the first
+    worker, it would unblock SIGINT in the parent while the parent has it blocked. Every public way, such as creating
+    a lock that is not needed, starts the tracker only as a side effect.
+    """
+    resource_tracker.ensure_running()
+
+
+def keep_metric_values_in(make: Callable[..., MetricValue]) -> None:
+    """Have every metric that is created from now on keep its numbers in what `make` returns.
+
+    `prometheus_client.values.ValueClass`, read in 0.26.0. The public way, the environment's PROMETHEUS_MULTIPROC_DIR,
+    names the files after processes, so that counters fall when a worker is replaced, and writes at every increment.
+    """
+    values.ValueClass = make
+
+
+MetricsFile = MmapedDict
+"""A file of numbers that `MultiProcessCollector` reads: `prometheus_client.mmap_dict`, read in 0.26.0.
+
+The collector is public, the format of its files is not; a writer of our own would have to copy that format.
+"""
+
+metric_key = mmap_key
+"""The key of a number in such a file: `prometheus_client.mmap_dict`, read in 0.26.0, for the same reason."""
