@@ -1,4 +1,4 @@
-"""The checks by equality: the clients' ledger against Redis, Redis against Postgres, both against what is shown."""
+"""The checks by equality: the clients' ledger against Redis, Redis against Postgres, both against the shown counts."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ Registers = list[int]
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What a store holds of a day."""
+    """A store's state of a day."""
 
     views: int
     visitors: int
@@ -35,19 +35,19 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Our own way to both stores, past every relay."""
+    """Our own connections to both stores, past every relay."""
 
     redis: Any
-    """A `Redis`; the types of its answers would have to be told at every call."""
+    """A `Redis`; as that type, every call would need a cast of its answer."""
     postgres: asyncpg.Connection
 
     async def salt(self, site: str, week: date) -> bytes | None:
-        """The key of the visitor hash, with which the clients' visitor ids can be worked out again."""
+        """The salt of the visitor hash, by which the test computes the clients' visitor ids."""
         salt: bytes | None = await self.redis.get(ready_key(site).removesuffix("ready") + f"salt:{week}")
         return salt
 
     async def registers(self, sketch: bytes | None) -> Registers:
-        """Unpack a sketch, by Redis' own code on a key of ours; none, or a damaged one, holds nobody."""
+        """Unpack a sketch, by Redis' own code on a key of ours; a missing or damaged sketch holds no visitors."""
         if sketch is None or not is_sound(sketch):
             return EMPTY
         await self.redis.set(SCRATCH, sketch)
@@ -56,13 +56,13 @@ class Stores:
         return registers
 
     async def reference(self, ids: Iterable[bytes]) -> Registers:
-        """The registers that a fresh sketch of these visitors has."""
+        """Return the registers of a fresh sketch of these visitors."""
         await self.redis.delete(SCRATCH)
         await self.redis.pfadd(SCRATCH, *ids)
         return await self.registers(await self.redis.get(SCRATCH))
 
     async def in_redis(self, site: str) -> dict[date, Copy]:
-        """All days that Redis holds of a site."""
+        """Return all days of a site in Redis."""
         days = await self.redis.smembers(ready_key(site).removesuffix("ready") + "days")
         copies = {}
         for day in sorted(date.fromisoformat(name.decode()) for name in days):
@@ -80,12 +80,12 @@ class Stores:
         return copies
 
     async def in_postgres(self, site: str) -> dict[date, Copy]:
-        """All days that Postgres holds of a site."""
+        """Return all days of a site in Postgres."""
         rows = await self.postgres.fetch("SELECT * FROM footfall.site_day WHERE site = $1", site)
         return {row["day"]: await self._copy(row) for row in rows}
 
     async def adjustments(self, site: str) -> int:
-        """Sum of the corrections of a site's total."""
+        """Return the sum of the corrections of a site's total."""
         return int(
             await self.postgres.fetchval(
                 "SELECT COALESCE(sum(amount), 0) FROM footfall.adjustment WHERE site = $1", site
@@ -98,9 +98,9 @@ class Stores:
 
 
 async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole: bool = True) -> list[str]:
-    """Name every inequality between the ledger, Redis and Postgres; an empty list is what we want.
+    """Return every inequality between the ledger, Redis and Postgres; an empty list is right.
 
-    Not `whole`: sketches were damaged, so they may lack visitors, and only what they must not have is looked for.
+    Where not `whole`, damaged sketches may lack visitors, so only visitors in excess are an inequality.
     """
     found: list[str] = []
     for site in sites:
@@ -142,7 +142,7 @@ async def count_difference(ledger: Ledger, stores: Stores) -> tuple[int, int]:
 
 
 def unequal(live: Copy | None, saved: Copy, *, whole: bool = True) -> Iterator[str]:
-    """In what Redis' copy of a day and Postgres' differ; a day that left Redis differs in nothing."""
+    """Return the differences between a day's copies in Redis and Postgres; a day that left Redis has none."""
     if live is None:
         return
     if live.views != saved.views:
@@ -156,7 +156,7 @@ def unequal(live: Copy | None, saved: Copy, *, whole: bool = True) -> Iterator[s
 
 
 def id_of(address: str, salt: bytes) -> bytes:
-    """The visitor id that the service makes of a simulated client."""
+    """Return the visitor id that the service makes of a simulated client."""
     packed = IPv4Address(address).packed
     return visitor_id(salt, Client(packed, packed, packed, is_proxy=False), AGENT, None)
 

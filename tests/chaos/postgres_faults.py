@@ -1,4 +1,4 @@
-"""F13 and F14: Postgres hangs, is killed in commit, goes back to an old dump, or gets an old snapshot late."""
+"""F13 and F14: Postgres hangs, is killed in commit, gets an old dump restored, or gets an old snapshot late."""
 
 import asyncio
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ COMMIT_MAX_S = 10
 LOOK_EVERY_S = 0.002
 ROLLUP_MAX_S = 20
 SAVING = b"idle_in_transaction_session_timeout"
-"""What a rollup says first, after its snapshot: the limits of its transaction."""
+"""First statement of a rollup after its snapshot: the limits of its transaction."""
 SLOW_COMMIT = """
     CREATE FUNCTION public.wait_in_commit() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$;
@@ -30,7 +30,7 @@ COMMITTING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active'
 
 
 async def hang_and_kill(stage: Stage) -> None:
-    """Let Postgres hang, then kill it in the middle of a commit, ten times; what it has never becomes less."""
+    """Let Postgres hang, then kill it in the middle of a commit, ten times; its counts never fall."""
     await stage.pause(1)
     stage.postgres.suspend()
     await asyncio.sleep(3)
@@ -58,7 +58,7 @@ async def go_back_in_time(stage: Stage) -> None:
     dump = stage.folder / "dump"
     await _wait_for_rollup(stage)
     await run_program(stage.postgres.url, "pg_dump", "--format=custom", f"--file={dump}")
-    # Each loss waits until the one before it is made good: both stores at once may lose what nobody keeps.
+    # Each loss waits until the one before is repaired: both stores together may lose what no other copy holds.
     newest = await _wait_for_rollup(stage)
     await run_program(stage.postgres.url, "pg_restore", "--clean", "--if-exists", str(dump))
     await stage.connect_postgres()
@@ -71,7 +71,7 @@ async def go_back_in_time(stage: Stage) -> None:
 
 
 async def _commit_late(stage: Stage, *, wipe: bool = False) -> None:
-    """Hold one host's rollup after its snapshot, let the other one pass it (or empty Redis), then let it commit."""
+    """Hold one host's rollup after its snapshot, let the other host's pass it (or empty Redis), then let it commit."""
     hold = Hold(pass_request, SAVING)
     stage.hosts[0].postgres.requests = hold
     async with asyncio.timeout(COMMIT_MAX_S):
@@ -100,7 +100,7 @@ async def _wait_for_rollup(stage: Stage, newest: Mapping[str, int] = MappingProx
 
 
 async def _roll_up_all_the_time(stage: Stage) -> None:
-    """One worker more, which does nothing but roll up, so that there is always a commit to interrupt."""
+    """Run one more worker that only rolls up, so that there is always a commit to interrupt."""
     async with open_services(settings_of(stage, "rollups", day_zone=True)) as services:
         while True:
             await services.rollup.step(everything=True)
