@@ -58,11 +58,11 @@ class Process:
     """A Footfall as an operator runs it, and all of its output."""
 
     urls: list[str] = field(default_factory=list)
-    said: bytearray = field(default_factory=bytearray)
+    output: bytearray = field(default_factory=bytearray)
 
     @property
     def port(self) -> int:
-        """Address of the public listener."""
+        """Return the port of the public listener."""
         return int(self.urls[0].rpartition(":")[2])
 
     async def metrics(self) -> bytes:
@@ -99,7 +99,7 @@ async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncItera
     async def listen() -> None:
         assert child.stdout is not None
         async for line in child.stdout:
-            footfall.said += line
+            footfall.output += line
             footfall.urls += re.findall(r"^(?:Footfall is ready|Metrics): (\S+)", line.decode(), re.MULTILINE)
             if len(footfall.urls) == 2:
                 ready.set()
@@ -117,10 +117,10 @@ async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncItera
 
 
 def views(**fields: str) -> list[bytes]:
-    """Send a view from each of the known addresses, with every header and field that could identify a person."""
-    said = {"page": "/kqzx-page", "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
-    told = {"User_Agent": AGENT, "Cookie": "id=kqzx-cookie", "Referer": f"{ORIGIN}/kqzx-referer"}
-    return [beacon(said, X_Forwarded_For=address, **told | fields) for address in ADDRESSES]
+    """Return a view from each of the known addresses, with every header and field that could identify a person."""
+    fields_of_body = {"page": "/kqzx-page", "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
+    identifying = {"User_Agent": AGENT, "Cookie": "id=kqzx-cookie", "Referer": f"{ORIGIN}/kqzx-referer"}
+    return [beacon(fields_of_body, X_Forwarded_For=address, **identifying | fields) for address in ADDRESSES]
 
 
 async def misbehave(port: int) -> None:
@@ -128,17 +128,19 @@ async def misbehave(port: int) -> None:
     assert await send_all(port, views(Origin="https://kqzx-page.example")) == {403: 2}
     assert await send_all(port, views(User_Agent="Googlebot/2.1 kqzx-agent")) == {200: 2}
     assert await send_all(port, views(Sec_GPC="1") + views(Sec_Purpose="prefetch")) == {200: 4}
-    told = {"User_Agent": AGENT, "X_Forwarded_For": ADDRESSES[0]}
+    identifying = {"User_Agent": AGENT, "X_Forwarded_For": ADDRESSES[0]}
     bad = [
-        head(Content_Length="11", **told) + b"kqzx-page, ",
-        head("GET", "/kqzx-page?kqzx-query=1", **told),
-        head("GET", "/counts?site=kqzx-query", **told),
-        head("GET", "/seen.gif?site=kqzx-query", **told),
-        head("PUT", "/seen?kqzx-query", **told),
-        head(Content_Length="9999", **told),
+        head(Content_Length="11", **identifying) + b"kqzx-page, ",
+        head("GET", "/kqzx-page?kqzx-query=1", **identifying),
+        head("GET", "/counts?site=kqzx-query", **identifying),
+        head("GET", "/seen.gif?site=kqzx-query", **identifying),
+        head("PUT", "/seen?kqzx-query", **identifying),
+        head(Content_Length="9999", **identifying),
     ]
     assert set(await send_all(port, bad, connections=1)) == {400, 404, 405, 413}
-    malformed = head("GET", "/counts", X_Real_IP=ADDRESSES[1], **told)[:-2] + b"kqzx-header\x00: kqzx-header\r\n\r\n"
+    malformed = (
+        head("GET", "/counts", X_Real_IP=ADDRESSES[1], **identifying)[:-2] + b"kqzx-header\x00: kqzx-header\r\n\r\n"
+    )
     assert statuses_of(await send_raw(port, malformed)) == [400]
 
 
@@ -189,8 +191,8 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
         metrics = await footfall.metrics()
     rows = await dump(own_postgres.url)
 
-    assert b"Redis takes no beacons" in footfall.said
-    assert b"Requests were no HTTP" in footfall.said
+    assert b"Redis takes no beacons" in footfall.output
+    assert b"Requests were no HTTP" in footfall.output
     assert b'reason="wrong_origin"' in metrics
     assert b"ff1:{portal}:ready" in in_redis
     assert b"portal\t" in rows
@@ -198,7 +200,7 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
     assert any(b"ff1:{portal}:day" in content for content in files_below(own_valkey.folder))
     assert any(b"portal" in content for content in files_below(own_postgres.folder))
 
-    assert found_in(bytes(footfall.said), metrics, rows, *in_redis, *files_below(own_folder)) == set()
+    assert found_in(bytes(footfall.output), metrics, rows, *in_redis, *files_below(own_folder)) == set()
 
 
 async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp_path: Path) -> None:

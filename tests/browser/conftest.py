@@ -145,24 +145,24 @@ def counts(service_url: str) -> ReadCounts:
 @pytest_asyncio.fixture(loop_scope="session")
 async def new_context(browser: Browser) -> AsyncIterator[NewContext]:
     """Return a function that makes visitors, each a browser profile; a page's error or message fails the test."""
-    said: list[str] = []
+    output: list[str] = []
     contexts: list[BrowserContext] = []
 
     def note(message: ConsoleMessage) -> None:
         if not any(words in message.text for words in OF_THE_NETWORK):
-            said.append(message.text)
+            output.append(message.text)
 
     async def make(**options: Any) -> BrowserContext:
         context = await browser.new_context(**{"user_agent": AGENT, **options})
         context.on("console", note)
-        context.on("weberror", lambda error: said.append(str(error.error)))
+        context.on("weberror", lambda error: output.append(str(error.error)))
         contexts.append(context)
         return context
 
     yield make
     for context in contexts:
         await context.close()
-    assert said == []
+    assert output == []
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -72,11 +72,11 @@ async def running_tabs(chromium_path: str, arguments: Sequence[str]) -> AsyncIte
             stderr=asyncio.subprocess.PIPE,
         )
         assert process.stderr is not None
-        said = b""
-        while not (address := ADDRESS.search(said)):
+        output = b""
+        while not (address := ADDRESS.search(output)):
             line = await process.stderr.readline()
-            assert line, said.decode()
-            said += line
+            assert line, output.decode()
+            output += line
         # An unread pipe would fill and block the browser.
         draining = asyncio.create_task(process.stderr.read())
         async with ClientSession() as session, session.ws_connect(address[1].decode(), max_msg_size=0) as socket:

@@ -146,15 +146,15 @@ async def test_nothing_shifts(new_context: NewContext, service_url: str, width: 
 
 async def test_the_demo_needs_no_exception_from_a_strict_policy(page: Page, service_url: str) -> None:
     """The public embed works on a page with a Content-Security-Policy of a ministry."""
-    said = []
-    page.on("console", lambda message: said.append(message.text))
+    output = []
+    page.on("console", lambda message: output.append(message.text))
     response = await page.goto(service_url + "/")
     assert response is not None
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     await expect(number(page, "today")).not_to_have_text("–")
-    assert said == []
+    assert output == []
 
 
 async def test_without_script_everything_but_the_numbers_is_there(new_context: NewContext, service_url: str) -> None:

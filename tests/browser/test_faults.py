@@ -162,14 +162,14 @@ async def test_a_page_with_the_strictest_policy_counts_and_shows(
         " require-trusted-types-for 'script'; trusted-types 'none'"
     )
     block = "<visitor-counts></visitor-counts>"
-    said = []
-    page.on("console", lambda message: said.append(message.text))
+    output = []
+    page.on("console", lambda message: output.append(message.text))
     headers = {"Content-Security-Policy": policy}
     await page.goto(portal.put("/", html(BLOCK, block, script_line(relay.url, site)), headers))
     await expect(number(page, "today").last).to_have_text("1")
     await page.clock.run_for(60_000)
     assert await relay.passed(2) == ["view", "ping"]
-    assert [text for text in said if "favicon" not in text] == []
+    assert [text for text in output if "favicon" not in text] == []
 
 
 async def test_where_connect_src_forbids_the_service_the_view_goes_as_an_image(

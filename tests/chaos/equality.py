@@ -106,7 +106,7 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
     for site in sites:
         live, saved = await stores.in_redis(site), await stores.in_postgres(site)
         expected = {day: entry for (noted, day), entry in ledger.days.items() if noted == site}
-        found += [f"{site} {day}: Redis has a day that nobody sent" for day in live.keys() - expected.keys()]
+        found += [f"{site} {day}: Redis has a day without any sent beacon" for day in live.keys() - expected.keys()]
         for day, entry in expected.items():
             where = f"{site} {day}"
             if day not in saved:
@@ -117,7 +117,7 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
             found += [f"{where}: {what}" for what in unequal(live.get(day), saved[day], whole=whole)]
             salt = await stores.salt(site, week_of(day))
             if salt is None:
-                found.append(f"{where}: the salt of its week is gone")
+                found.append(f"{where}: the salt of its week is missing")
                 continue
             acked, maybe = entry.visitors[Outcome.OK], entry.visitors[Outcome.UNKNOWN]
             least = await stores.reference(id_of(address, salt) for address in acked)
@@ -125,7 +125,7 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
             if whole and (missing := _above(least, saved[day].registers)):
                 found.append(f"{where}: the sketch lacks visitors in {missing} registers")
             if excess := _above(saved[day].registers, most):
-                found.append(f"{where}: the sketch has visitors that nobody sent in {excess} registers")
+                found.append(f"{where}: the sketch has visitors that no client sent in {excess} registers")
     return found
 
 

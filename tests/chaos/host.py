@@ -78,7 +78,7 @@ class Host:
         try:
             await asyncio.wait_for(self._process.wait(), STOP_MAX_S)
         except TimeoutError:
-            self.lines.append("chaos: it did not end when told to, and was killed\n")
+            self.lines.append("chaos: it did not end after SIGTERM and was killed\n")
             for worker in self.workers():
                 worker.kill()
             self._process.kill()

@@ -62,9 +62,9 @@ async def play(job: Job) -> Row:
         done, _ = await asyncio.wait([reading], timeout=END_MAX_S)
     if not done:
         process.kill()
-    said, _ = await reading
+    output, _ = await reading
     title = FAULTS[job.fault].title
-    lines = said.decode(errors="replace").splitlines()
+    lines = output.decode(errors="replace").splitlines()
     if process.returncode or not lines:
         row = Row(job.fault, title, job.seed, problems=[f"the run ended with status {process.returncode}"])
     else:

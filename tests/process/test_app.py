@@ -21,7 +21,7 @@ from footfall.embedded.servers import Valkey, socket_folder
 from footfall.errors import Stop
 from footfall.process.app import open_services, run_background
 from tests.support.footfall import FakeClock, running, settings_for
-from tests.support.process import HEADERS, all_gone, embedded, fresh_connections, ready, see, start, until
+from tests.support.process import HEADERS, all_ended, embedded, fresh_connections, ready, see, start, until
 from tests.support.project import PROJECT
 
 DEMO = ("serve", "--embedded", "--demo")
@@ -60,8 +60,8 @@ async def test_the_demo_shows_the_same_numbers_after_a_stop_and_after_a_crash(ow
         # A terminal sends Ctrl-C to the whole group; the servers and the workers must ignore it.
         os.killpg(process.process.pid, signal.SIGINT)
         assert await process.ends() == 0
-        assert process.said[-1] == "Footfall has stopped.\n"
-        await all_gone(below)
+        assert process.lines[-1] == "Footfall has stopped.\n"
+        await all_ended(below)
 
     async with start(*DEMO, environ=embedded(own_folder)) as process:
         url, _ = await ready(process)
@@ -77,7 +77,7 @@ async def test_the_demo_shows_the_same_numbers_after_a_stop_and_after_a_crash(ow
         url, _ = await ready(process)
         async with fresh_connections() as http:
             assert await numbers(http, url) == second
-        await all_gone(below)
+        await all_ended(below)
         assert await process.stop() == 0
 
 
@@ -88,7 +88,7 @@ async def test_a_stop_while_the_servers_start_leaves_nothing_behind(own_folder: 
         await until(lambda: bool(process.children))
         below = process.children
         assert await process.stop(signal.SIGINT) == 0
-        await all_gone(below)
+        await all_ended(below)
     async with start(*DEMO, environ=embedded(own_folder)) as process:
         url, _ = await ready(process)
         assert (await visit(url))["views_today"] == 1
@@ -103,14 +103,14 @@ async def test_a_terminal_that_is_closed_stops_the_demo(own_folder: Path) -> Non
     command = ["setsid", "--ctty", sys.executable, "-m", "footfall", *DEMO]
     demo = subprocess.Popen(command, cwd=PROJECT, env=environ, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    said = b""
-    while b"Metrics: " not in said:
-        said += await asyncio.to_thread(os.read, ours, 1000)
+    output = b""
+    while b"Metrics: " not in output:
+        output += await asyncio.to_thread(os.read, ours, 1000)
     below = psutil.Process(demo.pid).children(recursive=True)
     assert len(below) >= 3
     os.close(ours)
     assert await asyncio.to_thread(demo.wait) == 0
-    await all_gone(below)
+    await all_ended(below)
 
 
 async def test_an_ordinary_account_can_run_the_demo(own_folder: Path) -> None:

@@ -41,7 +41,7 @@ async def test_a_port_that_is_being_let_go_is_waited_for() -> None:
     ("setting", "why"),
     [
         pytest.param("192.0.2.1:8080", "assign requested address", id="an address of another host"),
-        pytest.param("no-such-host.invalid:8080", "", id="a name that nobody has"),
+        pytest.param("no-such-host.invalid:8080", "", id="a name without an address"),
         pytest.param("unix:/no/such/folder/footfall.sock", "No such file", id="a folder that is not there"),
         pytest.param("unix:/tmp/" + "x" * 120, "too long", id="a path that no socket can have"),
     ],

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from footfall.embedded.servers import Valkey
-from tests.support.process import all_gone, fresh_connections, production, ready, run, see, start, until
+from tests.support.process import all_ended, fresh_connections, production, ready, run, see, start, until
 
 
 @pytest.fixture
@@ -156,9 +156,9 @@ async def test_a_worker_that_cannot_start_is_a_sentence(own_folder: Path, postgr
     """The worker knows the reason; the operator reads it where the command was typed."""
     async with Valkey(own_folder, {"maxmemory": "50mb", "maxmemory-policy": "allkeys-lru"}) as valkey:
         environ = await production(own_folder, valkey.url, postgres_url)
-        status, said = await run("serve", "--workers", "2", environ=environ)
+        status, output = await run("serve", "--workers", "2", environ=environ)
     assert status == 2
-    assert said.count("maxmemory-policy is allkeys-lru") == 1
+    assert output.count("maxmemory-policy is allkeys-lru") == 1
 
 
 async def test_workers_end_with_a_parent_that_was_killed(environ: dict[str, str], postgres_url: str) -> None:
@@ -178,7 +178,7 @@ async def test_workers_end_with_a_parent_that_was_killed(environ: dict[str, str]
         async with start("serve", environ=environ | {"FOOTFALL_LISTEN": f"127.0.0.1:{port}"}) as successor:
             await ready(successor)
             assert await successor.stop() == 0
-        await all_gone(below)
+        await all_ended(below)
     assert await views(postgres_url) == 1
     assert not any(folder.exists() for folder in folders)
 
@@ -195,8 +195,8 @@ async def test_one_signal_stops_it_and_more_do_no_harm(environ: dict[str, str], 
             for worker in workers:
                 worker.send_signal(number)
         assert await process.ends() == 0
-        assert process.said[-1] == "Footfall has stopped.\n"
-        await all_gone(below)
+        assert process.lines[-1] == "Footfall has stopped.\n"
+        await all_ended(below)
 
 
 async def test_a_stop_while_it_starts_is_a_stop(environ: dict[str, str]) -> None:
@@ -205,9 +205,9 @@ async def test_a_stop_while_it_starts_is_a_stop(environ: dict[str, str]) -> None
         await until(lambda: len(process.workers) == 2)
         below = process.children
         assert await process.stop() == 0
-        assert process.said[-1] == "Footfall has stopped.\n"
+        assert process.lines[-1] == "Footfall has stopped.\n"
         assert "ready" not in process.text
-        await all_gone(below)
+        await all_ended(below)
 
 
 async def test_unix_sockets_are_served_and_removed(environ: dict[str, str], own_folder: Path) -> None:

@@ -144,8 +144,8 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         beacons = 3
         """,
     )
-    said = problems_of(file, STORES | {"FOOTFALL_ROLLUP_EVERY_S": "3", "FOOTFALL_LISTN": "x"})
-    assert [problem.replace(f" ({file})", "") for problem in said] == [
+    problems = problems_of(file, STORES | {"FOOTFALL_ROLLUP_EVERY_S": "3", "FOOTFALL_LISTN": "x"})
+    assert [problem.replace(f" ({file})", "") for problem in problems] == [
         "FOOTFALL_LISTN: is not a setting of Footfall; did you mean FOOTFALL_LISTEN?",
         "sites.Portal.id: an id is 1 to 32 of a-z, 0-9 and -, the first one not -.",
         "sites.Portal.name: must not be empty.",
@@ -174,7 +174,7 @@ def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "sentence"),
     [
         pytest.param('public_url = "ftp://count.example.vn"', "http:// or https://", id="url scheme"),
         pytest.param('public_url = "https://u:p@count.example.vn"', "without query or password", id="password"),
@@ -192,15 +192,15 @@ def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:
         pytest.param("listen = ", "is not TOML", id="broken file"),
     ],
 )
-def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, said: str) -> None:
+def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, sentence: str) -> None:
     """Otherwise a visitor would find each of these mistakes, or no one would."""
     [problem] = problems_of(write(toml, f"{line}\n{PORTAL}"), STORES)
-    assert said in problem
+    assert sentence in problem
     assert problem.endswith((".", "?"))
 
 
 @pytest.mark.parametrize(
-    ("sites", "said"),
+    ("sites", "sentence"),
     [
         pytest.param("sites = 5", "a table", id="number for sites"),
         pytest.param("[sites]", "no portal is configured", id="no site"),
@@ -214,10 +214,10 @@ def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, s
         pytest.param(PORTAL + "time_zone = 'Hà Nội'", "IANA name", id="no zone at all"),
     ],
 )
-def test_a_bad_site_is_refused_in_one_plain_sentence(tmp_path: Path, sites: str, said: str) -> None:
+def test_a_bad_site_is_refused_in_one_plain_sentence(tmp_path: Path, sites: str, sentence: str) -> None:
     """People who run no servers write the table of a portal."""
     [problem] = problems_of(write(tmp_path / "footfall.toml", sites), STORES)
-    assert said in problem
+    assert sentence in problem
     assert problem.endswith((".", "?"))
 
 
@@ -294,8 +294,8 @@ def test_embedded_without_a_file_is_the_demo_portal(listen: str, hosts: tuple[st
 
 def test_embedded_refuses_to_count_beside_given_stores() -> None:
     """An operator who names a Redis expects the counts there, and would search for them months later."""
-    said = problems_of(None, STORES, embedded=True)
-    assert [problem.partition(":")[0] for problem in said] == ["FOOTFALL_REDIS_URL", "FOOTFALL_POSTGRES_URL"]
+    problems = problems_of(None, STORES, embedded=True)
+    assert [problem.partition(":")[0] for problem in problems] == ["FOOTFALL_REDIS_URL", "FOOTFALL_POSTGRES_URL"]
 
 
 def test_the_demo_needs_the_site_that_its_pages_name(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ LENGTHS = {
     "other digits": _post("Content-Length: ١٧".encode()),
     "beyond 64 bits": _post(b"Content-Length: 99999999999999999999"),
     "beyond 4 KB": _post(b"Content-Length: 4097", body=b" " * 4097),
-    "fewer bytes than said": _post(b"Content-Length: 4000", body=BODY),
+    "fewer bytes than announced": _post(b"Content-Length: 4000", body=BODY),
     "a space before the colon": _post(b"Content-Length : 17"),
 }
 ENCODINGS = {

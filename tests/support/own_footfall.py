@@ -68,14 +68,14 @@ async def running(*command: str, environ: dict[str, str]) -> AsyncIterator[str]:
         *command, env=environ, cwd=PROJECT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     assert process.stdout is not None
-    said: deque[str] = deque(maxlen=20)
+    last_lines: deque[str] = deque(maxlen=20)
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    reading = asyncio.create_task(_listen(process.stdout, said, ready))
+    reading = asyncio.create_task(_listen(process.stdout, last_lines, ready))
     try:
         try:
             url = await asyncio.wait_for(ready, START_TIMEOUT_S)
         except TimeoutError:
-            raise Stop("Footfall did not get ready. It said:\n" + "".join(said)) from None
+            raise Stop("Footfall did not get ready. Its last lines:\n" + "".join(last_lines)) from None
         yield url
     finally:
         # A process whose output has ended is ending too; a signal would race with its exit status.
@@ -88,11 +88,11 @@ async def running(*command: str, environ: dict[str, str]) -> AsyncIterator[str]:
         await reading
 
 
-async def _listen(output: asyncio.StreamReader, said: deque[str], ready: asyncio.Future[str]) -> None:
+async def _listen(output: asyncio.StreamReader, last_lines: deque[str], ready: asyncio.Future[str]) -> None:
     """Read to the end: a full pipe would block the process."""
     async for line in output:
-        said.append(line.decode(errors="replace"))
-        if not ready.done() and (match := READY.match(said[-1])):
+        last_lines.append(line.decode(errors="replace"))
+        if not ready.done() and (match := READY.match(last_lines[-1])):
             ready.set_result(match[1].rstrip("/"))
     if not ready.done():
-        ready.set_exception(Stop("Footfall did not start. It said:\n" + "".join(said)))
+        ready.set_exception(Stop("Footfall did not start. Its last lines:\n" + "".join(last_lines)))

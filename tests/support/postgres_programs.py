@@ -14,6 +14,6 @@ async def run_program(url: str, program: str, *options: str) -> None:
     process = await asyncio.create_subprocess_exec(
         binary, f"--dbname={url}", *options, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     if process.returncode != 0:
-        raise RuntimeError(f"{program}: {said.decode(errors='replace')}")
+        raise RuntimeError(f"{program}: {output.decode(errors='replace')}")

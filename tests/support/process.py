@@ -28,15 +28,15 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self._heard = asyncio.Condition()
         self._listening = asyncio.create_task(self._listen())
 
     async def says(self, pattern: str) -> re.Match[str]:
         """Wait until a line matches, and return the match; fail when the output ends without one."""
         async with asyncio.timeout(TIMEOUT_S), self._heard:
-            while not (found := next(filter(None, (re.search(pattern, line) for line in self.said)), None)):
-                assert not self._listening.done(), f"it never said {pattern!r}: {self.said}"
+            while not (found := next(filter(None, (re.search(pattern, line) for line in self.lines)), None)):
+                assert not self._listening.done(), f"no line matches {pattern!r}: {self.lines}"
                 await self._heard.wait()
         return found
 
@@ -67,13 +67,13 @@ class Process:
     @property
     def text(self) -> str:
         """Return all output so far."""
-        return "".join(self.said)
+        return "".join(self.lines)
 
     async def _listen(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             async with self._heard:
-                self.said.append(line.decode())
+                self.lines.append(line.decode())
                 self._heard.notify_all()
         async with self._heard:
             self._heard.notify_all()
@@ -156,7 +156,7 @@ async def until(fact: Callable[[], bool | Awaitable[bool]]) -> None:
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def all_gone(processes: list[psutil.Process]) -> None:
+async def all_ended(processes: list[psutil.Process]) -> None:
     """Wait until none of the processes runs any more."""
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, TIMEOUT_S)
     assert alive == []

@@ -26,9 +26,9 @@ def head(method: str = "POST", target: str = "/seen", **fields: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def beacon(said: Mapping[str, object] = MappingProxyType({}), **fields: str) -> bytes:
-    """Return a whole beacon of the portal as the script sends it, with `said` in its body and `fields` in its head."""
-    body = json.dumps({"site": SITE, **said}).encode()
+def beacon(content: Mapping[str, object] = MappingProxyType({}), **fields: str) -> bytes:
+    """Return a whole beacon of the portal as the script sends it: `content` in its body, `fields` in its head."""
+    body = json.dumps({"site": SITE, **content}).encode()
     return head(Content_Length=str(len(body)), **fields) + body
 
 
@@ -46,10 +46,10 @@ async def connected(port: int) -> AsyncIterator[Connection]:
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Return status and body of one answer; raise IncompleteReadError where the connection ends before."""
-    said = await reader.readuntil(b"\r\n\r\n")
-    _, found, rest = said.lower().partition(b"content-length:")
+    received = await reader.readuntil(b"\r\n\r\n")
+    _, found, rest = received.lower().partition(b"content-length:")
     size = int(rest.partition(b"\r\n")[0]) if found else 0
-    return int(said[9:12]), await reader.readexactly(size)
+    return int(received[9:12]), await reader.readexactly(size)
 
 
 async def send_all(port: int, requests: Iterable[bytes], connections: int = 32) -> Counter[int]:
