@@ -1,4 +1,4 @@
-"""Work in the background."""
+"""Background work."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from footfall.background import LoopLag, repeat
 
 
 async def test_a_step_that_fails_is_repeated_and_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    """A loop that owns data must outlive a bug, and a bug that repeats twice a second must not fill the disk."""
+    """A loop that owns data must outlive a bug, and a bug twice a second must not fill the disk."""
     stopping = asyncio.Event()
     steps = 0
 
@@ -27,7 +27,7 @@ async def test_a_step_that_fails_is_repeated_and_told_once_a_minute(caplog: pyte
 
 
 async def test_a_loop_that_is_told_to_stop_finishes_its_step_and_does_not_wait() -> None:
-    """A worker that shuts down must not wait for the next interval, nor cut a rollup in two."""
+    """A stopping worker must not wait for the next interval, nor interrupt a rollup."""
     stopping = asyncio.Event()
     started, go_on = asyncio.Event(), asyncio.Event()
     finished = 0
@@ -47,5 +47,5 @@ async def test_a_loop_that_is_told_to_stop_finishes_its_step_and_does_not_wait()
 
 
 async def test_before_the_first_tick_a_loop_is_not_late() -> None:
-    """A worker that has just started is well."""
+    """A worker that has just started is healthy."""
     assert LoopLag(lambda _: None).worst_s == 0

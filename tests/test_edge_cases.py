@@ -1,4 +1,4 @@
-"""What real counters get wrong, through the whole application with the clock in the test's hand."""
+"""Mistakes that real counters make, tried on the whole application with a clock that the test sets."""
 
 import asyncio
 import json
@@ -38,13 +38,13 @@ WIDGETS = 10_000
 
 @pytest.fixture
 async def footfall(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIterator[Footfall]:
-    """A worker with the site `portal`, on a Wednesday at noon."""
+    """Run a worker with the site `portal`, on a Wednesday at noon."""
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         yield footfall
 
 
 def numbers(answer: dict[str, Any]) -> tuple[int | None, ...]:
-    """Online, today, week, total, views of an answer."""
+    """Return online, today, week, total and views of an answer."""
     return tuple(answer[name] for name in ("online", "today", "week", "total", "views_today"))
 
 
@@ -55,7 +55,7 @@ async def fresh_counts(footfall: Footfall) -> dict[str, Any]:
 
 
 async def adjust(footfall: Footfall, amount: int, name: str) -> bool:
-    """Correct the total as `footfall adjust` does; False when that name was used already."""
+    """Correct the total as `footfall adjust` does; return False when the journal has that name already."""
     async with open_postgres(footfall.services.settings.postgres_url.get_secret_value()) as postgres:
         changed = await postgres.adjust(SITE, name, amount, "số liệu bộ đếm cũ")
     await footfall.services.rollup.step()
@@ -63,7 +63,7 @@ async def adjust(footfall: Footfall, amount: int, name: str) -> bool:
 
 
 async def test_ten_reloads_are_ten_views_of_one_visitor(footfall: Footfall) -> None:
-    """Also in a second tab: who is online is a person, not a page."""
+    """Two tabs of one person are one visitor online."""
     answers = [await footfall.see() for _ in range(10)]
     assert numbers(answers[-1]) == (1, 1, 1, 1, 10)
 
@@ -96,7 +96,7 @@ async def test_a_view_that_got_no_answer_is_one_view_and_the_ping_after_it_none(
 
 
 async def test_midnight_divides_by_the_moment_of_receipt(footfall: Footfall) -> None:
-    """In the site's zone, to the tenth of a second."""
+    """The day turns in the site's zone, to the tenth of a second."""
     midnight = WEDNESDAY + timedelta(days=1)
     footfall.clock.set(midnight - MOMENT)
     assert numbers(await footfall.see()) == (1, 1, 1, 1, 1)
@@ -109,13 +109,13 @@ async def test_midnight_divides_by_the_moment_of_receipt(footfall: Footfall) -> 
 async def test_a_beacon_received_before_midnight_and_written_after_it_is_of_its_own_day(
     own_valkey: Valkey, postgres_url: str, tmp_path: Path
 ) -> None:
-    """Redis may take its time; sending again never moves a beacon to another day."""
+    """Redis may be slow at midnight; sending a batch again never moves a beacon to another day."""
     async with running(settings_for(own_valkey.url, postgres_url, tmp_path, redis_timeout_s=10)) as footfall:
         footfall.clock.set(WEDNESDAY + timedelta(days=1) - MOMENT)
         own_valkey.suspend()
-        first = asyncio.create_task(footfall.send())  # in flight over midnight
+        first = asyncio.create_task(footfall.send())  # is in flight over midnight
         await until(lambda: footfall.services.recorder.queued == 1)
-        second = asyncio.create_task(footfall.send(address="203.0.113.8"))  # gathers, and is sent after it
+        second = asyncio.create_task(footfall.send(address="203.0.113.8"))  # gathers before midnight, is sent after it
         await until(lambda: footfall.services.recorder.queued == 2)
         footfall.clock.advance(0.2)
         own_valkey.resume()
@@ -128,16 +128,16 @@ async def test_a_beacon_received_before_midnight_and_written_after_it_is_of_its_
 
 
 async def test_today_is_the_local_day_while_it_is_still_yesterday_in_utc(footfall: Footfall) -> None:
-    """The whole Vietnamese morning until seven o'clock is yesterday for a server that thinks in UTC."""
+    """For a server that counts days in UTC, the Vietnamese morning until seven o'clock is yesterday."""
     footfall.clock.set(WEDNESDAY + timedelta(hours=6))
     answer = await footfall.see()
     assert (answer["day_of"], answer["today"]) == ("2054-11-25", 1)
-    footfall.clock.advance(3600 + 60)  # midnight in UTC is nothing here
+    footfall.clock.advance(3600 + 60)  # midnight in UTC has no effect here
     assert numbers(await footfall.see()) == (1, 1, 1, 1, 2)
 
 
 async def test_monday_resets_the_week_once_on_all_workers(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
-    """Sunday is the last day of the week. Both workers turn over at the same moment, and count on together."""
+    """Sunday ends the week. Both workers turn the week at the same moment, and continue to count."""
     clock = FakeClock(MONDAY - timedelta(minutes=10))
     settings = settings_for(redis_url, postgres_url, tmp_path)
     async with running(settings, clock=clock) as one, running(settings, clock=clock) as other:
@@ -182,7 +182,7 @@ async def test_a_day_is_as_long_as_its_zone_says(
 
 
 async def test_a_visitor_who_stays_over_midnight_is_in_both_days_once_and_online_all_along(footfall: Footfall) -> None:
-    """The total is a sum of days, so it grows by one for the second day; the week does not."""
+    """The total is a sum of days, so the second day adds one; the week stays the same."""
     footfall.clock.set(WEDNESDAY + timedelta(hours=23, minutes=58))
     assert numbers(await footfall.see()) == (1, 1, 1, 1, 1)
     footfall.clock.advance(60)
@@ -205,7 +205,7 @@ async def test_a_visitor_who_stays_over_the_turn_of_the_week_is_online_once(foot
 async def test_no_number_falls_over_midnight_closing_and_restarts(
     redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """Yesterday is not rolled up yet at midnight, is closed two hours later, and workers come and go meanwhile."""
+    """At midnight yesterday is not rolled up yet; it closes two hours later, and workers start and end meanwhile."""
     clock = FakeClock(WEDNESDAY + timedelta(hours=23, minutes=59))
     settings = settings_for(redis_url, postgres_url, tmp_path)
     async with running(settings, clock=clock) as footfall:
@@ -224,7 +224,7 @@ async def test_no_number_falls_over_midnight_closing_and_restarts(
 
 
 async def test_the_week_is_never_less_than_today_on_a_monday(footfall: Footfall) -> None:
-    """Both are estimates of the same set then, and of the same bytes: they are equal."""
+    """Both numbers estimate the same set from the same bytes: they are equal."""
     footfall.clock.set(MONDAY + timedelta(hours=9))
     for host in range(200):
         answer = await footfall.see(address=f"203.0.{host}.1", agent=f"{BROWSER} {host}")
@@ -232,7 +232,7 @@ async def test_the_week_is_never_less_than_today_on_a_monday(footfall: Footfall)
 
 
 async def test_a_correction_counts_once_under_its_name_and_may_lower_the_total(footfall: Footfall) -> None:
-    """An operator who is unsure repeats the command; pages see by `revision` that a fall is meant."""
+    """An operator who is unsure repeats the command; `revision` shows pages that a fall is intended."""
     first = await footfall.see()
     assert await adjust(footfall, 1_373_876, "old-counter")
     second = await fresh_counts(footfall)
@@ -246,7 +246,7 @@ async def test_a_correction_counts_once_under_its_name_and_may_lower_the_total(f
 
 
 async def test_totals_beyond_32_bits_are_right_in_redis_and_postgres_and_json(footfall: Footfall) -> None:
-    """Two old portals together passed 2^31 long ago; 2^53 is where JavaScript's integers end."""
+    """Two old portals together passed 2^31 long ago; JavaScript's integers end at 2^53."""
     await footfall.see()
     for amount, name, total in ((2**31, "31 bits", 2**31 + 1), (2**53 - 2**31 - 2, "53 bits", 2**53 - 1)):
         assert await adjust(footfall, amount, name)
@@ -261,7 +261,7 @@ async def test_an_idle_sites_online_decays_to_zero_without_traffic(footfall: Foo
     first: Any
     second: Any
     first, second = await redis.zrange(online, 0, -1)
-    await redis.zincrby(online, -301_000, first)  # as if it had been seen five minutes earlier
+    await redis.zincrby(online, -301_000, first)  # as if the visitor was last seen five minutes earlier
     assert numbers(await fresh_counts(footfall)) == (1, 2, 2, 2, 2)
     await redis.zincrby(online, -301_000, second)
     assert numbers(await fresh_counts(footfall)) == (0, 2, 2, 2, 2)
@@ -295,7 +295,7 @@ async def test_redis_down_at_start_shows_what_postgres_knows_and_counts_to_the_d
 async def test_ten_thousand_widgets_at_once_are_one_refresh(
     redis_url: str, redis: Redis, postgres_url: str, tmp_path: Path
 ) -> None:
-    """As after a cache purge of a busy portal: Redis must not notice it."""
+    """After a cache purge of a busy portal, thousands of pages read at once, and Redis gets one read."""
     async with running(settings_for(redis_url, postgres_url, tmp_path, limits={"enabled": False})) as footfall:
         await footfall.see()
         footfall.clock.advance(6)
@@ -315,7 +315,7 @@ async def test_ten_thousand_widgets_at_once_are_one_refresh(
 async def test_old_and_new_version_running_together_both_count(
     redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """During an upgrade the schema is newer than the old workers, or older than the new ones: neither stops them."""
+    """During an upgrade the schema is newer than the old workers, or older than the new workers: both keep counting."""
     async with AsyncExitStack() as stack:
         schema = await asyncpg.connect(postgres_url)
         stack.push_async_callback(schema.close)
@@ -342,11 +342,11 @@ async def test_old_and_new_version_running_together_both_count(
 async def test_a_redis_that_may_throw_counts_away_is_refused_in_a_sentence(
     own_valkey: Valkey, postgres_url: str, tmp_path: Path
 ) -> None:
-    """With `maxmemory` and an evicting policy numbers would vanish one day, silently."""
+    """With `maxmemory` and an evicting policy, numbers would disappear without a sign."""
     settings = settings_for(own_valkey.url, postgres_url, tmp_path)
     async with Redis.from_url(own_valkey.url) as redis:
         await redis.config_set("maxmemory-policy", "allkeys-lru")
-        async with running(settings):  # without a limit nothing is ever evicted
+        async with running(settings):  # without a limit Redis evicts no key
             pass
         await redis.config_set("maxmemory", "100mb")
         with pytest.raises(Stop, match="maxmemory-policy is allkeys-lru") as refused:

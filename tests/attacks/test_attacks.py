@@ -1,4 +1,4 @@
-"""Every attack of `tests/attacks/__main__.py`, on a whole Footfall, reaches no more than it says there."""
+"""Every attack of `tests/attacks/__main__.py`, on a whole Footfall, reaches no more than its row allows."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from tests.support.crafted import REGISTERS
 from tests.support.footfall import running, settings_for
 
 KEYS = 10
-"""Of one site, whatever is sent to it: ready, online, days, dirty, closed, two salts, and three of its day and week."""
+"""Keys of one site, whatever it receives: ready, online, days, dirty, closed, two salts, and three of day and week."""
 VISITOR_BYTES_MAX = 200
 SKETCHES_BYTES_MAX = 2 * 16_384
-"""Of a day and of its week, as large as they can get."""
+"""Bytes of a day's and its week's sketch at their largest."""
 FIVE_SIGMA = 5 * 0.0081
 
 
 def assert_bounded(outcome: Outcome) -> None:
-    """No key more than one honest visitor makes, and no memory but for the visitors that were let in."""
+    """An attack makes no key more than one honest visitor, and uses memory only for admitted visitors."""
     assert outcome.before.keys == outcome.after.keys == KEYS
     assert outcome.added_bytes <= SKETCHES_BYTES_MAX + VISITOR_BYTES_MAX * outcome.visitors
 
@@ -28,7 +28,7 @@ def assert_bounded(outcome: Outcome) -> None:
 async def test_an_attack_reaches_what_is_known_beforehand_and_no_more(
     redis_url: str, postgres_url: str, tmp_path: Path, each: Attack
 ) -> None:
-    """Anyone can send beacons; what that adds to the numbers, to the memory and to the keys has a bound."""
+    """Anyone can send beacons; what beacons add to the numbers, the memory and the keys has a bound."""
     settings = settings_for(redis_url, postgres_url, tmp_path, portal=each.portal, **each.settings)
     async with running(settings) as footfall, Redis.from_url(redis_url) as redis:
         outcome = await attack(footfall, redis, each.requests())
@@ -38,7 +38,7 @@ async def test_an_attack_reaches_what_is_known_beforehand_and_no_more(
 
 
 async def test_ids_that_nobody_hashes_inflate_the_count_a_thousandfold(redis_url: str) -> None:
-    """The crafted ids of the attack are real: without the keyed hash they would be 24 million visitors."""
+    """The crafted ids of the attack work: without the keyed hash they would be 24 million visitors."""
     async with Redis.from_url(redis_url) as redis:
         assert await estimate_of_raw_ids(redis) > 1000 * REGISTERS
 
@@ -46,7 +46,7 @@ async def test_ids_that_nobody_hashes_inflate_the_count_a_thousandfold(redis_url
 async def test_a_flood_is_refused_while_its_neighbour_is_served(
     redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """Budgets are per network; how much longer the neighbour waits is in the table that `make attacks` prints."""
+    """Budgets are per network; the table of `make attacks` shows how much longer the neighbour waits."""
     settings = settings_for(redis_url, postgres_url, tmp_path)
     async with running(settings) as footfall, Redis.from_url(redis_url) as redis:
         outcome = await flood(footfall, redis)

@@ -1,4 +1,4 @@
-"""A whole Footfall while requests rain on it: the answers, and what Redis holds before and afterwards."""
+"""A whole Footfall under a flood of requests: its answers, and the content of Redis before and after."""
 
 import asyncio
 import statistics
@@ -15,26 +15,26 @@ from tests.support.raw_http import beacon, connected, read_answer, send_all
 
 HONEST_ADDRESS = "198.51.100.1"
 FLOOD_PER_S = 1000
-"""Twenty times what the limits let one network send."""
+"""Twenty times what the limits allow one network."""
 NEIGHBOUR_VIEWS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What Redis holds of the site."""
+    """The site's state in Redis."""
 
     views: int
     visitors: int
-    """Exactly: the ids that are online."""
+    """The exact number of ids online."""
     shown: int
-    """The estimate that people see as today's."""
+    """The estimate that pages show as today's visitors."""
     keys: int
     memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an attack: the answers, and the state before and after it."""
+    """The result of an attack: the answers, and the state before and after it."""
 
     answers: Counter[int]
     before: State
@@ -43,22 +43,22 @@ class Outcome:
 
     @property
     def views(self) -> int:
-        """Views that it added."""
+        """Return the views that the attack added."""
         return self.after.views - self.before.views
 
     @property
     def visitors(self) -> int:
-        """Visitors that it added."""
+        """Return the visitors that the attack added."""
         return self.after.visitors - self.before.visitors
 
     @property
     def added_bytes(self) -> int:
-        """Memory that Redis uses for it."""
+        """Return the memory that Redis uses for the attack."""
         return self.after.memory_bytes - self.before.memory_bytes
 
 
 async def attack(footfall: Footfall, redis: Redis, requests: Iterable[bytes]) -> Outcome:
-    """Have one honest visitor counted, then send it all; what the visitor alone would have left is not charged."""
+    """Count one honest visitor, then send the attack; the honest visitor's state is not charged to the attack."""
     port = port_of(footfall)
     await send_all(port, [beacon(X_Forwarded_For=HONEST_ADDRESS)])
     before = await state_of(footfall, redis)
@@ -67,7 +67,7 @@ async def attack(footfall: Footfall, redis: Redis, requests: Iterable[bytes]) ->
 
 
 async def flood(footfall: Footfall, redis: Redis) -> Outcome:
-    """Send a steady flood from a network whose budget is spent, and views of another one before and during it."""
+    """Send a steady flood from a network without budget left, and views of another network before and during it."""
     port = port_of(footfall)
     await send_all(port, [beacon(X_Forwarded_For=HONEST_ADDRESS)])
     before = await state_of(footfall, redis)
@@ -87,7 +87,7 @@ async def flood(footfall: Footfall, redis: Redis) -> Outcome:
 
 
 async def _pour(port: int, request: bytes, done: asyncio.Event) -> Counter[int]:
-    """Send up to `FLOOD_PER_S` requests a second until `done`; their statuses."""
+    """Send up to `FLOOD_PER_S` requests a second until `done`; return their statuses."""
     statuses: Counter[int] = Counter()
     async with connected(port) as (reader, writer):
         while not done.is_set():
@@ -95,12 +95,12 @@ async def _pour(port: int, request: bytes, done: asyncio.Event) -> Counter[int]:
             for _ in range(FLOOD_PER_S // 100):
                 status, _ = await read_answer(reader)
                 statuses[status] += 1
-            await asyncio.sleep(0.01)  # the pace
+            await asyncio.sleep(0.01)  # keeps the pace
     return statuses
 
 
 async def _one_by_one(port: int) -> tuple[Counter[int], float]:
-    """Send views of one honest client, each after the last one's answer: statuses, and their median time."""
+    """Send views of one honest client, each after the last one's answer; return statuses and the median time."""
     statuses: Counter[int] = Counter()
     took_s = []
     async with connected(port) as (reader, writer):
@@ -114,7 +114,7 @@ async def _one_by_one(port: int) -> tuple[Counter[int], float]:
 
 
 async def state_of(footfall: Footfall, redis: Redis) -> State:
-    """Look at everything in Redis, which holds nothing but the site."""
+    """Return the state of Redis, which holds only the site."""
     reading = await footfall.services.recorder.read(footfall.services.settings.sites[SITE])
     keys = [key async for key in redis.scan_iter(count=1000)]
     sizes = [await redis.memory_usage(key, samples=0) or 0 for key in keys]
@@ -123,7 +123,7 @@ async def state_of(footfall: Footfall, redis: Redis) -> State:
 
 
 def port_of(footfall: Footfall) -> int:
-    """Port of the public listener."""
+    """Return the port of the public listener."""
     port = footfall.public.server.port
     assert port is not None
     return port

@@ -50,14 +50,14 @@ async def measure(parts: tuple[str, ...], seconds: float, repeats: int, sustaine
 
 
 async def requests(service: Footfall, seconds: float, repeats: int) -> dict[str, Any]:
-    """Start, memory, reads and beacons of one worker."""
+    """Measure start, memory, reads and beacons of one worker."""
     say("the start")
     found: dict[str, Any] = {
         "first_start_s": round(service.first_start_s, 2),
         "start_s": round(await start_s(service), 2),
         "rss_idle_mb": round(service.rss_mb(), 1),
     }
-    say("reads beside constant bytes")  # before anything is counted: their ETag must not change
+    say("reads beside constant bytes")  # before any beacon counts: their ETag must not change
     found["counts"] = await closedloop.counts(service, seconds, repeats)
     say("beacons beside an empty POST")
     found["seen"] = await closedloop.seen(service, seconds, repeats)
@@ -67,7 +67,7 @@ async def requests(service: Footfall, seconds: float, repeats: int) -> dict[str,
 
 
 async def behind_nginx(service: Footfall, seconds: float, repeats: int) -> dict[str, Any] | None:
-    """Measure through nginx where it is installed; else say how to get it."""
+    """Measure through nginx where it is installed; else print how to get it."""
     if nginx.find_nginx() is None:
         say("nginx is not installed, so nothing is measured through it: `apt install nginx-light` on Debian")
         return None

@@ -1,6 +1,6 @@
-"""What Footfall is measured against: a plain aiohttp handler that reads the body and answers constant bytes.
+"""The baseline: a plain aiohttp handler that reads the body and answers constant bytes.
 
-Same event loop, same server settings, the same body and headers, nothing of Footfall's code in its way. It gets its
+It has the same event loop, server settings, body and headers as Footfall, and none of Footfall's code. It gets its
 answers as JSON in its argument: for `/seen` and `/counts` each a body and headers.
 """
 

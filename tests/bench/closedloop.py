@@ -1,4 +1,4 @@
-"""Beacons and reads beside the baseline, in turn, so that a slower minute of the machine hits both; then workers."""
+"""Beacons and reads in turn with the baseline, so that a slower minute of the machine hits both; then workers."""
 
 import statistics
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ IDLE_ROUNDS = 11
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run against one server: what its clients saw, and what it cost the server."""
+    """One run against one server: what its clients measured, and its CPU time."""
 
     load: Load
     cpu_us: float
-    """Per request, which is as many seconds per million."""
+    """Microseconds of CPU time per request, which is as many seconds per million."""
 
 
 async def run(server: Server, requests: Sequence[bytes], connections: int, seconds: float) -> Run:
-    """Drive a server and look at its CPU time before and after."""
+    """Load a server and read its CPU time before and after."""
     before = server.cpu_s()
     load = await drive(server.url, requests, connections, seconds)
     return Run(load, (server.cpu_s() - before) / max(1, load.requests) * 1e6)
@@ -38,7 +38,7 @@ async def seen(
     """Compare beacons with empty requests, at each number of connections."""
     found: dict[str, Any] = {}
     requests = traffic.beacons(sites)
-    await drive(service.url, requests, 64, seconds)  # warm, and numbers as long as later
+    await drive(service.url, requests, 64, seconds)  # warms up, until the numbers have their final length
     async with baseline(service) as empty:
         await drive(empty.url, requests, 64, seconds)
         for connections in at:
@@ -59,7 +59,7 @@ async def seen(
 
 
 async def counts(service: Footfall, seconds: float, repeats: int) -> dict[str, Any]:
-    """Compare reads with constant bytes: those that get the numbers, and those that know them (304).
+    """Compare reads with constant bytes: reads that get the numbers, and reads that know them (304).
 
     No beacon may count meanwhile, or the ETag changes and the answer is no 304.
     """
@@ -68,7 +68,7 @@ async def counts(service: Footfall, seconds: float, repeats: int) -> dict[str, A
         tables = []
         for requests in (traffic.reads(), traffic.reads(etag)):
             for server in (empty, service):
-                await drive(server.url, requests, 64, seconds / 2)  # warm
+                await drive(server.url, requests, 64, seconds / 2)  # warms up
             before = await service.answered("/counts", "304")
             pairs = [
                 (await run(empty, requests, 64, seconds), await run(service, requests, 64, seconds))
@@ -84,7 +84,7 @@ async def counts(service: Footfall, seconds: float, repeats: int) -> dict[str, A
 
 
 def compared(pairs: list[tuple[Run, Run]]) -> dict[str, float]:
-    """Medians over pairs of (baseline, ours); ratios are ours by theirs, for CPU theirs by ours, as throughput."""
+    """Return medians over pairs of (baseline, ours); a ratio is ours by theirs, for CPU theirs by ours."""
 
     def median(figure: str) -> int:
         return round(float(statistics.median(getattr(ours.load, figure) for _, ours in pairs)))
@@ -113,7 +113,7 @@ def compared(pairs: list[tuple[Run, Run]]) -> dict[str, float]:
 async def idle_round_trips(service: Footfall) -> float:
     """Send beacons one after the other: each has a script call of its own.
 
-    The median of some rounds, as the rollup calls Redis too, every ten seconds.
+    The median of some rounds, because the rollup calls Redis too, every ten seconds.
     """
     rounds = []
     people = [request for visitor, request in enumerate(traffic.beacons()[:100]) if not traffic.is_robot(visitor)]
@@ -133,12 +133,12 @@ async def many_sites(seconds: float, repeats: int) -> dict[str, Any]:
 
 
 async def workers(seconds: float, repeats: int) -> dict[str, Any]:
-    """Beacons a second with one worker and with two on one socket, nothing pinned."""
+    """Measure beacons a second with one worker and with two on one socket, without pinning."""
     found: dict[str, Any] = {}
     for number in (1, 2):
         async with footfall(workers=number, pinned=False) as service:
             runs = []
-            for _ in range(repeats + 1):  # the first one warms
+            for _ in range(repeats + 1):  # the first run warms up
                 before = service.cpu_s()
                 load = await drive(service.url, traffic.beacons(), 64, seconds, pinned=False)
                 runs.append(Run(load, (service.cpu_s() - before) / max(1, load.requests) * 1e6))

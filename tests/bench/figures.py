@@ -14,7 +14,7 @@ from tests.bench.growth import SITES, VISITORS
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Figures that belong side by side, the way they are written, and the goal for one of them."""
+    """Figures that belong side by side, their format, and the goal for one of them."""
 
     name: str
     paths: tuple[str, ...]
@@ -22,7 +22,7 @@ class Row:
     goal: Goal | None = None
 
     def cells(self, found: Mapping[str, Any]) -> tuple[str, str, str]:
-        """Name, figures and goal, in words."""
+        """Return name, figures and goal, in words."""
         values = [figure(found, path) for path in self.paths]
         shown = " / ".join("not measured" if value is None else self.form.format(value) for value in values)
         if values.count(None) == len(values):
@@ -145,7 +145,7 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
 
 
 def table(found: Mapping[str, Any]) -> Table:
-    """Lay the figures out for a terminal."""
+    """Return the figures as a table for a terminal."""
     drawn = Table("figure", "measured", "goal", caption=conditions(found), caption_justify="left")
     for section, rows in SECTIONS.items():
         drawn.add_section()
@@ -158,7 +158,7 @@ def table(found: Mapping[str, Any]) -> Table:
 
 
 def conditions(found: Mapping[str, Any]) -> str:
-    """Say what it was measured on, and how."""
+    """Return on what machine the bench ran, and how."""
     versions = ", ".join(f"{name} {version}" for name, version in found["machine"]["versions"].items())
     machine = found["machine"]
     before_ms, after_ms = machine["additions_ms"]

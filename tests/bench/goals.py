@@ -1,4 +1,4 @@
-"""What the figures are to reach."""
+"""The goals of the figures."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -34,10 +34,10 @@ class Goal:
     sign: str
     bound: float
     where: str = ""
-    """Which of the figures in its row it is about, for people."""
+    """Which of the figures in its row the goal is for, in words."""
 
     def mark(self, found: Mapping[str, Any]) -> str:
-        """Say the goal and whether it is met.
+        """Return the goal and whether it is met.
 
         >>> Goal("idle_round_trips", "=", 1).mark({"idle_round_trips": 1.0})
         '= 1: met'

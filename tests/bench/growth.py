@@ -1,8 +1,8 @@
-"""How cost grows: a beacon, a refresh and a rollup, by sites and by visitors of a day; bytes in both stores.
+"""How cost grows with the sites and with the visitors of a day: a beacon, a refresh, a rollup; bytes in both stores.
 
-Below HTTP, in this process, against own servers: one caller, one thing at a time, so each figure is a cost and
-not a throughput. What counts is that the rows of a table are alike. As they are minutes apart and the machine is not
-as fast in each of them, each also stands beside a bare PING of the same moment.
+Below HTTP, in this process, against own servers: one caller, one call at a time, so each figure is a cost and
+not a throughput. The rows of a table should be alike. The rows are minutes apart and the machine's speed changes,
+so each figure also stands beside a bare PING of the same moment.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ CROWD = "crowd"
 CHANGED_SITES = 10
 ROLLUPS = 7
 ONLINE = 4000
-"""As many beacons as may wait for one site, nearly."""
+"""Nearly as many beacons as may wait for one site."""
 CALLS = 500
 PINGS = 20
 FED_AT_ONCE = 2000
@@ -41,7 +41,7 @@ async def measure(sites: Sequence[int] = SITES, visitors: Sequence[int] = VISITO
     """Return costs in microseconds and sizes in bytes, by number of sites and by visitors of a day."""
     found: dict[str, Any] = {"by_sites": {}, "by_visitors": {}}
     with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o711)  # started by root, PostgreSQL runs under another account and has to pass through
+        Path(name).chmod(0o711)  # As root, PostgreSQL runs under another account, which must pass through this folder
         async with servers(Path(name) / "data") as urls:
             await migrate(urls.postgres, sql_folder())
             for number in sites:
@@ -138,7 +138,7 @@ async def _feed(redis: Redis, services: Services, fed: int, wanted: int) -> int:
 
 
 async def _bytes(redis: Redis, postgres: asyncpg.Pool, services: Services) -> dict[str, int]:
-    """Sizes of one site that has had one day."""
+    """Return the sizes of one site that has had one day."""
     keys = [key.decode() async for key in redis.scan_iter(match=f"ff1:{{{CROWD}}}:*") if not key.endswith(b":online")]
     sizes = {key: int(await redis.memory_usage(key, samples=0) or 0) for key in keys}
     wal: list[int] = []
@@ -161,7 +161,7 @@ async def _bytes(redis: Redis, postgres: asyncpg.Pool, services: Services) -> di
 
 
 async def _online_bytes(redis: Redis, services: Services) -> int:
-    """Memory of Redis for 1,000 visitors who are online."""
+    """Return Redis' memory for 1,000 visitors online."""
     site = services.settings.sites[CROWD]
     await asyncio.gather(*(_record(services, site) for _ in range(ONLINE)))
     online = int(await redis.zcard(f"ff1:{{{CROWD}}}:online"))
@@ -170,7 +170,7 @@ async def _online_bytes(redis: Redis, services: Services) -> int:
 
 
 async def _cost(call: Callable[[int], Awaitable[None]], redis: Redis) -> tuple[float, float]:
-    """Medians of some calls: in microseconds, and in PINGs that were sent in turn with them."""
+    """Return medians of some calls: in microseconds, and in PINGs sent in turn with them."""
     took, pings = [], []
     for turn in range(CALLS):
         started = time.perf_counter()

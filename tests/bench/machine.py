@@ -23,7 +23,7 @@ STORES = CORES[2:] or LOAD
 
 
 def pin(processes: Iterable[psutil.Process], cores: list[int]) -> None:
-    """Keep processes, with all their threads and the children they will have, on `cores`."""
+    """Pin processes, with all their threads and later children, to `cores`."""
     if CAN_PIN and sys.platform == "linux":
         for process in processes:
             for thread in process.threads():

@@ -1,4 +1,4 @@
-"""Footfall behind nginx: the project's own `deploy/nginx.conf`, changed only in where it listens and stores.
+"""Footfall behind nginx: the project's own `deploy/nginx.conf`, with other addresses and folders only.
 
 It gets no certificate, so TLS is not measured. Its limits stay as they are: every request brings another visitor's
 address, and nginx is set to take it for the client's (its real-IP module), as if 100,000 people connected.
@@ -50,12 +50,12 @@ http {{
 
 
 def find_nginx() -> str | None:
-    """Return the path of nginx, which Debian has where only root looks."""
+    """Return the path of nginx; Debian installs it in a folder that only root's path has."""
     return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 async def measure(service: Footfall, seconds: float, repeats: int) -> dict[str, Any]:
-    """Compare polls and beacons through nginx, on Footfall's core, with those that ask Footfall."""
+    """Compare polls and beacons through nginx, on Footfall's core, with requests to Footfall itself."""
     async with running(service) as proxy:
         polls = await _compare(proxy, service, traffic.reads(), seconds, repeats)
         before = await service.answered("/counts")
@@ -82,7 +82,7 @@ async def _compare(
 ) -> dict[str, float]:
     pairs: list[tuple[Run, Run]] = []
     for server in (service, proxy):
-        await drive(server.url, requests, CONNECTIONS, seconds / 2)  # warm
+        await drive(server.url, requests, CONNECTIONS, seconds / 2)  # warms up
     for _ in range(repeats):
         direct = await run(service, requests, CONNECTIONS, seconds)
         pairs.append((direct, await run(proxy, requests, CONNECTIONS, seconds)))
@@ -106,7 +106,7 @@ async def running(service: Footfall) -> AsyncIterator[Server]:
         try:
             proxy = Server(f"http://127.0.0.1:{port}", [])
             await _until_it_answers(proxy.url, process)
-            # Beside its worker it has a manager of the cache, and a loader that soon ends.
+            # Beside its worker nginx has a cache manager, and a cache loader that soon ends.
             family = psutil.Process(process.pid).children()
             proxy.workers.extend(child for child in family if "worker process" in " ".join(child.cmdline()))
             machine.pin(proxy.workers, machine.SERVER)
@@ -117,7 +117,7 @@ async def running(service: Footfall) -> AsyncIterator[Server]:
 
 
 def configuration(text: str, folder: Path, port: int, upstream: str) -> str:
-    """The example with other places: it listens on loopback without TLS, asks `upstream`, writes into `folder`."""
+    """Return the example, changed to listen on loopback without TLS, ask `upstream` and write into `folder`."""
     changes = (
         (r"listen 443 ssl;", f"listen 127.0.0.1:{port};"),
         (r" *listen \[::\]:443 ssl;\n", ""),

@@ -1,7 +1,7 @@
-"""Open-loop load: requests leave at their intended times, and latency counts from there, however late the server is.
+"""Open-loop load: requests leave at their planned times, and latency counts from there, however late the server is.
 
-A process of its own, with a small HTTP client: at 15,000 requests a second on half a core, a general one would be
-what is measured. `python -m tests.bench.openloop PORT SECONDS BEACONS_PER_S READS_PER_S` prints an outcome as JSON.
+A process with a small HTTP client of its own: at 15,000 requests a second on half a core, a general client would
+dominate. `python -m tests.bench.openloop PORT SECONDS BEACONS_PER_S READS_PER_S` prints an outcome as JSON.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.bench.machine import on_load_core
 CONNECTIONS = 128
 TICK_S = 0.001
 PATIENCE_S = 10
-"""What is not answered so long after the end is counted as unanswered."""
+"""A request without an answer this long after the end counts as unanswered."""
 
 
 class Connection(asyncio.Protocol):
@@ -37,8 +37,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ready for the first request."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        """Note that the connection is ready for its first request."""
+        # uvloop's transport has these methods without being a subclass.
+        self._transport = cast("asyncio.Transport", transport)
         self._load.free.append(self)
 
     def send(self, kind: str, request: bytes, intended_s: float) -> None:
@@ -48,7 +49,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def data_received(self, received: bytes) -> None:
-        """Count an answer once it is whole."""
+        """Count an answer once it is complete."""
         self._received += received
         head, found, body = self._received.partition(b"\r\n\r\n")
         at = head.find(b"Content-Length: ") + 16
@@ -60,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._load.free.append(self)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """End; who waits for an answer will have none."""
+        """Note the end; a waiting request gets no answer."""
         if not self._kind:
             self._load.free.remove(self)
 
@@ -71,7 +72,7 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """The requests of one run, and what became of them."""
+    """The requests of one run, and their outcomes."""
 
     def __init__(self, rates: dict[str, float]) -> None:
         self.rates = rates
@@ -80,7 +81,7 @@ class Load:
         """By kind (view, robot, read) and status, such as "view 200"."""
         self.latencies_s = array("d")
         self.late_s = array("d")
-        """How long after their times requests left: what of the latency is the generator's own, or its lack of
+        """How long after their planned times requests left: the generator's own part of the latency, or its lack of
         free connections."""
 
         self.unanswered = 0
@@ -123,7 +124,7 @@ class Load:
             connection.close()
 
     def outcome(self) -> dict[str, Any]:
-        """Return what became of all requests."""
+        """Return the outcomes of all requests."""
         return {
             "answers": self.answers,
             "unanswered": self.unanswered,
@@ -137,7 +138,7 @@ class Load:
 
 
 def percentile_ms(seconds: Sequence[float], percent: float) -> float:
-    """Return what so many percent stayed below, in milliseconds.
+    """Return the latency, in milliseconds, that so many percent did not exceed.
 
     >>> percentile_ms(array("d", [0.004, 0.001, 0.002, 0.003]), 50)
     3.0

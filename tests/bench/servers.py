@@ -29,43 +29,43 @@ from tests.support.raw_http import connected
 
 OWN_HEADERS = ("Date", "Footfall-Ignored")
 METRICS_SETTLE_S = 1.0
-"""Workers write their metrics down every half a second."""
+"""Workers write their metrics every half a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server and the processes that answer."""
+    """A running server and its worker processes."""
 
     url: str
     workers: list[psutil.Process]
 
     @property
     def port(self) -> int:
-        """Where it listens on this machine."""
+        """Return the port on this machine."""
         return urlsplit(self.url).port or 0
 
     def cpu_s(self) -> float:
-        """CPU seconds that the workers have used."""
+        """Return the CPU seconds of the workers."""
         return sum(sum(worker.cpu_times()[:2]) for worker in self.workers)
 
     def rss_mb(self) -> float:
-        """Resident memory of the workers, in MB."""
+        """Return the resident memory of the workers, in MB."""
         return sum(worker.memory_info().rss for worker in self.workers) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Footfall(Server):
-    """A running Footfall, its stores, and where it tells its metrics."""
+    """A running Footfall, its stores, and the address of its metrics."""
 
     ops_url: str
     stores: ServerUrls
     valkey: psutil.Process
     environ: dict[str, str]
     first_start_s: float
-    """On an empty folder: PostgreSQL's files are made and migrated, too."""
+    """Start time on an empty folder: it includes making PostgreSQL's files and the migration."""
 
     async def answered(self, route: str, status: str = "") -> int:
-        """Requests that Footfall has answered on a route, all of them or those with this status."""
+        """Return how many requests Footfall has answered on a route, of any status or of one."""
         await asyncio.sleep(METRICS_SETTLE_S)
         async with aiohttp.ClientSession() as session, session.get(f"{self.ops_url}/metrics") as answer:
             text = await answer.text()
@@ -74,17 +74,17 @@ class Footfall(Server):
         return int(sum(map(float, found)))
 
     def valkey_cpu_s(self) -> float:
-        """CPU seconds that Valkey has used."""
+        """Return the CPU seconds of Valkey."""
         return float(sum(self.valkey.cpu_times()[:2]))
 
     async def redis_calls(self) -> tuple[int, int]:
-        """Script calls that Redis has answered, each a round trip, and all commands, those in scripts included."""
+        """Return Redis' script calls, each a round trip, and all its commands, including those in scripts."""
         async with Redis.from_url(self.stores.redis) as redis:
             by_command, stats = await redis.info("commandstats"), await redis.info("stats")
         return by_command["cmdstat_evalsha"]["calls"], stats["total_commands_processed"]
 
     async def saved_views(self) -> int:
-        """Views of the site that Postgres has."""
+        """Return the views of the site in Postgres."""
         connection = await asyncpg.connect(self.stores.postgres)
         try:
             views = await connection.fetchval("SELECT sum(views) FROM footfall.report_day WHERE site = $1", SITE)
@@ -98,7 +98,7 @@ async def footfall(workers: int = 1, *, sites: int = 1, pinned: bool = True) -> 
     """Start a Footfall on an empty folder, without limits; pinned: its workers on one core, its stores elsewhere."""
     with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        folder.chmod(0o711)  # started by root, PostgreSQL runs under another account and has to pass through
+        folder.chmod(0o711)  # As root, PostgreSQL runs under another account, which must pass through this folder
         zone = zone_at_noon(datetime.now(UTC))
         (folder / "footfall.toml").write_text(
             "[limits]\nenabled = false\n"
@@ -134,7 +134,7 @@ async def footfall(workers: int = 1, *, sites: int = 1, pinned: bool = True) -> 
 
 
 async def start_s(service: Footfall) -> float:
-    """Time how long another Footfall takes to serve on stores that run, as after an upgrade."""
+    """Return how long another Footfall takes to serve on running stores, as after an upgrade."""
     with tempfile.TemporaryDirectory(prefix="footfall-bench-") as name:
         environ = service.environ | {
             "FOOTFALL_REDIS_URL": service.stores.redis,
@@ -149,8 +149,8 @@ async def start_s(service: Footfall) -> float:
 
 @asynccontextmanager
 async def baseline(service: Footfall) -> AsyncIterator[Server]:
-    """Start the server that Footfall is measured against, on the same core, with Footfall's answers of this moment."""
-    # The beacon is a robot's, so that nothing is counted here.
+    """Start the baseline on the same core, with Footfall's answers of this moment."""
+    # A robot's beacon counts nothing.
     requests = {"/seen": traffic.beacons()[0], "/counts": traffic.reads()[0]}
     answers = {route: await answer_of(service, request) for route, request in requests.items()}
     command = [sys.executable, "-m", "tests.bench.baseline", json.dumps(answers)]
@@ -161,7 +161,7 @@ async def baseline(service: Footfall) -> AsyncIterator[Server]:
 
 
 async def answer_of(server: Server, request: bytes) -> dict[str, Any]:
-    """Body and headers that a server answers now, but for those that every server writes itself."""
+    """Return body and headers of a server's answer now, without the headers that every server writes itself."""
     async with connected(server.port) as (reader, writer):
         writer.write(request)
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

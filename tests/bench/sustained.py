@@ -1,4 +1,4 @@
-"""A billion views a day, for a while, with readers: open loop, everything on this machine, compared with the ledger."""
+"""A billion views a day, for a while, with readers: open loop, all on this machine, compared with the ledger."""
 
 import asyncio
 import statistics
@@ -12,14 +12,14 @@ STEP_S = 10
 SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)
 LOOK_EVERY_S = 1
 ROLLUP_S = 12
-"""After which Postgres has what Redis had; the rollup runs every ten seconds."""
+"""After this time Postgres has what Redis had; the rollup runs every ten seconds."""
 SAVED_MAX_S = 30
 WORKERS = max(1, min(4, len(machine.CORES)))
-"""One per core, as `--workers auto` does; more than four are never needed for this rate."""
+"""One worker per core, as `--workers auto`; this rate never needs more than four."""
 
 
 async def measure(seconds: float) -> dict[str, Any]:
-    """Send both rates for `seconds`; before, see what part of them an empty server and Footfall carry."""
+    """Send both rates for `seconds`; before, measure which part of them an empty server and Footfall carry."""
     async with footfall(workers=WORKERS, pinned=False) as service:
         async with baseline(service) as empty:
             floor = await _descend(empty, min(seconds, STEP_S))
@@ -74,7 +74,7 @@ async def _descend(server: Server, seconds: float) -> dict[float, dict[str, Any]
 
 
 def _carried(steps: dict[float, dict[str, Any]]) -> float:
-    """The share of the rates at which all was answered and p99 stayed within the goal; 0 where none did."""
+    """Return the share of the rates at which every request was answered and p99 met the goal; 0 where none did."""
     share, last = list(steps.items())[-1]
     return share if not last["unanswered"] and last["p99_ms"] <= goals.SUSTAINED_P99.bound else 0.0
 
@@ -91,7 +91,7 @@ async def _watch(service: Footfall, memory: list[float]) -> None:
 
 
 async def _saved(service: Footfall, expected: int) -> int:
-    """Views that Postgres has, after a rollup at least, and then once it has all that are expected."""
+    """Return the views in Postgres, after at least one rollup and then once it has all expected views."""
     await asyncio.sleep(ROLLUP_S)
     for _ in range(SAVED_MAX_S):
         if await service.saved_views() >= expected:

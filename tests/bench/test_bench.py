@@ -1,6 +1,6 @@
-"""The bench measures what it says: the same realistic requests to both servers, equal answers, a ledger, honest marks.
+"""The bench measures honestly: the same realistic requests to both servers, equal answers, a ledger, true marks.
 
-Nothing here looks at how long anything takes.
+No test here depends on how long anything takes.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ SHAPE = {"ratio", "p50_ratio", "p99_ratio", "p999_ratio", "cpu_ratio", "rps", "r
 
 
 def fields_of(request: bytes) -> dict[str, str]:
-    """The headers of a request."""
+    """Return the headers of a request."""
     return dict(line.split(": ", 1) for line in request.decode().partition("\r\n\r\n")[0].split("\r\n")[1:])
 
 
 def test_the_beacons_are_those_of_100000_readers_of_1000_pages_and_some_robots() -> None:
-    """A cost that was measured with one visitor on one page would be that of a cache."""
+    """A cost measured with one visitor on one page would be the cost of a cache."""
     robots = Robots()
     senders, pages, from_robots = set(), set(), 0
     for visitor, request in enumerate(traffic.beacons()):
@@ -49,7 +49,7 @@ def test_the_beacons_are_those_of_100000_readers_of_1000_pages_and_some_robots()
 
 @NEEDS_WRK
 async def test_wrk_sends_these_requests_and_no_others() -> None:
-    """Both servers of a comparison are asked by it."""
+    """Both servers of a comparison get the same requests."""
     received: Counter[bytes] = Counter()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,12 +66,12 @@ async def test_wrk_sends_these_requests_and_no_others() -> None:
         load = await drive(f"http://127.0.0.1:{port}", traffic.beacons(), 4, 1)
     assert set(received) <= set(traffic.beacons())
     assert load.errors == 0
-    # What is on its way when the time is over is received and not counted.
+    # Requests in flight at the end of the time are received and not counted.
     assert load.requests <= received.total() <= load.requests + 4
 
 
 async def _saved(service: Footfall, views: int) -> int:
-    """Views that Postgres has, at the latest after two rollups."""
+    """Return the views in Postgres, at the latest after two rollups."""
     for _ in range(25):
         if await service.saved_views() >= views:
             break
@@ -111,7 +111,7 @@ async def test_a_short_bench_has_every_figure_and_its_ledger_is_right() -> None:
 @pytest.mark.skipif(nginx.find_nginx() is None, reason="nginx is not installed")
 @pytest.mark.slow
 async def test_polls_through_nginx_share_one_question_a_second() -> None:
-    """It is the project's own file that runs: its cache answers the polls, and its limits let 100,000 readers pass."""
+    """The project's own file runs: its cache answers the polls, and its limits let 100,000 readers pass."""
     async with servers.footfall() as service, nginx.running(service) as proxy:
         before = await service.answered("/counts")
         polls = await drive(proxy.url, traffic.reads(), 8, 1)
@@ -123,7 +123,7 @@ async def test_polls_through_nginx_share_one_question_a_second() -> None:
 
 
 def test_nginx_runs_the_file_of_the_operators_but_for_places(tmp_path: Path) -> None:
-    """A changed limit or cache would be measured, and not what operators copy."""
+    """The bench would measure a changed limit or cache, and operators copy the unchanged one."""
     theirs = nginx.FILE.read_text("utf-8")
     ours = nginx.configuration(theirs, tmp_path, 1234, "http://127.0.0.1:5678")
     changed = [line[2:].strip() for line in difflib.ndiff(theirs.splitlines(), ours.splitlines()) if line[0] in "+-"]
@@ -137,7 +137,7 @@ def test_nginx_runs_the_file_of_the_operators_but_for_places(tmp_path: Path) -> 
 
 
 async def test_growth_has_a_row_for_every_number_of_sites_and_visitors() -> None:
-    """Bytes as well as times, for those who size a Redis and a PostgreSQL."""
+    """Operators who size a Redis and a PostgreSQL need bytes as well as times."""
     found = await growth.measure(sites=(1, 3), visitors=(100, 3000))
     assert [*found["by_sites"], *found["by_visitors"]] == ["1", "3", "100", "3000"]
     few, many = found["by_visitors"].values()
@@ -157,7 +157,7 @@ async def test_growth_has_a_row_for_every_number_of_sites_and_visitors() -> None
     ],
 )
 def test_a_goal_is_met_missed_or_not_measured(goal: Goal, mark: str) -> None:
-    """What was not measured is never called met."""
+    """A figure that was not measured is never marked as met."""
     found = {"seen": {"64": {"ratio": 0.85, "p99_ratio": 1.301}}, "sustained": {"lost": -1}, "nginx": None}
     assert goal.mark(found) == mark
 

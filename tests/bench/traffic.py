@@ -4,7 +4,7 @@ import random
 from functools import cache
 
 SITE, HOST = "bench", "bench.example.vn"
-"""The site that is counted, and the host of its pages; Footfall itself is at `count.example.vn`."""
+"""The site that the bench counts on, and the host of its pages; Footfall itself is at `count.example.vn`."""
 VISITORS, PAGES = 100_000, 1_000
 ROBOT_EVERY = 50
 """2 % of the beacons come from robots, which are answered and not counted."""
@@ -30,12 +30,12 @@ ROBOT = "User-Agent: Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.
 
 
 def is_robot(visitor: int) -> bool:
-    """Whether the beacon of this visitor comes from a robot."""
+    """Return whether the beacon of this visitor comes from a robot."""
     return visitor % ROBOT_EVERY == 0
 
 
 def site_names(sites: int) -> list[str]:
-    """Ids of the sites that are counted; the first is the only one that most of a bench needs.
+    """Return the ids of the counted sites; most of a bench needs only the first.
 
     >>> site_names(3)
     ['bench', 'bench-1', 'bench-2']
@@ -45,7 +45,7 @@ def site_names(sites: int) -> list[str]:
 
 @cache
 def beacons(sites: int = 1) -> tuple[bytes, ...]:
-    """One view by each of the visitors, robots among them, on any of the first `sites` of `site_names`."""
+    """Return one view by each of the visitors, robots among them, on any of the first `sites` of `site_names`."""
     dice = random.Random(20261123)
     names = site_names(sites)
     bodies = (
@@ -65,7 +65,7 @@ def beacons(sites: int = 1) -> tuple[bytes, ...]:
 
 @cache
 def reads(etag: str = "") -> tuple[bytes, ...]:
-    """One reading of the numbers by each of the visitors, who know those of `etag` already."""
+    """Return one read by each of the visitors, who know the numbers of `etag` already."""
     known = f"If-None-Match: {etag}\r\n" if etag else ""
     return tuple(_request(f"GET /counts?site={SITE}", visitor, known) for visitor in range(VISITORS))
 

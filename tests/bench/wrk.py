@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("requests.lua")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of wrk saw."""
+    """The result of one run of wrk."""
 
     rps: float
     requests: int
@@ -28,7 +28,7 @@ class Load:
 
 
 def find_wrk() -> str:
-    """Return the path of wrk; Stop says how to get it."""
+    """Return the path of wrk; raise Stop with the way to install it."""
     found = shutil.which("wrk")
     if found is None:
         raise Stop("The bench needs wrk to make its load: `apt install wrk` on Debian, `brew install wrk` on macOS.")
@@ -36,7 +36,7 @@ def find_wrk() -> str:
 
 
 async def drive(url: str, requests: Sequence[bytes], connections: int, seconds: float, *, pinned: bool = True) -> Load:
-    """Send `requests` in turn, beginning somewhere, over `connections` for `seconds` (whole ones, at least 1)."""
+    """Send `requests` in turn, from a random first one, over `connections` for `seconds` (whole, at least 1)."""
     command = [find_wrk(), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(SCRIPT), url]
     process = await asyncio.create_subprocess_exec(
         *(on_load_core(command) if pinned else command), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE

@@ -25,10 +25,10 @@ HERE = Path(__file__).parent
 LAUNCH = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NOT_A_ROBOT = "--disable-blink-features=AutomationControlled"
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
-# Said by the browser itself, whoever made the request.
+# Console messages of the browser itself, whatever request caused them.
 OF_THE_NETWORK = ("Failed to load resource", "Content Security Policy", "net::ERR_", "blocked by CORS policy")
 
-# Every test counts on a site that nobody has counted on: kind of site -> how many, and its settings.
+# Each test counts on a fresh site: kind of site -> how many sites, and their settings.
 KINDS = {
     "plain": (120, ""),
     "english": (8, 'language = "en"'),
@@ -38,14 +38,14 @@ KINDS = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of these tests share a loop: a browser cannot be handed from one to another."""
+    """All of these tests share a loop: a browser cannot move from one loop to another."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 def settings() -> str:
-    """The operator's settings file: the demo's site and one for every test."""
+    """Write the operator's settings file: the demo's site and one for every test."""
     sites = ['[sites.portal]\nname = "Demo"\nhosts = ["127.0.0.1", "localhost"]']
     for kind, (number, line) in KINDS.items():
         sites += [
@@ -56,7 +56,7 @@ def settings() -> str:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def service_url(servers_folder: Path, chromium_path: str) -> AsyncIterator[str]:
-    """The URL of a Footfall as an operator starts it; not even started where there is no browser."""
+    """Start a Footfall as an operator does, unless there is no browser; yield its URL."""
     folder = servers_folder / "browser"
     folder.mkdir()
     folder.chmod(0o711)
@@ -77,7 +77,7 @@ async def service_url(servers_folder: Path, chromium_path: str) -> AsyncIterator
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(chromium_path: str) -> AsyncIterator[Browser]:
-    """Chromium without the marks of automation, which Footfall takes for a robot's."""
+    """Start Chromium without the marks of automation, by which Footfall would take it for a robot."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=chromium_path,
@@ -90,45 +90,45 @@ async def browser(chromium_path: str) -> AsyncIterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site_numbers() -> dict[str, Iterator[int]]:
-    """How many sites of each kind have been given to tests."""
+    """Return how many sites of each kind the tests have used."""
     return {kind: count() for kind in KINDS}
 
 
 @pytest.fixture
 def new_site(site_numbers: dict[str, Iterator[int]]) -> NewSite:
-    """Gives the id of a site of that kind on which nothing has been counted."""
+    """Return a function that gives the id of an unused site of a kind."""
     return lambda kind: f"{kind}-{next(site_numbers[kind])}"
 
 
 @pytest.fixture
 def site(new_site: NewSite) -> str:
-    """A site on which nothing has been counted."""
+    """Return the id of an unused site."""
     return new_site("plain")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def portal() -> AsyncIterator[Portal]:
-    """The web server of the pages."""
+    """Serve the pages."""
     async with running_portal() as portal:
         yield portal
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def relay(service_url: str) -> AsyncIterator[Relay]:
-    """What stands between browser and Footfall."""
+    """Run the relay between browser and Footfall."""
     async with running_relay(service_url) as relay:
         yield relay
 
 
 @pytest.fixture
 def address(portal: Portal, relay: Relay, site: str) -> str:
-    """The page of most tests: the block and the script line, at every path of the portal."""
+    """Return the page of most tests: the block and the script line, at every path of the portal."""
     return portal.put("*", html(BLOCK, script_line(relay.url, site)))
 
 
 @pytest.fixture
 def counts(service_url: str) -> ReadCounts:
-    """Reads what Footfall has counted, past the relay."""
+    """Return a function that reads Footfall's counts, past the relay."""
 
     async def read(site: str) -> dict[str, Any]:
         async with (
@@ -144,36 +144,36 @@ def counts(service_url: str) -> ReadCounts:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def new_context(browser: Browser) -> AsyncIterator[NewContext]:
-    """Makes visitors, each a browser profile of its own. Whatever their pages say or throw fails the test."""
-    said: list[str] = []
+    """Return a function that makes visitors, each a browser profile; a page's error or message fails the test."""
+    output: list[str] = []
     contexts: list[BrowserContext] = []
 
     def note(message: ConsoleMessage) -> None:
         if not any(words in message.text for words in OF_THE_NETWORK):
-            said.append(message.text)
+            output.append(message.text)
 
     async def make(**options: Any) -> BrowserContext:
         context = await browser.new_context(**{"user_agent": AGENT, **options})
         context.on("console", note)
-        context.on("weberror", lambda error: said.append(str(error.error)))
+        context.on("weberror", lambda error: output.append(str(error.error)))
         contexts.append(context)
         return context
 
     yield make
     for context in contexts:
         await context.close()
-    assert said == []
+    assert output == []
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def context(new_context: NewContext) -> BrowserContext:
-    """One visitor."""
+    """Return one visitor."""
     return await new_context()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def page(context: BrowserContext) -> Page:
-    """A tab of that visitor, whose clock the test moves on with `page.clock`."""
+    """Return a tab of that visitor; the test moves its clock with `page.clock`."""
     page = await context.new_page()
     await page.clock.install()
     return page
@@ -181,7 +181,7 @@ async def page(context: BrowserContext) -> Page:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def tabs(chromium_path: str) -> AsyncIterator[Tabs]:
-    """Tabs that can be hidden and prerendered; their clock is the real one."""
+    """Return tabs that can be hidden and prerendered; their clock is the real one."""
     arguments = [*LAUNCH, NOT_A_ROBOT, f"--user-agent={AGENT}", "--no-first-run"]
     async with running_tabs(chromium_path, arguments) as tabs:
         yield tabs

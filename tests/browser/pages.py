@@ -1,4 +1,4 @@
-"""What a test does to a page: look at a number, wait for its requests, let time pass, hide it."""
+"""What a test does to a page: read a number, wait for requests, let time pass, hide the page."""
 
 from playwright.async_api import Locator, Page
 
@@ -27,19 +27,19 @@ TURN = """hidden => {
 
 
 def number(page: Page, name: str) -> Locator:
-    """The number called `name` in the block that tests paste."""
+    """Return the number `name` of the block that tests paste."""
     return page.locator(f'[data-count="{name}"]')
 
 
 async def settle(page: Page, relay: Relay) -> None:
-    """Whatever the page had sent has arrived, and its answers have come back: a request behind them all has."""
+    """Wait until Footfall has received and answered all requests of the page, by sending one more behind them."""
     for _ in range(2):
         await page.evaluate(LOAD_IMAGE, f"{relay.url}/{NOTHING}?")
         await relay.idle()
 
 
 async def let_pass(page: Page, relay: Relay, seconds: int) -> None:
-    """Move the page's clock on, in steps that are short beside the script's patience with the network."""
+    """Move the page's clock on, in steps shorter than the script's patience with the network."""
     await settle(page, relay)
     while seconds > 0:
         await page.clock.run_for(1000 * min(seconds, STEP_S))
@@ -58,11 +58,11 @@ async def show(page: Page) -> None:
 
 
 async def turn_clock(page: Page, seconds: int) -> None:
-    """Change what time the page believes it is, while its timers go on as before."""
+    """Change the time that the page sees, while its timers continue."""
     now_s = await page.evaluate("Date.now() / 1000")
     await page.clock.set_system_time(now_s + seconds)
 
 
 async def layout_shift(page: Page) -> float:
-    """How much the page has moved under its reader so far; the page must have a real clock."""
+    """Return how far the page's layout has shifted so far; the page must have a real clock."""
     return float(await page.evaluate(SHIFT))

@@ -23,12 +23,12 @@ BLOCK = """
 
 
 def script_line(service: str, site: str, options: str = "") -> str:
-    """The line that a webmaster pastes."""
+    """Return the line that a webmaster pastes."""
     return f'<script async src="{service}/footfall.js" data-site="{site}" {options}></script>'
 
 
 def html(*parts: str, lang: str = "vi", head: str = "") -> str:
-    """A small page around `parts`."""
+    """Return a small page around `parts`."""
     body = "\n".join(parts)
     return (
         f'<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><title>Portal</title>{head}</head>'
@@ -38,7 +38,7 @@ def html(*parts: str, lang: str = "vi", head: str = "") -> str:
 
 @dataclass
 class Portal:
-    """Answers every path with its page, else with the page of `*`, and notes what was asked."""
+    """Answers every path with its page, else with the page of `*`, and records the requests."""
 
     url: str = ""
     asked: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Portal:
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def put(self, path: str, text: str, headers: Mapping[str, str] | None = None) -> str:
-        """Serve `text` at `path`; returns its URL."""
+        """Serve `text` at `path`; return its URL."""
         self.pages[path] = (text, headers or {})
         return self.url + path.replace("*", "/")
 
@@ -69,7 +69,7 @@ class Portal:
 
 @asynccontextmanager
 async def running_portal() -> AsyncIterator[Portal]:
-    """A portal at http://localhost, while Footfall is at http://127.0.0.1: another site to a browser."""
+    """Run a portal at http://localhost; Footfall is at http://127.0.0.1, another site to a browser."""
     portal = Portal()
     async with serve(portal.answer, "localhost") as portal.url:
         yield portal

@@ -1,4 +1,4 @@
-"""A proxy between browser and Footfall: notes every beacon that passes, and fails where a test says so."""
+"""A proxy between browser and Footfall: records every beacon, and injects the faults of a test."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.browser.serving import serve
 
 VISITOR_ADDRESS = "203.0.113.7"
 NOTHING = "nothing"
-"""What pages ask for only to know that whatever they asked for before has arrived."""
+"""The path of the request by which a page learns that its earlier requests have arrived."""
 WAIT_S = 10
 OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After, Footfall-Ignored"}
 NOT_PASSED_ON = {"connection", "content-length", "content-encoding", "date", "host", "server", "transfer-encoding"}
@@ -22,10 +22,10 @@ NOT_PASSED_ON = {"connection", "content-length", "content-encoding", "date", "ho
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to the next beacon instead of an answer.
+    """A fault instead of the answer to the next beacon.
 
-    "refuse" answers `status` in Footfall's place; "lose request" cuts the line before Footfall hears of it;
-    "lose answer" cuts it after Footfall has counted; "hold" lets Footfall count and never answers.
+    "refuse" answers `status` in Footfall's place; "lose request" breaks the connection before Footfall gets it;
+    "lose answer" breaks it after Footfall has counted; "hold" lets Footfall count and never answers.
     """
 
     kind: Literal["refuse", "lose request", "lose answer", "hold"]
@@ -44,7 +44,7 @@ class Passed:
 
 @dataclass
 class Relay:
-    """Forwards to `service` whatever comes, below any path prefix."""
+    """Forwards every request to `service`, below any path prefix."""
 
     service: str
     session: ClientSession
@@ -54,26 +54,26 @@ class Relay:
     scripts: int = 0
     paths: set[str] = field(default_factory=set)
     down: bool = False
-    """Break every connection, as if there were no Footfall; only the script is still in the browser's cache."""
+    """Break every connection, as if there were no Footfall; the browser's cache still has the script."""
     faults: deque[Fault] = field(default_factory=deque)
     change: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that every answer's counts have instead of Footfall's own."""
+    """Fields that replace Footfall's own in every answer's counts."""
     _under_way: int = 0
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _end: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def kinds(self) -> list[str]:
-        """What has passed so far: view, ping and image, in order."""
+        """Return what has passed so far: view, ping and image, in order."""
         return [beacon.kind for beacon in self.beacons]
 
     async def until(self, fact: Callable[["Relay"], bool]) -> None:
-        """Wait until `fact` holds; it is looked at whenever something has passed."""
+        """Wait until `fact` holds; check it whenever a request has passed."""
         async with asyncio.timeout(WAIT_S), self._news:
             await self._news.wait_for(lambda: fact(self))
 
     async def passed(self, count: int) -> list[str]:
-        """Wait until `count` beacons have passed; all kinds so far."""
+        """Wait until `count` beacons have passed; return the kinds of all so far."""
         try:
             await self.until(lambda relay: len(relay.beacons) >= count)
         except TimeoutError:
@@ -85,7 +85,7 @@ class Relay:
         await self.until(lambda _: self._under_way == 0)
 
     def release(self) -> None:
-        """Let go of the beacons on hold."""
+        """Release the beacons on hold."""
         self._end.set()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -122,9 +122,9 @@ class Relay:
             kept = [(k, v) for k, v in upstream.headers.items() if k.lower() not in NOT_PASSED_ON]
             response = web.Response(status=upstream.status, body=content, headers=kept)
         if name == "counts":
-            # The page's clock is the test's, and the one of the browser's cache is not.
+            # The test sets the page's clock, but not the clock of the browser's cache.
             response.headers["Cache-Control"] = "no-store"
-        # A browser repeats what it sent on a used connection that breaks; on a new one it cannot.
+        # A browser repeats a request when a used connection breaks; on a new connection it cannot.
         response.force_close()
         return response
 
@@ -145,7 +145,7 @@ class Relay:
 
 
 def _cut(request: web.Request) -> web.Response:
-    """Break the connection under the request: what a browser sees of a server that died."""
+    """Break the connection under the request, as a server does that dies."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
@@ -153,7 +153,7 @@ def _cut(request: web.Request) -> web.Response:
 
 @asynccontextmanager
 async def running_relay(service: str) -> AsyncIterator[Relay]:
-    """A relay to `service` at an address of its own."""
+    """Run a relay to `service` at an address of its own."""
     async with ClientSession(auto_decompress=True) as session:
         relay = Relay(service, session)
         async with serve(relay.answer, "127.0.0.1") as relay.url:

@@ -1,7 +1,7 @@
-"""Tabs that nothing is attached to: only these are really hidden behind others, and really prerendered.
+"""Tabs without an attached debugger: only these are really hidden behind others, and really prerendered.
 
-Playwright keeps every page visible, and Chromium prerenders nothing that a debugger looks at. So these
-are opened through the browser's own protocol and looked at only when a test asks for something.
+Playwright keeps every page visible, and Chromium prerenders no page that a debugger is attached to. So this
+module opens tabs through the browser's own protocol and attaches only when a test reads a value.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class Tabs:
         self._last_id = 0
 
     async def open(self, url: str, *, in_background: bool = False) -> str:
-        """Open a tab, behind the others if asked; returns its id."""
+        """Open a tab, behind the others if asked; return its id."""
         opened = await self._ask("Target.createTarget", url=url, background=in_background)
         return str(opened["targetId"])
 
@@ -34,7 +34,7 @@ class Tabs:
         await self._ask("Target.activateTarget", targetId=tab)
 
     async def evaluate(self, tab: str, expression: str) -> Any:
-        """The value of a JavaScript expression in the tab."""
+        """Return the value of a JavaScript expression in the tab."""
         attached = await self._ask("Target.attachToTarget", targetId=tab, flatten=True)
         session = attached["sessionId"]
         done = await self._ask("Runtime.evaluate", session, expression=expression, returnByValue=True)
@@ -60,7 +60,7 @@ class Tabs:
 
 @asynccontextmanager
 async def running_tabs(chromium_path: str, arguments: Sequence[str]) -> AsyncIterator[Tabs]:
-    """A Chromium of its own with an empty profile."""
+    """Start a Chromium with an empty profile."""
     with tempfile.TemporaryDirectory(prefix="footfall-tabs-", ignore_cleanup_errors=True) as profile:
         process = await asyncio.create_subprocess_exec(
             chromium_path,
@@ -72,12 +72,12 @@ async def running_tabs(chromium_path: str, arguments: Sequence[str]) -> AsyncIte
             stderr=asyncio.subprocess.PIPE,
         )
         assert process.stderr is not None
-        said = b""
-        while not (address := ADDRESS.search(said)):
+        output = b""
+        while not (address := ADDRESS.search(output)):
             line = await process.stderr.readline()
-            assert line, said.decode()
-            said += line
-        # Nobody listens any more, and the browser must not stand still for that.
+            assert line, output.decode()
+            output += line
+        # An unread pipe would fill and block the browser.
         draining = asyncio.create_task(process.stderr.read())
         async with ClientSession() as session, session.ws_connect(address[1].decode(), max_msg_size=0) as socket:
             tabs = Tabs(socket)

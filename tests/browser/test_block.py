@@ -27,7 +27,7 @@ ONE_MINUTE_EARLIER = "2026-11-23T07:59:00.000+07:00"
 
 
 async def test_the_pasted_lines_count_and_show(page: Page, portal: Portal, relay: Relay, site: str) -> None:
-    """This is all that a webmaster does: paste what `footfall snippet` prints into any page."""
+    """A webmaster does only this: paste what `footfall snippet` prints into any page."""
     pasted = snippet(Site(id=SiteId(site), name="Portal", hosts=("localhost",)), relay.url)
     relay.change = BIG
     await page.goto(portal.put("*", f"<title>Plain</title><p>Text</p>\n{pasted}"))
@@ -57,7 +57,7 @@ async def test_the_pasted_lines_count_and_show(page: Page, portal: Portal, relay
 async def test_markup_written_by_hand_is_filled(
     page: Page, portal: Portal, relay: Relay, site: str, markup: str
 ) -> None:
-    """Old pages were written for other counters, and editors strip what they do not know."""
+    """Old pages have markup of other counters, and editors strip unknown attributes."""
     relay.change = BIG
     await page.goto(portal.put("*", html(markup, script_line(relay.url, site))))
     await expect(page.locator("[data-count], .footfall-today")).to_have_text("1.373")
@@ -81,7 +81,7 @@ async def test_what_another_script_calls_data_count_is_left_alone(
 
 
 async def test_a_block_that_comes_late_is_filled_too(page: Page, address: str, portal: Portal, relay: Relay) -> None:
-    """Frameworks build the foot of a page after the answer is here."""
+    """Frameworks build the foot of a page after the answer has come."""
     address = portal.put("*", portal.pages["*"][0].replace(BLOCK, ""))
     await page.goto(address)
     await relay.passed(1)
@@ -94,7 +94,7 @@ async def test_a_block_that_comes_late_is_filled_too(page: Page, address: str, p
 
 
 async def test_the_short_form_makes_the_same_list(page: Page, portal: Portal, relay: Relay, site: str) -> None:
-    """In the page's own document, so that its style sheet applies."""
+    """The list is in the page's own document, so that the page's style sheet applies."""
     relay.change = BIG
     await page.goto(portal.put("*", html("<visitor-counts></visitor-counts>", script_line(relay.url, site))))
     await expect(page.locator("visitor-counts")).to_contain_text("41")
@@ -111,7 +111,7 @@ async def test_the_short_form_makes_the_same_list(page: Page, portal: Portal, re
 async def test_a_page_that_takes_the_list_apart_is_still_counted(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """Nothing that a page does to our elements may end in an error on it."""
+    """Whatever a page does to our elements, the script must cause no error on it."""
     block = '<visitor-counts data-show=" ,no-such-number, today"></visitor-counts>'
     await page.goto(portal.put("*", html(block, BLOCK, script_line(relay.url, site))))
     await expect(page.locator("visitor-counts li")).to_have_text("Hôm nay: 1")
@@ -169,7 +169,7 @@ async def test_the_nearest_language_counts(page: Page, portal: Portal, relay: Re
 
 
 async def test_the_largest_numbers_are_right(page: Page, address: str, relay: Relay) -> None:
-    """Beyond 2^31, up to 2^53."""
+    """Numbers are right beyond 2^31, up to 2^53."""
     relay.change = {"total": 2**53 - 1, "week": 2**31}
     await page.goto(address)
     await expect(number(page, "total")).to_have_text("9.007.199.254.740.991")
@@ -177,7 +177,7 @@ async def test_the_largest_numbers_are_right(page: Page, address: str, relay: Re
 
 
 async def test_an_unknown_number_is_a_dash_and_later_the_last_one_known(page: Page, address: str, relay: Relay) -> None:
-    """Nobody knows who is online while Redis is away; 0 would be a lie."""
+    """While Redis is away the number online is unknown; 0 would be false."""
     relay.change = {**DAY, "online": None}
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1.373")
@@ -192,7 +192,7 @@ async def test_an_unknown_number_is_a_dash_and_later_the_last_one_known(page: Pa
 
 
 async def test_nothing_known_at_all_changes_nothing(page: Page, address: str, relay: Relay) -> None:
-    """A worker that has just started, with both stores away, has not even a date."""
+    """A worker that has just started, with both stores away, does not know the day."""
     relay.change = DAY
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1.373")
@@ -206,7 +206,7 @@ async def test_nothing_known_at_all_changes_nothing(page: Page, address: str, re
 
 @pytest.mark.parametrize("as_of", [ONE_MINUTE_LATER, ONE_MINUTE_EARLIER])
 async def test_no_number_steps_down_within_its_period(page: Page, address: str, relay: Relay, as_of: str) -> None:
-    """The next answer comes from a worker that lags by a second."""
+    """The next answer comes from a worker whose counts are a second older."""
     relay.change = DAY
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1.373")
@@ -217,7 +217,7 @@ async def test_no_number_steps_down_within_its_period(page: Page, address: str, 
 
 
 async def test_online_goes_down_but_never_back_in_time(page: Page, address: str, relay: Relay) -> None:
-    """People leave; only an older answer about them is worth nothing."""
+    """People leave, so the number may fall; only an older answer must not change it."""
     relay.change = DAY
     await page.goto(address)
     await expect(number(page, "online")).to_have_text("41")
@@ -242,7 +242,7 @@ async def test_online_goes_down_but_never_back_in_time(page: Page, address: str,
 async def test_numbers_fall_at_once_when_the_period_or_the_revision_changes(
     page: Page, address: str, relay: Relay, change: dict[str, str]
 ) -> None:
-    """A correction by the operator must not wait until tomorrow behind a high-water mark."""
+    """An operator's correction must appear at once, though the pages have shown a higher number."""
     relay.change = DAY
     await page.goto(address)
     await expect(number(page, "total")).to_have_text("1.373.876")
@@ -253,7 +253,7 @@ async def test_numbers_fall_at_once_when_the_period_or_the_revision_changes(
 
 
 async def test_an_older_answer_about_yesterday_is_left_aside(page: Page, address: str, relay: Relay) -> None:
-    """At midnight one worker is a second behind the other."""
+    """At midnight one worker turns the day a second after the other."""
     relay.change = {**DAY, "today": 5}
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("5")
@@ -266,7 +266,7 @@ async def test_an_older_answer_about_yesterday_is_left_aside(page: Page, address
 async def test_a_clock_that_was_a_year_ahead_does_not_freeze_the_numbers(
     page: Page, address: str, relay: Relay
 ) -> None:
-    """What a wrong clock once said is kept in the browser, and must not outlive it there."""
+    """The browser stores numbers from a wrong clock, and must drop them after the clock is right."""
     relay.change = {**DAY, "day_of": "2027-11-23", "as_of": "2027-11-23T08:00:00.000+07:00", "today": 9000}
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("9.000")
@@ -276,7 +276,7 @@ async def test_a_clock_that_was_a_year_ahead_does_not_freeze_the_numbers(
 
 
 async def test_the_last_numbers_are_there_before_the_first_answer(page: Page, address: str, relay: Relay) -> None:
-    """From page to page the footer does not flicker, and never steps down."""
+    """From page to page the footer does not flicker, and never shows a lower number."""
     relay.change = DAY
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1.373")
@@ -291,7 +291,7 @@ async def test_the_last_numbers_are_there_before_the_first_answer(page: Page, ad
 
 
 async def test_what_was_kept_and_is_broken_is_forgotten(page: Page, address: str, relay: Relay, site: str) -> None:
-    """Anything may stand in a browser's storage."""
+    """A browser's storage may hold any text."""
     broken = '{"today":"<img src=x onerror=alert(1)>","language":"zz-!","labels":5,"as_of":7}'
     await page.add_init_script(f"localStorage.setItem('footfall:{site}', '{broken}')")
     await page.goto(address)
@@ -304,7 +304,7 @@ async def test_what_was_kept_and_is_broken_is_forgotten(page: Page, address: str
 async def test_a_restored_page_shows_what_other_pages_have_shown_meanwhile(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """Going back must not take the numbers back."""
+    """Going back must not show older numbers."""
     page_text = html(BLOCK, '<a href="/second">next</a>', script_line(relay.url, site))
     first = portal.put("/first", page_text)
     portal.put("/second", page_text)
@@ -321,7 +321,7 @@ async def test_a_restored_page_shows_what_other_pages_have_shown_meanwhile(
 
 
 async def test_a_number_that_stays_is_not_written_again(page: Page, address: str, relay: Relay) -> None:
-    """A screen reader, a framework and a battery would all notice."""
+    """An unchanged number must not reach screen readers, frameworks and batteries."""
     relay.change = DAY
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1.373")
@@ -337,7 +337,7 @@ async def test_a_number_that_stays_is_not_written_again(page: Page, address: str
 
 
 async def test_a_screen_reader_is_not_interrupted(new_context: NewContext, address: str, relay: Relay) -> None:
-    """A counter that speaks every minute is switched off together with the portal."""
+    """Users would switch off a screen reader that announces a counter every minute."""
     page = await (await new_context()).new_page()
     relay.change = BIG
     await page.goto(address)
@@ -368,7 +368,7 @@ async def test_filling_the_block_shifts_nothing(
 
 
 async def test_footfall_works_below_a_path_of_the_portal(page: Page, portal: Portal, relay: Relay, site: str) -> None:
-    """Behind a reverse proxy everything is found beside the script."""
+    """Behind a reverse proxy every address is relative to the script's."""
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url + "/thong-ke", site))))
     await expect(number(page, "today")).to_have_text("1")
     assert relay.paths == {"/thong-ke/footfall.js", "/thong-ke/seen"}

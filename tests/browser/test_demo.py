@@ -1,4 +1,4 @@
-"""The demo portal as people see it: every page, phone and desktop, light and dark, script or none."""
+"""The demo portal as people see it: every page, phone and desktop, light and dark, with and without script."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.browser.pages import layout_shift, number
 PATHS = [path for _, vi_path, en_path in DEMO_PAGES for path in (vi_path, en_path)]
 Scheme = Literal["light", "dark"]
 
-# Every text against the nearest colour behind it, by the formula of WCAG 2.
+# Compares every text with the nearest colour behind it, by the formula of WCAG 2.
 LOW_CONTRAST = """() => {
   const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
   const light = ([r, g, b]) => {
@@ -47,7 +47,7 @@ SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clie
 async def screen(
     new_context: NewContext, request: pytest.FixtureRequest, width: int
 ) -> AsyncIterator[tuple[Page, Scheme]]:
-    """A tab on a screen of that width, in each colour scheme."""
+    """Open a tab on a screen of that width, in each colour scheme."""
     context = await new_context(viewport={"width": width, "height": 800}, color_scheme=request.param)
     yield await context.new_page(), request.param
 
@@ -56,7 +56,7 @@ async def screen(
 async def test_every_page_fits_the_screen_and_can_be_read(
     screen: tuple[Page, Scheme], service_url: str, width: int
 ) -> None:
-    """Contrast of AA in light and dark; nothing to scroll sideways for, with text of twice the size either."""
+    """Contrast of AA in light and dark; no sideways scrolling, not even with text of twice the size."""
     page, _ = screen
     for path in PATHS:
         await page.goto(service_url + path)
@@ -71,7 +71,7 @@ async def test_every_page_fits_the_screen_and_can_be_read(
 async def test_the_home_page_can_be_looked_at(
     screen: tuple[Page, Scheme], service_url: str, width: int, tmp_path: Path
 ) -> None:
-    """Pictures for whoever changes the look; pytest keeps those of the last three runs."""
+    """Pictures for people who change the look; pytest keeps those of the last three runs."""
     page, scheme = screen
     await page.goto(service_url + "/")
     await expect(number(page, "today")).not_to_have_text("–")
@@ -80,7 +80,7 @@ async def test_the_home_page_can_be_looked_at(
 
 
 async def test_the_footer_counts_and_speaks_the_pages_language(page: Page, service_url: str) -> None:
-    """The first thing that a newcomer looks at after `make run`."""
+    """A newcomer looks at the demo first after `make run`."""
     await page.goto(service_url + "/")
     block = page.locator(".footfall")
     await expect(block.locator("h2")).to_have_text("Thống kê truy cập")
@@ -98,7 +98,7 @@ async def test_the_footer_counts_and_speaks_the_pages_language(page: Page, servi
 
 
 async def test_every_link_leads_somewhere(page: Page, service_url: str) -> None:
-    """A dead link in a demonstration is all that people remember."""
+    """Visitors of a demonstration remember a dead link."""
     targets: set[str] = set()
     for path in PATHS:
         await page.goto(service_url + path)
@@ -113,7 +113,7 @@ async def test_every_link_leads_somewhere(page: Page, service_url: str) -> None:
 
 
 async def test_the_keyboard_finds_the_content_first(page: Page, service_url: str) -> None:
-    """Whoever cannot use a mouse skips the menu."""
+    """People who use no mouse skip the menu."""
     await page.goto(service_url + "/")
     await page.keyboard.press("Tab")
     skip = page.locator(".skip")
@@ -124,7 +124,7 @@ async def test_the_keyboard_finds_the_content_first(page: Page, service_url: str
 
 
 async def test_the_page_says_where_it_is(page: Page, service_url: str) -> None:
-    """To a screen reader: one main heading, landmarks, the current page and language."""
+    """A screen reader finds one main heading, landmarks, the current page and language."""
     for path in PATHS:
         await page.goto(service_url + path)
         assert await page.locator("h1").count() == 1
@@ -145,16 +145,16 @@ async def test_nothing_shifts(new_context: NewContext, service_url: str, width: 
 
 
 async def test_the_demo_needs_no_exception_from_a_strict_policy(page: Page, service_url: str) -> None:
-    """The public embed on a page with a Content-Security-Policy that ministries use."""
-    said = []
-    page.on("console", lambda message: said.append(message.text))
+    """The public embed works on a page with a Content-Security-Policy of a ministry."""
+    output = []
+    page.on("console", lambda message: output.append(message.text))
     response = await page.goto(service_url + "/")
     assert response is not None
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     await expect(number(page, "today")).not_to_have_text("–")
-    assert said == []
+    assert output == []
 
 
 async def test_without_script_everything_but_the_numbers_is_there(new_context: NewContext, service_url: str) -> None:

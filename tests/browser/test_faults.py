@@ -1,4 +1,4 @@
-"""What goes wrong between page and service: a view counts at most once, and the page shows no error."""
+"""Faults between page and service: a view counts at most once, and the page shows no error."""
 
 import pytest
 from playwright.async_api import Page, expect
@@ -15,7 +15,7 @@ REFUSED = Fault("refuse", 503, {"Retry-After": "30"})
 async def test_a_refused_view_is_sent_again_when_the_service_asks_for_it(
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts, status: int
 ) -> None:
-    """Refused is not counted, so here, and only here, the view itself may come again."""
+    """Only a refused view is sent again, because only a refusal means that it was not counted."""
     relay.faults.append(Fault("refuse", status, {"Retry-After": "30"}))
     await page.goto(address)
     await relay.passed(1)
@@ -27,7 +27,7 @@ async def test_a_refused_view_is_sent_again_when_the_service_asks_for_it(
 
 
 async def test_nothing_shortens_the_time_that_the_service_asked_for(page: Page, address: str, relay: Relay) -> None:
-    """A service that is too busy must not be asked again for every tab turned and every route."""
+    """A busy service must not get a request for every switched tab and every route."""
     relay.faults.append(REFUSED)
     await page.goto(address)
     await relay.passed(1)
@@ -75,7 +75,7 @@ async def test_an_absurd_time_to_wait_is_an_hour_at_most(page: Page, address: st
 async def test_a_view_without_an_answer_is_followed_by_a_ping(  # noqa: PLR0913 (pytest passes fixtures by name)
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts, fault: Fault, views: int
 ) -> None:
-    """It may have been counted. A ping keeps the visitor present and cannot add a second view."""
+    """The view may have been counted. A ping keeps the visitor present and cannot add a second view."""
     relay.faults.append(fault)
     await page.goto(address)
     await relay.passed(1)
@@ -88,7 +88,7 @@ async def test_a_view_without_an_answer_is_followed_by_a_ping(  # noqa: PLR0913 
 async def test_an_answer_that_does_not_come_is_given_up(
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """A request may hang for as long as the page lives, and no ping would ever leave."""
+    """A request may hang for the life of the page, and the page would never send a ping."""
     relay.faults.append(Fault("hold"))
     await page.goto(address)
     await relay.passed(1)
@@ -100,7 +100,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
 async def test_offline_keeps_the_last_numbers_and_being_back_is_told_at_once(
     page: Page, address: str, relay: Relay
 ) -> None:
-    """Trains have tunnels."""
+    """Trains lose the network in tunnels."""
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1")
     await page.context.set_offline(True)
@@ -114,7 +114,7 @@ async def test_offline_keeps_the_last_numbers_and_being_back_is_told_at_once(
 async def test_without_the_service_the_last_numbers_stay_and_nothing_is_said(
     page: Page, address: str, relay: Relay
 ) -> None:
-    """A counter that is down is nothing a citizen has to know."""
+    """A citizen must not notice that a counter is down."""
     relay.down = True
     await page.goto(address)
     await let_pass(page, relay, 60)
@@ -132,7 +132,7 @@ async def test_without_the_service_the_last_numbers_stay_and_nothing_is_said(
 async def test_a_page_that_may_not_count_still_reads(
     page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """A staging copy is refused by its host: it shows the numbers, and stops asking to be counted."""
+    """Footfall refuses a staging copy by its host: the copy shows the numbers, and stops asking."""
     address = portal.put("*", html(BLOCK, script_line(relay.url, site))).replace("localhost", "copy.localhost")
     await page.goto(address)
     await let_pass(page, relay, 10)
@@ -145,7 +145,7 @@ async def test_a_page_that_may_not_count_still_reads(
 async def test_an_unknown_site_shows_dashes_and_is_asked_for_less_and_less(
     page: Page, portal: Portal, relay: Relay
 ) -> None:
-    """A typing error in the script line is no load test."""
+    """A typing error in the script line must not cause many requests."""
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, "no-such-site"))))
     await let_pass(page, relay, 600)
     await expect(number(page, "today")).to_have_text("–")
@@ -156,26 +156,26 @@ async def test_an_unknown_site_shows_dashes_and_is_asked_for_less_and_less(
 async def test_a_page_with_the_strictest_policy_counts_and_shows(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """No inline code or style, no eval, Trusted Types: what security teams of ministries ask for."""
+    """No inline code or style, no eval, Trusted Types: security teams of ministries ask for these."""
     policy = (
         f"default-src 'none'; script-src {relay.url}; connect-src {relay.url};"
         " require-trusted-types-for 'script'; trusted-types 'none'"
     )
     block = "<visitor-counts></visitor-counts>"
-    said = []
-    page.on("console", lambda message: said.append(message.text))
+    output = []
+    page.on("console", lambda message: output.append(message.text))
     headers = {"Content-Security-Policy": policy}
     await page.goto(portal.put("/", html(BLOCK, block, script_line(relay.url, site)), headers))
     await expect(number(page, "today").last).to_have_text("1")
     await page.clock.run_for(60_000)
     assert await relay.passed(2) == ["view", "ping"]
-    assert [text for text in said if "favicon" not in text] == []
+    assert [text for text in output if "favicon" not in text] == []
 
 
 async def test_where_connect_src_forbids_the_service_the_view_goes_as_an_image(
     page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """The policy was written before the counter came; images are mostly allowed."""
+    """The policy is older than the counter; most policies allow images."""
     headers = {"Content-Security-Policy": f"default-src 'self'; script-src {relay.url}; img-src *"}
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site)), headers))
     assert await relay.passed(1) == ["image"]
@@ -191,7 +191,7 @@ async def test_where_connect_src_forbids_the_service_the_view_goes_as_an_image(
 async def test_where_everything_is_forbidden_nothing_happens(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """Neither a count nor an error of ours."""
+    """The page counts nothing, and the script causes no error."""
     headers = {"Content-Security-Policy": f"default-src 'none'; script-src {relay.url}"}
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site)), headers))
     await relay.until(lambda relay: relay.scripts == 1)
@@ -203,7 +203,7 @@ async def test_where_everything_is_forbidden_nothing_happens(
 async def test_a_policy_that_only_reports_changes_nothing(
     page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """It speaks of violations too, of requests that did go through."""
+    """The browser also reports violations of requests that succeeded."""
     headers = {"Content-Security-Policy-Report-Only": "connect-src 'none'"}
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site)), headers))
     await expect(number(page, "today")).to_have_text("1")
@@ -215,7 +215,7 @@ async def test_a_policy_that_only_reports_changes_nothing(
 async def test_without_fetch_the_view_goes_as_an_image(
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """Browsers of 2014 are still carried around."""
+    """Browsers of 2014 are still in use."""
     await page.add_init_script("delete window.fetch")
     await page.goto(address)
     assert await relay.passed(1) == ["image"]
@@ -242,7 +242,7 @@ for (const [owner, names] of [
 
 
 async def test_an_old_browser_counts_and_shows(page: Page, portal: Portal, relay: Relay, site: str) -> None:
-    """Chrome 70 of an old Android phone knows nothing of what came since."""
+    """Chrome 70 of an old Android phone lacks every newer feature."""
     await page.add_init_script(OLD)
     line = script_line(relay.url, site, 'data-visitor="browser"')
     await page.goto(portal.put("*", html(BLOCK, "<visitor-counts></visitor-counts>", line)))

@@ -1,4 +1,4 @@
-"""Who is online: a visible page says so at the server's pace, a hidden or sleeping one does not."""
+"""Who is online: a visible page pings at the server's pace, a hidden or sleeping page does not."""
 
 from playwright.async_api import Page, expect
 
@@ -11,7 +11,7 @@ from tests.browser.relay import Relay
 async def test_a_visible_page_pings_once_a_minute_and_pings_are_no_views(
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """Reading a long text is being there, not opening it again."""
+    """A visitor who reads a long text is present, without a second view."""
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1")
     await let_pass(page, relay, 60)
@@ -34,7 +34,7 @@ async def test_the_pace_of_pings_comes_from_the_answers(page: Page, address: str
 
 
 async def test_a_hidden_page_does_not_ping_and_is_back_at_once(page: Page, address: str, relay: Relay) -> None:
-    """A tab that was forgotten behind others is nobody online; whoever returns to it is."""
+    """A forgotten tab behind others is not online; a visitor who returns to it is."""
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1")
     await hide(page)
@@ -45,7 +45,7 @@ async def test_a_hidden_page_does_not_ping_and_is_back_at_once(page: Page, addre
 
 
 async def test_turning_to_another_tab_for_a_moment_sends_nothing(page: Page, address: str, relay: Relay) -> None:
-    """Presence is still fresh, and people turn to and fro all day."""
+    """Presence is still fresh, and people switch tabs all day."""
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1")
     for _ in range(5):
@@ -58,7 +58,7 @@ async def test_turning_to_another_tab_for_a_moment_sends_nothing(page: Page, add
 async def test_a_laptop_that_slept_for_two_hours_comes_back_as_one_beacon(
     page: Page, address: str, relay: Relay
 ) -> None:
-    """No burst for what was missed, from a hundred laptops that are opened at eight."""
+    """A hundred laptops that wake at eight must not send the pings that they missed."""
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1")
     await page.clock.fast_forward("02:00:00")
@@ -70,7 +70,7 @@ async def test_a_laptop_that_slept_for_two_hours_comes_back_as_one_beacon(
 async def test_a_phone_whose_timers_stood_still_pings_when_it_is_looked_at(
     page: Page, address: str, relay: Relay
 ) -> None:
-    """In a pocket timers stop, and what was left of a minute must not be waited for on return."""
+    """Timers stop in a pocket, and a returning visitor must not wait for the rest of the minute."""
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1")
     await hide(page)
@@ -93,7 +93,7 @@ async def test_a_clock_that_is_set_back_does_not_silence_the_page(page: Page, ad
 async def test_a_page_that_does_not_count_reads_at_the_servers_pace_while_visible(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """Numbers stay fresh for those who opted out, at no cost when nobody looks."""
+    """Numbers stay fresh for visitors who opted out; a hidden page costs no request."""
     relay.change = {"poll_after_s": 30}
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site, 'data-beacon="off"'))))
     await expect(number(page, "today")).to_have_text("0")
@@ -111,7 +111,7 @@ async def test_a_page_that_does_not_count_reads_at_the_servers_pace_while_visibl
 async def test_a_page_without_a_block_and_without_counting_asks_for_nothing(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """Numbers that nobody sees are not worth an old phone's battery."""
+    """An old phone must not spend battery on hidden numbers."""
     await page.goto(portal.put("*", html("No block", script_line(relay.url, site, 'data-beacon="off"'))))
     await relay.until(lambda relay: relay.scripts == 1)
     await let_pass(page, relay, 120)
@@ -121,7 +121,7 @@ async def test_a_page_without_a_block_and_without_counting_asks_for_nothing(
 async def test_a_visitor_present_through_midnight_stays_and_sees_the_new_day(
     page: Page, address: str, relay: Relay
 ) -> None:
-    """The page pings on as before; what it shows for today starts again, as the server says."""
+    """The page keeps pinging; what it shows for today starts again, as the server reports."""
     relay.change = {"today": 940, "day_of": "2026-11-22", "as_of": "2026-11-22T23:59:50.000+07:00"}
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("940")

@@ -12,7 +12,7 @@ from tests.browser.tabs import Tabs
 async def test_an_opened_page_counts_one_view_and_shows_it(
     page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """The whole job in one round trip: the answer to the first beacon already includes its sender."""
+    """One round trip is enough: the answer to the first beacon already includes its sender."""
     await page.goto(portal.put("/tin-tuc/1", html(BLOCK, script_line(relay.url, site))) + "?q=secret#there")
     await expect(number(page, "today")).to_have_text("1")
     assert await relay.passed(1) == ["view"]
@@ -23,7 +23,7 @@ async def test_an_opened_page_counts_one_view_and_shows_it(
 async def test_a_beacon_is_a_simple_request_that_tells_nothing_of_the_page_but_its_path(
     page: Page, address: str, portal: Portal, relay: Relay
 ) -> None:
-    """A preflight would double the requests; a cookie or a full Referer would say what nobody asked for."""
+    """A preflight would double the requests; a cookie or a full Referer would reveal more than needed."""
     await page.goto(address + "?q=secret")
     await relay.passed(1)
     headers = relay.beacons[0].headers
@@ -36,7 +36,7 @@ async def test_a_beacon_is_a_simple_request_that_tells_nothing_of_the_page_but_i
 async def test_ten_reloads_are_ten_views_of_one_visitor(
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """Someone who reloads is still one person."""
+    """A visitor who reloads is still one person."""
     await page.goto(address)
     for views in range(1, 11):
         await relay.passed(views)
@@ -59,7 +59,7 @@ async def test_two_tabs_are_one_visitor(page: Page, address: str, relay: Relay, 
 async def test_two_different_browsers_are_two_visitors(
     page: Page, new_context: NewContext, address: str, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """The other half of telling people apart."""
+    """The user agent is the other half of the visitor's identity."""
     await page.goto(address)
     other = await new_context(user_agent="Mozilla/5.0 (Android 9; Mobile; rv:128.0) Gecko/128.0 Firefox/128.0")
     await (await other.new_page()).goto(address)
@@ -89,7 +89,7 @@ async def test_a_script_that_is_included_twice_counts_once(page: Page, portal: P
 async def test_another_path_without_loading_is_a_view_and_the_same_path_is_none(
     page: Page, address: str, relay: Relay
 ) -> None:
-    """Single-page portals load once; counting their queries and repaired addresses too would invent views."""
+    """Single-page portals load once; counting queries and repaired addresses too would invent views."""
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("1")
     await page.evaluate("history.replaceState(0, '', '/?tab=2')")
@@ -114,7 +114,7 @@ async def test_another_path_without_loading_is_a_view_and_the_same_path_is_none(
 async def test_routes_that_follow_each_other_at_once_are_all_counted(
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """A view that finds another on its way waits for it, and is not forgotten."""
+    """A view waits while another one is in a request, and is not forgotten."""
     await page.goto(address)
     await relay.passed(1)
     await page.evaluate("for (const path of ['/a', '/b', '/c']) history.pushState(0, '', path)")
@@ -124,7 +124,7 @@ async def test_routes_that_follow_each_other_at_once_are_all_counted(
 
 
 async def test_a_router_still_gets_its_errors_and_its_state(page: Page, address: str, relay: Relay) -> None:
-    """The page's history is only listened to."""
+    """The script only listens to the page's history."""
     await page.goto(address)
     await relay.passed(1)
     refused = "(() => { try { history.pushState(0, '', 'https://else.example/') } catch (e) { return e.name } })()"
@@ -135,7 +135,7 @@ async def test_a_router_still_gets_its_errors_and_its_state(page: Page, address:
 async def test_a_page_restored_from_the_back_forward_cache_is_a_view(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """Whoever goes back sees a page again, though it does not load; and nothing of the script prevents that."""
+    """A visitor who navigates back sees the page again, without a load; the script must not prevent that."""
     first = portal.put("/first", html(BLOCK, '<a href="/second">next</a>', script_line(relay.url, site)))
     portal.put("/second", html(BLOCK, script_line(relay.url, site)))
     await page.goto(first)
@@ -157,7 +157,7 @@ async def test_a_page_restored_from_the_back_forward_cache_is_a_view(
 async def test_a_page_restored_after_an_hour_is_a_view_and_no_ping_beside_it(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """It becomes visible a moment before it says where it comes from."""
+    """Such a page becomes visible just before its pageshow event."""
     first = portal.put("/first", html(BLOCK, '<a href="/second">next</a>', script_line(relay.url, site)))
     portal.put("/second", html("Not counted"))
     await page.goto(first)
@@ -187,14 +187,14 @@ async def test_a_prefetched_page_is_not_counted(page: Page, portal: Portal, rela
 async def test_a_prerendered_page_is_counted_when_it_is_shown(
     tabs: Tabs, portal: Portal, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """A page that was prepared and never opened was not seen by anyone."""
+    """A page that was prepared and never opened had no visitor."""
     rules = '{"prerender": [{"source": "list", "urls": ["/next"], "eagerness": "immediate"}]}'
     tell = "<script>fetch('/ran-' + document.prerendering)</script>"
     portal.put("/next", html(BLOCK, script_line(relay.url, site), tell))
     start = portal.put("/start", html('<a href="/next">next</a>', f'<script type="speculationrules">{rules}</script>'))
     tab = await tabs.open(start)
     await portal.until_asked("/ran-true")
-    # The script has run behind the page; what it would send has had as long as everything else here.
+    # The script has run behind the page, and has had as much time as in the other tests.
     await relay.until(lambda relay: relay.scripts == 1)
     assert relay.kinds == []
     await tabs.evaluate(tab, "document.querySelector('a').click()")
@@ -219,7 +219,7 @@ async def test_a_page_opened_in_the_background_is_counted_when_it_is_first_visib
 async def test_blocked_storage_does_not_stop_counting(
     page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """In a sandbox, and with cookies off, even looking at localStorage raises."""
+    """In a sandbox, and with cookies off, even reading localStorage raises."""
     sandbox = {"Content-Security-Policy": "sandbox allow-scripts"}
     line = script_line(relay.url, site, 'data-visitor="browser"')
     await page.goto(portal.put("*", html(BLOCK, line), sandbox))
@@ -235,7 +235,7 @@ async def test_blocked_storage_does_not_stop_counting(
 async def test_browsers_behind_one_address_are_told_apart_where_the_site_wants_it(
     page: Page, new_context: NewContext, portal: Portal, relay: Relay, new_site: NewSite, counts: ReadCounts
 ) -> None:
-    """An office of a thousand people has one address; a random id kept by the browser refines that."""
+    """An office of a thousand people has one address; a random id in the browser distinguishes them."""
     site = new_site("browser")
     address = portal.put("*", html(BLOCK, script_line(relay.url, site, 'data-visitor="browser"')))
     colleague = await (await new_context()).new_page()
@@ -251,7 +251,7 @@ async def test_browsers_behind_one_address_are_told_apart_where_the_site_wants_i
 async def test_no_id_is_sent_once_the_service_has_said_that_it_wants_none(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """The operator has switched it off, and a thousand pages still carry the old line."""
+    """The operator has switched the id off, and a thousand pages still carry the old line."""
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site, 'data-visitor="browser"'))))
     await expect(number(page, "today")).to_have_text("1")
     await page.reload()
@@ -262,7 +262,7 @@ async def test_no_id_is_sent_once_the_service_has_said_that_it_wants_none(
 async def test_global_privacy_control_shows_the_numbers_and_counts_nothing(
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """Whoever asks not to be followed may still read."""
+    """Visitors who ask not to be followed may still read."""
     await page.add_init_script("Object.defineProperty(navigator, 'globalPrivacyControl', { value: true })")
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("0")
@@ -272,7 +272,7 @@ async def test_global_privacy_control_shows_the_numbers_and_counts_nothing(
 
 
 async def test_staff_who_opt_out_in_localstorage_are_not_counted(page: Page, address: str, relay: Relay) -> None:
-    """The editors of a portal open it more often than anybody else."""
+    """The editors of a portal open it more often than other visitors."""
     await page.add_init_script("localStorage.setItem('footfall', 'off')")
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("0")
@@ -283,7 +283,7 @@ async def test_staff_who_opt_out_in_localstorage_are_not_counted(page: Page, add
 async def test_a_page_under_automation_says_so_and_is_not_counted(
     page: Page, address: str, relay: Relay, site: str, counts: ReadCounts
 ) -> None:
-    """Monitors drive real browsers, which no list of user agents knows."""
+    """Monitors drive real browsers, which no list of user agents contains."""
     await page.add_init_script("Object.defineProperty(navigator, 'webdriver', { value: true })")
     await page.goto(address)
     await expect(number(page, "today")).to_have_text("0")

@@ -14,7 +14,7 @@ from tests.browser.relay import Relay
 
 @pytest.fixture
 def pasted(relay: Relay, site: str) -> str:
-    """What the webmaster pasted."""
+    """Return what the webmaster pasted."""
     return snippet(Site(id=SiteId(site), name="Portal", hosts=("localhost",)), relay.url)
 
 
@@ -22,7 +22,7 @@ def pasted(relay: Relay, site: str) -> str:
 async def test_a_page_without_script_is_counted_by_its_pixel(  # noqa: PLR0913 (pytest passes fixtures by name)
     new_context: NewContext, portal: Portal, relay: Relay, pasted: str, site: str, counts: ReadCounts, policy: str
 ) -> None:
-    """Its labels can be read, too. The pixel says whose page it is even where pages say nothing else."""
+    """The page shows its labels too. The pixel sends the page's origin even where other requests send none."""
     page = await (await new_context(java_script_enabled=False)).new_page()
     await page.goto(portal.put("*", html(pasted), {"Referrer-Policy": policy}))
     assert await relay.passed(1) == ["image"]
@@ -34,7 +34,7 @@ async def test_a_page_without_script_is_counted_by_its_pixel(  # noqa: PLR0913 (
 async def test_with_script_the_pixel_is_not_loaded(
     page: Page, portal: Portal, relay: Relay, pasted: str, site: str, counts: ReadCounts
 ) -> None:
-    """Both at once would count twice."""
+    """Both together would count twice."""
     await page.goto(portal.put("*", html(pasted)))
     await expect(number(page, "today")).to_have_text("1")
     assert relay.kinds == ["view"]
@@ -45,7 +45,7 @@ async def test_with_script_the_pixel_is_not_loaded(
 async def test_the_image_of_the_block_is_drawn(
     new_context: NewContext, portal: Portal, relay: Relay, site: str, theme: str
 ) -> None:
-    """For pages where nothing but an image may be placed."""
+    """For pages where only an image may be placed."""
     page = await (await new_context(java_script_enabled=False)).new_page()
     image = f'<img src="{relay.url}/counts.svg?site={site}&theme={theme}" alt="Thống kê truy cập">'
     await page.goto(portal.put("*", html(image)), wait_until="load")
@@ -58,7 +58,7 @@ async def test_the_image_of_the_block_is_drawn(
 async def test_a_server_side_include_is_filled_and_then_kept_fresh(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:
-    """The fragment has numbers for everyone, and the script finds the same elements in it."""
+    """The fragment has numbers for every reader, and the script fills the same elements in it."""
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site))))
     await expect(number(page, "today")).to_have_text("1")
     async with relay.session.get(f"{relay.service}/counts.html", params={"site": site}) as answer:

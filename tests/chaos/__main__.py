@@ -1,8 +1,8 @@
-"""Play the fault matrix and print its table; the exit status is 0 only if every difference is 0.
+"""Runs the fault matrix and prints its table; the exit status is 0 only if every difference is 0.
 
     python -m tests.chaos [--fault F7] [--seed 3] [--seeds 3] [--lanes 3]
 
-Without a seed three are drawn. Every run is a process of its own, on servers of its own.
+Without a seed, three are drawn. Every run is a process of its own, on servers of its own.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from tests.chaos.run import run
 
 
 def main() -> int:
-    """Read the command line, play, print; return the exit status."""
+    """Read the command line, run the matrix, print the table; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Inject faults and compare the counts.")
     parser.add_argument("--fault", choices=FAULTS, help="only this one")
     parser.add_argument("--seed", type=int, help="only this one")
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
-        logging.getLogger().addHandler(logging.NullHandler())  # workers in this process need not tell what fails
+        logging.getLogger().addHandler(logging.NullHandler())  # workers in this process need not log what fails
         print(json.dumps(asyncio.run(run(options.fault, options.seed, quick=options.quick)).as_dict()))
         return 0
     seeds = [options.seed] if options.seed is not None else random.sample(range(1, 100_000), options.seeds)

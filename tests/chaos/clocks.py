@@ -64,7 +64,7 @@ async def set_clocks(stage: Stage) -> None:
 
 
 async def _live_through(stage: Stage, one: Footfall, two: Footfall, clock: FakeClock) -> None:
-    """Three midnights and the turn of the week, hour by hour."""
+    """Pass three midnights and the turn of the week, hour by hour."""
     totals = dict.fromkeys(SITES, 0)
     while local_day(clock(), VIETNAM) < FRIDAY.date() + 4 * DAY:
         for site in SITES:
@@ -85,7 +85,7 @@ async def _live_through(stage: Stage, one: Footfall, two: Footfall, clock: FakeC
 
 
 async def _check_expiry(stage: Stage, one: Footfall, clock: FakeClock) -> None:
-    """Every day is equal in both stores, and only those that are closed expire."""
+    """Check that every day is equal in both stores, and that only closed days expire."""
     for site in SITES:
         through = Retention.at(clock(), one.services.settings.sites[site].zone).closed_through
         live, saved = await stage.stores.in_redis(site), await stage.stores.in_postgres(site)

@@ -1,4 +1,4 @@
-"""The leanest HTTP client: one keep-alive connection, one request at a time, nothing ever repeated."""
+"""A minimal HTTP client: one keep-alive connection, one request at a time, no request ever repeated."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ HEAD = re.compile(
 
 
 class Connection(asyncio.Protocol):
-    """Asks and hears; a client library would cost more than the service that we want to keep busy."""
+    """Sends and receives; a client library would cost more CPU than the service under test."""
 
     def __init__(self) -> None:
         self._transport: asyncio.WriteTransport | None = None
@@ -27,11 +27,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether another request may be sent."""
+        """Return whether another request may be sent."""
         return self._transport is not None and not self._transport.is_closing() and self._answer is None
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request and return status and body of its answer; raises OSError where none comes."""
+        """Send a request and return status and body of its answer; raise OSError where none comes."""
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the connection is closed")
         self._answer = asyncio.get_running_loop().create_future()
@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
             self._answer = None
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -1,4 +1,4 @@
-"""The checks by equality: the clients' ledger against Redis, Redis against Postgres, both against what is shown."""
+"""The checks by equality: the clients' ledger against Redis, Redis against Postgres, both against the shown counts."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ Registers = list[int]
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What a store holds of a day."""
+    """A store's state of a day."""
 
     views: int
     visitors: int
@@ -36,14 +36,14 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Our own way to both stores, past every relay."""
+    """Our own connections to both stores, past every relay."""
 
     redis: Any
     """A `Redis`; a typed client would need a cast at every call."""
     postgres: asyncpg.Connection
 
     async def salt(self, site: str, week: date) -> bytes | None:
-        """The key of the visitor hash, with which the clients' visitor ids can be worked out again."""
+        """The salt of the visitor hash, by which the test computes the clients' visitor ids."""
         salt: bytes | None = await self.redis.get(ready_key(site).removesuffix("ready") + f"salt:{week}")
         return salt
 
@@ -57,13 +57,13 @@ class Stores:
         return registers
 
     async def reference(self, ids: Iterable[bytes]) -> Registers:
-        """The registers that a fresh sketch of these visitors has."""
+        """Return the registers of a fresh sketch of these visitors."""
         await self.redis.delete(SCRATCH)
         await self.redis.pfadd(SCRATCH, *ids)
         return await self.registers(await self.redis.get(SCRATCH))
 
     async def in_redis(self, site: str) -> dict[date, Copy]:
-        """All days that Redis holds of a site."""
+        """Return all days of a site in Redis."""
         days = await self.redis.smembers(ready_key(site).removesuffix("ready") + "days")
         copies = {}
         for day in sorted(date.fromisoformat(name.decode()) for name in days):
@@ -81,12 +81,12 @@ class Stores:
         return copies
 
     async def in_postgres(self, site: str) -> dict[date, Copy]:
-        """All days that Postgres holds of a site."""
+        """Return all days of a site in Postgres."""
         rows = await self.postgres.fetch("SELECT * FROM footfall.site_day WHERE site = $1", site)
         return {row["day"]: await self._copy(row) for row in rows}
 
     async def adjustments(self, site: str) -> int:
-        """Sum of the corrections of a site's total."""
+        """Return the sum of the corrections of a site's total."""
         return int(
             await self.postgres.fetchval(
                 "SELECT COALESCE(sum(amount), 0) FROM footfall.adjustment WHERE site = $1", site
@@ -99,15 +99,15 @@ class Stores:
 
 
 async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole: bool = True) -> list[str]:
-    """Name every inequality between the ledger, Redis and Postgres; an empty list is what we want.
+    """Return every inequality between the ledger, Redis and Postgres; an empty list is right.
 
-    Not `whole`: sketches were damaged, so they may lack visitors, and only what they must not have is looked for.
+    Where not `whole`, damaged sketches may lack visitors, so only visitors in excess are an inequality.
     """
     found: list[str] = []
     for site in sites:
         live, saved = await stores.in_redis(site), await stores.in_postgres(site)
         expected = {day: entry for (noted, day), entry in ledger.days.items() if noted == site}
-        found += [f"{site} {day}: Redis has a day that nobody sent" for day in live.keys() - expected.keys()]
+        found += [f"{site} {day}: Redis has a day without any sent beacon" for day in live.keys() - expected.keys()]
         for day, entry in expected.items():
             where = f"{site} {day}"
             if day not in saved:
@@ -118,7 +118,7 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
             found += [f"{where}: {what}" for what in unequal(live.get(day), saved[day], whole=whole)]
             salt = await stores.salt(site, week_of(day))
             if salt is None:
-                found.append(f"{where}: the salt of its week is gone")
+                found.append(f"{where}: the salt of its week is missing")
                 continue
             acked, maybe = entry.visitors[Outcome.OK], entry.visitors[Outcome.UNKNOWN]
             least = await stores.reference(id_of(address, salt) for address in acked)
@@ -126,7 +126,7 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
             if whole and (missing := _above(least, saved[day].registers)):
                 found.append(f"{where}: the sketch lacks visitors in {missing} registers")
             if excess := _above(saved[day].registers, most):
-                found.append(f"{where}: the sketch has visitors that nobody sent in {excess} registers")
+                found.append(f"{where}: the sketch has visitors that no client sent in {excess} registers")
     return found
 
 
@@ -143,7 +143,7 @@ async def count_difference(ledger: Ledger, stores: Stores) -> tuple[int, int]:
 
 
 def unequal(live: Copy | None, saved: Copy, *, whole: bool = True) -> Iterator[str]:
-    """In what Redis' copy of a day and Postgres' differ; a day that left Redis differs in nothing."""
+    """Return the differences between a day's copies in Redis and Postgres; a day that left Redis has none."""
     if live is None:
         return
     if live.views != saved.views:
@@ -157,7 +157,7 @@ def unequal(live: Copy | None, saved: Copy, *, whole: bool = True) -> Iterator[s
 
 
 def id_of(address: str, salt: bytes) -> bytes:
-    """The visitor id that the service makes of a simulated client."""
+    """Return the visitor id that the service makes of a simulated client."""
     packed = IPv4Address(address).packed
     return visitor_id(salt, Client(packed, packed, packed, is_proxy=False), AGENT, None)
 

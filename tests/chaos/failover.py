@@ -1,4 +1,4 @@
-"""F10: a replica that lags behind is promoted, and two primaries are written to at once."""
+"""F10: a lagging replica is promoted, and two primaries get writes at once."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ async def promote_and_split(stage: Stage) -> None:
 
 
 async def _replicate(stage: Stage, primary: Valkey, replica: Valkey) -> None:
-    """Have `replica` follow, let it fall behind by a second or two, and promote it."""
+    """Let `replica` follow, let it fall behind by a second or two, and promote it."""
     async with open_relay(socket_of(primary)) as link, Redis.from_url(replica.url) as redis:
         await redis.replicaof("127.0.0.1", link.port)
 

@@ -51,7 +51,7 @@ class Host:
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start it and wait until it serves; after a stop it comes back on the same ports."""
+        """Start it and wait until it serves; after a stop it starts on the same ports."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
         command = [sys.executable, "-m", "footfall", "serve", "--workers", str(self._workers)]
         self._process = await asyncio.create_subprocess_exec(
@@ -70,7 +70,7 @@ class Host:
             self._environ[variable] = url.removeprefix("http://")
 
     async def stop(self) -> None:
-        """End it gently, by force when it does not end."""
+        """Stop it gently; kill it where it does not end."""
         if self._process is None or self._reading is None:
             return
         if self._process.returncode is None:
@@ -78,7 +78,7 @@ class Host:
         try:
             await asyncio.wait_for(self._process.wait(), STOP_MAX_S)
         except TimeoutError:
-            self.lines.append("chaos: it did not end when told to, and was killed\n")
+            self.lines.append("chaos: it did not end after SIGTERM and was killed\n")
             for worker in self.workers():
                 worker.kill()
             self._process.kill()
@@ -86,24 +86,24 @@ class Host:
         self._process = None
 
     def workers(self) -> list[psutil.Process]:
-        """The workers that are at work now."""
+        """Return the workers that run now."""
         if self._process is None or self._process.returncode is not None:
             return []
         return [child for child in psutil.Process(self._process.pid).children() if _is_at_work(child)]
 
     async def metric(self, name: str, labels: str = "") -> float:
-        """Read a metric, summed over the workers; `labels` as they are printed, such as 'answer="dup"'."""
+        """Return a metric, summed over the workers; `labels` as they are printed, such as 'answer="dup"'."""
         await asyncio.sleep(2 * FLUSH_EVERY_S)  # each worker writes its part for the others
         async with ClientSession() as session, session.get(f"{self.ops_url}/metrics") as response:
             return _sample(await response.text(), name, labels)
 
     async def readiness(self) -> tuple[int, dict[str, object]]:
-        """What a balancer would hear of a worker."""
+        """Return the answer of /readyz, as a balancer reads it."""
         async with ClientSession() as session, session.get(f"{self.ops_url}/readyz") as response:
             return response.status, await response.json()
 
     async def counts(self, site: str) -> dict[str, Any]:
-        """What one of its workers shows now."""
+        """Return the counts that one of its workers shows now."""
         async with ClientSession() as session, session.get(f"{self.url}/counts", params={"site": site}) as response:
             answer: dict[str, Any] = await response.json()
             return answer
@@ -130,7 +130,7 @@ def signal_worker(worker: psutil.Process, number: signal.Signals) -> None:
 
 @asynccontextmanager
 async def running_host(host: Host) -> AsyncIterator[Host]:
-    """Run it; stop it at the end however that comes."""
+    """Run it; stop it at the end of the block, also after an exception."""
     try:
         await host.start()
         yield host
@@ -139,7 +139,7 @@ async def running_host(host: Host) -> AsyncIterator[Host]:
 
 
 def write_settings(file: Path, sites: Mapping[str, str], zone: str, **others: object) -> None:
-    """Write a `footfall.toml` with these sites (id to host), no limits, and the quickest rollup there is."""
+    """Write a `footfall.toml` with these sites (id to host), no limits, and the shortest rollup interval."""
     lines = [f"{name} = {json.dumps(value)}" for name, value in ({"rollup_every_s": 5} | others).items()]
     for site, host in sites.items():
         lines += [f"[sites.{site}]", f'name = "{site}"', f'hosts = ["{host}"]', f'time_zone = "{zone}"']
@@ -149,7 +149,7 @@ def write_settings(file: Path, sites: Mapping[str, str], zone: str, **others: ob
 
 def _is_at_work(process: psutil.Process) -> bool:
     try:
-        # A worker that starts has no spool yet; multiprocessing's own child of the parent never has one.
+        # A starting worker has no spool yet; the tracker of multiprocessing, a child of the parent too, never has one.
         return any(file.path.endswith(".spool") for file in process.open_files())
     except psutil.Error:
         return False

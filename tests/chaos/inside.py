@@ -1,4 +1,4 @@
-"""Workers in our own process, for faults that need a clock or an await of ours; the servers are real."""
+"""Workers in our own process, for faults that need our clock or our awaits; the servers are real."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +14,7 @@ VISITORS = 500
 
 
 def settings_of(stage: Stage, name: str, *, redis_url: str = "", day_zone: bool = False) -> Settings:
-    """Settings of a worker on the stage's servers; `day_zone` puts it into the zone of the stage's hosts."""
+    """Return settings of a worker on the stage's servers; `day_zone` gives the worker the zone of the stage's hosts."""
     zone = {"time_zone": stage.zone} if day_zone else {}
     sites = {site: {"name": site, "hosts": [host]} | zone for site, host in SITES.items()}
     return settings_for(
@@ -28,13 +28,13 @@ def settings_of(stage: Stage, name: str, *, redis_url: str = "", day_zone: bool 
 
 @asynccontextmanager
 async def worker(stage: Stage, clock: FakeClock, name: str, *, redis_url: str = "") -> AsyncIterator[Footfall]:
-    """One worker; nothing runs in its background."""
+    """Open one worker without its background work."""
     async with serving(settings_of(stage, name, redis_url=redis_url), clock) as footfall:
         yield footfall
 
 
 async def send(stage: Stage, footfall: Footfall, site: str) -> dict[str, object]:
-    """Send a view of a random visitor, note it under the day that the worker's clock shows, and return the answer."""
+    """Send a view of a random visitor, record it under the day of the worker's clock, and return the answer."""
     address = address_of(stage.chance.randrange(VISITORS))
     day = local_day(footfall.clock(), footfall.services.settings.sites[site].zone)
     headers = {"Origin": f"https://{SITES[site]}", "User-Agent": AGENT, "X-Forwarded-For": address}
@@ -46,7 +46,7 @@ async def send(stage: Stage, footfall: Footfall, site: str) -> dict[str, object]
 
 @contextmanager
 def counting_lines() -> Iterator[list[str]]:
-    """Collect what is logged at INFO and above, by whomever."""
+    """Collect every log record of INFO and above."""
     lines: list[str] = []
 
     class Collector(logging.Handler):

@@ -1,4 +1,4 @@
-"""Plays many faults, a few at a time, each in a process of its own, and prints the table."""
+"""Runs many faults, a few at a time, each in a process of its own, and prints the table."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ END_MAX_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to come."""
+    """One run of a fault."""
 
     fault: str
     seed: int
@@ -29,12 +29,12 @@ class Job:
 
     @property
     def command(self) -> str:
-        """What repeats it."""
+        """Return the command that repeats the run."""
         return f"make chaos FAULT={self.fault} SEED={self.seed}" + (" ARGS=--quick" if self.quick else "")
 
 
 async def play_all(jobs: Sequence[Job], lanes: int) -> list[Row]:
-    """Play all jobs; those that measure time or memory come last, one by one."""
+    """Run all jobs; those that measure time or memory come last, one by one."""
     together = [job for job in jobs if not FAULTS[job.fault].alone]
     alone = [job for job in jobs if FAULTS[job.fault].alone]
     gate = asyncio.Semaphore(lanes)
@@ -50,7 +50,7 @@ async def play_all(jobs: Sequence[Job], lanes: int) -> list[Row]:
 
 
 async def play(job: Job) -> Row:
-    """Play one job in a process of its own; whatever happens to it, there is a row."""
+    """Run one job in a process of its own; return a row even where the process fails."""
     command = [sys.executable, "-m", "tests.chaos", "--row", "--fault", job.fault, "--seed", str(job.seed)]
     process = await asyncio.create_subprocess_exec(
         *command, *(["--quick"] if job.quick else []), cwd=PROJECT, stdout=asyncio.subprocess.PIPE
@@ -62,9 +62,9 @@ async def play(job: Job) -> Row:
         done, _ = await asyncio.wait([reading], timeout=END_MAX_S)
     if not done:
         process.kill()
-    said, _ = await reading
+    output, _ = await reading
     title = FAULTS[job.fault].title
-    lines = said.decode(errors="replace").splitlines()
+    lines = output.decode(errors="replace").splitlines()
     if process.returncode or not lines:
         row = Row(job.fault, title, job.seed, problems=[f"the run ended with status {process.returncode}"])
     else:
@@ -75,7 +75,7 @@ async def play(job: Job) -> Row:
 
 
 def print_table(jobs: Sequence[Job], rows: Sequence[Row]) -> int:
-    """Print what was found and how to repeat it; return the exit status."""
+    """Print the result and how to repeat it; return the exit status."""
     table = Table(*HEADINGS)
     for row in sorted(rows, key=lambda row: list(FAULTS).index(row.fault)):
         numbers = (row.sent, row.acked, row.refused, row.unknown, row.counted)

@@ -1,4 +1,4 @@
-"""What the clients know: how each beacon they sent was answered. Everything is compared with this. Pure."""
+"""The clients' knowledge: how each of their beacons was answered. Every store is compared with it. Pure."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ NEVER_STORED = frozenset({"busy", "not_ready", "rate_limited"})
 
 
 class Outcome(StrEnum):
-    """What a client knows of a beacon that it sent."""
+    """A client's knowledge of a beacon that it sent."""
 
     OK = "ok"
     """Answered 200 or 202: counts exactly once."""
@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 
 def outcome_of(status: int, reason: str) -> Outcome:
-    """What an answer tells its client.
+    """Return what an answer means for its client.
 
     >>> outcome_of(202, ""), outcome_of(503, "busy"), outcome_of(503, "spool_full")
     (<Outcome.OK: 'ok'>, <Outcome.REFUSED: 'refused'>, <Outcome.UNKNOWN: 'unknown'>)
@@ -37,20 +37,20 @@ class DayLedger:
 
     views: Counter[Outcome] = field(default_factory=Counter)
     visitors: dict[Outcome, set[str]] = field(default_factory=lambda: {outcome: set() for outcome in Outcome})
-    """Addresses by what became of one of their beacons."""
+    """Addresses by the outcome of one of their beacons."""
 
     @property
     def views_min(self) -> int:
-        """Page views that must be counted."""
+        """Return the page views that must be counted."""
         return self.views[Outcome.OK]
 
     @property
     def views_max(self) -> int:
-        """Page views that may be counted."""
+        """Return the page views that may be counted."""
         return self.views[Outcome.OK] + self.views[Outcome.UNKNOWN]
 
     def distance(self, counted: int) -> int:
-        """How far a number of counted views lies outside of what is possible; 0 is right.
+        """Return how far a number of counted views is outside of the possible; 0 is right.
 
         >>> ledger = DayLedger(views=Counter({Outcome.OK: 10, Outcome.UNKNOWN: 2}))
         >>> [ledger.distance(counted) for counted in (9, 10, 12, 15)]
@@ -71,7 +71,7 @@ class Ledger:
         """Answers by HTTP status; 0 stands for none."""
 
     def note(self, site: str, day: date, address: str, status: int, reason: str = "", *, view: bool = True) -> Outcome:
-        """Write down how a beacon was answered; status 0 is no answer."""
+        """Record how a beacon was answered; status 0 is no answer."""
         outcome = outcome_of(status, reason)
         self.statuses[status] += 1
         self.beacons[outcome] += 1
@@ -82,15 +82,15 @@ class Ledger:
 
     @property
     def sent(self) -> int:
-        """All beacons."""
+        """Return the number of all beacons."""
         return self.beacons.total()
 
     @property
     def acked(self) -> int:
-        """Beacons that were answered 200 or 202."""
+        """Return the number of beacons that were answered 200 or 202."""
         return self.beacons[Outcome.OK]
 
     @property
     def server_errors(self) -> int:
-        """Answers 500 and above."""
+        """Return the number of answers 500 and above."""
         return sum(count for status, count in self.statuses.items() if status >= 500)

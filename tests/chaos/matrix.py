@@ -1,4 +1,4 @@
-"""Every fault, by its number in the promises: what it is called, what plays it, and what it needs."""
+"""Every fault, by its number in the promises: its name, its function, and its needs."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,11 +27,11 @@ class Fault:
     play: Callable[[Stage], Awaitable[None]]
     plan: Plan = field(default_factory=Plan)
     alone: bool = False
-    """Measures time or memory, so nothing else may run beside it."""
+    """The fault measures time or memory, so no other fault may run at the same time."""
 
 
 INSIDE = Plan(hosts=0)
-"""Workers in our own process, which the fault starts itself."""
+"""The fault starts its workers itself, in our own process."""
 
 FAULTS: Mapping[str, Fault] = MappingProxyType(
     {

@@ -1,4 +1,4 @@
-"""F17 and F18: far too many beacons, and thousands of clients that are slow or say nothing."""
+"""F17 and F18: far too many beacons, and thousands of clients that are slow or silent."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from tests.chaos.waiting import until
 OVERLOAD_S = 15
 RATE_PER_S = 3000
 MEMORY_MAX_BYTES = 150 * 1024 * 1024
-"""What one worker may grow by."""
+"""Growth of one worker that is allowed."""
 RECOVERY_MAX_S = 2.0
 RECOVERY_GIVEN_S = 20
 QUICK_S = 0.5
@@ -25,7 +25,7 @@ P99_MAX_S = 1.0
 
 
 async def overload(stage: Stage) -> None:
-    """Send ten times the usual for 15 seconds while Redis stalls: memory stays bounded, and soon all is well again."""
+    """Send ten times the usual for 15 seconds while Redis stalls: memory stays bounded, the service recovers."""
     usual = stage.traffic.rate_per_s
     before = {worker.pid: worker.memory_info().rss for host in stage.hosts for worker in host.workers()}
     stage.traffic.rate_per_s = RATE_PER_S
@@ -50,7 +50,7 @@ async def overload(stage: Stage) -> None:
 
 
 async def slow_clients(stage: Stage) -> None:
-    """Two thousand clients drip their heads or bodies, or say nothing: they are closed, the others do not notice."""
+    """Two thousand clients drip heads or bodies, or stay silent: they are closed, and other clients do not notice."""
     where = urlsplit(stage.hosts[0].url)
     before = len(stage.traffic.answers)
     kinds = (_drip_head, _drip_body, _say_nothing)

@@ -18,7 +18,7 @@ COMMIT_MAX_S = 10
 LOOK_EVERY_S = 0.002
 ROLLUP_MAX_S = 20
 SAVING = b"idle_in_transaction_session_timeout"
-"""What a rollup says first, after its snapshot: the limits of its transaction."""
+"""First statement of a rollup after its snapshot: the limits of its transaction."""
 SLOW_COMMIT = """
     CREATE FUNCTION public.wait_in_commit() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$;
@@ -30,7 +30,7 @@ COMMITTING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active'
 
 
 async def hang_and_kill(stage: Stage) -> None:
-    """Let Postgres hang, then kill it in the middle of a commit, ten times; what it has never becomes less."""
+    """Let Postgres hang, then kill it in the middle of a commit, ten times; its counts never fall."""
     await stage.pause(1)
     stage.postgres.suspend()
     await asyncio.sleep(3)
@@ -72,7 +72,7 @@ async def go_back_in_time(stage: Stage) -> None:
 
 
 async def _commit_late(stage: Stage, *, wipe: bool = False) -> None:
-    """Hold one host's rollup after its snapshot, let the other one pass it (or empty Redis), then let it commit."""
+    """Hold one host's rollup after its snapshot, let the other host's pass it (or empty Redis), then let it commit."""
     hold = Hold(pass_request, SAVING)
     stage.hosts[0].postgres.requests = hold
     async with asyncio.timeout(COMMIT_MAX_S):
@@ -101,7 +101,7 @@ async def _wait_for_rollup(stage: Stage, newest: Mapping[str, int] = MappingProx
 
 
 async def _roll_up_all_the_time(stage: Stage) -> None:
-    """One worker more, which does nothing but roll up, so that there is always a commit to interrupt."""
+    """Run one more worker that only rolls up, so that there is always a commit to interrupt."""
     async with open_services(settings_of(stage, "rollups", day_zone=True)) as services:
         while True:
             services.repairs.changed.note_all(site.id for site in services.settings.sites.values())

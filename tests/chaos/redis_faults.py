@@ -24,7 +24,7 @@ HALF_RESTORED = """
 
 
 async def kill(stage: Stage) -> None:
-    """Kill Redis five times, in both modes of its log, and rewind it by a second or two between two rollups."""
+    """Kill Redis five times, in both modes of its append-only file; rewind it by a second or two between rollups."""
     stage.watcher.across_workers = False
     for turn in stage.rounds(5, 2):
         await stage.stores.redis.config_set("appendfsync", "always" if turn % 2 else "everysec")
@@ -56,7 +56,7 @@ async def empty(stage: Stage) -> None:
 
 
 async def hang(stage: Stage) -> None:
-    """Let Redis hang for three seconds: the same batch comes again under its number, and is found to be one."""
+    """Let Redis hang for three seconds: the same batch comes again with its seq, and Redis recognises the duplicate."""
     for _ in stage.rounds(2, 1):
         stage.valkey.suspend()
         await asyncio.sleep(3)
@@ -67,7 +67,7 @@ async def hang(stage: Stage) -> None:
 
 
 async def errors(stage: Stage) -> None:
-    """Let Redis refuse in every way it knows; a beacon is never answered 200 for it, and nothing is half written."""
+    """Let Redis refuse in every way it can; no beacon is answered 200 then, and no write is partial."""
     redis = stage.stores.redis
     for refuse in (_read_only, _out_of_memory, _busy, _paused, _no_scripts, _loading):
         await refuse(stage)
@@ -77,7 +77,7 @@ async def errors(stage: Stage) -> None:
 
 
 async def wait_until_counted(stage: Stage) -> None:
-    """Wait until a beacon that is sent from now on is answered 200."""
+    """Wait until a new beacon is answered 200."""
     now_s, known = time.monotonic(), len(stage.traffic.answers)
     try:
         await until(
@@ -89,7 +89,7 @@ async def wait_until_counted(stage: Stage) -> None:
 
 @asynccontextmanager
 async def never_half_restored(stage: Stage) -> AsyncIterator[None]:
-    """Look all the time whether days exist in a Redis that is not ready."""
+    """Check all the time whether a Redis that is not ready holds days."""
     script = stage.stores.redis.register_script(HALF_RESTORED)
     ended = asyncio.Event()
 
@@ -110,7 +110,7 @@ async def never_half_restored(stage: Stage) -> AsyncIterator[None]:
 
 
 def log_sizes(folder: Path) -> dict[Path, int]:
-    """The files of Redis' append-only log that grow, and how far."""
+    """Return the growing files of Redis' append-only log, and their sizes."""
     return {file: file.stat().st_size for file in folder.glob("appendonlydir/*.incr.aof")}
 
 

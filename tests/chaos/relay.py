@@ -1,4 +1,4 @@
-"""A small TCP proxy in front of a store, through which a connection can be made as bad as one likes."""
+"""A small TCP proxy in front of a store that makes connections as bad as a test wants."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ CHUNK_BYTES = 65_536
 
 
 class Cut(Exception):
-    """The connection ends here, both ways."""
+    """The connection ends here, in both directions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,17 +31,17 @@ class Link:
         await _send(self.server, chunk)
 
     def close(self) -> None:
-        """End it both ways."""
+        """End the connection in both directions."""
         self.client.close()
         self.server.close()
 
 
 Passage = Callable[[Link, bytes], Awaitable[None]]
-"""What happens to a chunk on its way; it may raise Cut. Commands and answers here nearly always fit one chunk."""
+"""Handles a chunk on its way, and may raise Cut. Commands and answers here nearly always fit one chunk."""
 
 
 class Relay:
-    """Passes on to the unix socket `target`; `requests` and `replies` may be replaced at any time."""
+    """Passes chunks on to the unix socket `target`; a test may replace `requests` and `replies` at any time."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -58,7 +58,7 @@ class Relay:
         task.add_done_callback(self._serving.discard)
 
     async def close(self) -> None:
-        """End everything that is open."""
+        """End every open connection."""
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
@@ -95,7 +95,7 @@ class Relay:
         self.requests, self.replies = pass_request, pass_reply
 
     def switch(self, target: Path) -> None:
-        """Lead to another server from now on, as a failover does."""
+        """Connect to another server from now on, as after a failover."""
         self.target = target
         self.cut()
 
@@ -142,7 +142,7 @@ def lose_replies(chance: random.Random, share: float) -> Passage:
 
 
 def halve_requests(chance: random.Random, share: float) -> Passage:
-    """Cut some requests in half: the server gets their beginning, then the connection ends."""
+    """Cut some requests in half: the server gets the first half, then the connection ends."""
 
     async def passage(link: Link, chunk: bytes) -> None:
         if chance.random() < share:
@@ -154,7 +154,7 @@ def halve_requests(chance: random.Random, share: float) -> Passage:
 
 
 def delay(onward: Passage, delay_s: float) -> Passage:
-    """Let everything come late."""
+    """Delay every chunk."""
 
     async def passage(link: Link, chunk: bytes) -> None:
         await asyncio.sleep(delay_s)
@@ -175,7 +175,7 @@ def drip(onward: Passage) -> Passage:
 
 
 def answer_instead(error: bytes) -> Passage:
-    """Answer every request with an error; the server never hears of it."""
+    """Answer every request with an error; the server never gets it."""
 
     async def passage(link: Link, chunk: bytes) -> None:
         await link.to_client(b"-%b\r\n" % error)
@@ -184,24 +184,24 @@ def answer_instead(error: bytes) -> Passage:
 
 
 class Hold:
-    """A passage that stops a link at the first chunk with certain words in it, until it is released."""
+    """A passage that stops a link at the first chunk with certain words, until a release."""
 
     def __init__(self, onward: Passage, words: bytes = b"") -> None:
         self._onward = onward
         self._words = words
         self._released = asyncio.Event()
         self.reached = asyncio.Event()
-        """Some link has come to the words and stands still."""
+        """Set when a link has stopped at the words."""
 
     async def __call__(self, link: Link, chunk: bytes) -> None:
-        """Pass on, or wait."""
+        """Pass the chunk on, or wait."""
         if self._words in chunk:
             self.reached.set()
             await self._released.wait()
         await self._onward(link, chunk)
 
     def release(self) -> None:
-        """Let what is held go on."""
+        """Release the link."""
         self._released.set()
 
 

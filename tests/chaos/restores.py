@@ -1,4 +1,4 @@
-"""F19: Redis is restored while beacons flow, by several workers at once, of which some are killed or paused."""
+"""F19: several workers restore Redis at once while beacons flow; some workers are killed or paused."""
 
 import asyncio
 import signal
@@ -10,7 +10,7 @@ from tests.chaos.workers import wait_for_workers
 
 
 async def race(stage: Stage) -> None:
-    """Empty Redis and disturb a restorer at once. Beacons go to the other host, so none dies with it."""
+    """Empty Redis and disturb a restorer at once. Beacons use the other host, so that none is lost with it."""
     stage.watcher.across_workers = False
     disturbed = stage.hosts[1]
     async with never_half_restored(stage):

@@ -19,7 +19,7 @@ ACT_MAX_S = 100
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the table says of a fault: beacons sent and acked, views counted, and their difference."""
+    """A row of the table: beacons sent and acked, views counted, and their difference."""
 
     fault: str
     title: str
@@ -34,20 +34,20 @@ class Row:
     versions: str = ""
     problems: Sequence[str] = ()
     lines: Sequence[str] = ()
-    """The last words of the Footfalls, where something was wrong."""
+    """The last log lines of each Footfall, where a check failed."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing was found wrong."""
+        """Return whether every check passed."""
         return self.difference == 0 and not self.problems
 
     def as_dict(self) -> dict[str, object]:
-        """For its way from the run's process to the table's."""
+        """Return the row as a mapping, which travels as JSON to the process of the table."""
         return asdict(self)
 
 
 async def run(name: str, seed: int, *, quick: bool = False) -> Row:
-    """Play a fault, wait until everything is at rest, and compare."""
+    """Run a fault, wait until everything is at rest, and compare."""
     fault, started = FAULTS[name], time.monotonic()
     async with open_stage(fault.plan, seed, quick=quick) as stage:
         for act in (_play(fault, stage), stage.check_at_rest()):
@@ -85,7 +85,7 @@ async def _play(fault: Fault, stage: Stage) -> None:
 
 
 async def versions(stage: Stage) -> str:
-    """What ran: Footfall, Valkey, PostgreSQL."""
+    """Return the versions of Footfall, Valkey and PostgreSQL."""
     redis: Redis = stage.stores.redis
     facts = await redis.info("server")
     valkey = facts.get("valkey_version") or facts["redis_version"]

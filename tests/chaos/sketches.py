@@ -10,11 +10,11 @@ from tests.chaos.waiting import until
 
 SAVED_MAX_S = 15
 OVERRUN = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF]) * 8
-"""Eight times as many registers as there are: what reads it without counting writes past its end."""
+"""Eight times as many registers as a sketch has: a reader that does not count them writes past its end."""
 
 
 async def damage(stage: Stage) -> None:
-    """Flip bytes, forge checksums and overrun the registers, then empty Redis: no such sketch comes back to it."""
+    """Flip bytes, forge checksums and overrun the registers, then empty Redis: no such sketch returns to Redis."""
     stage.watcher.across_workers = False
     stage.whole_sketches = False
     for harm in stage.chance.sample((flip, forge, overrun), 3):
@@ -32,7 +32,7 @@ async def damage(stage: Stage) -> None:
 
 
 async def flip(stage: Stage, site: str) -> None:
-    """Some bits change, as on a bad disk."""
+    """Change some bits, as a bad disk does."""
     sketch = bytearray(await _sketch(stage, site))
     for _ in range(20):
         sketch[stage.chance.randrange(HEADER_BYTES, len(sketch))] ^= 1 << stage.chance.randrange(8)
@@ -40,14 +40,14 @@ async def flip(stage: Stage, site: str) -> None:
 
 
 async def forge(stage: Stage, site: str) -> None:
-    """Bytes that say that they are dense and are not, under a checksum that is right."""
+    """Make bytes that claim to be dense and are not, under a correct checksum."""
     sketch = b"HYLL" + bytes([DENSE]) + bytes(stage.chance.randrange(100, 1000))
     assert not is_sound(sketch)
     await _write(stage, site, sketch, checksum(sketch))
 
 
 async def overrun(stage: Stage, site: str) -> None:
-    """More registers than a sketch has, under a checksum that is right."""
+    """Make more registers than a sketch has, under a correct checksum."""
     await _write(stage, site, OVERRUN, checksum(OVERRUN))
 
 

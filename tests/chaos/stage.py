@@ -1,4 +1,4 @@
-"""Where a fault plays: real servers, some Footfalls in front of them, clients, and a watcher."""
+"""The servers of a fault: real stores, some Footfalls in front of them, clients, and a watcher."""
 
 import asyncio
 import random
@@ -30,26 +30,26 @@ SETTLE_MAX_S = 40
 SETTLE_EVERY_S = 0.5
 VISITORS = 4000
 DEBUGGED = {"enable-debug-command": "local"}
-"""So that a Valkey unpacks a sketch for us."""
+"""Settings of a Valkey that may unpack a sketch for the checks."""
 ADJUSTMENT = 1_373_876
 """The old counter's number, as the first correction of the first site."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a fault needs: how many machines and workers, how many beacons a second, which settings."""
+    """A fault's needs: how many machines and workers, how many beacons a second, which settings."""
 
     hosts: int = 1
     workers: int = 2
     counting_hosts: int | None = None
-    """How many of the hosts get beacons; all if None."""
+    """How many of the hosts get beacons; None for all."""
     rate_per_s: float = 300
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Stage:
-    """All that a fault may touch; what it finds wrong it tells by `expect`."""
+    """Everything that a fault may touch; it reports problems by `expect`."""
 
     seed: int
     chance: random.Random
@@ -57,7 +57,7 @@ class Stage:
     """Fewer rounds of the same fault, for the short selection."""
     folder: Path
     zone: str
-    """In which no midnight comes while we look."""
+    """A zone in which no midnight comes during the run."""
     day: date
     valkey: Valkey
     postgres: Postgres
@@ -67,18 +67,18 @@ class Stage:
     traffic: Traffic
     watcher: Watcher
     exits: AsyncExitStack
-    """Ended with the stage; a fault may enter servers of its own."""
+    """Closed with the stage; a fault may enter servers of its own."""
     whole_sketches: bool = True
     """False once a sketch was damaged of which no other copy exists."""
     problems: list[str] = field(default_factory=list)
 
     def expect(self, fact: bool, otherwise: str) -> None:
-        """Note a problem unless `fact` holds."""
+        """Record a problem unless `fact` holds."""
         if not fact:
             self.problems.append(otherwise)
 
     def rounds(self, full: int, quick: int) -> range:
-        """How often to repeat."""
+        """Return how often to repeat."""
         return range(quick if self.quick else full)
 
     async def pause(self, shortest_s: float, longest_s: float | None = None) -> None:
@@ -86,15 +86,15 @@ class Stage:
         await asyncio.sleep(self.chance.uniform(shortest_s, longest_s or shortest_s))
 
     async def metric(self, name: str, labels: str = "") -> float:
-        """Sum a metric over all workers of all hosts."""
+        """Return a metric, summed over all workers of all hosts."""
         return sum([await host.metric(name, labels) for host in self.hosts])
 
     async def connect_postgres(self) -> None:
-        """Open our connection to Postgres again, after a crash of it."""
+        """Open our connection to Postgres again, after it crashed."""
         self.stores = Stores(self.stores.redis, await asyncpg.connect(self.postgres.url))
 
     async def unequal(self) -> list[str]:
-        """Every inequality, the numbers shown by each host among them."""
+        """Return every inequality, including the counts that each host shows."""
         found = await compare(self.ledger, self.stores, SITES, whole=self.whole_sketches)
         for host in self.hosts:
             for site in SITES:
@@ -106,7 +106,7 @@ class Stage:
         return found
 
     async def settle(self) -> list[str]:
-        """Wait until everything is equal; return what is still unequal when patience ends."""
+        """Wait until everything is equal; return the inequalities that remain at the end of the wait."""
         loop = asyncio.get_running_loop()
         patience_ends = loop.time() + SETTLE_MAX_S
         while found := await self.unequal():
@@ -116,7 +116,7 @@ class Stage:
         return found
 
     async def check_at_rest(self) -> None:
-        """Compare, end every Footfall, and compare again: nothing may be left on the way."""
+        """Compare, end every Footfall, and compare again: a stop must lose nothing."""
         self.problems += await self.settle()
         for host in self.hosts:
             await host.stop()
@@ -127,15 +127,15 @@ class Stage:
             self.expect(not left, f"spool files are left: {len(left)}")
 
     async def counted(self) -> tuple[int, int]:
-        """The views that Postgres counted, and how far they are from right."""
+        """Return the views in Postgres, and how far they are from right."""
         return await count_difference(self.ledger, self.stores)
 
 
 @asynccontextmanager
 async def open_stage(plan: Plan, seed: int, *, quick: bool) -> AsyncIterator[Stage]:
-    """Start everything; traffic and watcher flow from the start, and are ended here if the fault did not."""
+    """Start everything; traffic and watcher run from the start, and end here if the fault did not end them."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    folder.chmod(0o711)  # PostgreSQL is not run as root, and has to pass
+    folder.chmod(0o711)  # PostgreSQL does not run as root, and its account must pass through
     zone = zone_at_noon(datetime.now(UTC))
     async with AsyncExitStack() as exits:
         exits.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -186,13 +186,13 @@ async def _prepare_host(
 
 
 def socket_of(valkey: Valkey) -> Path:
-    """The socket on which a Valkey listens."""
+    """Return the socket on which a Valkey listens."""
     return Path(valkey.url.removeprefix("unix://"))
 
 
 @asynccontextmanager
 async def flowing(stage: Stage) -> AsyncIterator[None]:
-    """Let clients and watcher run meanwhile; at the end every beacon has been answered or given up."""
+    """Run clients and watcher meanwhile; at the end every beacon is answered or given up."""
     tasks: Sequence[asyncio.Task[None]] = [
         asyncio.create_task(stage.traffic.run()),
         asyncio.create_task(stage.watcher.run()),

@@ -1,4 +1,4 @@
-"""A minute of the fault matrix, with every `make test`; `make chaos` plays all of it."""
+"""A minute of the fault matrix, in every `make test`; `make chaos` runs all of it."""
 
 import random
 
@@ -13,7 +13,7 @@ SHORT = ("F1", "F2", "F4", "F5", "F7", "F13")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", SHORT)
 async def test_what_was_acked_is_counted_once(fault: str) -> None:
-    """The promise of Footfall, on real processes, with a new seed each time."""
+    """The promise of Footfall holds on real processes, with a new seed each time."""
     job = Job(fault, random.randrange(1, 100_000), quick=True)
     row = await run(job.fault, job.seed, quick=True)
     assert row.good, f"repeat it: {job.command}\n" + "\n".join([*row.problems, *row.lines])

@@ -1,4 +1,4 @@
-"""Open-loop clients: beacons leave at a given rate, whatever the service does with those before."""
+"""Open-loop clients: beacons leave at a given rate, whatever the service does with earlier ones."""
 
 import asyncio
 import json
@@ -18,12 +18,12 @@ PING_SHARE = 0.2
 TICK_S = 0.01
 ANSWER_MAX_S = 10
 WAITING_MAX = 3000
-"""Beacons on their way at once; beyond it clients stay at home, or we would measure our own congestion."""
+"""Beacons in flight at once; beyond this, clients send nothing, or the run would measure its own congestion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One answer: when it was asked for (monotonic seconds), how long it took, and its status (0: none)."""
+    """One answer: the time of its request (monotonic seconds), its duration, and its status (0: none)."""
 
     asked_s: float
     took_s: float
@@ -31,7 +31,7 @@ class Answered:
 
 
 class Traffic:
-    """Sends beacons of random visitors to random sites and hosts, and notes in the ledger how they are answered."""
+    """Sends beacons of random visitors to random sites and hosts, and records the answers in the ledger."""
 
     def __init__(self, urls: Sequence[str], day: date, ledger: Ledger, chance: random.Random, visitors: int) -> None:
         self._urls = urls
@@ -66,11 +66,11 @@ class Traffic:
             connection.close()
 
     def stop(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._stopping.set()
 
     async def send(self) -> None:
-        """Send one beacon, once, and note how it was answered."""
+        """Send one beacon, once, and record its answer."""
         url, site = self._chance.choice(self._urls), self._chance.choice(list(SITES))
         address = address_of(self._chance.randrange(self._visitors))
         view = self._chance.random() >= PING_SHARE
@@ -100,7 +100,7 @@ class Traffic:
 
 
 def beacon(site: str, address: str, *, view: bool = True) -> bytes:
-    """The whole request of a simulated visitor."""
+    """Return the whole request of a simulated visitor."""
     body = f'{{"site":"{site}","page":"/","kind":"{"view" if view else "ping"}"}}'
     return (
         f"POST /seen HTTP/1.1\r\nHost: count.example.vn\r\nOrigin: https://{SITES[site]}\r\nUser-Agent: {AGENT}\r\n"
@@ -109,7 +109,7 @@ def beacon(site: str, address: str, *, view: bool = True) -> bytes:
 
 
 def address_of(visitor: int) -> str:
-    """The address of a simulated visitor.
+    """Return the address of a simulated visitor.
 
     >>> address_of(300)
     '10.0.1.44'
@@ -118,6 +118,6 @@ def address_of(visitor: int) -> str:
 
 
 def percentile(answers: Sequence[Answered], share: float) -> float:
-    """The time within which this share of the answers came; 0 where there are none."""
+    """Return the time within which this share of the answers came; 0 where there are none."""
     times = sorted(answered.took_s for answered in answers)
     return times[min(len(times) - 1, int(len(times) * share))] if times else 0.0

@@ -1,4 +1,4 @@
-"""Waiting for what another process does: it offers nothing to wait for, so one can only look."""
+"""Waiting for another process, which offers no event to wait for: only polling works."""
 
 import asyncio
 import inspect
@@ -8,7 +8,7 @@ EVERY_S = 0.05
 
 
 async def until(holds: Callable[[], bool | Awaitable[bool]], max_s: float, every_s: float = EVERY_S) -> None:
-    """Look again and again until it holds; raises TimeoutError when it does not in time."""
+    """Poll until the fact holds; raise TimeoutError when it does not in time."""
     async with asyncio.timeout(max_s):
         while True:
             seen = holds()

@@ -1,4 +1,4 @@
-"""Reads the counts as pages do, all the time, and complains where a number falls that must not."""
+"""Reads the counts as pages do, all the time, and records a complaint where a number falls that must not."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.chaos.connection import Connection
 EVERY_S = 0.2
 ANSWER_MAX_S = 5
 READERS_PER_HOST = 4
-"""Connections; each stays with one worker for as long as it lives, so each must see numbers that never fall."""
+"""Connections; each stays with one worker for its life, so each must see numbers that never fall."""
 COMPLAINTS_MAX = 10
 READ = "GET /counts?site={site} HTTP/1.1\r\nHost: count.example.vn\r\n\r\n"
 PERIODS = {"today": "day_of", "views_today": "day_of", "week": "week_of", "total": "revision"}
@@ -29,7 +29,7 @@ class Seen:
 
 
 class Watcher:
-    """Polls all workers of all hosts; what it finds wrong is in `complaints`."""
+    """Polls all workers of all hosts; `complaints` holds what is wrong."""
 
     def __init__(self, urls: Sequence[str], sites: Sequence[str], adjustments: int) -> None:
         self._urls = urls
@@ -54,7 +54,7 @@ class Watcher:
                     self._complain(f"{site}, across workers: {complaint}")
 
     def stop(self) -> None:
-        """Poll no more."""
+        """Stop polling."""
         self._stopping.set()
 
     async def _read_on(self, url: str) -> None:

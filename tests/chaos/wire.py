@@ -1,4 +1,4 @@
-"""F7-F9: the network between Footfall and Redis loses, cuts and slows down what it carries."""
+"""F7-F9: the network between Footfall and Redis loses, cuts and delays its chunks."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ ANSWER_MIN_BEACONS = 2.0
 
 
 async def lose_answers(stage: Stage) -> None:
-    """Lose 15 % of the replies after the commit; the batch comes again and is recognised."""
+    """Lose 15 % of the replies after the commit; Redis recognises the batch when it comes again."""
     for host in stage.hosts:
         host.redis.replies = lose_replies(stage.chance, 0.15)
     await asyncio.sleep(4 if stage.quick else 10)
@@ -24,7 +24,7 @@ async def lose_answers(stage: Stage) -> None:
 
 
 async def cut_requests(stage: Stage) -> None:
-    """Cut 8 % of the requests in half; what came in half was not applied, and is sent again."""
+    """Cut 8 % of the requests in half; Redis does not apply a half, and the batch is sent again."""
     for host in stage.hosts:
         host.redis.requests = halve_requests(stage.chance, 0.08)
     await asyncio.sleep(4 if stage.quick else 10)
@@ -35,7 +35,7 @@ async def cut_requests(stage: Stage) -> None:
 
 
 async def slow_down(stage: Stage) -> None:
-    """Delay everything by 50 ms, then pass one byte at a time: bigger batches, and answers within a second."""
+    """Delay everything by 50 ms, then pass one byte at a time: batches grow, and answers come within a second."""
     for passages in (
         (delay(pass_request, DELAY_S / 2), delay(pass_reply, DELAY_S / 2)),
         (drip(pass_request), drip(pass_reply)),

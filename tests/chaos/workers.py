@@ -11,7 +11,7 @@ from tests.chaos.waiting import until
 
 RESTART_MAX_S = 15
 WORKERS = 2
-"""Of each host in these plans."""
+"""Workers of each host in these plans."""
 
 
 async def kill(stage: Stage) -> None:
@@ -24,7 +24,7 @@ async def kill(stage: Stage) -> None:
 
 
 async def stop_one_after_another(stage: Stage) -> None:
-    """Tell every worker to stop while beacons flow: none is answered with an error."""
+    """Stop every worker by SIGTERM while beacons flow: no beacon is answered with an error."""
     for host in stage.hosts:
         for worker in host.workers():
             signal_worker(worker, signal.SIGTERM)
@@ -47,12 +47,12 @@ async def suspend(stage: Stage) -> None:
 
 
 async def wait_for_workers(stage: Stage, at_least: int) -> None:
-    """Wait until every host has so many workers again, each past its start."""
+    """Wait until every host has that many workers again, each past its start."""
     await until(lambda: all(len(host.workers()) >= at_least for host in stage.hosts), RESTART_MAX_S)
 
 
 async def _full_host(stage: Stage) -> list[psutil.Process]:
-    """Wait until a host has all its workers, so that its clients have somewhere else to go when one dies."""
+    """Wait until a host has all its workers, so that its clients can use another worker when one dies."""
     found: list[list[psutil.Process]] = []
 
     def look() -> bool:

@@ -1,4 +1,4 @@
-"""The command line, as somebody types it."""
+"""The command line, as an operator types it."""
 
 import os
 import re
@@ -21,7 +21,7 @@ COMMANDS = ("serve", "migrate", "rollup", "adjust", "snippet", "doctor", "versio
 
 @pytest.fixture
 async def environ(own_folder: Path, redis_url: str, postgres_url: str) -> dict[str, str]:
-    """A Footfall on the session's stores, migrated."""
+    """Return the environment of a Footfall on the session's stores, migrated."""
     return await production(own_folder, redis_url, postgres_url)
 
 
@@ -37,31 +37,31 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.setattr(sys, "argv", ["footfall", *arguments])
         with pytest.raises(SystemExit) as end:
             main()
-        said = capsys.readouterr()
+        output = capsys.readouterr()
         assert isinstance(end.value.code, int)
-        return end.value.code, said.out + said.err
+        return end.value.code, output.out + output.err
 
     return type_command
 
 
 async def test_help_tells_what_there_is() -> None:
     """An operator types --help before reading a manual."""
-    status, said = await run("--help", environ={})
+    status, output = await run("--help", environ={})
     assert status == 0
-    assert all(re.search(rf"^\W+{command}\s+[A-Z]", said, re.MULTILINE) for command in COMMANDS)
-    assert "FOOTFALL_CONFIG" in said
+    assert all(re.search(rf"^\W+{command}\s+[A-Z]", output, re.MULTILINE) for command in COMMANDS)
+    assert "FOOTFALL_CONFIG" in output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, typed: Type) -> None:
-    """And none of them needs settings for it."""
-    status, said = typed(command, "--help")
+    """No command needs settings to show its help."""
+    status, output = typed(command, "--help")
     assert status == 0
-    assert f"Usage: footfall {command}" in said
+    assert f"Usage: footfall {command}" in output
 
 
 def test_the_script_and_the_module_are_the_same() -> None:
-    """Both are in use: one in containers, one where nothing is on the path."""
+    """Containers run the module, because the script is not on their path; other installations run the script."""
     script = Path(sys.executable).with_name("footfall")
     if not script.exists():
         pytest.skip("the package is not installed here, only its source is")
@@ -73,42 +73,42 @@ def test_the_script_and_the_module_are_the_same() -> None:
 
 
 def test_settings_that_are_wrong_are_all_named_at_once(tmp_path: Path, typed: Type) -> None:
-    """One mistake per attempt is what makes people give up; and a secret is not for the terminal."""
+    """Users give up when each attempt shows one more mistake; and a secret must not appear on the terminal."""
     file = tmp_path / "footfall.toml"
     file.write_text(f'{SETTINGS}languge = "vi"\n[limits]\nbeacons_per_s = -1\n')
     secret = {"FOOTFALL_REDIS_URL": "redis://:hunter2@host:notaport/0", "FOOTFALL_CONFIG": str(file)}
-    status, said = typed("migrate", environ=secret)
+    status, output = typed("migrate", environ=secret)
     assert status == 2
     for name in ("languge", "beacons_per_s", "FOOTFALL_REDIS_URL", "FOOTFALL_POSTGRES_URL"):
-        assert re.search(rf"^footfall: .*{name}", said, re.MULTILINE), said
-    assert "hunter2" not in said
+        assert re.search(rf"^footfall: .*{name}", output, re.MULTILINE), output
+    assert "hunter2" not in output
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, typed: Type) -> None:
-    """FOOTFALL_CONFIG is the first thing that gets lost between a shell and a service manager."""
-    status, said = typed("doctor", environ={"FOOTFALL_CONFIG": str(tmp_path / "none.toml")})
+    """FOOTFALL_CONFIG is easily lost between a shell and a service manager."""
+    status, output = typed("doctor", environ={"FOOTFALL_CONFIG": str(tmp_path / "none.toml")})
     assert status == 2
-    assert "none.toml: cannot be read" in said
+    assert "none.toml: cannot be read" in output
 
 
 async def test_a_taken_port_is_one_sentence(environ: dict[str, str]) -> None:
-    """The old service still runs, or the other one does."""
+    """An old Footfall still runs, or another program uses the port."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = f"127.0.0.1:{other.getsockname()[1]}"
-        status, said = await run("serve", environ=environ | {"FOOTFALL_LISTEN": taken})
+        status, output = await run("serve", environ=environ | {"FOOTFALL_LISTEN": taken})
     assert status == 2
-    assert re.fullmatch(rf"footfall: Footfall cannot listen on {taken}: .* set FOOTFALL_LISTEN .*\n", said)
+    assert re.fullmatch(rf"footfall: Footfall cannot listen on {taken}: .* set FOOTFALL_LISTEN .*\n", output)
 
 
 @pytest.mark.parametrize("workers", ["0", "many", "-1", "65"])
 def test_a_number_of_workers_that_is_none_is_a_sentence(workers: str, environ: dict[str, str], typed: Type) -> None:
-    """`auto` is the only word."""
-    status, said = typed("serve", "--workers", workers, environ=environ)
-    assert (status, said) == (2, "footfall: --workers must be a number from 1 to 64, or the word auto\n")
+    """`auto` is the only word allowed."""
+    status, output = typed("serve", "--workers", workers, environ=environ)
+    assert (status, output) == (2, "footfall: --workers must be a number from 1 to 64, or the word auto\n")
 
 
 def test_stores_that_are_away_are_a_sentence(environ: dict[str, str], typed: Type) -> None:
-    """Every command needs one of them, and none has a traceback for it."""
+    """Every command needs a store, and none prints a traceback where a store is away."""
     away = environ | {
         "FOOTFALL_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0",
         "FOOTFALL_POSTGRES_URL": "postgresql://me:hunter2@127.0.0.1:1/db",
@@ -119,42 +119,42 @@ def test_stores_that_are_away_are_a_sentence(environ: dict[str, str], typed: Typ
         ["adjust", "portal", "--list"],
         ["adjust", "portal", "--add", "1", "--reason", "r", "--id", "i"],
     ):
-        status, said = typed(*command, environ=away)
+        status, output = typed(*command, environ=away)
         assert status == 1
-        assert re.fullmatch(r"footfall: postgres: .*127\.0\.0\.1.*doctor.*\n", said), said
-        assert "hunter2" not in said
-    status, said = typed("doctor", environ=away)
+        assert re.fullmatch(r"footfall: postgres: .*127\.0\.0\.1.*doctor.*\n", output), output
+        assert "hunter2" not in output
+    status, output = typed("doctor", environ=away)
     assert status == 1
-    assert said.count("FAIL") == 5
-    assert "hunter2" not in said
+    assert output.count("FAIL") == 5
+    assert "hunter2" not in output
 
 
 def test_an_option_in_a_url_that_does_not_exist_is_a_sentence(environ: dict[str, str], typed: Type) -> None:
-    """Examples of other libraries are copied together with their options."""
+    """Users copy examples of other libraries together with their options."""
     wrong = environ | {"FOOTFALL_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0?tls=yes"}
-    status, said = typed("rollup", environ=wrong)
+    status, output = typed("rollup", environ=wrong)
     assert status == 2
-    assert re.fullmatch(r"footfall: FOOTFALL_REDIS_URL: .*tls.*\n", said), said
-    assert "hunter2" not in said
+    assert re.fullmatch(r"footfall: FOOTFALL_REDIS_URL: .*tls.*\n", output), output
+    assert "hunter2" not in output
 
 
 def test_migrating_twice_changes_nothing_and_says_so(environ: dict[str, str], typed: Type) -> None:
-    """It stands in every deployment script."""
-    status, said = typed("migrate", environ=environ)
-    assert (status, said) == (0, "The schema is up to date.\n")
+    """Deployment scripts run `footfall migrate` every time."""
+    status, output = typed("migrate", environ=environ)
+    assert (status, output) == (0, "The schema is up to date.\n")
 
 
 def test_the_old_counter_s_number_counts_once(environ: dict[str, str], typed: Type) -> None:
-    """The first thing that a portal's operator does; in Vietnamese, and perhaps twice."""
+    """A portal's operator enters the old number first; in Vietnamese, and perhaps twice."""
     add = ("adjust", "portal", "--add", "1373876", "--reason", "số liệu bộ đếm cũ", "--id", "old-counter")
     assert typed(*add, environ=environ) == (0, "Added +1,373,876 to the all-time total of portal as old-counter.\n")
-    status, said = typed(*add, environ=environ)
+    status, output = typed(*add, environ=environ)
     assert status == 0
-    assert "already; nothing changed:\n" in said
+    assert "already; nothing changed:\n" in output
     less = ("adjust", "portal", "--add", "-500", "--reason", "robots", "--id", "less")
     assert typed(*less, environ=environ) == (0, "Added -500 to the all-time total of portal as less.\n")
-    status, said = typed("adjust", "portal", "--list", environ=environ)
-    first, second, last = said.splitlines()
+    status, output = typed("adjust", "portal", "--list", environ=environ)
+    first, second, last = output.splitlines()
     assert status == 0
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\d \d\d:\d\d \S+ +\+1,373,876  old-counter  số liệu bộ đếm cũ  \(by footfall\)", first
@@ -178,45 +178,45 @@ def test_the_old_counter_s_number_counts_once(environ: dict[str, str], typed: Ty
 def test_a_correction_that_makes_no_sense_is_a_sentence(
     arguments: list[str], words: str, environ: dict[str, str], typed: Type
 ) -> None:
-    """The journal is for ever, so nothing gets into it by accident."""
-    status, said = typed("adjust", *arguments, environ=environ)
+    """Entries of the journal are permanent, so a mistyped command must add none."""
+    status, output = typed("adjust", *arguments, environ=environ)
     assert status == 2
-    assert re.search(words, said), said
+    assert re.search(words, output), output
 
 
 async def test_a_rollup_tells_each_site(environ: dict[str, str], redis_url: str) -> None:
-    """Before a backup one wants to know that everything is in it; after a fault, what is not."""
+    """Before a backup an operator checks that PostgreSQL has every count; after a fault, which site is missing."""
     file = Path(environ["FOOTFALL_CONFIG"])
     file.write_text(file.read_text() + '[sites.library]\nname = "Thư viện"\nhosts = ["library.example.vn"]\n')
-    status, said = await run("rollup", environ=environ)
+    status, output = await run("rollup", environ=environ)
     assert status == 0
-    assert said.splitlines() == [
+    assert output.splitlines() == [
         "portal: days saved 0, joined back into Redis 0",
         "library: days saved 0, joined back into Redis 0",
     ]
     async with Redis.from_url(redis_url) as redis:
         await redis.set("ff1:{library}:ready", "somebody-else")
-    status, said = await run("rollup", environ=environ)
+    status, output = await run("rollup", environ=environ)
     assert status == 1
-    assert "portal: days saved 0" in said
-    assert "library: not rolled up: redis: holds another installation" in said
-    assert "footfall: 1 of 2 sites were not rolled up" in said
+    assert "portal: days saved 0" in output
+    assert "library: not rolled up: redis: holds another installation" in output
+    assert "footfall: 1 of 2 sites were not rolled up" in output
 
 
 def test_the_snippet_is_only_what_is_to_be_pasted(environ: dict[str, str], typed: Type) -> None:
-    """It is piped into a file as often as it is read."""
-    status, said = typed("snippet", "portal", environ=environ | {"FOOTFALL_PUBLIC_URL": "https://count.example.vn"})
+    """Users pipe the snippet into a file as often as they read it."""
+    status, output = typed("snippet", "portal", environ=environ | {"FOOTFALL_PUBLIC_URL": "https://count.example.vn"})
     assert status == 0
-    assert said.startswith("<div ")
-    assert said.endswith('<script async src="https://count.example.vn/footfall.js" data-site="portal"></script>\n')
+    assert output.startswith("<div ")
+    assert output.endswith('<script async src="https://count.example.vn/footfall.js" data-site="portal"></script>\n')
 
 
 async def test_the_commands_work_beside_a_running_demo(own_folder: Path) -> None:
     """A newcomer who tries it out wants to enter the old counter's number as well, and has no URLs of stores."""
     environ = embedded(own_folder)
-    status, said = await run("adjust", "portal", "--list", "--embedded", environ=environ)
+    status, output = await run("adjust", "portal", "--list", "--embedded", environ=environ)
     assert status == 1
-    assert re.fullmatch(r"footfall: no Footfall with embedded servers answers .*FOOTFALL_DATA_DIR.*\n", said), said
+    assert re.fullmatch(r"footfall: no Footfall with embedded servers answers .*FOOTFALL_DATA_DIR.*\n", output), output
     assert (await run("snippet", "portal", "--embedded", environ=environ))[0] == 0
 
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -237,7 +237,7 @@ async def test_the_commands_work_beside_a_running_demo(own_folder: Path) -> None
             0,
             "portal: days saved 1, joined back into Redis 0\n",
         )
-        status, said = await run("doctor", "--embedded", environ=environ)
-        assert status == 0, said
-        assert "FAIL" not in said
+        status, output = await run("doctor", "--embedded", environ=environ)
+        assert status == 0, output
+        assert "FAIL" not in output
         assert await process.stop() == 0

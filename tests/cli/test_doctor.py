@@ -47,7 +47,7 @@ async def findings(settings: Settings, clock: Clock = WALL_CLOCK) -> dict[str, C
 
 @pytest.fixture
 async def migrated(postgres_url: str) -> str:
-    """A database with our tables."""
+    """Return the URL of a database with the tables."""
     await migrate(postgres_url, sql_folder())
     return postgres_url
 
@@ -80,7 +80,7 @@ def test_a_finding_says_what_to_do(check: Check, level: Level, words: str) -> No
 
 
 async def test_everything_is_well_where_everything_is_well(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
-    """A doctor who always finds something is not asked again."""
+    """Operators stop running a doctor that always complains."""
     settings = settings_for(redis_url, postgres_url, tmp_path)
     async with running(settings, clock=FakeClock()) as footfall:
         here = {
@@ -88,7 +88,7 @@ async def test_everything_is_well_where_everything_is_well(redis_url: str, postg
             "ops_listen": f"127.0.0.1:{footfall.ops.port}",
         }
         found = await findings(settings.model_copy(update=here), clock=FakeClock())
-    # The clock of this test stands still in another year, which is what one check is there to find.
+    # The clock of this test stands still in another year, which one check must find.
     assert {what for what, check in found.items() if check.level is not Level.OK} == {"clocks"}
     assert "too few beacons" in found["busiest network"].found
 
@@ -105,13 +105,13 @@ async def test_stores_that_cannot_be_reached_are_found_and_the_rest_is_checked(t
 
 
 async def test_a_database_without_tables_is_found(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
-    """The step that is forgotten most often."""
+    """Operators forget this step most often."""
     found = await findings(settings_for(redis_url, postgres_url, tmp_path))
     assert (found["schema"].level, "footfall migrate" in found["schema"].found) == (Level.FAIL, True)
 
 
 async def test_the_redis_of_another_portal_is_found(redis_url: str, migrated: str, tmp_path: Path) -> None:
-    """Two installations on one Redis would mix their numbers; Footfall refuses, and here is why."""
+    """Two installations on one Redis would mix their numbers; Footfall refuses, and the doctor says why."""
     async with Redis.from_url(redis_url) as redis:
         await redis.set("ff1:{portal}:ready", "somebody-else")
     found = await findings(settings_for(redis_url, migrated, tmp_path))
@@ -120,7 +120,7 @@ async def test_the_redis_of_another_portal_is_found(redis_url: str, migrated: st
 
 
 async def test_an_empty_redis_is_no_mistake(redis_url: str, migrated: str, tmp_path: Path) -> None:
-    """Before the first start it has to be empty."""
+    """Redis is empty before the first start."""
     found = await findings(settings_for(redis_url, migrated, tmp_path))
     assert found["installation"].level is Level.OK
     assert "does not hold portal yet" in found["installation"].found
@@ -138,7 +138,7 @@ async def test_clocks_that_differ_are_found(redis_url: str, migrated: str, tmp_p
 
 
 async def test_a_redis_that_evicts_is_found(own_folder: Path, migrated: str) -> None:
-    """Read from INFO, because providers forbid CONFIG."""
+    """The check reads INFO, because providers forbid CONFIG."""
     options: Mapping[str, str] = {"maxmemory": "50mb", "maxmemory-policy": "volatile-ttl", "appendonly": "no"}
     async with Valkey(own_folder, options) as valkey:
         found = await findings(settings_for(valkey.url, migrated, own_folder))
@@ -165,7 +165,7 @@ def test_a_site_s_day_and_week_are_shown_in_its_zone() -> None:
 async def test_one_network_that_sends_most_is_found(
     share: str, level: Level, words: str, redis_url: str, migrated: str, own_folder: Path
 ) -> None:
-    """Behind a proxy that is not trusted the whole country is one visitor. Here the metrics ask for a token."""
+    """Behind an untrusted proxy the whole country is one visitor. The metrics here ask for a token."""
     asked: list[str] = []
 
     async def metrics(request: web.Request) -> web.Response:
@@ -193,7 +193,7 @@ async def test_one_network_that_sends_most_is_found(
 async def test_an_address_that_answers_with_something_else_is_found(
     redis_url: str, migrated: str, tmp_path: Path
 ) -> None:
-    """A portal's friendly "not found" page is a 200, too."""
+    """A portal's friendly "not found" page has status 200, too."""
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="<html>", content_type="text/html")

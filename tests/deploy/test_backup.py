@@ -1,4 +1,4 @@
-"""The backup drill: what an operator saves is Postgres, and it is enough."""
+"""The backup drill: an operator saves Postgres alone, and that is enough."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -11,14 +11,14 @@ from tests.support.footfall import SITE, FakeClock, Footfall, running, settings_
 from tests.support.postgres_programs import run_program
 
 DAYS = 9
-"""Longer than a week, so that closed days, a closed week and the current one are all there."""
+"""Longer than a week, so that there are closed days, a closed week and the current week."""
 VISITORS_A_DAY = 20
 OLD_COUNTER = 1_373_876
 DAY_S = timedelta(days=1).total_seconds()
 
 
 async def count_some_days(footfall: Footfall) -> None:
-    """Visitors and views on every day, as many as the day's number more."""
+    """Send visitors and views on every day, one more than on the day before."""
     for day in range(DAYS):
         for visitor in range(VISITORS_A_DAY + day):
             await footfall.see(address=f"10.0.{day // 2}.{visitor}")
@@ -28,7 +28,7 @@ async def count_some_days(footfall: Footfall) -> None:
 
 
 async def saved_days(postgres_url: str) -> list[tuple[object, ...]]:
-    """What reports read."""
+    """Return what reports read."""
     connection = await asyncpg.connect(postgres_url)
     rows = await connection.fetch("SELECT day, visitors, views FROM footfall.report_day ORDER BY day")
     await connection.close()
@@ -65,7 +65,7 @@ async def test_a_restored_dump_and_an_empty_redis_show_the_same_numbers(
             assert after[number] == before[number], number
         assert after["total"] == OLD_COUNTER + sum(visitors for _, visitors, _ in days_before)  # type: ignore[misc]
 
-        # A visitor who was there before the loss is known again: the key of the visitor hash came back too.
+        # A visitor from before the loss is recognised: the salt of the visitor hash came back too.
         known = await footfall.see(address=f"10.0.{(DAYS - 1) // 2}.0", kind="ping")
         assert known["today"] == before["today"]
     assert await saved_days(postgres_url) == days_before

@@ -1,7 +1,7 @@
-"""What an operator copies: the image, the compose file, the unit, the proxy and the alerts.
+"""The files that an operator copies: the image, the compose file, the unit, the proxy and the alerts.
 
-Where the program that reads a file is installed, it checks the file itself; what must not change is looked at
-in any case.
+Where the program that reads a file is installed, it checks the file. These tests always check what must
+not change.
 """
 
 import configparser
@@ -51,7 +51,7 @@ ALARMS = (
 
 
 def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
-    """The instructions of a Dockerfile, their continued lines joined and comments left out."""
+    """Return the instructions of a Dockerfile, with continued lines joined and without comments."""
     lines = [line for line in dockerfile.splitlines() if not line.startswith("#")]
     for line in "\n".join(lines).replace("\\\n", "").splitlines():
         if line.strip():
@@ -60,7 +60,7 @@ def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
 
 
 def yaml_lines(text: str) -> Iterator[tuple[str, str]]:
-    """The mappings of a YAML file, as (dotted path, value on the same line); enough for files of our own."""
+    """Yield the mappings of a YAML file, as (dotted path, value on the same line); enough for our own files."""
     path: list[tuple[int, str]] = []
     for line in text.splitlines():
         if match := re.match(r"( *)(?:- )?([\w-]+):(?: (.*))?$", line):
@@ -75,21 +75,21 @@ class OpsListener(HTTPServer):
     status = 200
 
     class Answer(BaseHTTPRequestHandler):
-        """One request."""
+        """Handles one request."""
 
         def do_GET(self) -> None:
-            """Answer it."""
+            """Answer the request."""
             assert isinstance(self.server, OpsListener)
             self.send_response(self.server.status if self.path == "/healthz" else 404)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
 
 @pytest.fixture
 def ops_listener() -> Iterator[OpsListener]:
-    """Run one for this test."""
+    """Run one server for this test."""
     with OpsListener(("127.0.0.1", 0), OpsListener.Answer) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -112,7 +112,7 @@ def test_the_image_is_healthy_while_its_process_answers(
 
 
 def test_the_image_has_what_is_locked_and_nothing_that_is_embedded() -> None:
-    """An image is rebuilt for years: without hashes it would be another one each time."""
+    """An image is rebuilt for years: without hashes each build could have other packages."""
     found = list(instructions(DOCKERFILE))
     installs = [rest for name, rest in found if name == "RUN" and "pip install" in rest]
     assert installs
@@ -126,7 +126,7 @@ def test_the_image_has_what_is_locked_and_nothing_that_is_embedded() -> None:
 
 
 def test_the_image_does_not_run_as_root() -> None:
-    """The last USER is the one that runs; a number, which an orchestrator can check."""
+    """The container runs as the last USER; an orchestrator can check a number."""
     users = [rest for name, rest in instructions(DOCKERFILE) if name == "USER"]
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", users[-1])
     assert ("STOPSIGNAL", "SIGTERM") in instructions(DOCKERFILE)
@@ -134,20 +134,20 @@ def test_the_image_does_not_run_as_root() -> None:
 
 @pytest.mark.parametrize("text", [DOCKERFILE, COMPOSE, UNIT, NGINX, ALERTS])
 def test_every_variable_that_is_named_is_a_setting(text: str) -> None:
-    """A misspelt one stops the start, on the operator's machine."""
+    """A misspelt variable stops the start, on the operator's machine."""
     known = {*VARIABLES, *FILE_VARIABLES, CONFIG_VARIABLE}
     assert set(re.findall(r"FOOTFALL_[A-Z_]+[A-Z]", text)) <= known
 
 
 def test_the_compose_file_publishes_only_what_a_proxy_needs() -> None:
-    """The stores and the ops listener have no business outside."""
+    """The outside must not reach the stores and the ops listener."""
     assert re.findall(r'^ +- "(\S+:\d+)"$', COMPOSE, flags=re.MULTILINE) == ["127.0.0.1:8080:8080"]
     paths = [path for path, _ in yaml_lines(COMPOSE)]
     assert [path for path in paths if path.endswith(".ports")] == ["services.footfall.ports"]
 
 
 def test_the_compose_file_declares_what_its_services_use() -> None:
-    """Compose refuses a file with a loose end; here it is found without Compose."""
+    """Compose refuses a file with an undefined name; this test finds it without Compose."""
     values = dict(yaml_lines(COMPOSE))
     declared = {
         name: {path.split(".")[1] for path in values if path.startswith(f"{name}.")} for name in ("services", "secrets")
@@ -162,7 +162,7 @@ def test_the_compose_file_declares_what_its_services_use() -> None:
 
 
 def test_the_redis_of_the_compose_file_keeps_what_it_is_given() -> None:
-    """Without an append-only file, or with eviction, what was answered 200 could be gone."""
+    """Without an append-only file, or with eviction, Redis could lose what was answered 200."""
     words = re.findall(r'^ +- "?([^"\n]*)"?$', COMPOSE, flags=re.MULTILINE)
     options = dict(pairwise(words))
     assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
@@ -186,9 +186,9 @@ def test_nothing_dumps_its_memory() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    """It ignores a directive that it does not know, and hardening with it; asked, it says so."""
+    """systemd ignores unknown directives, and their hardening with them; systemd-analyze reports them."""
     unit = tmp_path / "footfall.service"
-    # Only the program and the signal's sender are not where the operator's machine has them.
+    # On the operator's machine, only the program and the signal's sender have other paths.
     unit.write_text(UNIT.replace("/opt/footfall/bin/footfall", sys.executable).replace("/bin/kill", sys.executable))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=30)
     assert [line for line in done.stderr.splitlines() if "footfall.service" in line] == []
@@ -207,7 +207,7 @@ def test_the_proxy_sets_the_address_and_repeats_nothing() -> None:
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_nginx_accepts_its_file(tmp_path: Path) -> None:
-    """As an operator includes it, but without a certificate and without writing outside this folder."""
+    """nginx reads the file as an operator includes it, without a certificate, writing only into this folder."""
     site = re.sub(r"^ *ssl_certificate.*\n", "", NGINX, flags=re.MULTILINE)
     site = site.replace("443 ssl", "8443").replace("/var/", f"{tmp_path}/")
     for folder in ("cache/nginx", "log/nginx"):
@@ -226,7 +226,7 @@ def test_nginx_accepts_its_file(tmp_path: Path) -> None:
 
 
 def test_every_alarm_has_an_alert_and_every_alert_a_metric() -> None:
-    """An alarm that nobody hears is a log line; an alert on a renamed metric never fires."""
+    """An alarm without an alert is only a log line; an alert on a renamed metric never fires."""
     registry = CollectorRegistry()
     Metrics(registry)
     declared = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
@@ -237,7 +237,7 @@ def test_every_alarm_has_an_alert_and_every_alert_a_metric() -> None:
 
 
 def test_every_alert_says_what_to_do() -> None:
-    """It is read at night, by somebody who has not read the code."""
+    """At night, a reader who does not know the code needs the action."""
     alerts = re.split(r"^ +- alert: ", ALERTS, flags=re.MULTILINE)[1:]
     names = [alert.partition("\n")[0] for alert in alerts]
     assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""Footfall with as few rights as `deploy/` and `sql/` give it, on real users, and through TLS."""
+"""Footfall with only the rights that `deploy/` and `sql/` give it, as real users, and through TLS."""
 
 import asyncio
 import re
@@ -69,13 +69,13 @@ def user_line() -> list[str]:
 
 
 async def execute(redis: Redis, *words: str) -> None:
-    """Send a command as it is typed."""
+    """Send a command as a user types it."""
     await redis.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
 async def restricted_redis(own_valkey: Valkey) -> str:
-    """The URL of our user, on a server that knows it by the file's own line."""
+    """Return the URL of our user, on a server that knows it by the file's own line."""
     async with Redis.from_url(own_valkey.url) as admin:
         await execute(admin, "ACL", "SETUSER", *user_line())
     return own_valkey.url.replace("unix://", "unix://footfall:CHANGE-ME@")
@@ -83,7 +83,7 @@ async def restricted_redis(own_valkey: Valkey) -> str:
 
 @pytest.fixture
 async def restricted_postgres(own_postgres: Postgres) -> str:
-    """The URL of the service's role, in a database that its owner migrated."""
+    """Return the URL of the service's role, in a database that its owner migrated."""
     admin = await asyncpg.connect(own_postgres.url)
     try:
         await admin.execute("CREATE DATABASE portal")
@@ -100,14 +100,14 @@ async def restricted_postgres(own_postgres: Postgres) -> str:
 
 
 def url_for(server: Postgres, role: str) -> str:
-    """The URL of a role in the database of Footfall."""
+    """Return the URL of a role in the database of Footfall."""
     return server.url.replace("/postgres?", "/portal?").replace("footfall@", f"{role}@")
 
 
 async def test_footfall_needs_no_more_rights_than_it_is_given(
     restricted_redis: str, restricted_postgres: str, tmp_path: Path
 ) -> None:
-    """Counting, rolling up, correcting, restoring and closing a day, all of it as an operator would run it."""
+    """Counting, rolling up, correcting, restoring and closing a day work as an operator runs them."""
     settings = settings_for(restricted_redis, restricted_postgres, tmp_path)
     clock = FakeClock()
     async with serving(settings, clock) as footfall:
@@ -136,7 +136,7 @@ async def test_footfall_needs_no_more_rights_than_it_is_given(
 
 
 async def test_a_stolen_redis_password_opens_nothing_else(restricted_redis: str) -> None:
-    """Redis is often shared, and it forgives nothing: one FLUSHALL takes everybody's data."""
+    """Several services often share a Redis: one FLUSHALL deletes the data of all."""
     async with Redis.from_url(restricted_redis) as redis:
         for command in FORBIDDEN_COMMANDS:
             with pytest.raises(NoPermissionError):
@@ -163,14 +163,14 @@ async def test_a_redis_that_includes_the_file_lets_no_other_user_in(own_folder: 
             with pytest.raises(RedisError, match=r"(?i)authenticat"):
                 await redis.ping()
     finally:
-        # It answers our own user only, so that waiting for its PONG would never end.
+        # The server answers only our own user, so a wait for its PONG would never end.
         starting.cancel()
         with suppress(asyncio.CancelledError):
             await starting
 
 
 def test_the_acl_lists_what_the_scripts_call_and_no_more() -> None:
-    """A script may do what its user may do: a command that is missing here fails at the customer's."""
+    """A script has the rights of its user: a command missing here would fail at an operator's site."""
     scripts = "".join(file.read_text() for file in (PROJECT / "service" / "footfall/stores/scripts").glob("*.lua"))
     called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", scripts)}
     allowed = {word.removeprefix("+") for word in user_line() if word.startswith("+")}
@@ -189,7 +189,7 @@ async def test_a_stolen_postgres_password_changes_no_history(restricted_postgres
 
 
 async def test_a_report_reads_the_days_and_nothing_else(own_postgres: Postgres, restricted_postgres: str) -> None:
-    """Reports are made by people; neither sketches nor salts are their business."""
+    """People make reports; reports need neither sketches nor salts."""
     admin = await asyncpg.connect(url_for(own_postgres, "footfall"))
     try:
         await admin.execute("SET ROLE footfall_report")
@@ -201,14 +201,14 @@ async def test_a_report_reads_the_days_and_nothing_else(own_postgres: Postgres, 
         await admin.close()
 
 
-# TLS: the embedded servers speak none, so a relay of the test does, with a certificate that it made itself.
+# The embedded servers have no TLS, so a relay of the test speaks it, with a certificate of its own.
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture(scope="session")
 def certificate(servers_folder: Path) -> Path:
-    """A folder with a certificate for localhost and its key."""
+    """Return a folder with a certificate for localhost and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     folder = servers_folder / "tls"
@@ -221,7 +221,7 @@ def certificate(servers_folder: Path) -> Path:
 
 @asynccontextmanager
 async def relay(socket: Path, folder: Path, *, postgres: bool) -> AsyncIterator[int]:
-    """Speak TLS on a port and plainly with the server's socket; PostgreSQL's clients ask for TLS first."""
+    """Speak TLS on a port and plain text with the server's socket; PostgreSQL's clients ask for TLS first."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     tasks: set[asyncio.Task[None]] = set()
@@ -254,7 +254,7 @@ async def relay(socket: Path, folder: Path, *, postgres: bool) -> AsyncIterator[
 
 
 async def test_redis_is_reached_through_tls(restricted_redis: str, own_valkey: Valkey, certificate: Path) -> None:
-    """A password on the network is everybody's; and a server that cannot show its certificate is not ours."""
+    """Everyone on the network could read a plain password; a server without a valid certificate may be an impostor."""
     async with relay(own_valkey.socket, certificate, postgres=False) as port:
         url = f"rediss://footfall:CHANGE-ME@localhost:{port}/0"
         async with open_redis(f"{url}?ssl_ca_certs={certificate / 'cert.pem'}", 5) as store:
@@ -265,7 +265,7 @@ async def test_redis_is_reached_through_tls(restricted_redis: str, own_valkey: V
 
 
 async def test_postgres_is_reached_through_tls(restricted_postgres: str, own_folder: Path, certificate: Path) -> None:
-    """`sslmode=verify-full` is what the example says, so it has to work, and to refuse a stranger."""
+    """The example names `sslmode=verify-full`, so it has to work, and to refuse a stranger."""
     async with relay(socket_folder(own_folder) / POSTGRES_SOCKET, certificate, postgres=True) as port:
         url = f"postgresql://footfall_service@localhost:{port}/portal?sslmode=verify-full"
         async with open_postgres(f"{url}&sslrootcert={certificate / 'cert.pem'}") as store:

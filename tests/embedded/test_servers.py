@@ -23,7 +23,7 @@ from tests.support.project import PROJECT
 
 @contextmanager
 def parent_of_servers(data_dir: Path, user: str | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Another process that runs the servers of `data_dir`; entered once they answer."""
+    """Run the servers of `data_dir` in another process; enter the block once they answer."""
     command = [sys.executable, "-m", "tests.support.servers", str(data_dir)]
     with subprocess.Popen(
         command,
@@ -46,7 +46,7 @@ def parent_of_servers(data_dir: Path, user: str | None = None) -> Iterator[subpr
 
 
 def server_processes(data_dir: Path) -> list[psutil.Process]:
-    """Every live process whose command line names a server's folder under `data_dir`."""
+    """Return every live process whose command line names a server's folder under `data_dir`."""
     folders = {str(data_dir / "valkey"), str(data_dir / "postgres")}
     return [
         process
@@ -56,7 +56,7 @@ def server_processes(data_dir: Path) -> list[psutil.Process]:
 
 
 async def count_up(urls: ServerUrls) -> tuple[int, int]:
-    """Write one more into both stores and say what each now holds."""
+    """Write one more into both stores and return what each now holds."""
     async with Redis.from_url(urls.redis) as redis:
         in_redis = await redis.incr("number")
     connection = await asyncpg.connect(urls.postgres)
@@ -78,7 +78,7 @@ async def test_numbers_survive_a_clean_stop(own_folder: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_parent_leaves_no_process_behind(own_folder: Path, number: signal.Signals) -> None:
-    """Whoever tries Footfall must not find servers running after it ended."""
+    """A user who tries Footfall must not find its servers running after it ended."""
     with parent_of_servers(own_folder) as parent:
         assert len(server_processes(own_folder)) == 2
         parent.send_signal(number)
@@ -87,13 +87,13 @@ def test_a_signal_to_the_parent_leaves_no_process_behind(own_folder: Path, numbe
 
 
 def test_the_terminal_s_ctrl_c_reaches_only_the_parent(own_folder: Path) -> None:
-    """The service drains into its stores after Ctrl-C, so they must not get it at the same time."""
+    """The service drains into its stores after Ctrl-C, so Ctrl-C must not stop the stores at the same time."""
     with parent_of_servers(own_folder) as parent:
         assert {os.getpgid(server.pid) for server in server_processes(own_folder)}.isdisjoint({parent.pid})
 
 
 async def test_a_start_after_kill_9_finds_the_same_numbers(own_folder: Path) -> None:
-    """A crash of Footfall must not need an operator, even where its servers go on running without it."""
+    """A crash of Footfall must not need an operator, even where its servers keep running without it."""
     with parent_of_servers(own_folder) as parent:
         parent.kill()
     async with servers(own_folder) as urls:
@@ -112,7 +112,7 @@ async def test_servers_left_running_are_stopped_before_a_start(own_folder: Path)
 
 
 async def test_a_suspended_server_left_behind_is_stopped_too(own_folder: Path) -> None:
-    """A signal waits until a suspended process goes on; the start must not wait with it."""
+    """A suspended process receives a signal only when it continues; the start must not wait for it."""
     orphan = Postgres(own_folder)
     await orphan.start()
     orphan.suspend()
@@ -122,7 +122,7 @@ async def test_a_suspended_server_left_behind_is_stopped_too(own_folder: Path) -
 
 
 async def test_stale_files_of_a_crash_do_not_stop_a_start(own_folder: Path) -> None:
-    """After a restart of the machine the ids in these files may belong to anybody, and must be left alone."""
+    """After a reboot the ids in these files may belong to other processes, which must not be signalled."""
     async with servers(own_folder):
         pass
     bystander = subprocess.Popen(["sleep", "60"])
@@ -144,7 +144,7 @@ async def test_stale_files_of_a_crash_do_not_stop_a_start(own_folder: Path) -> N
 
 
 async def test_a_start_killed_while_making_the_cluster_is_made_again(own_folder: Path) -> None:
-    """Half a cluster looks like one to PostgreSQL, which then never starts."""
+    """PostgreSQL takes half a cluster for a whole one, and then never starts."""
     unfinished = own_folder / "postgres.123.new"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
@@ -154,7 +154,7 @@ async def test_a_start_killed_while_making_the_cluster_is_made_again(own_folder:
 
 
 async def test_the_second_start_on_a_folder_is_refused_in_one_sentence(own_folder: Path) -> None:
-    """Typing `make run` twice is easy; it must harm nothing and say what is wrong."""
+    """Typing `make run` twice is easy; the second run must harm nothing and explain itself."""
     with parent_of_servers(own_folder) as parent:
         with pytest.raises(Stop, match="another Footfall is running on the data folder") as refusal:
             async with servers(own_folder):
@@ -176,7 +176,7 @@ async def test_a_long_path_gets_its_sockets_elsewhere(own_folder: Path) -> None:
 
 
 async def test_a_socket_folder_of_somebody_else_is_refused(own_folder: Path) -> None:
-    """The name of the folder under /tmp can be guessed, so another account may have made it first."""
+    """Another account can guess the name of the folder under /tmp and make it first."""
     deep = own_folder / ("x" * 100)
     elsewhere = own_folder / "elsewhere"
     elsewhere.mkdir(parents=True)
@@ -189,13 +189,13 @@ async def test_a_socket_folder_of_somebody_else_is_refused(own_folder: Path) -> 
 
 
 async def test_unusual_characters_in_the_path_are_harmless(own_folder: Path) -> None:
-    """The path goes through two URLs and two servers' options, each with its own idea of a separator."""
+    """Two URLs and the options of two servers contain the path, each with a separator of its own."""
     async with servers(own_folder / "a b%2Fc@d?e'f") as urls:
         assert await count_up(urls) == (1, 1)
 
 
 async def test_another_major_version_is_refused_with_what_to_do(own_folder: Path) -> None:
-    """PostgreSQL does not read its predecessor's folder, and its own message does not say where to go."""
+    """PostgreSQL does not read its predecessor's folder, and its own message names no remedy."""
     async with Postgres(own_folder):
         pass
     (own_folder / "postgres" / "PG_VERSION").write_text("17\n")
@@ -207,7 +207,7 @@ async def test_another_major_version_is_refused_with_what_to_do(own_folder: Path
 
 
 async def test_a_server_that_does_not_start_names_its_log_and_reason(own_folder: Path) -> None:
-    """The first thing anybody asks is what the log says."""
+    """The log's message is what a user needs first."""
     with pytest.raises(Stop, match=r"PostgreSQL did not start, see .*postgres\.log: .*no_such_setting"):
         await Postgres(own_folder, {"no_such_setting": "1"}).start()
     with pytest.raises(Stop, match=r"Valkey did not start, see .*valkey\.log: Bad directive"):
@@ -215,7 +215,7 @@ async def test_a_server_that_does_not_start_names_its_log_and_reason(own_folder:
 
 
 async def test_an_unusable_folder_gets_a_sentence(own_folder: Path) -> None:
-    """A file in the place of the folder is a typing mistake, not a traceback."""
+    """A file in the place of the folder is a typing mistake and gets a sentence, not a traceback."""
     own_folder.write_text("")
     with pytest.raises(Stop, match=r"the data folder .* cannot be used"):
         async with servers(own_folder):
@@ -223,14 +223,14 @@ async def test_an_unusable_folder_gets_a_sentence(own_folder: Path) -> None:
 
 
 async def test_no_server_listens_on_tcp(own_valkey: Valkey, own_postgres: Postgres) -> None:
-    """The default mode has no passwords: a private socket is its only door."""
+    """The embedded mode has no passwords: only its private sockets protect the stores."""
     for server in (own_valkey, own_postgres):
         assert psutil.Process(server.pid).net_connections("tcp") == []
         assert server.folder.stat().st_mode & 0o777 == 0o700
 
 
 async def test_valkey_keeps_what_it_is_given(own_valkey: Valkey) -> None:
-    """An evicting or forgetful Valkey would lose beacons that were answered 200."""
+    """A Valkey that evicts or keeps no file would lose beacons that were answered 200."""
     async with Redis.from_url(own_valkey.url) as redis:
         names = ("appendonly", "appendfsync", "maxmemory-policy")
         settings = [(await redis.config_get(name))[name] for name in names]
@@ -250,7 +250,7 @@ async def test_a_killed_server_starts_again_at_once(own_folder: Path, server_cla
 
 
 async def test_a_suspended_server_answers_after_it_is_resumed(own_postgres: Postgres) -> None:
-    """A hang is a fault of its own: connections stay open, and nothing comes back."""
+    """A hang is a fault of its own: connections stay open, and no answer comes."""
     connection = await asyncpg.connect(own_postgres.url)
     own_postgres.suspend()
     with pytest.raises(TimeoutError):
@@ -263,7 +263,7 @@ async def test_a_suspended_server_answers_after_it_is_resumed(own_postgres: Post
 
 
 def test_root_is_not_needed(own_folder: Path) -> None:
-    """Most people run Footfall under their own account; here an ordinary one stands for them."""
+    """Most people run Footfall under their own account; this test uses an ordinary account."""
     if os.geteuid() != 0:
         pytest.skip("not run as root: every other test shows this")
     try:
@@ -280,7 +280,7 @@ def test_root_is_not_needed(own_folder: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be asked to run as it")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv, to pass a closed folder")
 async def test_under_root_the_servers_are_run_as_an_ordinary_account(own_folder: Path) -> None:
-    """PostgreSQL refuses root, whose home nobody else may enter: here such a closed folder."""
+    """PostgreSQL refuses root, and no other account may enter root's home: this folder is closed like it."""
     closed = own_folder / "closed"
     closed.mkdir(mode=0o700, parents=True)
     async with servers(closed / "data") as urls:
@@ -291,7 +291,7 @@ async def test_under_root_the_servers_are_run_as_an_ordinary_account(own_folder:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as with sudo")
 async def test_under_sudo_the_files_stay_the_user_s(own_folder: Path) -> None:
-    """After one start with sudo by mistake, the user's own start must still work."""
+    """After one start with sudo by mistake, a start by the user must still work."""
     user = next(entry for entry in pwd.getpwall() if entry.pw_uid not in {0, pwd.getpwnam("nobody").pw_uid})
     own_folder.mkdir(mode=0o700)
     os.chown(own_folder, user.pw_uid, user.pw_gid)

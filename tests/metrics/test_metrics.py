@@ -26,7 +26,7 @@ PROMISED = {
     "footfall_clock_skew_seconds": set[str](),
     "footfall_build_info": {"version"},
 }
-"""Names and labels that stay: renaming one silences somebody's alarm."""
+"""Names and labels that stay: renaming one silences an operator's alarm."""
 
 CLOSED_SETS = {
     "site": {"portal", ""},
@@ -44,7 +44,7 @@ CLOSED_SETS = {
 
 @pytest.fixture
 def declared() -> dict[str, tuple[str, set[str]]]:
-    """HELP text and labels of every metric of ours, by name."""
+    """Return HELP text and labels of every metric, by name."""
     declared = vars(Metrics(CollectorRegistry())).values()
     metrics = [metric for metric in declared if isinstance(metric, MetricWrapperBase)]
     return {
@@ -55,12 +55,12 @@ def declared() -> dict[str, tuple[str, set[str]]]:
 
 
 def test_promised_names_and_labels_are_there(declared: dict[str, tuple[str, set[str]]]) -> None:
-    """As the README lists them."""
+    """These are the names that the documentation lists."""
     assert {name: declared[name][1] for name in PROMISED} == PROMISED
 
 
 def test_every_help_text_explains(declared: dict[str, tuple[str, set[str]]]) -> None:
-    """More than the name in other words: a sentence, and the unit where there is one."""
+    """A help text is a sentence of its own, with the unit where the metric has one."""
     for name, (text, _) in declared.items():
         assert name.startswith(("footfall_", "process_"))
         assert len(text.split()) >= 4, name
@@ -69,7 +69,7 @@ def test_every_help_text_explains(declared: dict[str, tuple[str, set[str]]]) -> 
 
 
 def test_no_histogram_is_kept_per_site(declared: dict[str, tuple[str, set[str]]]) -> None:
-    """Fourteen time series per site and status would be most of a Prometheus."""
+    """Fourteen time series per site and status would fill most of a Prometheus."""
     assert {name for name, (_, labels) in declared.items() if "site" in labels} == {
         "footfall_beacons_total",
         "footfall_visitors",
@@ -77,7 +77,7 @@ def test_no_histogram_is_kept_per_site(declared: dict[str, tuple[str, set[str]]]
 
 
 async def provoke(footfall: Footfall) -> None:
-    """Bring a client's words to every place from which a label might be made."""
+    """Send a client's words to every place from which a label might be made."""
     words = "0f00tfa11"
     await footfall.see(page=f"/{words}", visitor=words)
     await footfall.send(site=words)
@@ -95,7 +95,7 @@ async def provoke(footfall: Footfall) -> None:
 async def test_labels_come_from_closed_sets_whatever_a_client_sends(
     redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """A label made of a request lets anybody fill the monitoring system, and shows what must not be kept."""
+    """A label made of a request lets any client fill the monitoring system, and shows what must not be kept."""
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await provoke(footfall)
         text = await (await footfall.ops.get("/metrics")).text()
@@ -111,7 +111,7 @@ async def test_labels_come_from_closed_sets_whatever_a_client_sends(
 async def test_the_numbers_shown_are_exported_by_site_and_period(
     redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """A dashboard of all portals needs no other source; with process basics beside them."""
+    """A dashboard of all portals needs no other source; it shows the processes' basic figures too."""
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await footfall.see()
         await footfall.see(address="203.0.113.8", kind="ping")
@@ -125,7 +125,7 @@ async def test_the_numbers_shown_are_exported_by_site_and_period(
 
 
 async def test_a_beacon_is_counted_in_one_outcome(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
-    """Their sum is the number of beacons that came, so a share of refusals can be read off."""
+    """The sum of the outcomes is the number of beacons, so a dashboard can show a share of refusals."""
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         statuses = [
             (await footfall.send()).status,

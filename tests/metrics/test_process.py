@@ -1,4 +1,4 @@
-"""What a worker says of itself, and what it may use of the system."""
+"""The metrics of a worker's own process, and the limits that it raises."""
 
 import logging
 import resource
@@ -38,6 +38,6 @@ async def test_a_process_without_a_free_file_says_so_in_one_line(caplog: pytest.
 
 
 def test_a_worker_takes_the_files_that_it_is_allowed() -> None:
-    """A shell gives 1,024, which a few hundred visible pages use up; some stay free for the stores."""
+    """A shell allows 1,024 files, which a few hundred visible pages use up; some stay free for the stores."""
     done = subprocess.run([sys.executable, "-c", RAISE], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.split() == ["2000", "1744"]

@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it: one command, its own servers, a page that counts; and what a worker is made of."""
+"""The demo as a newcomer runs it: one command, its own servers, a page that counts; and the parts of one worker."""
 
 import asyncio
 import os
@@ -21,14 +21,14 @@ from footfall.embedded.servers import Valkey, socket_folder
 from footfall.errors import Stop
 from footfall.process.app import open_services, run_background
 from tests.support.footfall import FakeClock, running, settings_for
-from tests.support.process import HEADERS, all_gone, embedded, fresh_connections, ready, see, start, until
+from tests.support.process import HEADERS, all_ended, embedded, fresh_connections, ready, see, start, until
 from tests.support.project import PROJECT
 
 DEMO = ("serve", "--embedded", "--demo")
 
 
 async def numbers(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    """What the footer shows, without what is different at every moment."""
+    """Return what the footer shows, without what changes every moment."""
     async with http.get(f"{url}/counts?site=portal") as response:
         shown = await response.json()
         assert response.status == 200, shown
@@ -50,18 +50,18 @@ async def visit(url: str) -> dict[str, Any]:
 
 
 async def test_the_demo_shows_the_same_numbers_after_a_stop_and_after_a_crash(own_folder: Path) -> None:
-    """What a newcomer tries first: open the page, press Ctrl-C, start it again; and pull the plug."""
+    """A newcomer opens the page, presses Ctrl-C and starts again; or pulls the plug."""
     async with start(*DEMO, environ=embedded(own_folder)) as process:
         url, _ = await ready(process)
         first = await visit(url)
         assert (first["today"], first["views_today"]) == (1, 1)
         below = process.children
         assert len(below) >= 3
-        # A terminal sends Ctrl-C to the whole group; the servers and the workers must not mind.
+        # A terminal sends Ctrl-C to the whole group; the servers and the workers must ignore it.
         os.killpg(process.process.pid, signal.SIGINT)
         assert await process.ends() == 0
-        assert process.said[-1] == "Footfall has stopped.\n"
-        await all_gone(below)
+        assert process.lines[-1] == "Footfall has stopped.\n"
+        await all_ended(below)
 
     async with start(*DEMO, environ=embedded(own_folder)) as process:
         url, _ = await ready(process)
@@ -77,18 +77,18 @@ async def test_the_demo_shows_the_same_numbers_after_a_stop_and_after_a_crash(ow
         url, _ = await ready(process)
         async with fresh_connections() as http:
             assert await numbers(http, url) == second
-        await all_gone(below)
+        await all_ended(below)
         assert await process.stop() == 0
 
 
 async def test_a_stop_while_the_servers_start_leaves_nothing_behind(own_folder: Path) -> None:
-    """The first start takes some seconds, and that is when people change their mind."""
+    """The first start takes some seconds, and users press Ctrl-C meanwhile."""
     async with start(*DEMO, environ=embedded(own_folder)) as process:
         await process.says("is starting its Valkey")
         await until(lambda: bool(process.children))
         below = process.children
         assert await process.stop(signal.SIGINT) == 0
-        await all_gone(below)
+        await all_ended(below)
     async with start(*DEMO, environ=embedded(own_folder)) as process:
         url, _ = await ready(process)
         assert (await visit(url))["views_today"] == 1
@@ -97,20 +97,20 @@ async def test_a_stop_while_the_servers_start_leaves_nothing_behind(own_folder: 
 
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid, to give the demo a terminal of its own")
 async def test_a_terminal_that_is_closed_stops_the_demo(own_folder: Path) -> None:
-    """Closing the window is the third way to stop it, and must leave no process behind either."""
+    """Closing the window is the third way to stop the demo; it must leave no process behind either."""
     ours, theirs = pty.openpty()
     environ = os.environ | embedded(own_folder)
     command = ["setsid", "--ctty", sys.executable, "-m", "footfall", *DEMO]
     demo = subprocess.Popen(command, cwd=PROJECT, env=environ, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    said = b""
-    while b"Metrics: " not in said:
-        said += await asyncio.to_thread(os.read, ours, 1000)
+    output = b""
+    while b"Metrics: " not in output:
+        output += await asyncio.to_thread(os.read, ours, 1000)
     below = psutil.Process(demo.pid).children(recursive=True)
     assert len(below) >= 3
     os.close(ours)
     assert await asyncio.to_thread(demo.wait) == 0
-    await all_gone(below)
+    await all_ended(below)
 
 
 async def test_an_ordinary_account_can_run_the_demo(own_folder: Path) -> None:
@@ -134,7 +134,7 @@ async def test_an_ordinary_account_can_run_the_demo(own_folder: Path) -> None:
 
 
 async def test_a_redis_that_throws_counts_away_is_refused(own_folder: Path, postgres_url: str) -> None:
-    """Evicted keys are lost numbers; the sentence says which setting to change."""
+    """An evicted key is a lost number; the sentence names the setting to change."""
     async with Valkey(own_folder, {"maxmemory": "50mb", "maxmemory-policy": "allkeys-lru"}) as valkey:
         with pytest.raises(Stop, match=r"maxmemory-policy is allkeys-lru.*noeviction"):
             async with open_services(settings_for(valkey.url, postgres_url, own_folder)):
@@ -142,7 +142,7 @@ async def test_a_redis_that_throws_counts_away_is_refused(own_folder: Path, post
 
 
 async def test_a_worker_starts_while_both_stores_are_away(own_folder: Path) -> None:
-    """A host that restarts brings its services up in any order; the counter must not be the one that gives up."""
+    """A rebooted host starts its services in any order; the counter must wait for its stores."""
     nowhere = settings_for("redis://127.0.0.1:1/0", "postgresql://nobody@127.0.0.1:1/none", own_folder)
     async with open_services(nowhere) as services, run_background(services):
         shown = services.counts_cache.shown(nowhere.sites["portal"]).counts
@@ -150,7 +150,7 @@ async def test_a_worker_starts_while_both_stores_are_away(own_folder: Path) -> N
 
 
 async def test_a_worker_says_how_it_is(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
-    """Time on the CPU, memory and open files are the first that an operator looks at."""
+    """An operator looks at CPU time, memory and open files first."""
     settings = settings_for(redis_url, postgres_url, tmp_path)
     async with running(settings, clock=FakeClock()) as footfall, run_background(footfall.services):
         await until(lambda: footfall.metric("process_cpu_seconds_total") > 0)
@@ -163,7 +163,7 @@ async def test_a_worker_says_how_it_is(redis_url: str, postgres_url: str, tmp_pa
 
 
 async def test_a_public_listener_names_no_server(own_folder: Path) -> None:
-    """The banner would tell an attacker which version to look up; asked of the real listener, not of a test's."""
+    """A banner would show an attacker which version to look up. The real listener answers here, not a test's."""
     async with start(*DEMO, environ=embedded(own_folder)) as process:
         url, ops = await ready(process)
         async with fresh_connections() as http:

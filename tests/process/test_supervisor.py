@@ -13,18 +13,18 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from footfall.embedded.servers import Valkey
-from tests.support.process import all_gone, fresh_connections, production, ready, run, see, start, until
+from tests.support.process import all_ended, fresh_connections, production, ready, run, see, start, until
 
 
 @pytest.fixture
 async def environ(own_folder: Path, redis_url: str, postgres_url: str) -> dict[str, str]:
-    """A Footfall on the session's stores."""
+    """Return the environment of a Footfall on the session's stores."""
     return await production(own_folder, redis_url, postgres_url)
 
 
 @asynccontextmanager
 async def load(url: str, senders: int = 4) -> AsyncIterator[Counter[int]]:
-    """Send views without a pause; the statuses of their answers, 0 where none came."""
+    """Send views without a pause; yield the count of each status, 0 for a request without an answer."""
     answers: Counter[int] = Counter()
     enough = asyncio.Event()
 
@@ -34,7 +34,7 @@ async def load(url: str, senders: int = 4) -> AsyncIterator[Counter[int]]:
                 answers[await see(http, url)] += 1
             except aiohttp.ClientError:
                 answers[0] += 1
-                await asyncio.sleep(0.01)  # nobody may be listening any more
+                await asyncio.sleep(0.01)  # between two workers no process may listen
 
     async with fresh_connections() as http, asyncio.TaskGroup() as group:
         for _ in range(senders):
@@ -44,13 +44,13 @@ async def load(url: str, senders: int = 4) -> AsyncIterator[Counter[int]]:
 
 
 async def more(answers: Counter[int], views: int) -> None:
-    """Wait until so many more views were counted."""
+    """Wait until that many more views were counted."""
     goal = answers[200] + views
     await until(lambda: answers[200] >= goal)
 
 
 async def counters(ops: str) -> dict[str, float]:
-    """What must never fall: counters, and the counts and sums of histograms."""
+    """Return the figures that must never fall: counters, and the counts and sums of histograms."""
     async with fresh_connections() as http, http.get(f"{ops}/metrics") as response:
         families = list(text_string_to_metric_families(await response.text()))
     return {
@@ -62,19 +62,19 @@ async def counters(ops: str) -> dict[str, float]:
 
 
 async def metric(ops: str, name: str) -> float:
-    """Read one sample without labels, or the sum of those with."""
+    """Return one sample without labels, or the sum of those with labels."""
     async with fresh_connections() as http, http.get(f"{ops}/metrics") as response:
         lines = (await response.text()).splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
 
 async def has(ops: str, name: str, value: float) -> bool:
-    """Whether a metric has reached a value."""
+    """Return whether a metric has reached a value."""
     return await metric(ops, name) >= value
 
 
 async def views(postgres_url: str) -> int:
-    """The views that Postgres has."""
+    """Return the views in Postgres."""
     connection = await asyncpg.connect(postgres_url)
     try:
         return int(await connection.fetchval("SELECT sum(views) FROM footfall.site_day"))
@@ -83,7 +83,7 @@ async def views(postgres_url: str) -> int:
 
 
 async def test_metrics_of_two_workers_are_one_and_never_fall(environ: dict[str, str]) -> None:
-    """Whichever worker Prometheus reaches, it sees all; and a worker that dies is no reset of a counter."""
+    """Prometheus reaches any worker and sees all of them; a worker's death resets no counter."""
     async with start("serve", "--workers", "2", environ=environ) as process:
         url, ops = await ready(process)
         sent = 60
@@ -107,7 +107,7 @@ async def test_metrics_of_two_workers_are_one_and_never_fall(environ: dict[str, 
 
 
 async def test_new_settings_replace_the_workers_and_refuse_nobody(environ: dict[str, str], postgres_url: str) -> None:
-    """Settings change at noon, too: no visitor may see an error, and nothing that was acked may be lost."""
+    """Operators change settings at noon, too: no visitor may see an error, and no acked view may be lost."""
     async with start("serve", "--workers", "2", environ=environ) as process:
         url, _ = await ready(process)
         before = process.workers
@@ -128,7 +128,7 @@ async def test_new_settings_replace_the_workers_and_refuse_nobody(environ: dict[
 
 
 async def test_a_stop_under_load_loses_nothing_that_was_acked(environ: dict[str, str], postgres_url: str) -> None:
-    """An upgrade is a stop and a start; between them only unanswered views may be missing."""
+    """An upgrade is a stop and a start; only unanswered views may be missing after it."""
     async with start("serve", "--workers", "2", environ=environ) as process:
         url, _ = await ready(process)
         async with load(url) as answers:
@@ -139,7 +139,7 @@ async def test_a_stop_under_load_loses_nothing_that_was_acked(environ: dict[str,
 
 
 async def test_bad_settings_change_nothing_and_are_explained(environ: dict[str, str]) -> None:
-    """A typing mistake must not take a counter down that runs."""
+    """A typing mistake must not stop a running counter."""
     async with start("serve", environ=environ) as process:
         url, _ = await ready(process)
         before = process.workers
@@ -153,16 +153,16 @@ async def test_bad_settings_change_nothing_and_are_explained(environ: dict[str, 
 
 
 async def test_a_worker_that_cannot_start_is_a_sentence(own_folder: Path, postgres_url: str) -> None:
-    """The worker knows why; the operator reads it where the command was typed."""
+    """The worker knows the reason; the operator reads it where the command was typed."""
     async with Valkey(own_folder, {"maxmemory": "50mb", "maxmemory-policy": "allkeys-lru"}) as valkey:
         environ = await production(own_folder, valkey.url, postgres_url)
-        status, said = await run("serve", "--workers", "2", environ=environ)
+        status, output = await run("serve", "--workers", "2", environ=environ)
     assert status == 2
-    assert said.count("maxmemory-policy is allkeys-lru") == 1
+    assert output.count("maxmemory-policy is allkeys-lru") == 1
 
 
 async def test_workers_end_with_a_parent_that_was_killed(environ: dict[str, str], postgres_url: str) -> None:
-    """Else they would hold the port, and nobody would restart them."""
+    """Otherwise the workers would hold the port, and no parent would replace them."""
     async with start("serve", "--workers", "2", environ=environ) as process:
         url, _ = await ready(process)
         async with fresh_connections() as http:
@@ -178,14 +178,14 @@ async def test_workers_end_with_a_parent_that_was_killed(environ: dict[str, str]
         async with start("serve", environ=environ | {"FOOTFALL_LISTEN": f"127.0.0.1:{port}"}) as successor:
             await ready(successor)
             assert await successor.stop() == 0
-        await all_gone(below)
+        await all_ended(below)
     assert await views(postgres_url) == 1
     assert not any(folder.exists() for folder in folders)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_one_signal_stops_it_and_more_do_no_harm(environ: dict[str, str], number: signal.Signals) -> None:
-    """Whoever is impatient presses Ctrl-C again; the terminal sends it to the workers as well."""
+    """Impatient users press Ctrl-C again; the terminal sends it to the workers as well."""
     async with start("serve", "--workers", "2", environ=environ) as process:
         await ready(process)
         below = process.children
@@ -195,8 +195,8 @@ async def test_one_signal_stops_it_and_more_do_no_harm(environ: dict[str, str], 
             for worker in workers:
                 worker.send_signal(number)
         assert await process.ends() == 0
-        assert process.said[-1] == "Footfall has stopped.\n"
-        await all_gone(below)
+        assert process.lines[-1] == "Footfall has stopped.\n"
+        await all_ended(below)
 
 
 async def test_a_stop_while_it_starts_is_a_stop(environ: dict[str, str]) -> None:
@@ -205,13 +205,13 @@ async def test_a_stop_while_it_starts_is_a_stop(environ: dict[str, str]) -> None
         await until(lambda: len(process.workers) == 2)
         below = process.children
         assert await process.stop() == 0
-        assert process.said[-1] == "Footfall has stopped.\n"
+        assert process.lines[-1] == "Footfall has stopped.\n"
         assert "ready" not in process.text
-        await all_gone(below)
+        await all_ended(below)
 
 
 async def test_unix_sockets_are_served_and_removed(environ: dict[str, str], own_folder: Path) -> None:
-    """A proxy on the same host needs no port; a socket that stays behind would look like a running service."""
+    """A proxy on the same host needs no port; a leftover socket would look like a running service."""
     public, ops = own_folder / "public.sock", own_folder / "ops.sock"
     sockets = {"FOOTFALL_LISTEN": f"unix:{public}", "FOOTFALL_OPS_LISTEN": f"unix:{ops}"}
     async with start("serve", environ=environ | sockets) as process:

@@ -1,11 +1,11 @@
-"""Replay an access log as beacons and compare what Footfall counts with what the log says.
+"""Replays an access log as beacons and compares Footfall's counts with the log's.
 
     python -m tests.replay LOG [--url URL]
 
 Every page view of a log in combined format becomes one beacon with the line's address and user agent, sent
-as fast as Footfall takes them. Without a URL it starts one of its own, on an empty data folder, limits off.
+as fast as Footfall takes them. Without a URL the replay starts a Footfall on an empty data folder, limits off.
 Page views must be equal, and `today` within three standard errors of the log's distinct pairs of network and
-user agent. All lines are sent now and so fall into one day, whatever their dates say.
+user agent. All lines are sent now and so belong to one day, whatever their dates.
 """
 
 import argparse
@@ -42,7 +42,7 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The Footfall that is measured."""
+    """The Footfall that the replay measures."""
 
     url: str
     site: str
@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The part of `/counts` that is compared."""
+    """The numbers of `/counts` that the replay compares."""
 
     today: int
     views_today: int
@@ -70,7 +70,7 @@ class Numbers:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the views that were sent."""
+    """The answers to the views."""
 
     accepted: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
@@ -81,7 +81,7 @@ class Tally:
 
     @property
     def sent(self) -> int:
-        """Views that were sent, whatever came back."""
+        """Return the number of views sent, whatever their answers."""
         return self.accepted + self.ignored.total() + self.refused.total() + self.unanswered
 
 
@@ -104,10 +104,10 @@ async def send_all(
 
 
 async def send(target: Target, view: View, session: aiohttp.ClientSession, tally: Tally) -> None:
-    """Send one view until it is answered, and note the answer.
+    """Send one view until it is answered, and record the answer.
 
-    Only a 503 that says when to come back is sent again: it was counted zero times. Without any answer the
-    view may have been counted, so it is not repeated.
+    Only a 503 with Retry-After is repeated: it counted zero times. A view without an answer may have
+    counted, so it is not repeated.
     """
     body = {"site": target.site, "page": view.page, "kind": "view"}
     headers = {"Content-Type": "text/plain", "Origin": target.origin, "X-Forwarded-For": view.address}
@@ -139,7 +139,7 @@ async def send(target: Target, view: View, session: aiohttp.ClientSession, tally
 async def read_numbers(
     target: Target, session: aiohttp.ClientSession, are_final: Callable[[Numbers], bool] = lambda _: True
 ) -> Numbers:
-    """Ask for the numbers until they are final, or until they have had time enough to become so."""
+    """Read the numbers until they are final, or until the time to become final is over."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + SETTLE_TIMEOUT_S
     while True:
@@ -194,14 +194,14 @@ def judge(log: Log, tally: Tally, before: Numbers, after: Numbers) -> Verdict:
 
 
 def relative_error(estimate: int, truth: int) -> float:
-    """How far the estimate is from the truth, as a part of it; of nothing, anything is infinitely far."""
+    """Return the estimate's distance from the truth as a part of the truth; infinity where only the truth is 0."""
     if truth == 0:
         return 0.0 if estimate == 0 else float("inf")
     return (estimate - truth) / truth
 
 
 async def replay(log: Log, target: Target, console: Console) -> Verdict:
-    """Send the views of the log to `target` and judge what it made of them."""
+    """Send the views of the log to `target` and judge its counts."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS),
         timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S),
@@ -232,7 +232,7 @@ async def run(log: Log, target: Target | None, console: Console) -> Verdict:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 0: it agrees; 1: it does not; 2: it could not be tried."""
+    """Return exit status 0 if the counts agree, 1 if they differ, 2 if the replay could not run."""
     parser = argparse.ArgumentParser(prog="python -m tests.replay", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("log", nargs="?", metavar="LOG", help="access log in combined format")
     parser.add_argument("--url", help="a Footfall that runs already, limits off; else one is started")

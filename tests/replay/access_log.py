@@ -14,7 +14,7 @@ PAGE_MAX_CHARS = 500
 QUOTED = r'"((?:[^"\\]|\\.)*)"'
 COMBINED = re.compile(rf"(\S+) \S+ .*?\[[^\]]+\] {QUOTED} (\d{{3}}) (?:\d+|-) {QUOTED} {QUOTED}(?: .*)?")
 
-# What a page loads or links to, and no page itself. Any other ending (.html, .php, .aspx, none) is a page.
+# Endings of files that a page loads or links to. Any other ending (.html, .php, .aspx, none) is a page.
 ENDINGS = """
     css js mjs map wasm png jpg jpeg gif ico svg webp avif bmp tif tiff woff woff2 ttf otf eot
     mp3 mp4 m4a m4v webm ogg ogv wav avi mov flv swf
@@ -27,7 +27,7 @@ ASSETS = frozenset(ENDINGS.split())
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One page view of the log: who, with what, which page."""
+    """One page view of the log: address, user agent and page."""
 
     address: str
     user_agent: str
@@ -35,7 +35,7 @@ class View:
 
     @property
     def visitor(self) -> tuple[bytes, str]:
-        """Network (IPv4 address or IPv6 /64) and user agent: what Footfall should tell apart."""
+        """Return network (IPv4 address or IPv6 /64) and user agent: what distinguishes visitors in Footfall."""
         address = ip_address(self.address)
         address = getattr(address, "ipv4_mapped", None) or address
         return address.packed[:8], self.user_agent[:USER_AGENT_MAX_CHARS]
@@ -43,7 +43,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What a log consists of."""
+    """The content of a log."""
 
     lines: int
     unparseable: int
@@ -51,9 +51,9 @@ class Log:
 
 
 def open_log(path: Path) -> Log:
-    """Read the log of that name; raises Stop if there is none, or nothing to replay in it."""
+    """Return the log of that name; raise Stop if there is none, or if it has no page view."""
     try:
-        # A byte that is no UTF-8 stays visible, and two user agents that differ in it stay two.
+        # A byte that is no UTF-8 stays visible, so that two user agents that differ in it stay two.
         with path.open(encoding="utf-8", errors="backslashreplace", newline="\n") as lines:
             log = read_log(lines)
     except OSError as error:
@@ -64,14 +64,14 @@ def open_log(path: Path) -> Log:
 
 
 def read_log(lines: Iterable[str]) -> Log:
-    """Sort the lines into page views, other requests, and what is not a line of the combined format."""
+    """Sort the lines into page views, other requests, and broken lines."""
     parsed = [parse_line(line) for line in lines]
     views = tuple(line for line in parsed if isinstance(line, View))
     return Log(len(parsed), parsed.count(None), views)
 
 
 def parse_line(line: str) -> View | str | None:
-    """The page view of one line; the request if it is something else; None if the line is broken."""
+    """Return the page view of one line; the request if it is none; None if the line is broken."""
     match = COMBINED.fullmatch(line.rstrip("\r\n"))
     if match is None or not _is_address(match[1]):
         return None
@@ -80,12 +80,12 @@ def parse_line(line: str) -> View | str | None:
     page = re.split(r"[ ?#]", target, maxsplit=1)[0]
     if method != "GET" or status not in ("200", "304") or is_asset(page):
         return str(request)
-    # A missing header is logged as "-", and a server strips the spaces around one that is there.
+    # Servers log a missing header as "-", and strip the spaces around a value.
     return View(address, "" if user_agent == "-" else user_agent.strip(" \t"), page[:PAGE_MAX_CHARS])
 
 
 def is_asset(page: str) -> bool:
-    """Whether the path ends like something that no visitor opens as a page."""
+    """Return whether the path ends like a file that no visitor opens as a page."""
     _, dot, ending = page.rpartition("/")[2].rpartition(".")
     return bool(dot) and ending.lower() in ASSETS
 

@@ -1,4 +1,4 @@
-"""The replay of an access log: what is a page view, what is sent again, and when it is satisfied."""
+"""The replay of an access log: which lines are page views, which are sent again, and when the comparison holds."""
 
 import os
 import sys
@@ -59,12 +59,12 @@ def view(address: str = "192.0.2.1", agent: str = FIREFOX) -> View:
     ],
 )
 def test_a_page_view_is_a_get_that_showed_a_page(text: str, expected: View | str | None) -> None:
-    """The views that are sent are the reference for the views that are counted."""
+    """The views sent are the reference for the views counted."""
     assert parse_line(text) == expected
 
 
 def test_assets_are_known_by_their_ending() -> None:
-    """A page brings dozens of files along; none of them is a visit."""
+    """A page loads dozens of files; none of them is a visit."""
     assert [page for page in ("/a.png", "/a.js", "/a.PDF", "/a", "/a.html", "/a.d/", "/a.aspx") if is_asset(page)] == [
         "/a.png",
         "/a.js",
@@ -73,7 +73,7 @@ def test_assets_are_known_by_their_ending() -> None:
 
 
 def test_every_line_is_counted_somewhere() -> None:
-    """Nothing may disappear between the log and the report."""
+    """Every line of the log must appear in the report."""
     log = read_log([line(), line(status=404), "broken", line("GET /a.css HTTP/1.1"), line()])
     assert (log.lines, log.unparseable, len(log.views)) == (5, 1, 2)
 
@@ -102,7 +102,7 @@ def agreeing() -> tuple[Log, Tally, Numbers]:
 
 
 def test_equal_views_and_a_small_error_satisfy() -> None:
-    """What the sketch may miss by is known: 0.81 % is one standard error."""
+    """The sketch's error is known: 0.81 % is one standard error."""
     log, tally, after = agreeing()
     tally.ignored = Counter(robot=5)
     verdict = judge(log, tally, BEFORE, replace(after, today=1024))
@@ -122,13 +122,13 @@ def test_equal_views_and_a_small_error_satisfy() -> None:
     ],
 )
 def test_a_lost_view_or_a_large_error_does_not_satisfy(today: int, views: int) -> None:
-    """Views are exact; of visitors, three standard errors happen once in 370 honest runs."""
+    """Views are exact; a visitor estimate misses by three standard errors once in 370 honest runs."""
     log, tally, after = agreeing()
     assert not judge(log, tally, BEFORE, replace(after, today=today, views_today=views)).holds
 
 
 def test_a_footfall_that_has_counted_before_is_judged_by_its_views() -> None:
-    """Whoever was there before the replay is not new, so `today` may grow by less."""
+    """Visitors from before the replay are not new, so `today` may grow by less."""
     log, tally, after = agreeing()
     earlier = replace(BEFORE, today=10, views_today=30)
     verdict = judge(log, tally, earlier, replace(after, today=900, views_today=2030))
@@ -137,7 +137,7 @@ def test_a_footfall_that_has_counted_before_is_judged_by_its_views() -> None:
 
 
 def test_a_day_that_turned_is_said() -> None:
-    """The views of one replay then lie in two days, and neither number can be compared."""
+    """Then the views of one replay belong to two days, and neither number can be compared."""
     log, tally, after = agreeing()
     verdict = judge(log, tally, BEFORE, replace(after, day_of="2026-11-24"))
     assert not verdict.holds
@@ -145,13 +145,13 @@ def test_a_day_that_turned_is_said() -> None:
 
 
 def test_the_error_of_an_estimate_is_a_part_of_the_truth() -> None:
-    """Zero visitors can be estimated right, or infinitely wrong."""
+    """An estimate of zero visitors is either right or infinitely wrong."""
     assert (relative_error(101, 100), relative_error(0, 0), relative_error(1, 0)) == (0.01, 0.0, float("inf"))
 
 
 @pytest.fixture
 async def refusing() -> AsyncIterator[tuple[str, Counter[str]]]:
-    """A server that answers by the address it is told: a Footfall does so only when it is in trouble."""
+    """A server that answers by the address in the request; a Footfall answers so only in trouble."""
     seen: Counter[str] = Counter()
 
     async def answer(request: web.Request) -> web.Response:
@@ -180,7 +180,7 @@ async def refusing() -> AsyncIterator[tuple[str, Counter[str]]]:
 
 
 async def test_only_a_503_with_retry_after_is_sent_again(refusing: tuple[str, Counter[str]]) -> None:
-    """It was counted zero times; repeating anything else could count twice."""
+    """A refused view counted zero times; repeating any other view could count it twice."""
     url, seen = refusing
     addresses = ["192.0.2.1", "192.0.2.53", "192.0.2.54", "192.0.2.29", "192.0.2.0"]
     views = [view(address) for address in addresses] + [view("192.0.2.2", agent="")]
@@ -206,14 +206,14 @@ def test_without_a_log_it_says_how_to_call_it(capsys: pytest.CaptureFixture[str]
 
 
 async def test_a_footfall_of_its_own_is_waited_for_and_stopped() -> None:
-    """The first beacon must not come too early, and nothing may be left running."""
+    """The first beacon must not come too early, and no process may keep running."""
     script = "import time; print('starting'); print('Footfall is ready: http://127.0.0.1:9/'); time.sleep(60)"
     async with running(sys.executable, "-uc", script, environ={}) as url:
         assert url == "http://127.0.0.1:9"
 
 
 async def test_a_footfall_that_does_not_start_says_why() -> None:
-    """The sentence of the child is the only one that helps."""
+    """Only the child's own sentence explains the failure."""
     with pytest.raises(Stop, match=r"(?s)did not start.*port 8080 is taken"):
         async with running(sys.executable, "-c", "print('port 8080 is taken')", environ={}):
             pass

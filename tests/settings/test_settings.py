@@ -1,4 +1,4 @@
-"""The settings: what is accepted, what is refused and in which words, and that the three places agree."""
+"""The settings: which are accepted, which are refused with which sentence, and that the three places agree."""
 
 import re
 from ipaddress import IPv4Network, IPv6Network
@@ -33,7 +33,7 @@ PORTAL = '[sites.portal]\nname = "Cổng thông tin"\nhosts = ["portal.example.v
 
 @pytest.fixture
 def toml(tmp_path: Path) -> Path:
-    """A settings file with one portal and nothing else."""
+    """Return a settings file with one portal and no other key."""
     return write(tmp_path / "footfall.toml", PORTAL)
 
 
@@ -50,7 +50,7 @@ def problems_of(file: Path | None, environ: dict[str, str], *, embedded: bool = 
 
 
 def test_one_portal_and_two_stores_are_enough(toml: Path) -> None:
-    """The shortest settings that an operator can write; everything else has a default."""
+    """These are the shortest settings that an operator can write; every other key has a default."""
     settings = load_settings(toml, STORES)
     assert settings.sites["portal"] == Site(id=SiteId("portal"), name="Cổng thông tin", hosts=("portal.example.vn",))
     assert settings.sites["portal"].zone == ZoneInfo("Asia/Ho_Chi_Minh")
@@ -59,14 +59,14 @@ def test_one_portal_and_two_stores_are_enough(toml: Path) -> None:
 
 
 def test_the_environment_wins_over_the_file(toml: Path) -> None:
-    """A container is moved by its environment, whatever the file in its image says."""
+    """An operator moves a container by its environment, whatever the file in its image contains."""
     write(toml, 'listen = "127.0.0.1:1"\nrollup_every_s = 20\n' + PORTAL)
     settings = load_settings(toml, STORES | {"FOOTFALL_LISTEN": "0.0.0.0:9000"})
     assert (settings.listen, settings.rollup_every_s) == ("0.0.0.0:9000", 20)
 
 
 def test_only_the_given_environment_is_read(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings are a function of what is passed in, so that tests and a reload cannot be surprised."""
+    """Settings depend on their parameters alone, so tests and a reload hold no surprise."""
     monkeypatch.setenv("FOOTFALL_LISTEN", "127.0.0.1:1")
     assert load_settings(toml, STORES).listen == "127.0.0.1:8080"
 
@@ -88,13 +88,13 @@ def test_what_kubernetes_adds_for_a_service_called_footfall_is_no_problem(toml: 
 
 
 def test_proxies_come_from_a_list_separated_by_commas(toml: Path) -> None:
-    """A variable can hold one text only."""
+    """A variable can hold only one text."""
     settings = load_settings(toml, STORES | {"FOOTFALL_TRUSTED_PROXIES": "10.0.0.0/8, unix,::ffff:192.0.2.0/120"})
     assert settings.trusted_proxies == (IPv4Network("10.0.0.0/8"), "unix", IPv4Network("192.0.2.0/24"))
 
 
 def test_a_secret_can_come_from_a_file(toml: Path, tmp_path: Path) -> None:
-    """Docker and Kubernetes hand out secrets as files, usually with a line end."""
+    """Docker and Kubernetes provide secrets as files, usually with a line end."""
     secret = write(tmp_path / "redis_url", "rediss://footfall:pw@redis.example.vn\n")
     environ = {
         "FOOTFALL_REDIS_URL_FILE": str(secret),
@@ -104,7 +104,7 @@ def test_a_secret_can_come_from_a_file(toml: Path, tmp_path: Path) -> None:
 
 
 def test_a_secret_given_twice_or_not_readable_is_a_problem(toml: Path, tmp_path: Path) -> None:
-    """Which of two passwords is used must never be a guess; a secret put in place of a path is not shown."""
+    """Which of two passwords counts must be certain; a secret in the place of a path must not be shown."""
     environ = STORES | {
         "FOOTFALL_REDIS_URL_FILE": str(write(tmp_path / "redis_url", "redis://redis.example.vn")),
         "FOOTFALL_OPS_TOKEN_FILE": "/nowhere/hunter2",
@@ -118,7 +118,7 @@ def test_a_secret_given_twice_or_not_readable_is_a_problem(toml: Path, tmp_path:
 
 
 def test_a_secret_file_that_cannot_be_read_is_one_problem(toml: Path) -> None:
-    """To be told as well that the setting is missing would send the operator to the wrong place."""
+    """A second sentence, that the setting is missing, would send the operator to the wrong place."""
     environ = {"FOOTFALL_REDIS_URL_FILE": "/nowhere", "FOOTFALL_POSTGRES_URL": "postgresql://db.example.vn"}
     [problem] = problems_of(toml, environ)
     assert problem.startswith("FOOTFALL_REDIS_URL_FILE: the file that it names cannot be read")
@@ -144,8 +144,8 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         beacons = 3
         """,
     )
-    said = problems_of(file, STORES | {"FOOTFALL_ROLLUP_EVERY_S": "3", "FOOTFALL_LISTN": "x"})
-    assert [problem.replace(f" ({file})", "") for problem in said] == [
+    problems = problems_of(file, STORES | {"FOOTFALL_ROLLUP_EVERY_S": "3", "FOOTFALL_LISTN": "x"})
+    assert [problem.replace(f" ({file})", "") for problem in problems] == [
         "FOOTFALL_LISTN: is not a setting of Footfall; did you mean FOOTFALL_LISTEN?",
         "sites.Portal.id: an id is 1 to 32 of a-z, 0-9 and -, the first one not -.",
         "sites.Portal.name: must not be empty.",
@@ -165,7 +165,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:
-    """The first start of somebody who has read nothing."""
+    """This is the first start of a user who has read no documentation."""
     assert problems_of(None, {}) == [
         "FOOTFALL_REDIS_URL: is required, such as redis://host:6379/0; --embedded needs none.",
         "FOOTFALL_POSTGRES_URL: is required, such as postgresql://user@host/db; --embedded needs none.",
@@ -174,7 +174,7 @@ def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "sentence"),
     [
         pytest.param('public_url = "ftp://count.example.vn"', "http:// or https://", id="url scheme"),
         pytest.param('public_url = "https://u:p@count.example.vn"', "without query or password", id="password"),
@@ -192,15 +192,15 @@ def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:
         pytest.param("listen = ", "is not TOML", id="broken file"),
     ],
 )
-def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, said: str) -> None:
-    """Each of these would otherwise be found by a visitor, or not at all."""
+def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, sentence: str) -> None:
+    """Otherwise a visitor would find each of these mistakes, or no one would."""
     [problem] = problems_of(write(toml, f"{line}\n{PORTAL}"), STORES)
-    assert said in problem
+    assert sentence in problem
     assert problem.endswith((".", "?"))
 
 
 @pytest.mark.parametrize(
-    ("sites", "said"),
+    ("sites", "sentence"),
     [
         pytest.param("sites = 5", "a table", id="number for sites"),
         pytest.param("[sites]", "no portal is configured", id="no site"),
@@ -214,10 +214,10 @@ def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, s
         pytest.param(PORTAL + "time_zone = 'Hà Nội'", "IANA name", id="no zone at all"),
     ],
 )
-def test_a_bad_site_is_refused_in_one_plain_sentence(tmp_path: Path, sites: str, said: str) -> None:
-    """The table of a portal is written by people who do not run servers."""
+def test_a_bad_site_is_refused_in_one_plain_sentence(tmp_path: Path, sites: str, sentence: str) -> None:
+    """People who run no servers write the table of a portal."""
     [problem] = problems_of(write(tmp_path / "footfall.toml", sites), STORES)
-    assert said in problem
+    assert sentence in problem
     assert problem.endswith((".", "?"))
 
 
@@ -234,14 +234,14 @@ def test_a_bad_site_is_refused_in_one_plain_sentence(tmp_path: Path, sites: str,
     ],
 )
 def test_no_problem_shows_a_secret(toml: Path, variable: str, url: str) -> None:
-    """Problems are printed and end in the log of a container platform."""
+    """Footfall prints problems, and a container platform stores them in its log."""
     [problem] = problems_of(toml, STORES | {variable: url})
     assert variable in problem
     assert "hunter2" not in problem
 
 
 def test_settings_mask_their_secrets(toml: Path) -> None:
-    """Somebody will log the settings one day."""
+    """A later change will log the settings one day."""
     settings = load_settings(
         toml, STORES | {"FOOTFALL_OPS_TOKEN": "hunter2", "FOOTFALL_MIGRATE_URL": "postgres://hunter2"}
     )
@@ -250,7 +250,7 @@ def test_settings_mask_their_secrets(toml: Path) -> None:
 
 
 def test_a_file_that_is_missing_or_not_text_is_named(tmp_path: Path) -> None:
-    """FOOTFALL_CONFIG with a misspelt path must not start a service without portals."""
+    """A misspelt path in FOOTFALL_CONFIG must not start a service without portals."""
     [missing] = problems_of(tmp_path / "nowhere.toml", STORES)
     assert missing.startswith(f"{tmp_path / 'nowhere.toml'}: cannot be read")
     latin = tmp_path / "latin.toml"
@@ -266,7 +266,7 @@ def test_the_mark_that_windows_editors_write_is_accepted(tmp_path: Path) -> None
 
 
 def test_the_settings_file_is_the_one_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a name it is footfall.toml where Footfall runs, if there is one."""
+    """Without FOOTFALL_CONFIG, the file is footfall.toml in the current folder, if it exists."""
     monkeypatch.chdir(tmp_path)
     assert settings_file({}) is None
     write(tmp_path / "footfall.toml", PORTAL)
@@ -286,20 +286,20 @@ def test_the_settings_file_is_the_one_that_is_named(tmp_path: Path, monkeypatch:
     ],
 )
 def test_embedded_without_a_file_is_the_demo_portal(listen: str, hosts: tuple[str, ...], public_url: str) -> None:
-    """A newcomer has written nothing yet, and wherever it listens the demo must count its own pages."""
+    """A newcomer has no settings yet, and on every address the demo must count its own pages."""
     settings = load_settings(None, {"FOOTFALL_LISTEN": listen}, embedded=True, demo=True)
     assert {site.id: site.hosts for site in settings.sites.values()} == {"portal": hosts}
     assert (settings.public_url, settings.demo) == (public_url, True)
 
 
 def test_embedded_refuses_to_count_beside_given_stores() -> None:
-    """Whoever names a Redis expects the numbers there, and would look for them after months."""
-    said = problems_of(None, STORES, embedded=True)
-    assert [problem.partition(":")[0] for problem in said] == ["FOOTFALL_REDIS_URL", "FOOTFALL_POSTGRES_URL"]
+    """An operator who names a Redis expects the counts there, and would search for them months later."""
+    problems = problems_of(None, STORES, embedded=True)
+    assert [problem.partition(":")[0] for problem in problems] == ["FOOTFALL_REDIS_URL", "FOOTFALL_POSTGRES_URL"]
 
 
 def test_the_demo_needs_the_site_that_its_pages_name(tmp_path: Path) -> None:
-    """Its pages count for `portal`; without that site they would show nothing, and nobody would know why."""
+    """The demo's pages count for `portal`; without that site they would show nothing, without a sign of the cause."""
     file = write(tmp_path / "footfall.toml", PORTAL.replace("portal]", "other]"))
     [problem] = problems_of(file, {}, embedded=True, demo=True)
     assert problem == "demo: needs a site called portal; add [sites.portal] or leave out --demo."
@@ -317,13 +317,13 @@ def test_the_demo_needs_the_site_that_its_pages_name(tmp_path: Path) -> None:
     ],
 )
 def test_a_listener_is_an_address_or_a_socket(text: str, listener: Listen | Path) -> None:
-    """The forms that operators know from other servers; an address is written back as it was."""
+    """Operators know these forms from other servers; an address is written back unchanged."""
     assert parse_listen(text) == listener
     assert not isinstance(listener, Listen) or str(listener) == text
 
 
 def test_settings_do_not_change(toml: Path) -> None:
-    """Workers share them, and a reload replaces them as a whole."""
+    """Workers share settings, and a reload replaces them as a whole."""
     settings = load_settings(toml, STORES)
     with pytest.raises(ValueError, match="frozen"):
         settings.demo = True
@@ -331,7 +331,7 @@ def test_settings_do_not_change(toml: Path) -> None:
 
 
 def test_the_example_file_is_valid_and_shows_every_key(tmp_path: Path) -> None:
-    """It is what operators start from: what it shows is the default, and no key is missing."""
+    """Operators start from this file: it shows every key with its default."""
     example = (PROJECT / "deploy/footfall.toml").read_text("utf-8")
     as_it_is = load_settings(PROJECT / "deploy/footfall.toml", STORES)
     uncommented = re.sub(r"^#(?=\w+ = )", "", example, flags=re.MULTILINE)
@@ -342,7 +342,7 @@ def test_the_example_file_is_valid_and_shows_every_key(tmp_path: Path) -> None:
 
 
 def test_a_setting_is_the_same_in_the_code_the_readme_and_the_example() -> None:
-    """Documentation of settings rots first: name, default and meaning are compared word by word."""
+    """Documentation of settings ages first: name, default and meaning are compared word by word."""
     settings = {
         variable: (default_text(name), Settings.model_fields[name].description or "")
         for variable, name in VARIABLES.items()
@@ -369,7 +369,7 @@ def test_a_setting_is_the_same_in_the_code_the_readme_and_the_example() -> None:
 
 
 def default_text(name: str) -> str:
-    """The default of a setting as its documentation writes it."""
+    """Return the default of a setting as its documentation writes it."""
     match Settings.model_fields[name].default:
         case SecretStr():
             return "required"

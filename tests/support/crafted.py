@@ -1,8 +1,8 @@
-"""Visitor ids chosen so that HyperLogLog reports millions: what an attacker could send if ids were not hashed.
+"""Visitor ids that make HyperLogLog report millions: an attacker could send such ids if Footfall did not hash them.
 
-Redis hashes an element with MurmurHash64A under a seed that everybody knows. 14 bits of the hash choose one of
+Redis hashes an element with MurmurHash64A under a public seed. 14 bits of the hash choose one of
 16,384 registers, and the register keeps how many zeros follow them. For elements of whole 8-byte blocks every step of
-the hash can be undone, so for any hash somebody wants there is an id, at no cost.
+the hash can be reversed, so for any hash there is an id, at no cost.
 """
 
 import random
@@ -10,7 +10,7 @@ import random
 SEED = 0xADC83B19
 REGISTERS = 16_384
 ZEROS = 10
-"""After the register's bits, in each crafted hash: as in a set of some 20 million elements."""
+"""Zeros after the register's bits in each crafted hash, as in a set of some 20 million elements."""
 
 _WORD = 2**64 - 1
 _FACTOR = 0xC6A4A7935BD1E995
@@ -18,7 +18,7 @@ _INVERSE = pow(_FACTOR, -1, 2**64)
 
 
 def crafted_id(register: int, dice: random.Random) -> bytes:
-    """An id of 16 bytes that sets `register` as if millions of visitors had been there.
+    """Return an id of 16 bytes that sets `register` as if millions of visitors had come.
 
     >>> hash_of(crafted_id(5, random.Random(1))) % 2**25 == 5 + (1 << 14 + ZEROS)
     True
@@ -32,7 +32,7 @@ def crafted_id(register: int, dice: random.Random) -> bytes:
 
 
 def hash_of(element: bytes) -> int:
-    """MurmurHash64A with Redis' seed, of whole blocks of 8 bytes."""
+    """Return MurmurHash64A with Redis' seed, of whole blocks of 8 bytes."""
     state = SEED ^ len(element) * _FACTOR & _WORD
     for at in range(0, len(element), 8):
         state = _mixed_in(state, int.from_bytes(element[at : at + 8], "little"))
@@ -45,5 +45,5 @@ def _mixed_in(state: int, block: int) -> int:
 
 
 def _shifted(word: int) -> int:
-    """Undoes itself, for 47 is more than half of 64."""
+    """This step is its own inverse, because 47 is more than half of 64."""
     return word ^ word >> 47

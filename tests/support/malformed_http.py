@@ -1,4 +1,4 @@
-"""Requests that are no HTTP/1.1, or that two servers on the way could read in two ways."""
+"""Requests that are no HTTP/1.1, or that two servers on their way could read in two ways."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,11 +6,11 @@ from tests.support.raw_http import head
 
 BODY = b'{"site":"portal"}'
 SMUGGLED = head("GET", "/counts?site=portal")
-"""Follows where one reader sees the end of the request and another one does not."""
+"""Follows where one reader sees the end of the request and another reader does not."""
 
 
 def _post(*lines: bytes, body: bytes = BODY + SMUGGLED) -> bytes:
-    """A beacon with these header lines instead of its length."""
+    """Return a beacon with these header lines instead of its length."""
     return head().removesuffix(b"\r\n") + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 
@@ -40,7 +40,7 @@ LENGTHS = {
     "other digits": _post("Content-Length: ١٧".encode()),
     "beyond 64 bits": _post(b"Content-Length: 99999999999999999999"),
     "beyond 4 KB": _post(b"Content-Length: 4097", body=b" " * 4097),
-    "fewer bytes than said": _post(b"Content-Length: 4000", body=BODY),
+    "fewer bytes than announced": _post(b"Content-Length: 4000", body=BODY),
     "a space before the colon": _post(b"Content-Length : 17"),
 }
 ENCODINGS = {

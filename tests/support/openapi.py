@@ -1,4 +1,4 @@
-"""Makes the contract that is served from the one that is written: python -m tests.support.openapi"""
+"""Makes the served contract from the written one: python -m tests.support.openapi"""
 
 import json
 from pathlib import Path
@@ -12,12 +12,12 @@ WRITTEN, SERVED = STATIC / "openapi.yaml", STATIC / "openapi.json"
 
 
 def read_contract(path: Path = WRITTEN) -> BaseSchema:
-    """The contract, ready to be tested."""
+    """Return the contract, ready for its tests."""
     return schemathesis.openapi.from_path(path)
 
 
 def as_json(contract: BaseSchema) -> str:
-    """The contract as it is served."""
+    """Return the contract in the form that Footfall serves."""
     return json.dumps(contract.raw_schema, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 

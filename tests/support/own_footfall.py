@@ -1,4 +1,4 @@
-"""A Footfall in a child process, as an operator starts it: to be measured from outside, then stopped."""
+"""A Footfall in a child process, as an operator starts it, to measure from outside and then stop."""
 
 import asyncio
 import os
@@ -23,9 +23,9 @@ STOP_TIMEOUT_S = 60
 
 @asynccontextmanager
 async def own_footfall() -> AsyncIterator[str]:
-    """The URL of a Footfall on an empty data folder, without limits, that believes our forwarding header."""
+    """Run a Footfall on an empty data folder, without limits, that trusts our forwarding header; yield its URL."""
     with tempfile.TemporaryDirectory(prefix="footfall-", ignore_cleanup_errors=True) as folder:
-        # Nothing that the caller set for a Footfall of his own may move this one.
+        # The caller's own settings of a Footfall must not apply here.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
         environ = inherited | prepare(Path(folder))
         async with running(sys.executable, "-m", "footfall", "serve", "--embedded", environ=environ) as url:
@@ -34,7 +34,7 @@ async def own_footfall() -> AsyncIterator[str]:
 
 def prepare(folder: Path) -> dict[str, str]:
     """Write the settings of a Footfall that lives in `folder`, and return its variables."""
-    # Started by root, PostgreSQL runs under another account and has to pass through.
+    # As root, PostgreSQL runs under another account, which must pass through this folder.
     folder.chmod(0o711)
     settings = folder / "footfall.toml"
     settings.write_text(
@@ -52,7 +52,7 @@ def prepare(folder: Path) -> dict[str, str]:
 
 
 def zone_at_noon(now: datetime) -> str:
-    """A zone in which no replay that starts now meets a midnight.
+    """Return a zone in which no replay that starts now meets a midnight.
 
     >>> zone_at_noon(datetime(2026, 11, 23, 5, tzinfo=UTC))
     'Etc/GMT-7'
@@ -63,22 +63,22 @@ def zone_at_noon(now: datetime) -> str:
 
 @asynccontextmanager
 async def running(*command: str, environ: dict[str, str]) -> AsyncIterator[str]:
-    """Run the command until it says where it is ready; stop it gently afterwards."""
+    """Run the command until it prints that it is ready; stop it gently at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *command, env=environ, cwd=PROJECT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     assert process.stdout is not None
-    said: deque[str] = deque(maxlen=20)
+    last_lines: deque[str] = deque(maxlen=20)
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    reading = asyncio.create_task(_listen(process.stdout, said, ready))
+    reading = asyncio.create_task(_listen(process.stdout, last_lines, ready))
     try:
         try:
             url = await asyncio.wait_for(ready, START_TIMEOUT_S)
         except TimeoutError:
-            raise Stop("Footfall did not get ready. It said:\n" + "".join(said)) from None
+            raise Stop("Footfall did not get ready. Its last lines:\n" + "".join(last_lines)) from None
         yield url
     finally:
-        # Once its output has ended it is ending too, and a signal would race with its exit status.
+        # A process whose output has ended is ending too; a signal would race with its exit status.
         if not reading.done():
             process.terminate()
         try:
@@ -88,11 +88,11 @@ async def running(*command: str, environ: dict[str, str]) -> AsyncIterator[str]:
         await reading
 
 
-async def _listen(output: asyncio.StreamReader, said: deque[str], ready: asyncio.Future[str]) -> None:
-    """Read to the end, or the pipe fills and the process stands still."""
+async def _listen(output: asyncio.StreamReader, last_lines: deque[str], ready: asyncio.Future[str]) -> None:
+    """Read to the end: a full pipe would block the process."""
     async for line in output:
-        said.append(line.decode(errors="replace"))
-        if not ready.done() and (match := READY.match(said[-1])):
+        last_lines.append(line.decode(errors="replace"))
+        if not ready.done() and (match := READY.match(last_lines[-1])):
             ready.set_result(match[1].rstrip("/"))
     if not ready.done():
-        ready.set_exception(Stop("Footfall did not start. It said:\n" + "".join(said)))
+        ready.set_exception(Stop("Footfall did not start. Its last lines:\n" + "".join(last_lines)))

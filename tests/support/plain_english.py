@@ -18,7 +18,7 @@ from tests.support.project import PROJECT
 VAGUE = re.compile(r"\b(?:nobody|whoever|told|said|gone|goes)\b", re.IGNORECASE)
 """Words that nearly always hide who does what."""
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-DIRECTIVE = re.compile(r"\b(?:noqa|type: ignore)\b\S*(?: ?[A-Z]+[0-9]+,?)*")
+DIRECTIVE = re.compile(r"\bnoqa: [A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*|\btype: ignore\[[^\]]*\]")
 
 DOCUMENT_FOLDERS = ("deploy", "tests", "service", ".github")
 FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
@@ -78,8 +78,8 @@ class Prose:
 def python_prose(source: str) -> Iterator[tuple[int, str]]:
     """Return the lines of the comments, the docstrings and the texts below attributes, each with its number."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], DIRECTIVE.sub("", token.string).strip("#! ")
+        if token.type == tokenize.COMMENT and (text := DIRECTIVE.sub("", token.string).strip("#! ")):
+            yield token.start[0], text
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield from _numbered(node.value.value, node.lineno)

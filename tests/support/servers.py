@@ -1,4 +1,4 @@
-"""The embedded servers of a data folder, run until told to stop: the parent that tests interrupt and kill."""
+"""Runs the embedded servers of a data folder until a signal: the parent that tests interrupt and kill."""
 
 import asyncio
 import signal

@@ -23,7 +23,7 @@ from footfall.errors import Stop
 
 # The path of a socket may have 103 bytes on macOS and 107 on Linux; PostgreSQL's socket has the longest name.
 SOCKET_PATH_MAX_BYTES = 103
-POSTGRES_PORT = "5432"  # part of the socket's name; set everywhere, because PGPORT is the default
+POSTGRES_PORT = "5432"  # part of the socket's name; set everywhere, because PGPORT would replace a default
 POSTGRES_SOCKET = f".s.PGSQL.{POSTGRES_PORT}"
 USER = "footfall"
 

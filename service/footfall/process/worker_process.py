@@ -41,17 +41,17 @@ class WorkerProcess:
 
     @property
     def slot(self) -> int:
-        """The slot of its metrics."""
+        """Return the slot of its metrics."""
         return self._task.slot
 
     @property
     def pid(self) -> int | None:
-        """The process id."""
+        """Return the process id."""
         return self._process.pid
 
     @property
     def exit_status(self) -> int | None:
-        """The exit status; minus the signal's number after a signal, None while the process runs."""
+        """Return the exit status: minus the signal's number after a signal, None while the process runs."""
         return self._process.exitcode
 
     async def until_ready(self) -> None:
