@@ -1,6 +1,6 @@
 """What somebody who wants to spoil the numbers reaches: each attack on a whole Footfall, and what it left behind.
 
-python -m tests.attacks        runs them all and prints the table of the README
+python -m tests.attacks        runs them all and prints the table of tests/README.md
 """
 
 import asyncio

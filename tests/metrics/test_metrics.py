@@ -55,7 +55,7 @@ def declared() -> dict[str, tuple[str, set[str]]]:
 
 
 def test_promised_names_and_labels_are_there(declared: dict[str, tuple[str, set[str]]]) -> None:
-    """As the README lists them."""
+    """As deploy/METRICS.md lists them."""
     assert {name: declared[name][1] for name in PROMISED} == PROMISED
 
 
