@@ -16,7 +16,7 @@ from footfall.settings.settings import FILE_VARIABLES, VARIABLES, Limits, Sectio
 from footfall.settings.sources import CONFIG_VARIABLE
 from tests.chaos.matrix import FAULTS
 from tests.support import reference
-from tests.support.project import PROJECT
+from tests.support.project import PACKAGE, PROJECT
 from tests.support.reference import default_text
 
 DOCUMENTS = {
@@ -175,7 +175,7 @@ def test_the_lines_to_paste_are_those_that_the_program_prints() -> None:
 
 
 def test_the_picture_of_the_footer_is_what_the_program_draws() -> None:
-    """A picture of last year's block promises what nobody gets. To draw it again: write `drawn` to the file."""
+    """A picture of last year's block promises what no page gets. To draw it again: write `drawn` to the file."""
     site = load_settings(PROJECT / "deploy/footfall.toml", STORES).sites["portal"]
     counts = Counts(
         site=site.id,
@@ -250,6 +250,13 @@ def test_the_readme_is_read_in_one_sitting() -> None:
     """It is for people who have never heard of Footfall; the rest has documents of its own, and README leads there."""
     assert len(README.splitlines()) <= README_LINES_MAX
     assert {target.partition("#")[0] for _, target in LINK.findall(README)} >= DOCUMENTS.keys() - {"README.md"}
+
+
+def test_the_tour_names_every_folder() -> None:
+    """A newcomer looks for a folder's job here; one that is missing, or no longer there, misleads."""
+    named = re.findall(r"^\| \[`(\w+)/`\]\(footfall/\1/\) \|", DOCUMENTS["service/README.md"], flags=re.MULTILINE)
+    folders = {folder.name for folder in PACKAGE.iterdir() if folder.is_dir() and folder.name != "__pycache__"}
+    assert set(named) == folders
 
 
 def test_the_glossary_stays_short() -> None:
