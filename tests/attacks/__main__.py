@@ -1,6 +1,6 @@
 """Attacks on the numbers: each runs against a whole Footfall, and the table shows what it left behind.
 
-python -m tests.attacks        runs them all and prints the table of the README
+python -m tests.attacks        runs them all and prints the table of tests/README.md
 """
 
 import asyncio

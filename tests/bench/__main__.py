@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from footfall.errors import Stop
-from tests.bench import closedloop, figures, growth, machine, nginx, readme, sustained
+from tests.bench import closedloop, figures, growth, machine, nginx, results, sustained
 from tests.bench.servers import Footfall, footfall, start_s
 from tests.bench.wrk import find_wrk
 
@@ -87,12 +87,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="pairs of runs per figure; the median is shown")
     parser.add_argument("--sustained", type=float, default=60, help="seconds of the open-loop run")
     parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; the others stay as saved")
-    parser.add_argument("--readme", action="store_true", help="print what was saved, as the README shows it")
+    parser.add_argument("--results", action="store_true", help="write tests/bench/RESULTS.md from what was saved")
     chosen = parser.parse_args()
     saved = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     try:
-        if chosen.readme:
-            print("\n".join(readme.lines(saved)))
+        if chosen.results:
+            results.FILE.write_text(results.page(saved), "utf-8")
             return
         find_wrk()
         parts = tuple(chosen.only or PARTS)
@@ -103,7 +103,7 @@ def main() -> None:
     except Stop as stop:
         print(f"bench: {stop}", file=sys.stderr)
         sys.exit(stop.status)
-    if chosen.only and saved:  # other moments, other conditions: the README takes no figures from such a mixture
+    if chosen.only and saved:  # other moments, other conditions: RESULTS.md takes no figures from such a mixture
         found = saved | found | {"machine": saved["machine"], "again": sorted({*saved.get("again", ()), *parts})}
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(found, indent=1) + "\n")

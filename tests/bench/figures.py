@@ -1,4 +1,4 @@
-"""The rows in which people see a bench: in the terminal, and in the README."""
+"""The rows in which people see a bench: in the terminal, and in RESULTS.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -3,9 +3,11 @@
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import psutil
 
 from footfall import __version__
+from tests.support.project import PROJECT
 
 CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 CAN_PIN = len(CORES) > 1
@@ -37,8 +40,10 @@ def on_load_core(command: list[str]) -> list[str]:
 
 
 def describe() -> dict[str, Any]:
-    """Say what it is measured on, and what had which core."""
+    """Say when and on what it is measured, and what had which core."""
     return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
         "hardware": f"{psutil.cpu_count()} cores of {_processor()}, {psutil.virtual_memory().total / 2**30:.0f} GiB, "
         f"{platform.system()} {platform.release()}",
         "busy_percent": round(psutil.cpu_percent(interval=1)),
@@ -61,6 +66,14 @@ def additions_ms() -> int:
     for number in range(1_000_000):
         total += number
     return round((time.perf_counter() - started) * 1000)
+
+
+def _commit() -> str:
+    """Return the commit that is measured, marked "-dirty" where files differ from it."""
+    if shutil.which("git") is None:
+        return "unknown"
+    described = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    return subprocess.run(described, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def _processor() -> str:

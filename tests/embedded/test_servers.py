@@ -199,7 +199,7 @@ async def test_another_major_version_is_refused_with_what_to_do(own_folder: Path
     async with Postgres(own_folder):
         pass
     (own_folder / "postgres" / "PG_VERSION").write_text("17\n")
-    with pytest.raises(Stop, match=r"written by PostgreSQL 17, .* dump it .* restore it .* README") as refusal:
+    with pytest.raises(Stop, match=r"written by PostgreSQL 17, .* dump it .* restore it .* deploy/README") as refusal:
         async with servers(own_folder):
             pytest.fail("started on another version's folder")
     assert refusal.value.status == 2

@@ -55,7 +55,7 @@ def declared() -> dict[str, tuple[str, set[str]]]:
 
 
 def test_promised_names_and_labels_are_there(declared: dict[str, tuple[str, set[str]]]) -> None:
-    """These are the names that the documentation lists."""
+    """As deploy/METRICS.md lists them."""
     assert {name: declared[name][1] for name in PROMISED} == PROMISED
 
 

@@ -23,6 +23,7 @@ from footfall.settings.settings import (
 )
 from footfall.settings.sources import CONFIG_VARIABLE
 from tests.support.project import PROJECT
+from tests.support.reference import default_text
 
 STORES = {
     "FOOTFALL_REDIS_URL": "redis://:hunter2@redis.example.vn:6379/0",
@@ -341,10 +342,10 @@ def test_the_example_file_is_valid_and_shows_every_key(tmp_path: Path) -> None:
     assert keys == ({*VARIABLES.values(), *Site.model_fields, *Limits.model_fields} - secrets - {"id"})
 
 
-def test_a_setting_is_the_same_in_the_code_the_readme_and_the_example() -> None:
-    """Documentation of settings ages first: name, default and meaning are compared word by word."""
+def test_a_setting_is_the_same_in_the_code_the_reference_and_the_example() -> None:
+    """Documentation of settings rots first: name, default and meaning are compared word by word."""
     settings = {
-        variable: (default_text(name), Settings.model_fields[name].description or "")
+        variable: (default_text(Settings.model_fields[name].default), Settings.model_fields[name].description or "")
         for variable, name in VARIABLES.items()
     }
     assert all(meaning for _, meaning in settings.values())
@@ -360,26 +361,9 @@ def test_a_setting_is_the_same_in_the_code_the_readme_and_the_example() -> None:
     known = {*VARIABLES, *FILE_VARIABLES, CONFIG_VARIABLE}
     assert set(re.findall(r"FOOTFALL_[A-Z_]+[A-Z]", example)) == known
 
-    readme = (PROJECT / "README.md").read_text("utf-8")
+    page = (PROJECT / "deploy/SETTINGS.md").read_text("utf-8")
     row = re.compile(r"^\| `(FOOTFALL_\w+)` / `(\w+)` \| `?(.*?)`? \| (.*) \|$", flags=re.MULTILINE)
-    rows = {variable: (default, meaning) for variable, _, default, meaning in row.findall(readme)}
+    rows = {variable: (default, meaning) for variable, _, default, meaning in row.findall(page)}
     assert rows == settings
-    assert {variable: name for variable, name, _, _ in row.findall(readme)} == VARIABLES
-    assert set(re.findall(r"FOOTFALL_[A-Z_]+[A-Z]", readme)) <= known
-
-
-def default_text(name: str) -> str:
-    """Return the default of a setting as its documentation writes it."""
-    match Settings.model_fields[name].default:
-        case SecretStr():
-            return "required"
-        case None:
-            return ""
-        case bool() as switch:
-            return str(switch).lower()
-        case float() as number:
-            return f"{number:g}"
-        case tuple() as items:
-            return ",".join(str(item) for item in items)
-        case value:
-            return str(value)
+    assert {variable: name for variable, name, _, _ in row.findall(page)} == VARIABLES
+    assert set(re.findall(r"FOOTFALL_[A-Z_]+[A-Z]", page)) <= known

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from footfall.errors import StoreDamaged
+from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.model.retention import Retention
 from footfall.model.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, checksum
 from footfall.stores.redis_store import day_key
@@ -163,3 +163,24 @@ async def test_views_beyond_any_portal_survive_the_round_trip(stores: Stores, wo
     stores.clock.advance(2 * 86400)
     await worker.rollup.roll_up(worker.site)
     assert (await worker.count()).total_views == 2**53 - 1
+
+
+async def test_a_site_that_is_not_ready_takes_no_days(stores: Stores, worker: Worker) -> None:
+    """A few days alone are no whole site: `ready` has to come with all of them."""
+    worker.changed.take(SITE)
+    await stores.redis.flushall()
+    with pytest.raises(StoreUnavailable, match="is not ready"):
+        await worker.restore.merge_days(worker.site, [TODAY])
+    assert await stores.redis.keys() == []
+    assert SITE not in worker.changed
+
+
+async def test_merged_days_are_compared_by_the_next_rollup(stores: Stores, worker: Worker) -> None:
+    """Redis may have more of such a day than Postgres; a day that Postgres never had is empty."""
+    await worker.count(batch(1, [1]))
+    await worker.rollup.roll_up(worker.site)
+    worker.changed.take(SITE)
+    states = await worker.restore.merge_days(worker.site, [TODAY, TOMORROW])
+    assert [(state.day, state.seq_of(LOG)) for state in states] == [(TODAY, 1), (TOMORROW, 0)]
+    assert SITE in worker.changed
+    assert worker.metric("footfall_joined_days_total", direction="to_redis") == 2

@@ -172,7 +172,7 @@ class Postgres(Child):
             raise Stop(
                 f"{self.folder} was written by PostgreSQL {theirs}, and this is PostgreSQL {ours}: "
                 "dump it with the old version and restore it with this one, "
-                'see "Upgrading the embedded PostgreSQL" in README.md'
+                'see "Upgrading the embedded PostgreSQL" in deploy/README.md'
             )
 
 

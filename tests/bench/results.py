@@ -1,4 +1,4 @@
-"""The README's figures, from the last run: `python -m tests.bench --readme` prints them as they stand there."""
+"""RESULTS.md, the figures of the last whole run: `python -m tests.bench --results` writes it again."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,6 +6,18 @@ from typing import Any
 from footfall.errors import Stop
 from tests.bench.figures import SECTIONS, conditions
 from tests.bench.goals import figure
+from tests.support.project import PROJECT
+
+FILE = PROJECT / "tests" / "bench" / "RESULTS.md"
+HEAD = """\
+# What a beacon costs
+
+These are the figures of the last whole run of `make bench`. `make bench ARGS=--results` writes this page again.
+
+A beacon stands beside an aiohttp handler that reads the same request and answers the same bytes, on the same core, in
+the same run. Ratios carry over to other machines, absolute numbers do not: `make bench` measures yours. It needs `wrk`,
+and measures through nginx too where nginx is installed.
+"""
 
 PARTS = ("machine", "seen", "counts", "many_sites", "workers", "sustained", "growth")
 ROLLUP_S, ROLLUPS_A_DAY = 10, 8_640
@@ -15,8 +27,13 @@ REDIS_DAYS = 10
 COMMON_VISITORS = "100000"
 
 
+def page(found: Mapping[str, Any]) -> str:
+    """Return RESULTS.md; raises Stop where the figures are not of one whole run."""
+    return "\n".join((HEAD, *lines(found), ""))
+
+
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """Markdown: what it was measured on, the table, and what follows from it; Stop where it is not of one whole run."""
+    """Yield when and on what it was measured, the table, and what follows; raises Stop as `page` does."""
     missing = [part for part in PARTS if part not in found]
     if missing:
         raise Stop(f"The last bench lacks {', '.join(missing)}: `make bench` measures everything.")
@@ -24,6 +41,9 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         raise Stop(
             f"Measured again since the last whole bench: {', '.join(found['again'])}. `make bench` measures all."
         )
+    if {"date", "commit"} <= found["machine"].keys():
+        yield f"Measured on {found['machine']['date']}, at commit {found['machine']['commit']}."
+        yield ""
     yield conditions(found)
     yield ""
     yield "| figure | measured | goal |"
@@ -32,6 +52,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"| **{section}** |  |  |"
         for row in rows:
             yield f"| {' | '.join(row.cells(found))} |"
+    yield ""
+    yield "## Sizing"
     yield ""
     for rule in sizing(found):
         yield f"- {rule}"
@@ -57,7 +79,8 @@ def sizing(found: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"**A worker's memory.** {at('rss_idle_mb'):.0f} MB idle, {at('rss_loaded_mb'):.0f} MB under load; more while "
-        "PostgreSQL is away, by at most `FOOTFALL_KEEP_MAX_BYTES`, and by its tables of networks (see Limits)."
+        "PostgreSQL is away, by at most `FOOTFALL_KEEP_MAX_BYTES`, and by its tables of networks "
+        "([Limits](../../deploy/README.md#limits-and-connections))."
     )
     yield (
         f"**Redis.** At most {on_redis / 1000:,.0f} KB per site, however many visitors it has (ten days of sketches), "
