@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from math import floor
 from zoneinfo import ZoneInfo
 
 from footfall.model.clocks import Clock
@@ -16,7 +17,8 @@ def local_day(at_s: float, zone: ZoneInfo) -> date:
     >>> local_day(1767200400.0, ZoneInfo("Asia/Ho_Chi_Minh"))  # 17:00 UTC on New Year's Eve
     datetime.date(2026, 1, 1)
     """
-    return datetime.fromtimestamp(at_s, zone).date()
+    # Rounded down: datetime rounds to the nearest microsecond, and the last one before midnight would be tomorrow's.
+    return datetime.fromtimestamp(floor(at_s), zone).date()
 
 
 def week_of(day: date) -> date:
