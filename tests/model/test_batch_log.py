@@ -209,7 +209,7 @@ def test_batches_that_were_forgotten_to_free_memory_come_back_from_the_disk() ->
 
 
 Operation = Callable[[BatchLog, list[Batch], int], object]
-"""Changes a log; takes what its disk has, and a small number of batches or a seq."""
+"""Changes a log; takes the log, the batches on its disk, and a small number: a size or a seq."""
 
 
 def append(log: BatchLog, disk: list[Batch], visitors: int) -> None:
@@ -277,7 +277,7 @@ def check_after_each_step(log: BatchLog, run: list[tuple[Operation, int]]) -> No
 
 @given(steps(IN_MEMORY))
 def test_a_log_in_memory_knows_the_bytes_that_it_retains(run: list[tuple[Operation, int]]) -> None:
-    """The worker's limit of memory is kept by this sum: an error in it would last until the log ends."""
+    """The worker limits its memory by this sum: an error in it would last until the log ends."""
     check_after_each_step(BatchLog(SITE, DAY, "a1"), run)
 
 

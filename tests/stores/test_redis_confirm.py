@@ -1,14 +1,15 @@
-"""What Redis does once Postgres has a snapshot: what stays dirty, which days close, and when keys may expire."""
+"""What Redis does once Postgres has a snapshot: which days stay dirty, which close, and when keys may expire."""
 
 from datetime import date
 
 import pytest
 
-from footfall.model.batch_log import Batch
+from footfall.model.batch import Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import week_end, week_of
-from footfall.stores.redis_store import RedisStore, Snapshot, day_key
+from footfall.model.snapshot import Snapshot
+from footfall.stores.redis_store import RedisStore, day_key
 from tests.support.footfall import SITE, VIETNAM
 from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of
 
@@ -19,32 +20,38 @@ NO_EXPIRY = -1
 
 
 async def count(store: RedisStore, counted: Batch | None) -> Reading:
+    """Send a batch that must be counted, or none; return the numbers."""
     recorded = await store.record(SITE, period_of(TODAY), 300, counted)
     assert recorded.reading is not None
     return recorded.reading
 
 
 async def look(store: RedisStore, *, all_days: bool = False) -> Snapshot:
+    """Return the unconfirmed days of the site, or all of them."""
     snapshot = await store.snapshot(SITE, [], all_days=all_days)
     assert snapshot is not None
     return snapshot
 
 
 def closed(through: date, read_at_us: int, visitors: int = 0, adjustments: int = 0) -> Closed:
+    """Return a reading of the closed days; its revision names its moment."""
     return Closed(read_at_us, through, visitors, 0, adjustments, f"revision {read_at_us}")
 
 
 async def confirm(store: RedisStore, snapshot: Snapshot, now: Closed, week_ends_s: float | None = None) -> None:
+    """Confirm a snapshot as the rollup does; every week ends at `week_ends_s`, else with its Sunday."""
     ends = {day: int(week_ends_s or week_end(week_of(day), VIETNAM)) for day in snapshot.present}
     await store.confirm(SITE, snapshot.changes, now, ends)
 
 
 def keys_of(day: date) -> list[str]:
+    """Return the keys that expire together: of the day and of its week."""
     week = f"ff1:{{{SITE}}}:week:{week_of(day)}:visitors"
     return [day_key(SITE, day, "visitors"), day_key(SITE, day, "logs"), week]
 
 
 async def lifetimes(redis: RawRedis, day: date) -> list[int]:
+    """Return the seconds after which the keys of a day expire; NO_EXPIRY for a key that does not."""
     return [await redis.ttl(key) for key in keys_of(day)]
 
 
@@ -59,7 +66,7 @@ async def test_a_confirmed_day_is_no_longer_dirty(store: RedisStore) -> None:
 
 
 async def test_a_write_between_snapshot_and_confirmation_stays_dirty(store: RedisStore) -> None:
-    """What Postgres has not seen must be looked at again."""
+    """Postgres has not seen it: the next rollup must look at the day again."""
     await count(store, batch(1, [1]))
     snapshot = await look(store)
     await count(store, batch(2, [2]))
@@ -67,8 +74,8 @@ async def test_a_write_between_snapshot_and_confirmation_stays_dirty(store: Redi
     assert [state.logs for state in (await look(store)).days] == [{LOG: (2, 2)}]
 
 
-async def test_a_slow_rollup_does_not_confirm_what_came_after_a_quicker_one(store: RedisStore) -> None:
-    """Two rollups see the same change, one confirms it, a batch comes: the other one's confirmation is out of date."""
+async def test_a_slow_rollup_does_not_confirm_a_change_after_a_quicker_one(store: RedisStore) -> None:
+    """Two rollups see one change and one of them confirms it; after the next batch the other confirmation is stale."""
     await count(store, batch(1, [1]))
     slow, quick = await look(store), await look(store)
     await confirm(store, quick, closed(MONDAY, 2))
@@ -77,16 +84,16 @@ async def test_a_slow_rollup_does_not_confirm_what_came_after_a_quicker_one(stor
     assert [state.logs for state in (await look(store)).days] == [{LOG: (2, 2)}]
 
 
-async def test_a_joined_day_is_dirty(store: RedisStore) -> None:
-    """It is confirmed, and gets its end of life back, by the next rollup."""
-    await store.join(SITE, [DayState(TODAY, 0, None, {LOG: (4, 9)})])
+async def test_a_merged_day_is_dirty(store: RedisStore) -> None:
+    """The next rollup confirms it and sets its expiry again."""
+    await store.merge(SITE, [DayState(TODAY, 0, None, {LOG: (4, 9)})])
     assert list((await look(store)).changes) == [TODAY]
 
 
 async def test_nothing_that_counts_expires_before_it_is_confirmed_and_closed(
     store: RedisStore, redis: RawRedis
 ) -> None:
-    """A lifetime given too early is a loss that nobody sees."""
+    """An expiry that is set too early is a loss without a trace."""
     await count(store, batch(1, [1], day=MONDAY))
     assert await lifetimes(redis, MONDAY) == [NO_EXPIRY] * 3
     early = await look(store)
@@ -109,14 +116,14 @@ async def test_a_day_lives_until_its_week_is_over(store: RedisStore, redis: RawR
     assert all(5 * 86400 - 5 <= life <= 5 * 86400 for life in await lifetimes(redis, MONDAY))
 
 
-@pytest.mark.parametrize("how", ["a late batch", "a join"])
+@pytest.mark.parametrize("how", ["a late batch", "a merge"])
 async def test_a_day_that_changes_again_does_not_expire(store: RedisStore, redis: RawRedis, how: str) -> None:
-    """PFADD and HSET keep a key's lifetime: a late write would vanish with it, unconfirmed."""
+    """PFADD and HSET leave a key's expiry as it is: a late write would expire with the key, unconfirmed."""
     await count(store, batch(1, [1], day=MONDAY))
     await confirm(store, await look(store), closed(MONDAY, 2))
     assert NO_EXPIRY not in await lifetimes(redis, MONDAY)
-    if how == "a join":
-        await store.join(SITE, [DayState(MONDAY, 0, None, {OTHER_LOG: (1, 1)})])
+    if how == "a merge":
+        await store.merge(SITE, [DayState(MONDAY, 0, None, {OTHER_LOG: (1, 1)})])
     else:
         await count(store, batch(2, [2], day=MONDAY))
     assert await lifetimes(redis, MONDAY) == [NO_EXPIRY] * 3
@@ -125,7 +132,7 @@ async def test_a_day_that_changes_again_does_not_expire(store: RedisStore, redis
 
 
 async def test_a_week_that_was_made_again_expires_too(store: RedisStore, redis: RawRedis) -> None:
-    """A late reader makes last week's sketch from its days; nothing else would ever take it away."""
+    """A late read makes last week's sketch from its days; nothing else would ever remove it."""
     await count(store, batch(1, [1], day=MONDAY))
     await confirm(store, await look(store), closed(MONDAY, 2))
     await redis.delete(keys_of(MONDAY)[2])
@@ -134,8 +141,8 @@ async def test_a_week_that_was_made_again_expires_too(store: RedisStore, redis: 
     assert NO_EXPIRY not in await lifetimes(redis, MONDAY)
 
 
-async def test_a_confirmation_does_not_prolong_a_life_that_is_counted(store: RedisStore, redis: RawRedis) -> None:
-    """Else a day of a busy site would never go."""
+async def test_a_confirmation_does_not_prolong_an_expiry(store: RedisStore, redis: RawRedis) -> None:
+    """Otherwise a day of a busy site would stay in Redis for ever."""
     await count(store, batch(1, [1], day=MONDAY))
     await confirm(store, await look(store), closed(MONDAY, 2))
     day_sketch = keys_of(MONDAY)[0]
@@ -144,8 +151,8 @@ async def test_a_confirmation_does_not_prolong_a_life_that_is_counted(store: Red
     assert await redis.ttl(day_sketch) <= 100
 
 
-async def test_the_list_of_days_forgets_what_expired(store: RedisStore, redis: RawRedis) -> None:
-    """Scripts cannot list keys, so they go by this set: it must not grow for ever."""
+async def test_the_set_of_days_drops_expired_days(store: RedisStore, redis: RawRedis) -> None:
+    """Scripts cannot list keys and read this set instead: it must not grow for ever."""
     await count(store, batch(1, [1], day=MONDAY))
     await count(store, batch(1, [1], log=OTHER_LOG))
     await confirm(store, await look(store), closed(MONDAY, 2))
@@ -157,7 +164,7 @@ async def test_the_list_of_days_forgets_what_expired(store: RedisStore, redis: R
 
 
 async def test_an_earlier_reading_of_the_closed_days_does_not_replace_a_later_one(store: RedisStore) -> None:
-    """Rollups may end in any order; the total must not go back to what the slower one had read."""
+    """Rollups may end in any order; the total must not fall back to the reading of the slower one."""
     await store.confirm(SITE, {}, closed(MONDAY, 20, visitors=500, adjustments=7), {})
     await store.confirm(SITE, {}, closed(MONDAY, 10, visitors=100, adjustments=0), {})
     await store.confirm(SITE, {}, closed(MONDAY - DAY, 30, visitors=100), {})  # a clock that was set back
@@ -166,7 +173,7 @@ async def test_an_earlier_reading_of_the_closed_days_does_not_replace_a_later_on
 
 
 async def test_a_day_with_unconfirmed_changes_is_not_closed(store: RedisStore) -> None:
-    """The total would dip by them until the next rollup."""
+    """The total would dip by those changes until the next rollup."""
     await count(store, batch(1, range(10), day=MONDAY))
     await store.confirm(SITE, {}, closed(MONDAY, 2, visitors=4), {})
     assert (await count(store, None)).total_visitors == 10
@@ -184,7 +191,7 @@ async def test_a_late_change_of_a_closed_day_does_not_hold_up_adjustments(store:
     assert (await count(store, None)).adjustments == 50
 
 
-async def test_a_foreign_redis_is_confirmed_nothing(store: RedisStore, redis: RawRedis) -> None:
+async def test_in_a_foreign_redis_nothing_is_confirmed(store: RedisStore, redis: RawRedis) -> None:
     """Another installation's changes are not ours to confirm."""
     await count(store, batch(1, [1]))
     snapshot = await look(store)

@@ -1,21 +1,25 @@
-"""How calls reach a real server: together, each with an answer of its own, and never twice."""
+"""How calls reach a real server: together, each with its own answer, and never twice."""
 
 import asyncio
 import contextlib
 
 from footfall.errors import StoreDamaged, StoreUnavailable
-from footfall.model.batch_log import Answer
+from footfall.model.batch import Answer
+from footfall.model.day_state import Closed
+from footfall.model.salt import Salt
+from footfall.model.site_id import SiteId
 from footfall.stores.redis_connection import CONNECTIONS, Script, open_calls
 from footfall.stores.redis_store import RedisStore, day_key, ready_key
 from tests.support.footfall import SITE
-from tests.support.storage import MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, ready_site
+from tests.support.storage import DAY, MONDAY, OTHER_LOG, TODAY, RawRedis, batch, period_of, ready_site
 
 NOW = period_of(TODAY)
 WINDOW_S = 300
+OTHER_SITE = SiteId("other")
 
 
-async def test_what_is_called_together_goes_out_together(store: RedisStore, redis: RawRedis) -> None:
-    """A hundred portals that are busy at once cost one write and one connection."""
+async def test_calls_of_one_turn_are_sent_together(store: RedisStore, redis: RawRedis) -> None:
+    """A hundred portals that are busy at the same time cost one write and one connection."""
     await store.record(SITE, NOW, WINDOW_S)  # Redis knows the script now
     await redis.config_resetstat()
     asked = await asyncio.gather(*(store.record(SITE, NOW, WINDOW_S) for _ in range(100)))
@@ -26,24 +30,24 @@ async def test_what_is_called_together_goes_out_together(store: RedisStore, redi
     assert stats["total_reads_processed"] < 20
 
 
-async def test_each_gets_its_own_answer(store: RedisStore) -> None:
-    """Answers come in the order of the calls; one that went to another caller would count for another log."""
+async def test_each_call_gets_its_own_answer(store: RedisStore) -> None:
+    """Answers come in the order of the calls; an answer to another caller would ack another log."""
     counted = await asyncio.gather(
         store.record(SITE, NOW, WINDOW_S, batch(1, [1], views=7)),
-        store.record("nobody", NOW, WINDOW_S),
+        store.record(OTHER_SITE, NOW, WINDOW_S),
         store.record(SITE, NOW, WINDOW_S, batch(3, [1], log=OTHER_LOG)),
-        store.share_salts(SITE, {MONDAY: b"k" * 32}, {MONDAY: 2**31}),
+        store.share_salts(SITE, [Salt(MONDAY, b"k" * 32, 2**31)]),
     )
     assert [recorded.answer for recorded in counted[:3]] == [Answer.OK, Answer.NOTREADY, Answer.GAP]
     assert counted[3] == {MONDAY: b"k" * 32}
 
 
-async def test_an_error_is_for_the_caller_that_it_is_about(store: RedisStore, redis: RawRedis) -> None:
-    """One site whose sketch is damaged does not keep its neighbours from counting."""
-    await store.join("other", [], ready=True)
-    await redis.hset(day_key("other", TODAY, "visitors"), "no", "sketch")
+async def test_an_error_reaches_the_caller_of_its_site_only(store: RedisStore, redis: RawRedis) -> None:
+    """A site whose sketch is damaged does not keep other sites from counting."""
+    await store.open(OTHER_SITE, [], Closed(1, MONDAY - DAY, 0, 0, 0, "first"))
+    await redis.hset(day_key(OTHER_SITE, TODAY, "visitors"), "no", "sketch")
     damaged, well = await asyncio.gather(
-        store.record("other", NOW, WINDOW_S), store.record(SITE, NOW, WINDOW_S, batch(1)), return_exceptions=True
+        store.record(OTHER_SITE, NOW, WINDOW_S), store.record(SITE, NOW, WINDOW_S, batch(1)), return_exceptions=True
     )
     assert isinstance(damaged, StoreDamaged)
     assert not isinstance(well, BaseException)
@@ -51,31 +55,31 @@ async def test_an_error_is_for_the_caller_that_it_is_about(store: RedisStore, re
 
 
 async def test_lost_scripts_are_loaded_again(store: RedisStore, redis: RawRedis) -> None:
-    """Redis forgets its scripts at a restart or a failover; what is called then runs once."""
+    """Redis forgets its scripts at a restart or a failover; a call of that moment runs once."""
     await store.record(SITE, NOW, WINDOW_S, batch(1))
     await redis.script_flush()
     second, third, salts = await asyncio.gather(
         store.record(SITE, NOW, WINDOW_S, batch(2)),
         store.record(SITE, NOW, WINDOW_S, batch(1, log=OTHER_LOG)),
-        store.share_salts(SITE, {}, {}),
+        store.share_salts(SITE, []),
     )
     assert (second.answer, third.answer, salts) == (Answer.OK, Answer.OK, {})
 
 
 async def test_more_calls_than_connections_wait_their_turn(store: RedisStore, redis: RawRedis) -> None:
-    """A server that is slow for a moment gets no more connections than we said, and no site is away for that."""
+    """A server that is slow for a moment gets no more connections than the limit, and every call is answered."""
     await redis.execute_command("CLIENT", "PAUSE", 200, "ALL")
     asked = []
     for _ in range(4 * CONNECTIONS):
         asked.append(asyncio.create_task(store.record(SITE, NOW, WINDOW_S)))
-        await asyncio.sleep(0.0005)  # each goes out in a turn of its own
+        await asyncio.sleep(0.0005)  # each call is sent in its own turn of the loop
     assert {recorded.answer for recorded in await asyncio.gather(*asked)} == {Answer.OK}
     clients = await redis.info("clients")
     assert 2 <= clients["connected_clients"] <= CONNECTIONS + 1
 
 
-async def test_a_connection_that_breaks_fails_all_that_it_carried(store: RedisStore, redis: RawRedis) -> None:
-    """Each caller gets an exception of its own, and the next call a new connection."""
+async def test_a_connection_that_breaks_fails_all_calls_on_it(store: RedisStore, redis: RawRedis) -> None:
+    """Each caller gets its own exception, and the next call a new connection."""
     await redis.execute_command("CLIENT", "PAUSE", 2000, "WRITE")
     calls = [asyncio.create_task(store.record(SITE, NOW, WINDOW_S, batch(1, log=f"{n:016x}"))) for n in range(3)]
     await asyncio.sleep(0.1)
@@ -87,8 +91,8 @@ async def test_a_connection_that_breaks_fails_all_that_it_carried(store: RedisSt
     assert (await store.record(SITE, NOW, WINDOW_S, batch(1))).answer is Answer.OK
 
 
-async def test_a_caller_that_leaves_takes_nobody_along(store: RedisStore, redis: RawRedis) -> None:
-    """What it called runs all the same, as a beacon counts whose page is gone."""
+async def test_a_cancelled_caller_cancels_no_other_call(store: RedisStore, redis: RawRedis) -> None:
+    """Its own call runs all the same: a beacon counts also when its page was closed."""
     await redis.execute_command("CLIENT", "PAUSE", 200, "WRITE")
     leaving = asyncio.create_task(store.record(SITE, NOW, WINDOW_S, batch(1)))
     staying = asyncio.create_task(store.record(SITE, NOW, WINDOW_S, batch(1, log=OTHER_LOG)))
@@ -100,8 +104,8 @@ async def test_a_caller_that_leaves_takes_nobody_along(store: RedisStore, redis:
     assert (await store.record(SITE, NOW, WINDOW_S, batch(1))).answer is Answer.DUP
 
 
-async def test_closing_waits_for_what_is_on_its_way(redis_url: str, redis: RawRedis) -> None:
-    """A caller may be gone while its call is not; its connection is not torn."""
+async def test_closing_waits_for_the_calls_in_progress(redis_url: str, redis: RawRedis) -> None:
+    """A caller may have been cancelled while Redis still runs its call; the connection must stay until the answer."""
     async with ready_site(redis_url), open_calls(redis_url, timeout_s=1.0) as calls:
         await redis.execute_command("CLIENT", "PAUSE", 200, "WRITE")
         arguments = ["ours", MONDAY.isoformat(), b"k" * 32, 2**31]

@@ -1,10 +1,12 @@
-"""The record script against a real server: each of its answers, and the numbers that it reads."""
+"""The record script on a real server: each of its answers, and the numbers that it reads."""
 
 import pytest
 
 from footfall.errors import StoreUnavailable
-from footfall.model.batch_log import BATCH_MAX_VISITORS, Answer, Batch
-from footfall.model.day_state import Closed
+from footfall.model.batch import BATCH_MAX_VISITORS, Answer, Batch
+from footfall.model.day_state import Closed, DayState
+from footfall.model.salt import Salt
+from footfall.model.site_id import SiteId
 from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redis
 from tests.support.footfall import SITE
 from tests.support.storage import (
@@ -28,15 +30,16 @@ WINDOW_S = 300
 NOW = period_of(TODAY)
 
 
-async def count(store: RedisStore, counted: Batch | None, *, hole: bool = False) -> Recorded:
-    return await store.record(SITE, NOW, WINDOW_S, counted, hole=hole)
+async def count(store: RedisStore, counted: Batch | None, *, skip_gap: bool = False) -> Recorded:
+    """Send a batch of today, or none."""
+    return await store.record(SITE, NOW, WINDOW_S, counted, skip_gap=skip_gap)
 
 
 async def test_a_batch_is_counted_and_its_answer_carries_the_numbers(store: RedisStore, redis: RawRedis) -> None:
-    """One round trip per beacon: the answer to the commit is the answer to the page, its sender included."""
+    """One round trip per beacon: Redis' answer to the batch is the answer to the page, the page's visitor included."""
     now_ms = int(await store.clock_s() * 1000)
     recorded = await count(store, batch(1, [1, 2, 3], views=5, seen_ms=now_ms))
-    assert (recorded.answer, recorded.applied) == (Answer.OK, 1)
+    assert (recorded.answer, recorded.acked) == (Answer.OK, 1)
     reading = recorded.reading
     assert reading is not None
     assert (reading.online, reading.today_visitors, reading.week_visitors, reading.total_visitors) == (3, 3, 3, 3)
@@ -45,32 +48,32 @@ async def test_a_batch_is_counted_and_its_answer_carries_the_numbers(store: Redi
     assert await redis.hgetall(day_key(SITE, TODAY, "logs")) == {LOG.encode(): b"1:5"}
 
 
-async def test_the_same_number_again_counts_nothing(store: RedisStore) -> None:
-    """A lost reply is answered by sending the same bytes again, however often."""
+async def test_the_same_seq_again_counts_nothing(store: RedisStore) -> None:
+    """After a lost reply the worker sends the same bytes again, any number of times."""
     first = await count(store, batch(1, [1], views=4))
     await count(store, batch(2, [2], views=6))
     for seq in (1, 2, 1):
         again = await count(store, batch(seq, [1], views=4))
-        assert (again.answer, again.applied) == (Answer.DUP, 2)
+        assert (again.answer, again.acked) == (Answer.DUP, 2)
         assert again.reading is not None
         assert (again.reading.today_views, again.reading.today_visitors) == (6, 2)
     assert first.answer is Answer.OK
 
 
-async def test_a_gap_names_the_number_that_redis_has(store: RedisStore) -> None:
-    """A Redis that lost its newest seconds says where to go on from."""
+async def test_a_gap_names_the_seq_that_redis_has(store: RedisStore) -> None:
+    """A Redis that lost its last seconds names the seq from which the worker sends again."""
     await count(store, batch(1))
     gap = await count(store, batch(3))
-    assert (gap.answer, gap.applied, gap.reading) == (Answer.GAP, 1, None)
+    assert (gap.answer, gap.acked, gap.reading) == (Answer.GAP, 1, None)
     assert (await count(store, batch(2))).answer is Answer.OK
     assert (await count(store, batch(3))).answer is Answer.OK
 
 
-async def test_a_hole_is_skipped_only_with_leave(store: RedisStore) -> None:
-    """Numbers that nobody has any more must not stop a log for ever; its views are whole, for they are cumulative."""
+async def test_a_gap_is_skipped_only_with_leave(store: RedisStore) -> None:
+    """Seqs that no process has any more must not stop a log for ever; its views are cumulative and stay whole."""
     await count(store, batch(1, views=1))
-    skipped = await count(store, batch(9, [7], views=20), hole=True)
-    assert (skipped.answer, skipped.applied) == (Answer.OK, 9)
+    skipped = await count(store, batch(9, [7], views=20), skip_gap=True)
+    assert (skipped.answer, skipped.acked) == (Answer.OK, 9)
     assert skipped.reading is not None
     assert skipped.reading.today_views == 20
 
@@ -78,14 +81,14 @@ async def test_a_hole_is_skipped_only_with_leave(store: RedisStore) -> None:
 @pytest.mark.parametrize(
     ("answer", "refused"),
     [
-        pytest.param(Answer.GAP, batch(3), id="a number too far"),
+        pytest.param(Answer.GAP, batch(3), id="a seq too far"),
         pytest.param(Answer.OLD, batch(1, day=MONDAY - DAY), id="a closed day that is not in Redis"),
     ],
 )
-async def test_what_is_refused_leaves_no_trace(
+async def test_a_refused_batch_leaves_no_trace(
     store: RedisStore, redis: RawRedis, answer: Answer, refused: Batch
 ) -> None:
-    """A refused batch is sent again after a repair: half of it in the sketches would be counted unasked."""
+    """A refused batch is sent again after a repair, or never: half of it in the sketches would count all the same."""
     await count(store, batch(1, [1]))
     before = await everything_in(redis)
     assert (await count(store, refused)).answer is answer
@@ -93,10 +96,10 @@ async def test_what_is_refused_leaves_no_trace(
 
 
 @pytest.mark.parametrize(("found", "installation"), [(None, ""), (b"theirs", "theirs")])
-async def test_nobody_counts_into_what_is_not_ready_or_not_ours(
+async def test_a_redis_that_is_not_ready_or_not_ours_is_left_alone(
     store: RedisStore, redis: RawRedis, found: bytes | None, installation: str
 ) -> None:
-    """An emptied Redis would count from zero, and a foreign one would mix two portals' histories."""
+    """An emptied Redis would count from zero, and a foreign Redis would mix the histories of two portals."""
     await redis.delete(f"ff1:{{{SITE}}}:ready")
     if found:
         await redis.set(f"ff1:{{{SITE}}}:ready", found)
@@ -104,14 +107,39 @@ async def test_nobody_counts_into_what_is_not_ready_or_not_ours(
     for refused in (None, batch(1, [1])):
         recorded = await count(store, refused)
         assert (recorded.answer, recorded.installation) == (Answer.NOTREADY, installation)
-    assert not await store.join(SITE, [])
+    assert not await store.merge(SITE, [])
     assert await store.snapshot(SITE, [], all_days=True) is None
-    assert await store.share_salts(SITE, {MONDAY: b"s"}, {MONDAY: 2**33}) is None
+    assert await store.share_salts(SITE, [Salt(MONDAY, b"s", 2**33)]) is None
     assert await everything_in(redis) == before
 
 
-async def test_before_postgres_has_told_who_we_are_any_ready_state_is_counted_into(store: RedisStore) -> None:
-    """A worker that starts while Postgres is away goes on counting."""
+async def test_a_site_of_another_installation_is_not_opened(store: RedisStore, redis: RawRedis) -> None:
+    """Opening would take over another portal's days and its total."""
+    store.installation = "ours, after a dump was restored"
+    before = await everything_in(redis)
+    closed = Closed(2, MONDAY, 7, 7, 0, "second")
+    assert not await store.open(SITE, [DayState(TODAY, 0, None, {LOG: (1, 1)})], closed, [Salt(MONDAY, b"s", 2**33)])
+    assert await everything_in(redis) == before
+
+
+async def test_a_site_is_opened_with_its_days_its_total_and_its_salts(store: RedisStore, redis: RawRedis) -> None:
+    """All in one moment, and `ready` last: no worker counts into a site that is half restored."""
+    await redis.flushall()
+    salts = [Salt(MONDAY, b"this week", 2**33), Salt(MONDAY + 7 * DAY, b"next week", 2**33)]
+    days = [DayState(MONDAY, 0, None, {LOG: (3, 30)}), DayState(TODAY, 0, None, {LOG: (1, 1), OTHER_LOG: (2, 4)})]
+    assert await store.open(SITE, days, Closed(2, MONDAY, 70, 700, -5, "second"), salts)
+    assert await store.acked(SITE, [(MONDAY, LOG), (TODAY, LOG), (TODAY, OTHER_LOG)]) == [3, 1, 2]
+    snapshot = await store.snapshot(SITE, [salt.week for salt in salts], all_days=True)
+    assert snapshot is not None
+    assert (snapshot.present, snapshot.salts) == ([MONDAY, TODAY], {salt.week: salt.key for salt in salts})
+    reading = (await count(store, None)).reading
+    assert reading is not None
+    assert (reading.today_views, reading.week_views, reading.total_views) == (5, 35, 705)
+    assert (reading.total_visitors, reading.adjustments, reading.revision) == (70, -5, "second")
+
+
+async def test_before_the_installation_is_known_any_site_that_is_ready_counts(store: RedisStore) -> None:
+    """A worker that starts while Postgres is away counts all the same."""
     store.installation = ""
     assert (await count(store, batch(1))).answer is Answer.OK
 
@@ -128,7 +156,7 @@ async def test_before_postgres_has_told_who_we_are_any_ready_state_is_counted_in
 async def test_an_error_half_way_has_counted_nothing(
     store: RedisStore, redis: RawRedis, key: str, planted: bytes
 ) -> None:
-    """A script does not roll back; as the write that counts is the last one, the batch may come again."""
+    """A script does not roll back; the write that counts is the last one, so the batch may be sent again."""
     sent = batch(1, [1, 2], views=7, seen_ms=int(await store.clock_s() * 1000))
     await redis.set(key, planted)
     with pytest.raises(StoreUnavailable):
@@ -144,7 +172,7 @@ async def test_an_error_half_way_has_counted_nothing(
 
 
 async def test_an_error_after_the_count_is_a_duplicate_when_it_comes_again(store: RedisStore, redis: RawRedis) -> None:
-    """Reading another open day may fail once the batch is counted: sending it again must not count it twice."""
+    """Reading another open day may fail after the batch was counted: sent again, the batch must not count twice."""
     yesterday = day_key(SITE, TODAY - DAY, "visitors")
     await count(store, batch(1, day=TODAY - DAY, log=OTHER_LOG))
     await redis.set(yesterday, b"damaged")
@@ -157,30 +185,30 @@ async def test_an_error_after_the_count_is_a_duplicate_when_it_comes_again(store
     assert again.reading.today_views == 3
 
 
-async def test_a_full_batch_goes_through(store: RedisStore, redis: RawRedis) -> None:
-    """`unpack` fails at 8,000 values, after earlier writes were applied; a batch stays far below."""
+async def test_a_full_batch_is_counted(store: RedisStore, redis: RawRedis) -> None:
+    """`unpack` fails at 8,000 values, after earlier writes were applied; a full batch stays far below."""
     old, new = range(1, BATCH_MAX_VISITORS + 1), range(5001, 5001 + BATCH_MAX_VISITORS)
     now_ms = int(await store.clock_s() * 1000)
     await count(store, batch(1, old, seen_ms=now_ms))
-    recorded = await count(store, batch(2, new, gone=old, seen_ms=now_ms))
+    recorded = await count(store, batch(2, new, previous_week=old, seen_ms=now_ms))
     assert recorded.reading is not None
     assert recorded.reading.online == BATCH_MAX_VISITORS
     assert registers(await redis.get(DAY_SKETCH)) == await reference(redis, [*old, *new])
 
 
 async def test_big_numbers_stay_whole(store: RedisStore, redis: RawRedis) -> None:
-    """Lua counts in doubles and prints 1e+15 if it is let: views must be right up to what JavaScript can read."""
+    """Lua counts in doubles and may print 1e+15: views must be exact up to the largest number of JavaScript."""
     most = 2**53 - 1
     await count(store, batch(1, views=2**31 + 1))
-    await count(store, batch(2**40, views=2**52), hole=True)
+    await count(store, batch(2**40, views=2**52), skip_gap=True)
     recorded = await count(store, batch(1, views=most - 2**52, log=OTHER_LOG))
     assert recorded.reading is not None
     assert (recorded.reading.today_views, recorded.reading.total_views) == (most, most)
     assert (await redis.hget(day_key(SITE, TODAY, "logs"), LOG)) == b"%d:%d" % (2**40, 2**52)
-    assert await store.applied(SITE, [(TODAY, LOG), (TODAY, "unknown")]) == [2**40, 0]
+    assert await store.acked(SITE, [(TODAY, LOG), (TODAY, "unknown")]) == [2**40, 0]
 
     closed = Closed(2**52 + 1, MONDAY - DAY, 2**53 - 5, 0, -(2**53) + 9, "r2")
-    await store.join(SITE, [], closed=closed)
+    await store.open(SITE, [], closed)
     recorded = await count(store, None)
     assert recorded.reading is not None
     assert (recorded.reading.total_visitors, recorded.reading.adjustments) == (2**53 - 5, -(2**53) + 9)
@@ -189,7 +217,7 @@ async def test_big_numbers_stay_whole(store: RedisStore, redis: RawRedis) -> Non
 async def test_a_reply_that_does_not_come_is_not_asked_for_again(
     redis: RawRedis, redis_url: str, store: RedisStore
 ) -> None:
-    """The client library repeats commands up to ten times by default, and then the order of writes is nobody's."""
+    """redis-py repeats commands up to ten times by default; a worker could not say which write came last."""
     async with open_redis(redis_url, timeout_s=0.1) as hasty:
         hasty.installation = "ours"
         await count(hasty, batch(1))
@@ -204,9 +232,9 @@ async def test_a_reply_that_does_not_come_is_not_asked_for_again(
 
 
 async def test_an_unknown_site_is_read_without_making_a_key(store: RedisStore, redis: RawRedis) -> None:
-    """Reading must not fill the store."""
+    """Reading must not fill Redis."""
     before = await everything_in(redis)
-    assert (await store.record("nobody", NOW, WINDOW_S)).answer is Answer.NOTREADY
+    assert (await store.record(SiteId("unknown"), NOW, WINDOW_S)).answer is Answer.NOTREADY
     assert await everything_in(redis) == before
 
 

@@ -1,4 +1,4 @@
-"""Batches on the disk: there when it was said, for whoever comes next, within bounds, none thrown away."""
+"""Batches on the disk: synced before the answer, adopted by the next worker, within bounds, never discarded."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from footfall.errors import StoreUnavailable
-from footfall.model.batch_log import Batch
+from footfall.model.batch import Batch
 from footfall.stores.spool_store import PAGE_BYTES, Spool, SpooledLog, open_spool
 from tests.support.footfall import SITE
 from tests.support.storage import LOG, OTHER_LOG, TODAY, batch
@@ -28,7 +28,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
 
 
 def write_and_die(folder: Path, batches: list[Batch]) -> None:
-    """A worker whose machine gives it no time to close anything."""
+    """Write as a worker whose machine gives it no time to close its file."""
 
     async def write() -> None:
         spool = Spool(folder, "dead", SMALL_BYTES)
@@ -40,6 +40,7 @@ def write_and_die(folder: Path, batches: list[Batch]) -> None:
 
 
 def leave_behind(folder: Path, batches: list[Batch]) -> None:
+    """Leave the file of a worker that died in another process."""
     child = multiprocessing.get_context("spawn").Process(target=write_and_die, args=(folder, batches))
     child.start()
     child.join(30)
@@ -47,7 +48,7 @@ def leave_behind(folder: Path, batches: list[Batch]) -> None:
 
 
 async def fill(spool: Spool, log: str = LOG) -> int:
-    """Write until it takes no more; return the last number that was taken."""
+    """Write until the spool refuses; return the last seq that it took."""
     for seq in count(1):
         try:
             await spool.write([batch(seq, range(seq * 100, seq * 100 + 100), log=log)])
@@ -56,9 +57,9 @@ async def fill(spool: Spool, log: str = LOG) -> int:
     raise AssertionError
 
 
-async def test_what_is_written_is_read_in_order(spool: Spool) -> None:
-    """A batch comes back as it went: same bytes, same number."""
-    batches = [batch(seq, [seq, seq + 1], views=2**53 - 9 + seq, gone=[7]) for seq in range(1, 8)]
+async def test_batches_are_read_in_order(spool: Spool) -> None:
+    """A batch is read as it was written: same bytes, same seq."""
+    batches = [batch(seq, [seq, seq + 1], views=2**53 - 9 + seq, previous_week=[7]) for seq in range(1, 8)]
     await spool.write(batches[4:])
     await spool.write(batches[:4])
     await spool.write([batch(1, log=OTHER_LOG)])
@@ -67,19 +68,19 @@ async def test_what_is_written_is_read_in_order(spool: Spool) -> None:
     assert await spool.read("unknown", 0, 100) == []
 
 
-async def test_the_same_number_again_changes_nothing(spool: Spool) -> None:
-    """A batch is stored when it is in doubt, and again at exit."""
+async def test_the_same_seq_again_changes_nothing(spool: Spool) -> None:
+    """A worker writes a batch when Redis does not answer, and again at exit."""
     await spool.write([batch(1, [1])])
     await spool.write([batch(1, [1]), batch(2)])
-    assert [kept.seq for kept in await spool.read(LOG, 0, 9)] == [1, 2]
+    assert [batch.seq for batch in await spool.read(LOG, 0, 9)] == [1, 2]
 
 
 async def test_a_batch_survives_the_sudden_end_of_its_worker(tmp_path: Path, spool: Spool) -> None:
-    """202 means: on the disk. Another process finds it, and takes over the file."""
+    """202 means that the batch is on the disk. Another process adopts the file."""
     batches = [batch(seq, range(50), views=10 * seq) for seq in (4, 5, 6)]
     leave_behind(tmp_path, [*batches, batch(1, log=OTHER_LOG)])
     adopted = await spool.adopt()
-    assert sorted(adopted, key=lambda log: log.log) == [
+    assert sorted(adopted, key=lambda log: log.log_id) == [
         SpooledLog(SITE, TODAY, LOG, 6, 60),
         SpooledLog(SITE, TODAY, OTHER_LOG, 1, 1),
     ]
@@ -89,7 +90,7 @@ async def test_a_batch_survives_the_sudden_end_of_its_worker(tmp_path: Path, spo
 
 
 async def test_a_write_is_synced_before_it_is_answered(spool: Spool) -> None:
-    """A crash of the whole machine is what `synchronous = FULL` is for; a default build of SQLite may sync less."""
+    """A batch must survive a crash of the whole machine; by default SQLite may be built to sync less."""
     file = spool._file  # noqa: SLF001
     assert file is not None
     pragmas = [file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "locking_mode")]
@@ -97,20 +98,20 @@ async def test_a_write_is_synced_before_it_is_answered(spool: Spool) -> None:
 
 
 async def test_the_file_of_a_living_worker_is_left_alone(tmp_path: Path, spool: Spool) -> None:
-    """Its worker holds it for life; only a free file is an orphan."""
+    """A worker locks its file while it lives; only a file without a lock is an orphan."""
     async with open_spool(tmp_path, "other", SMALL_BYTES) as other:
         await other.write([batch(1)])
         assert await spool.adopt() == []
         await other.write([batch(2)])
         assert len(await other.read(LOG, 0, 9)) == 2
-    assert [log.last for log in await spool.adopt()] == [2]
+    assert [log.last_seq for log in await spool.adopt()] == [2]
 
 
 async def test_many_adopters_and_starters_lose_nothing(tmp_path: Path) -> None:
-    """Workers start together, and each looks for orphans: a file is taken by one, and none that has just been made."""
+    """Workers start together and each looks for orphans: one worker adopts a file, and none adopts a new one."""
     for name in range(6):
-        async with open_spool(tmp_path, f"gone{name}", SMALL_BYTES) as gone:
-            await gone.write([batch(1, log=f"{name:016}")])
+        async with open_spool(tmp_path, f"ended{name}", SMALL_BYTES) as ended:
+            await ended.write([batch(1, log=f"{name:016}")])
     spools = [Spool(tmp_path, f"new{number}", SMALL_BYTES) for number in range(4)]
 
     async def start(spool: Spool) -> list[SpooledLog]:
@@ -118,15 +119,15 @@ async def test_many_adopters_and_starters_lose_nothing(tmp_path: Path) -> None:
         await spool.write([batch(1, log=f"own{spool._path.stem}")])  # noqa: SLF001
         return [log for _ in range(5) for log in await spool.adopt()]
 
-    adopted = [log.log for logs in await asyncio.gather(*map(start, spools)) for log in logs]
+    adopted = [log.log_id for logs in await asyncio.gather(*map(start, spools)) for log in logs]
     assert sorted(adopted) == [f"{name:016}" for name in range(6)]
     for spool in spools:
         assert spool._path.exists()  # noqa: SLF001
         await spool.close()
 
 
-async def test_a_full_spool_refuses_and_deletes_make_room(spool: Spool) -> None:
-    """The disk is shared with the operator's other services; full means 503, and what is there stays there."""
+async def test_a_full_spool_refuses_until_batches_are_deleted(spool: Spool) -> None:
+    """Other services share the disk. A full spool means 503, and its batches stay."""
     last = await fill(spool)
     assert last > 50
     assert SMALL_BYTES - 2 * PAGE_BYTES < spool.used_bytes <= SMALL_BYTES
@@ -136,15 +137,15 @@ async def test_a_full_spool_refuses_and_deletes_make_room(spool: Spool) -> None:
     await spool.delete(LOG, last // 2)
     assert not spool.full
     await spool.write([batch(last + 1, range(100))])
-    assert [kept.seq for kept in await spool.read(LOG, 0, 1)] == [last // 2 + 1]
+    assert [batch.seq for batch in await spool.read(LOG, 0, 1)] == [last // 2 + 1]
 
 
-async def test_a_full_orphan_is_taken_over_all_the_same(tmp_path: Path, spool: Spool) -> None:
-    """Its beacons were acknowledged: if its size kept it from being adopted, they would never be counted."""
+async def test_a_full_orphan_is_adopted_all_the_same(tmp_path: Path, spool: Spool) -> None:
+    """Its beacons were acked with 202: if its size prevented its adoption, they would never count."""
     async with open_spool(tmp_path, "full", SMALL_BYTES) as full:
         last = await fill(full, OTHER_LOG)
     await spool.write([batch(1)])
-    assert [(log.log, log.last) for log in await spool.adopt()] == [(OTHER_LOG, last)]
+    assert [(log.log_id, log.last_seq) for log in await spool.adopt()] == [(OTHER_LOG, last)]
     assert len(await spool.read(OTHER_LOG, 0, last + 1)) == last
     assert spool.full
     with pytest.raises(StoreUnavailable):
@@ -154,10 +155,10 @@ async def test_a_full_orphan_is_taken_over_all_the_same(tmp_path: Path, spool: S
 
 
 @pytest.mark.parametrize("damage", ["no database", "torn page"])
-async def test_a_damaged_file_is_kept_and_reported_once(
+async def test_a_damaged_file_is_left_in_place_and_reported_once(
     tmp_path: Path, spool: Spool, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody may still read acknowledged beacons out of it; the others must not wait for that."""
+    """An operator may still read beacons out of it; the other files must not wait for that."""
     async with open_spool(tmp_path, "bad", SMALL_BYTES) as bad:
         await fill(bad)
     async with open_spool(tmp_path, "good", SMALL_BYTES) as good:
@@ -167,7 +168,7 @@ async def test_a_damaged_file_is_kept_and_reported_once(
     path.write_bytes(b"x" * 8192 if damage == "no database" else content[:4096] + b"\xff" * (len(content) - 4096))
     left = path.read_bytes()
     caplog.set_level(logging.ERROR)
-    assert [log.log for log in await spool.adopt()] == [OTHER_LOG]
+    assert [log.log_id for log in await spool.adopt()] == [OTHER_LOG]
     assert await spool.adopt() == []
     assert [record.getMessage().split(".")[0] for record in caplog.records] == [
         "A spool file cannot be taken over; it is kept"
@@ -177,36 +178,37 @@ async def test_a_damaged_file_is_kept_and_reported_once(
 
 
 COLUMNS = ("site", "day", "log", "seq", "views", "seen_ms", "visitors", "gone", "beacons", "checksum")
+"""Their names stay, because a worker adopts files of former versions."""
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-@pytest.mark.parametrize("taken_over", [True, False])
+@pytest.mark.parametrize("adopted", [True, False])
 async def test_a_damaged_batch_is_dropped_and_the_others_stay(
-    tmp_path: Path, column: str, taken_over: bool, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, column: str, adopted: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A flipped bit that breaks no structure: sent as it is, it would count visitors and views that never were."""
-    batches = [batch(seq, range(seq), gone=[seq]) for seq in range(1, 6)]
+    """A flipped bit may leave SQLite's structure whole: sent, such a batch would count visitors who never came."""
+    batches = [batch(seq, range(seq), previous_week=[seq]) for seq in range(1, 6)]
     async with open_spool(tmp_path, "damaged", SMALL_BYTES) as spool:
         await spool.write(batches)
     value = "'2001-13-77'" if column == "day" else "x'00'" if column in ("visitors", "gone") else "1000000"
     with sqlite3.connect(tmp_path / "damaged.spool") as file:
         file.execute(f"UPDATE batch SET {column} = {value} WHERE seq = 3")
     file.close()
-    name = "mine" if taken_over else "damaged"
+    name = "mine" if adopted else "damaged"
     async with open_spool(tmp_path, name, SMALL_BYTES) as spool:
-        if taken_over:
+        if adopted:
             assert await spool.adopt() == [SpooledLog(SITE, TODAY, LOG, 5, 5)]
         assert await spool.read(LOG, 0, 2) == batches[:2]
         last = await spool.read(LOG, 2, 1) + await spool.read(LOG, 4, 9)
         assert last == batches[3:]
-        # A row that no longer says which log it belongs to is found by whoever takes the file over.
-        assert spool.take_damaged() == (column != "log" or taken_over)
+        # A row whose log id is damaged is found only by the worker that adopts the file.
+        assert spool.take_damaged() == (column != "log" or adopted)
         assert spool.take_damaged() == 0
-    assert len(caplog.records) == (column != "log" or taken_over)
+    assert len(caplog.records) == (column != "log" or adopted)
 
 
-async def test_a_file_whose_worker_died_at_birth_is_removed(tmp_path: Path, spool: Spool) -> None:
-    """It has no table yet, and nothing to take over."""
+async def test_a_file_whose_worker_died_at_its_start_is_removed(tmp_path: Path, spool: Spool) -> None:
+    """It has no table yet, and no batches."""
     (tmp_path / "newborn.spool").touch()
     assert await spool.adopt() == []
     assert not (tmp_path / "newborn.spool").exists()
@@ -221,7 +223,7 @@ async def test_an_empty_file_is_removed_at_the_end(tmp_path: Path) -> None:
 
 
 async def test_a_file_with_batches_stays_at_the_end(tmp_path: Path) -> None:
-    """What Postgres does not have yet is the next worker's."""
+    """The next worker sends what Postgres lacks."""
     async with open_spool(tmp_path, "mine", SMALL_BYTES) as spool:
         await spool.write([batch(1)])
     with sqlite3.connect(tmp_path / "mine.spool") as file:
@@ -229,16 +231,16 @@ async def test_a_file_with_batches_stays_at_the_end(tmp_path: Path) -> None:
     file.close()
 
 
-async def test_the_check_writes(tmp_path: Path, spool: Spool) -> None:
-    """`/readyz` promises that a beacon could be stored: a check that writes nothing would promise it on a full disk."""
+async def test_the_check_writes_to_the_disk(tmp_path: Path, spool: Spool) -> None:
+    """`/readyz` promises that a beacon can be stored: a check that only reads would promise it on a full disk."""
     before = (tmp_path / "mine.spool-wal").stat()
     await spool.check()
     after = (tmp_path / "mine.spool-wal").stat()
     assert (after.st_size, after.st_mtime_ns) > (before.st_size, before.st_mtime_ns)
 
 
-async def test_a_disk_that_refuses_is_no_reason_not_to_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a spool Footfall counts as long as Redis answers, and says what it cannot do."""
+async def test_a_worker_starts_also_where_the_disk_refuses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a spool a worker counts while Redis answers; one log line says what it cannot do."""
     (tmp_path / "file").touch()
     async with open_spool(tmp_path / "file" / "spool", "mine", SMALL_BYTES) as spool:
         for refused in (spool.write([batch(1)]), spool.check(), spool.adopt(), spool.read(LOG, 0, 1)):
