@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.redis_store import RedisStore
-from tests.support.storage import RawRedis, plain_redis, ready_site
+from tests.support.storage import RawRedis, Stores, open_stores, plain_redis, ready_site
 
 # Nothing of a test has to outlive the machine, so its PostgreSQL need not wait for the disk.
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -76,6 +76,13 @@ async def store(redis_url: str) -> AsyncIterator[RedisStore]:
     """Redis with a site that is ready; the days before its week are closed."""
     async with ready_site(redis_url) as store:
         yield store
+
+
+@pytest.fixture
+async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
+    """Both stores, migrated and empty."""
+    async with open_stores(redis_url, postgres_url) as stores:
+        yield stores
 
 
 @pytest.fixture

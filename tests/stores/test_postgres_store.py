@@ -36,13 +36,6 @@ RETENTION = Retention(
 
 
 @pytest.fixture
-async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
-    """Both stores, migrated and empty."""
-    async with open_stores(redis_url, postgres_url) as stores:
-        yield stores
-
-
-@pytest.fixture
 async def postgres(stores: Stores) -> AsyncIterator[PostgresStore]:
     """Postgres alone, migrated and empty."""
     async with open_postgres(stores.postgres_url) as store:

@@ -1,17 +1,8 @@
-"""Both stores, and a worker between them."""
-
-from collections.abc import AsyncIterator
+"""A worker between both stores."""
 
 import pytest
 
-from tests.support.storage import Stores, Worker, open_stores
-
-
-@pytest.fixture
-async def stores(redis_url: str, postgres_url: str) -> AsyncIterator[Stores]:
-    """Both stores, migrated and empty."""
-    async with open_stores(redis_url, postgres_url) as stores:
-        yield stores
+from tests.support.storage import Stores, Worker
 
 
 @pytest.fixture
