@@ -14,7 +14,13 @@ from tests.chaos.traffic import SITES
 from tests.support.footfall import FakeClock, Footfall
 
 AWAITS_MAX = 200
-GUARDED = ("Recorder._send", "RedisCalls._exchange", "Spooler._write_all", "Restore._open", "Reconciler.step")
+GUARDED = (
+    "SiteDelivery._send_all",
+    "RedisCalls._exchange",
+    "SpoolWriter._write_all",
+    "SiteOpener._open",
+    "Services.copy",
+)
 """Tasks whose awaits are counted: those that own data."""
 STORES = ("footfall", "stores")
 """Folder whose awaits may fail: nothing else of ours waits for a store."""
