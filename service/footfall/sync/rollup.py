@@ -168,7 +168,7 @@ class Rollup:
         """Log which sites began to fail and which recovered: one line each, however often they are tried."""
         failing = {site_id: error for site_id, error in self.failed.items() if not isinstance(error, StoreBusy)}
         if began := self._reported.began(failing.keys()):
-            error = next(failing[site_id] for site_id in failing if site_id in began)
+            error = failing[SiteId(began[0])]
             logger.warning(
                 "Sites cannot be rolled up and are tried again; until then their newest numbers are in Redis and in the"
                 " workers only. `footfall doctor` checks the stores. sites=%s error=%r",
