@@ -122,7 +122,7 @@ def test_within_its_period_no_number_falls(sequence: list[Reading]) -> None:
 
 
 def test_an_adjustment_may_lower_the_total_and_nothing_else_may() -> None:
-    """The guard stands before adjustments are added, and pages see by `revision` that the fall is meant."""
+    """The guard compares the total without adjustments; `revision` shows pages that the fall is intended."""
     worker = Worker()
     assert worker.show(reading(total=100, adjustments=1000, at_ms=1))["total"] == 1100
     assert worker.show(reading(total=90, adjustments=1000, at_ms=2))["total"] == 1100
@@ -162,7 +162,7 @@ def test_an_answer_that_was_overtaken_changes_nothing() -> None:
 
 
 def test_a_site_may_show_views() -> None:
-    """Then today, week and total are page views; who is online stays who is online."""
+    """With views, today, week and total are page views; `online` still counts visitors."""
     worker = Worker(portal={"measure": "views"})
     shown = worker.show(reading(today=10, week=20, total=100, adjustments=5, online=4))
     assert [shown[name] for name in ("online", "today", "week", "total", "views_today")] == [4, 100, 200, 1005, 100]
@@ -227,7 +227,7 @@ async def test_redis_is_not_read_for_a_site_without_readers() -> None:
 
 
 async def test_an_answer_is_waited_for_only_when_the_numbers_are_older_than_five_seconds() -> None:
-    """A footer rather shows the number of four seconds ago at once."""
+    """A footer shows a number of four seconds ago at once, and a reader does not wait for a newer one."""
     answered = asyncio.Event()
 
     async def read(site: Site) -> Reading:
@@ -264,7 +264,7 @@ async def test_yesterdays_numbers_are_not_todays() -> None:
 
 
 async def test_a_failed_refresh_shows_the_last_numbers_marked_stale() -> None:
-    """And the next reader within that second does not try again."""
+    """A second reader within the same second causes no second read."""
     reads = 0
 
     async def read(_: Site) -> Reading:
@@ -285,7 +285,7 @@ async def test_a_failed_refresh_shows_the_last_numbers_marked_stale() -> None:
 async def test_a_redis_that_hangs_keeps_a_reader_for_a_quarter_of_a_second(
     own_valkey: Valkey, postgres_url: str, tmp_path: Path, readers: int
 ) -> None:
-    """A footer must not hang with it: the last numbers come, marked stale, and right again when it is back."""
+    """A footer must not hang with Redis: the last numbers come, marked stale; when Redis is back, they are current."""
     settings = settings_for(own_valkey.url, postgres_url, tmp_path, redis_timeout_s=5)
     async with running(settings) as footfall:
         known = await footfall.see()

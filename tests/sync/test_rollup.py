@@ -45,7 +45,7 @@ async def save(worker: Worker, days: Sequence[DayState]) -> Saved:
 
 
 async def forget_in_redis(stores: Stores, *days: date) -> None:
-    """Let days expire before their time, index and all, as a Redis that fell back to an old copy has it."""
+    """Remove days from Redis with their index, as in a Redis that fell back to an old copy."""
     for day in days:
         await stores.redis.delete(day_key(SITE, day, "visitors"), day_key(SITE, day, "logs"))
         await stores.redis.srem(f"ff1:{{{SITE}}}:days", str(day))
@@ -88,7 +88,7 @@ async def test_two_rollups_that_commit_in_reverse_order_lose_nothing(stores: Sto
 
 
 async def test_a_snapshot_taken_before_redis_was_emptied_still_counts(stores: Stores, worker: Worker) -> None:
-    """Redis is restored without it, then it is committed: the next rollup merges back what Postgres has more."""
+    """Redis is restored without the snapshot, which is committed then: the next rollup merges the rest back."""
     await worker.count(batch(1, range(50)))
     await worker.rollup.roll_up(worker.site)
     await worker.count(batch(2, range(50, 90)))
@@ -151,7 +151,7 @@ async def test_two_lineages_end_as_their_union(stores: Stores, worker: Worker) -
 
 
 async def test_two_workers_roll_up_while_both_count(stores: Stores, worker: Worker) -> None:
-    """Any number of workers may do it at any time."""
+    """Any number of workers may roll up at any time."""
     other = await stores.worker()
     for seq in range(1, 9):
         await asyncio.gather(
@@ -166,7 +166,7 @@ async def test_two_workers_roll_up_while_both_count(stores: Stores, worker: Work
 
 
 async def test_rollups_of_the_same_days_in_another_order_do_not_deadlock(stores: Stores, worker: Worker) -> None:
-    """Days come out of a set in no order; each of two transactions would hold the row that the other one needs."""
+    """Unordered, each of two transactions would hold the row that the other one needs."""
     first, middle, last = (DayState(MONDAY + n * DAY, 1, None, {LOG: (1, 1)}) for n in range(3))
     await save(worker, [first, middle, last])
     newer = [DayState(state.day, 1, None, {LOG: (2, 2)}) for state in (first, middle, last)]
@@ -228,7 +228,7 @@ async def test_sketches_go_after_35_days_and_the_numbers_stay(stores: Stores, wo
 
 
 async def test_an_unconfirmed_sketch_is_never_dropped_for_its_age(stores: Stores, worker: Worker) -> None:
-    """Postgres was away for six weeks: Postgres retains a sketch that it gets now until the day is confirmed."""
+    """Postgres was away for six weeks: a sketch that comes so late stays until its day is confirmed."""
     await worker.count(batch(1, range(100)))
     stores.clock.advance(42 * 86400)
     await worker.rollup.roll_up(worker.site)
@@ -252,7 +252,7 @@ async def test_an_old_dump_is_filled_again_from_redis(stores: Stores, worker: Wo
 
 
 async def test_the_total_is_the_same_before_and_after_a_day_closes(stores: Stores, worker: Worker) -> None:
-    """At midnight, at two o'clock, and with a rollup between any of them."""
+    """The total stays at midnight and at two o'clock, with a rollup between any two readings."""
     await worker.count(batch(1, range(37), views=50))
     stores.clock.advance(12 * 3600)
     seen = []

@@ -148,7 +148,7 @@ async def test_a_site_that_keeps_failing_is_logged_once_and_once_more_when_it_is
 async def test_sites_that_fail_hold_up_no_other_however_many_they_are(
     stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each may cost a deadline, so a step bears few: those that are well come first, then each gets its turn."""
+    """Each failure may cost a deadline, so a step takes few: healthy sites come first, then each failed site in turn."""
     names = [SiteId(f"site{number}") for number in range(FAILURES_MAX + 4)]
     bad, good = names[:-2], names[-2:]
     worker = await stores.worker(sites=names)
@@ -189,7 +189,7 @@ async def test_a_site_that_postgres_does_not_take_is_no_outage(
 async def test_a_site_that_another_worker_holds_is_left_for_the_next_time(
     stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is no failure and no outage; the others are rolled up, and all days of the site once its row is free."""
+    """A held row is no failure and no outage: the step rolls up the other sites, and later all days of this site."""
     worker = await stores.worker(sites=[SITE, "quiet"])
     await worker.rollup.step()
     for day in (TODAY, TOMORROW):
@@ -213,7 +213,7 @@ async def test_a_site_that_another_worker_holds_is_left_for_the_next_time(
 
 
 async def test_a_dump_that_is_restored_behind_our_back_is_filled_again_at_once(stores: Stores, tmp_path: Path) -> None:
-    """Through a pooler no connection breaks: only the tables tell that they are others."""
+    """Through a pooler no connection breaks: only the tables' file numbers show that a dump replaced them."""
     worker = await stores.worker()
     await worker.rollup.step()
     dump = tmp_path / "dump"
@@ -276,7 +276,7 @@ async def test_redis_away_is_no_error_of_the_step(stores: Stores, worker: Worker
 async def test_an_older_schema_makes_the_rollup_wait_not_the_counting(
     stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A new program is started before `footfall migrate`: pages must not notice."""
+    """An operator starts a new program before `footfall migrate`: pages must show no difference."""
     worker = await stores.worker()
     await worker.rollup.step()
     await stores.sql.execute("UPDATE footfall.migration SET version = version - 100")
@@ -300,7 +300,7 @@ async def test_a_newer_schema_is_accepted(stores: Stores) -> None:
 async def test_a_foreign_redis_is_reported_once_and_left_alone(
     stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two installations on one Redis: the second one says so and counts nothing, without filling the log."""
+    """Two installations share a Redis: the second logs one error and counts nothing."""
     await stores.redis.set(f"ff1:{{{SITE}}}:ready", "theirs")
     worker = await stores.worker()
     for _ in range(3):

@@ -59,7 +59,7 @@ async def test_the_first_offer_is_in_force_for_all(stores: Stores) -> None:
 
 
 async def test_next_weeks_key_is_made_a_week_ahead_and_saved(stores: Stores, worker: Worker) -> None:
-    """At the week's turn every worker has it, and losing Redis then does not lose it."""
+    """At the week's turn every worker has the key, and the loss of Redis then does not lose it."""
     salt = worker.salts.of(worker.site, NEXT_MONDAY)
     assert (await stores.salts())[NEXT_MONDAY] == salt
     stores.clock.set(datetime.combine(NEXT_MONDAY, datetime.min.time(), VIETNAM))
