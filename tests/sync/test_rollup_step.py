@@ -148,7 +148,7 @@ async def test_a_site_that_keeps_failing_is_logged_once_and_once_more_when_it_is
 async def test_sites_that_fail_hold_up_no_other_however_many_they_are(
     stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each failure may cost a deadline, so a step takes few: healthy sites come first, then each failed site in turn."""
+    """Each failure may cost a deadline, so a step takes few: healthy sites first, then each failed site in turn."""
     names = [SiteId(f"site{number}") for number in range(FAILURES_MAX + 4)]
     bad, good = names[:-2], names[-2:]
     worker = await stores.worker(sites=names)
