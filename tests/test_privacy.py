@@ -153,7 +153,7 @@ async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp
     async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
         await footfall.see()
         site = footfall.services.settings.sites[SITE]
-        salt = footfall.services.repairs.opener.known_salt(site, footfall.services.periods.now(site.zone)[1].week)
+        salt = footfall.services.repairs.opener.salts.of(site, footfall.services.periods.now(site.zone)[1].week)
     assert salt is not None
     assert salt.hex() in await run_program(postgres_url, "pg_dump")
     without_salts = await run_program(postgres_url, "pg_dump", "--exclude-table-data=footfall.salt")

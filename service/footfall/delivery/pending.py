@@ -1,7 +1,6 @@
 """Beacons that wait for their batch to be stored: their answer, and the bound on how many may wait."""
 
 import asyncio
-from collections import Counter
 from enum import Enum, auto
 
 from footfall.errors import Reason, Refused
@@ -42,7 +41,7 @@ class SharedAnswer(asyncio.Future[StoredIn]):
 class PendingBatch:
     """Beacons of one log that wait for a sequence number or for their batch to be stored."""
 
-    __slots__ = ("answer", "beacons", "previous_week_ids", "site_id", "views", "visitor_ids")
+    __slots__ = ("answer", "beacons", "is_full", "previous_week_ids", "site_id", "views", "visitor_ids")
 
     def __init__(self, site_id: SiteId) -> None:
         self.site_id = site_id
@@ -51,16 +50,14 @@ class PendingBatch:
         self.previous_week_ids: dict[bytes, None] = {}
         self.views = 0
         self.beacons = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether one script call takes no more visitors."""
-        return len(self.visitor_ids) >= BATCH_MAX_VISITORS
+        self.is_full = False
+        """One script call takes no more visitors."""
 
     def add(self, visitor_id: bytes | None, previous_week_id: bytes | None, *, is_view: bool) -> None:
         """Add a beacon; a view counts even without a visitor id."""
         if visitor_id is not None:
             self.visitor_ids[visitor_id] = None
+            self.is_full = len(self.visitor_ids) >= BATCH_MAX_VISITORS
         if previous_week_id is not None:
             self.previous_week_ids[previous_week_id] = None
         self.views += is_view
@@ -74,13 +71,13 @@ class BeaconQueue:
         self._beacons_max = beacons_max
         self._site_max = beacons_max // SITE_SHARE
         self._metrics = metrics
-        self._by_site: Counter[SiteId] = Counter()
+        self._by_site: dict[SiteId, int] = {}
         self.beacons = 0
         """Beacons that wait for an answer now."""
 
     def enter(self, site_id: SiteId) -> None:
         """Count one more beacon; raises Refused(BUSY) where the queue, or the site's share of it, is full."""
-        waiting = self._by_site[site_id]
+        waiting = self._by_site.get(site_id, 0)
         if self.beacons >= self._beacons_max or waiting >= self._site_max:
             raise Refused(Reason.BUSY)
         self.beacons += 1

@@ -59,7 +59,8 @@ class SiteDelivery:
     ) -> SharedAnswer:
         """Add a beacon to the day's log for Redis or, while Redis is away, to its log on the disk."""
         if self.redis is UP:
-            sender = self.live_sender(day)
+            if (sender := self._live.get(day)) is None or sender.is_closed:
+                sender = self.live_sender(day)
             answer = sender.enqueue(visitor_id, previous_week_id, is_view=is_view)
             self._start_sending(sender)
         else:

@@ -61,7 +61,7 @@ class Readiness:
 
     def _has_key(self, delivery: SiteDelivery) -> bool:
         _, period = self._services.periods.now(delivery.site.zone)
-        return self._services.repairs.opener.known_salt(delivery.site, period.week) is not None
+        return self._services.repairs.opener.salts.of(delivery.site, period.week) is not None
 
     async def _learn_key(self, delivery: SiteDelivery) -> None:
         """Ask the stores for the key as a beacon does, since no beacon comes while the balancer sends none."""

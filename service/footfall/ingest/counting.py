@@ -77,13 +77,13 @@ class Counting:
             if client.is_proxy:
                 self._note_proxy()
             at_s, period = self.periods.now(site.zone)
-            salt = self.opener.known_salt(site, period.week) or await self.opener.salt(site, period.week)
+            salt = self.opener.salts.of(site, period.week) or await self.opener.salt(site, period.week)
             own_id = beacon.visitor if site.visitor_id == "browser" else None
             visitor = visitor_id(salt, client, agent, own_id)
             previous_week_id = None
             if at_s - period.start_s < site.online_window_s and period.day == period.week:
                 # The salt has just changed: without this, a visitor present at the turn is online under both ids.
-                last_salt = self.opener.known_salt(site, period.week - WEEK)
+                last_salt = self.opener.salts.of(site, period.week - WEEK)
                 previous_week_id = visitor_id(last_salt, client, agent, own_id) if last_salt else None
             stored_in = await self.recorder.record(
                 site,

@@ -29,7 +29,8 @@ class SiteOpener:
     def __init__(self, stores: StorePair, restore: Restore, salts: Salts, metrics: Metrics, clock: Clock) -> None:
         self._stores = stores
         self._restore = restore
-        self._salts = salts
+        self.salts = salts
+        """The salts that this worker knows, without asking the stores."""
         self._metrics = metrics
         self._clock = clock
         self._opening: dict[SiteId, asyncio.Task[bool]] = {}
@@ -45,24 +46,20 @@ class SiteOpener:
             task.add_done_callback(lambda _: self._opening.pop(site.id, None))
         return await asyncio.shield(task)
 
-    def known_salt(self, site: Site, week: date) -> bytes | None:
-        """Return the salt of `week` if this worker knows it, without asking the stores."""
-        return self._salts.of(site, week)
-
     async def salt(self, site: Site, week: date) -> bytes:
         """Return the salt of `week`, asking the stores; Refused(NOT_READY) where neither store has it."""
         try:
             await self.open(site)
         except StoreUnavailable as error:
             logger.debug("A site could not be opened. site=%s error=%s", site.id, error)
-        key = self._salts.of(site, week)
+        key = self.salts.of(site, week)
         if key is None:
             raise Refused(Reason.NOT_READY, retry_after_s=5)
         return key
 
     def destroy_old_salts(self, sites: Mapping[SiteId, Site]) -> None:
         """Destroy this worker's copies of salts whose time is over."""
-        self._salts.destroy_old(sites, self._clock())
+        self.salts.destroy_old(sites, self._clock())
 
     async def close(self) -> None:
         """Wait for the openings in progress."""
@@ -71,22 +68,22 @@ class SiteOpener:
     async def _open(self, site: Site) -> bool:
         retention = Retention.at(self._clock(), site.zone)
         await self._learn_saved_salts(site, retention)
-        offers = self._salts.offers(site, retention.shared_weeks)
+        offers = self.salts.offers(site, retention.shared_weeks)
         keys = await self._stores.redis.share_salts(site.id, offers)
         if keys is None:
             keys = await self._restore_site(site, retention, offers)
         if keys is None:
             return False
-        if retention.week in self._salts.learn(site, keys):
+        if retention.week in self.salts.learn(site, keys):
             await self._report_lost_salt(site, retention.week)
         return True
 
     async def _learn_saved_salts(self, site: Site, retention: Retention) -> None:
         """Learn from Postgres what this worker does not know: Redis may be away, or may have lost its salts."""
-        unknown = [week for week in retention.shared_weeks if self._salts.of(site, week) is None]
+        unknown = [week for week in retention.shared_weeks if self.salts.of(site, week) is None]
         if unknown:
             with suppress(StoreUnavailable):
-                self._salts.learn(site, await self._stores.postgres.salts(site.id, unknown))
+                self.salts.learn(site, await self._stores.postgres.salts(site.id, unknown))
 
     async def _restore_site(self, site: Site, retention: Retention, offers: list[Salt]) -> dict[date, bytes] | None:
         """Restore a site from Postgres; return the salts in force, None when Redis is another installation's."""
@@ -94,7 +91,7 @@ class SiteOpener:
             await self._stores.learn_installation()
         keys = await self._stores.postgres.share_salts(site.id, offers)
         days, closed = await self._stores.postgres.open_days(site.id, retention)
-        had_salt = self._salts.of(site, retention.week) is not None
+        had_salt = self.salts.of(site, retention.week) is not None
         if not had_salt and any(state.visitors for state in days if state.day >= retention.week):
             # Neither store nor this worker remembers the salt that counted them.
             await self._report_lost_salt(site, retention.week)
