@@ -58,14 +58,14 @@ class Reconciler:
 
     async def quick_step(self) -> None:
         """Ask Redis again where it took no beacons, and keep memory within its bound."""
-        retained_bytes = self._free_memory()
+        self._free_memory()
         away = [site for site in self._recorder.sites.values() if site.redis is not UP]
         random.shuffle(away)  # so that sites which stay away do not hide others that are back
         for first in range(0, len(away), PROBES_AT_ONCE):
             if not any(await asyncio.gather(*(site.probe() for site in away[first : first + PROBES_AT_ONCE]))):
                 break
         self._metrics.queue_beacons.set(self._recorder.queued)
-        self._metrics.retained_bytes.set(retained_bytes)
+        self._metrics.retained_bytes.set(self._recorder.retained_bytes)
         self._metrics.spool_bytes.set(self._spool.used_bytes)
         self._metrics.damaged_batches.inc(self._spool.take_damaged())
         self._metrics.not_ready.set(len(away))
@@ -143,11 +143,11 @@ class Reconciler:
                     failed += 1
                     logger.debug("A site's logs could not be compared. site=%s error=%s", site.site.id, error)
 
-    def _free_memory(self) -> int:
-        """Forget the oldest batches that Redis has while memory is over its bound; return the bytes in use."""
+    def _free_memory(self) -> None:
+        """Forget the oldest batches that Redis has while memory is over its bound."""
         in_use = self._recorder.retained_bytes
         if in_use <= self._retained_max_bytes:
-            return in_use
+            return
         goal = int(self._retained_max_bytes * MEMORY_AFTER_FORGETTING)
         logs = [sender.log for sender in self._senders() if not sender.log.on_disk]
         oldest_first = [(log.retained[0].seen_ms, place) for place, log in enumerate(logs) if log.retained]
@@ -160,4 +160,3 @@ class Reconciler:
                 self._metrics.forgotten.inc()
                 if retained := logs[place].retained:
                     heappush(oldest_first, (retained[0].seen_ms, place))
-        return in_use

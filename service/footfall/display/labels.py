@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from footfall.model.counts import Counts
+from footfall.model.counts import NUMBERS, Counts
 from footfall.settings.settings import Site
 
 UNKNOWN = "–"
-SHOWN = ("online", "today", "week", "total")
+SHOWN = NUMBERS[:4]
+"""The numbers of the block; `views_today` is for pages that ask for it."""
 SEPARATOR = MappingProxyType({"vi": ".", "en": ","})
 LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -49,4 +50,4 @@ def labels_of(site: Site, language: str) -> Mapping[str, str]:
 
 def numbers_of(counts: Counts) -> dict[str, int | None]:
     """Return the numbers that the block shows, by the name of their label."""
-    return {"online": counts.online, "today": counts.today, "week": counts.week, "total": counts.total}
+    return {name: getattr(counts, name) for name in SHOWN}

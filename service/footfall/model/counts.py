@@ -49,7 +49,8 @@ class Reading(NamedTuple):
         floors: dict[str, Any] = {}
         for period, names in _NEVER_FALL_WITHIN.items():
             if getattr(self, period) == getattr(shown, period):
-                floors |= {name: floor for name in names if getattr(self, name) < (floor := getattr(shown, name))}
+                known = ((name, getattr(shown, name)) for name in names)
+                floors |= {name: floor for name, floor in known if floor and (getattr(self, name) or 0) < floor}
         return (self._replace(**floors), list(floors)) if floors else (self, [])
 
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from footfall.background import repeat
 from footfall.delivery.pending import BeaconQueue
-from footfall.delivery.reconciler import Reconciler
+from footfall.delivery.reconciler import PROBES_AT_ONCE, Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.delivery.redis_writer import RedisWriter
 from footfall.delivery.sender import Outlets
@@ -44,7 +44,6 @@ from footfall.sync.rollup import Rollup
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 0.5
-PROBES_AT_ONCE = 16
 OPENING_MAX_S = 10.0
 """A worker serves after this time although a store hangs, and opens the remaining sites meanwhile."""
 

@@ -16,19 +16,18 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, NamedTuple
 
 from footfall.model.batch import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import Period, week_of
+from footfall.model.retention import DAY
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.model.snapshot import Snapshot
 from footfall.stores.redis_connection import RedisCalls, Script, open_calls
-
-DAY = timedelta(days=1)
 
 
 class Recorded(NamedTuple):
