@@ -186,7 +186,7 @@ def test_no_other_file_uses_private_attributes_of_a_library() -> None:
 
 
 def test_no_class_of_ours_meets_a_private_name_of_the_library_class_that_it_extends() -> None:
-    """A name that both have would be theirs, used or broken by us, and no linter sees it through `self`."""
+    """A name in both classes belongs to the library, is used or broken here, and no linter sees it through `self`."""
     met, extended = [], set()
     for file, tree in modules():
         for node in ast.walk(tree):

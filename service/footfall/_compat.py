@@ -20,21 +20,21 @@ RequestFactory = Callable[..., Any]
 HttpConnection = web.RequestHandler
 """One connection of a server: `aiohttp.web.RequestHandler`, read in 3.14.5; exported, but not documented.
 
-`http/server.py` overrides `connection_made`, `connection_lost` and `handle_error`. There is no public way to limit
-connections before there is a request, nor to answer what is not HTTP in a shape of one's own.
+`http/server.py` overrides `connection_made`, `connection_lost` and `handle_error`. No public way limits connections
+before there is a request, or shapes the answer to what is not HTTP.
 """
 
 HttpServer = web.Server
-"""What makes the connections: `aiohttp.web.Server`, read in 3.14.5; documented, but for the parts that we use.
+"""What makes the connections: `aiohttp.web.Server`, read in 3.14.5; the class is documented, these parts are not all.
 
-`http/server.py` overrides `__call__`, to make an `HttpConnection` of its own, reads `connections` to see whether any
-is open, and closes them with `pre_shutdown` and `shutdown`, as `web.AppRunner` does with the server it made itself.
+`http/server.py` overrides `__call__`, which makes a connection, reads `connections`, the open ones, and closes them
+with `pre_shutdown` and `shutdown`, as `web.AppRunner` closes the server that it makes itself.
 """
 
 writer_of: Callable[[web.BaseRequest], AbstractStreamWriter] = attrgetter("writer")
 """What sends the answer to a request: `BaseRequest.writer`, read in 3.14.5; not documented.
 
-The public way, `web.Response`, puts the head of every answer together anew, which costs as much as reading a request.
+The public way, `web.Response`, builds each answer's head anew, which costs as much as reading a request.
 """
 
 handler_of: Callable[[web.Server | None], tuple[Handler, RequestFactory]] = attrgetter(
@@ -58,9 +58,9 @@ class MetricValue(Protocol):
 def start_resource_tracker() -> None:
     """Start the process that multiprocessing starts beside its first spawned child.
 
-    `multiprocessing.resource_tracker`, Python 3.11 to 3.14: the module is not documented. Started beside the first
-    worker, it would unblock SIGINT in the parent while the parent has it blocked. Every public way, such as creating
-    a lock that is not needed, starts the tracker only as a side effect.
+    `multiprocessing.resource_tracker.ensure_running`, read in Python 3.11.7; not documented. Beside the first worker,
+    its start would unblock SIGINT while the parent has SIGINT blocked. A public way, such as making a lock that is
+    not needed, starts the tracker only as a side effect.
     """
     resource_tracker.ensure_running()
 
@@ -77,7 +77,7 @@ def keep_metric_values_in(make: Callable[..., MetricValue]) -> None:
 MetricsFile = MmapedDict
 """A file of numbers that `MultiProcessCollector` reads: `prometheus_client.mmap_dict`, read in 0.26.0.
 
-The collector is public, the format of its files is not; a writer of our own would have to copy that format.
+The collector is public, the format of its files is not: a writer of ours would have to copy it.
 """
 
 metric_key = mmap_key

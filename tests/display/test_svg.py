@@ -14,7 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.mark.parametrize("theme", ["light", "dark", "auto"])
 def test_the_image_says_what_it_shows(theme: Theme) -> None:
-    """Well-formed, with a name for those who cannot see it."""
+    """The image is well-formed XML, and has a name for readers who cannot see it."""
     image = ET.fromstring(counts_svg(PORTAL, COUNTS, "vi", theme))  # noqa: S314
     assert image.get("role") == "img"
     assert image.findtext(f"{SVG}title") == (
@@ -42,7 +42,7 @@ def test_the_image_is_as_wide_as_its_words() -> None:
 
 
 def test_the_image_survives_characters_that_xml_cannot_hold() -> None:
-    """One of them makes the whole image an error page."""
+    """A single such character makes the whole image an error page."""
     site = Site(id=SiteId("a"), name="A", hosts=("a.vn",), labels={"today": "Hôm\x0bnay\x07"})
     title = ET.fromstring(counts_svg(site, COUNTS, "vi", "auto")).findtext(f"{SVG}title")  # noqa: S314
     assert title is not None

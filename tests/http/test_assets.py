@@ -39,7 +39,7 @@ def test_the_script_uses_no_syntax_that_chrome_70_cannot_read() -> None:
 
 
 def test_two_workers_serve_the_same_bytes_under_the_same_tag() -> None:
-    """Otherwise a balancer would make every cached copy a stranger."""
+    """Otherwise a balancer would make every cached copy useless."""
     assert load_assets() == load_assets()
     assert load_demo() == load_demo()
     tags = [asset.etag for asset in {**load_assets(), **load_demo()}.values()]
@@ -59,7 +59,7 @@ def test_the_demo_pastes_what_the_snippet_prints() -> None:
 
 @pytest.mark.parametrize(("language", "column"), [("vi", 1), ("en", 2)])
 def test_demo_pages_are_whole(language: str, column: int) -> None:
-    """Each in its language, linked to its other one, with itself marked in the menu."""
+    """Each page is in its language, links to its other language, and is marked in the menu."""
     demo = load_demo()
     for page in DEMO_PAGES:
         text = demo[page[column]].body.decode()

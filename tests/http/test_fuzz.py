@@ -30,7 +30,7 @@ fuzzed = settings(
 
 @pytest.fixture
 async def footfall(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIterator[Footfall]:
-    """One that has counted a view: all keys of its site are there."""
+    """A worker that has counted a view, so that all keys of its site exist."""
     limits = {"enabled": False}
     async with running(settings_for(redis_url, postgres_url, tmp_path, limits=limits)) as footfall:
         await footfall.see()
@@ -58,7 +58,7 @@ def assert_quiet(caplog: pytest.LogCaptureFixture) -> None:
 async def test_what_is_no_http_gets_one_4xx_and_the_end_of_its_connection(
     footfall: Footfall, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A second answer would be to a request that somebody hid behind the first one, from a proxy's view."""
+    """A second answer would answer a request that was hidden behind the first one from a proxy."""
     async with impatient(footfall) as port, Redis.from_url(redis_url) as redis:
         before = await state_of(footfall, redis)
         answers = await asyncio.gather(*(send_raw(port, request) for request in MALFORMED.values()))
@@ -100,7 +100,7 @@ async def test_an_absolute_target_is_the_same_request(footfall: Footfall) -> Non
 
 
 async def test_a_head_that_drips_is_cut_off(footfall: Footfall) -> None:
-    """Else a few thousand connections that send a byte now and then keep everybody else out."""
+    """Otherwise a few thousand connections that send a byte now and then would keep all other clients out."""
     async with impatient(footfall) as port:
         endless = head().removesuffix(b"\r\n") + b"X-Endless: " + b"a" * 5000
         assert statuses_of(await send_raw(port, *(bytes([byte]) for byte in endless), pause_s=0.02)) in ([], [400])
@@ -157,7 +157,7 @@ def assert_answered_or_refused(status: int, body: bytes) -> None:
 async def test_any_body_is_counted_or_refused(
     footfall: Footfall, caplog: pytest.LogCaptureFixture, body: bytes
 ) -> None:
-    """The address to which every page of the country posts is also the one that everybody tries."""
+    """The address to which every page of the country posts is also the one that every attacker tries."""
     request = head(Content_Length=str(len(body)), Connection="close") + body
     assert_answered_or_refused(*await _answer_to(footfall, request))
     assert_quiet(caplog)
@@ -227,7 +227,7 @@ async def test_any_header_is_read_or_refused(
 async def test_any_query_is_read_or_refused(
     footfall: Footfall, caplog: pytest.LogCaptureFixture, path: str, query: bytes, method: str
 ) -> None:
-    """What is drawn from a query may become part of an image or of somebody's page."""
+    """A value of the query may become part of an image or of a page."""
     first, _, rest = head(method, "TARGET", Connection="close").partition(b"TARGET")
     status, body = await _answer_to(footfall, first + path.encode() + b"?" + query + rest)
     assert status in (200, 204) or status in {status for status, _ in REFUSALS}

@@ -74,7 +74,7 @@ async def test_a_failure_of_ours_tells_its_sender_nothing_and_the_log_once_a_min
 
 
 async def test_routes_are_measured_under_their_pattern_and_strangers_as_other(client: Client) -> None:
-    """A label from the path would let anybody create as many time series as he likes."""
+    """A label from the path would let any client create any number of time series."""
     for _ in range(3):
         assert (await client.get("/answer?x=1")).status == 200
     for path in ("/a", "/b", "/answer/1"):

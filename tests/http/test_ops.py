@@ -54,12 +54,12 @@ async def test_ops_answers_are_for_operators_and_for_this_moment(footfall: Footf
 
 
 async def test_the_version_says_what_runs(footfall: Footfall) -> None:
-    """During an upgrade it tells the old workers from the new ones."""
+    """During an upgrade the version distinguishes old workers from new ones."""
     assert (await (await footfall.ops.get("/version")).json())["version"] == __version__
 
 
 async def test_a_token_guards_every_ops_route(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
-    """For those who must open the port wider than loopback; a wrong or odd token is a 401, never an error."""
+    """Some operators must open the port wider than loopback; a wrong or odd token is a 401, never an error."""
     token = "mật khẩu"  # noqa: S105 (not in use anywhere)
     async with running(settings_for(redis_url, postgres_url, tmp_path, ops_token=token)) as footfall:
         for path in (*ROUTES, "/nothing"):
@@ -144,7 +144,7 @@ async def test_only_redis_and_the_spool_away_together_are_unavailable(
 async def test_postgres_away_is_told_and_counting_goes_on(
     redis_url: str, own_postgres: Postgres, tmp_path: Path
 ) -> None:
-    """It is an alarm, not a reason to leave the balancer."""
+    """Postgres away is an alarm, not a reason to leave the balancer."""
     async with running(settings_for(redis_url, own_postgres.url, tmp_path)) as footfall:
         own_postgres.kill()
         await footfall.services.rollup.step()

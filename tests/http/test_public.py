@@ -169,7 +169,7 @@ async def test_an_unknown_field_is_ignored(footfall: Footfall) -> None:
 
 
 async def test_the_pixel_counts_a_view_and_is_never_cached(footfall: Footfall) -> None:
-    """A cached image would be no view; and the smallest GIF there is costs a slow line least."""
+    """A cached image would be no view, and the smallest possible GIF costs a slow line least."""
     response = await footfall.public.get(
         "/seen.gif?site=portal", headers={"Referer": f"{ORIGIN}/", "User-Agent": BROWSER}
     )
@@ -191,7 +191,7 @@ async def test_a_head_is_not_a_view(footfall: Footfall, redis: Redis) -> None:
 
 
 async def test_head_answers_the_headers_of_get(footfall: Footfall) -> None:
-    """Caches and monitors compare them."""
+    """Caches and monitors compare the headers of both."""
     await footfall.see()
     for path in (*READS, "/footfall.js"):
         got = await footfall.public.get(path)
@@ -326,7 +326,7 @@ async def test_while_redis_is_away_a_beacon_is_accepted_with_the_last_numbers_ma
 async def test_a_client_that_is_gone_is_still_the_peer_that_it_was(
     redis_url: str, postgres_url: str, tmp_path: Path, trusted: list[str]
 ) -> None:
-    """Who hangs up before its beacon is handled must not pass for a trusted unix socket and forge addresses."""
+    """A client that hangs up early must not pass for a trusted unix socket, whose forwarding header is believed."""
     settings = settings_for(redis_url, postgres_url, tmp_path, trusted_proxies=trusted)
     async with running(settings, clock=FakeClock()) as footfall:
         body = json.dumps({"site": SITE}).encode()

@@ -59,7 +59,7 @@ def split(answer: bytes) -> tuple[str, dict[str, str], bytes]:
 
 
 async def test_an_answer_has_its_head_its_length_and_the_date(server: BaseTestServer) -> None:
-    """And nothing that names the server or its version."""
+    """The answer does not name the server or its version."""
     status, headers, body = split(await ask(server, "GET /answer/200 HTTP/1.1\r\nHost: x\r\nConnection: close"))
     assert (status, body) == ("HTTP/1.1 200 OK", BODY)
     assert abs(parsedate_to_datetime(headers.pop("Date")).timestamp() - time.time()) < 5
@@ -88,7 +88,7 @@ async def test_where_http_wants_no_body_there_is_none(
 
 
 async def test_connections_stay_open_as_their_version_has_it(server: BaseTestServer) -> None:
-    """HTTP/1.1 unless somebody says close; HTTP/1.0, as old proxies speak, only if both say so."""
+    """HTTP/1.1 keeps a connection unless either side says close; HTTP/1.0, as old proxies speak, only if both agree."""
     old = "GET /answer/200 HTTP/1.0\r\nConnection: keep-alive"
     answer = await ask(server, old, "GET /answer/200 HTTP/1.0")
     assert answer.count(b"Connection: keep-alive") == answer.count(b"Connection: close") == 1

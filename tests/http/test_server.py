@@ -141,7 +141,7 @@ async def test_a_chunked_body_is_read_up_to_the_limit(footfall: Footfall) -> Non
 
 @pytest.mark.slow
 async def test_slow_bodies_are_given_up_and_hold_nobody_up(footfall: Footfall) -> None:
-    """A client that never ends its body, or drips it, gets 408; everybody else is answered meanwhile."""
+    """A client that never ends its body, or drips it, gets 408; other clients are answered meanwhile."""
     async with connected(footfall) as silent, connected(footfall) as dripping, asyncio.timeout(BODY_TIMEOUT_S + 4):
         announced = f"{HEAD}Content-Length: 2000\r\n\r\n".encode()
         await silent.send(announced)
@@ -198,7 +198,7 @@ async def test_a_smuggled_request_is_not_run(footfall: Footfall) -> None:
 
 
 async def test_an_idle_connection_is_closed(footfall: Footfall) -> None:
-    """Whether it says nothing, or half of a head: connections are a limited good."""
+    """A client that sends nothing, or half of a head, holds a connection, and connections are few."""
     listener = Listener(create_public_app(footfall.services), keepalive_s=0.2)
     await listener.setup()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -258,7 +258,7 @@ async def test_a_proxy_on_a_unix_socket_is_believed(footfall: Footfall, tmp_path
 async def test_one_client_cannot_have_all_connections(
     footfall: Footfall, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """To connect and say nothing costs nothing: beyond its share it is hung up on, and the proxy is served."""
+    """A silent connection costs its client nothing: beyond a network's share the server hangs up at once."""
     only_unix = footfall.services.settings.model_copy(update={"trusted_proxies": ("unix",)})
     async with in_a_room(footfall, ConnectionLimiter(AddressResolver(only_unix), 8), tmp_path) as (port, proxy):
         inside = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
@@ -270,7 +270,7 @@ async def test_one_client_cannot_have_all_connections(
 
 
 async def test_a_place_that_is_left_is_free_again(footfall: Footfall, tmp_path: Path) -> None:
-    """A full house must not stay full, and what the stores need is never given away, not even to a proxy."""
+    """Places become free again, and the files that the stores need are never given away, not even to a proxy."""
     async with in_a_room(footfall, ConnectionLimiter(footfall.services.resolver, 4), tmp_path) as (port, _):
         for _ in range(5):
             inside = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]

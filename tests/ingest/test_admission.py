@@ -156,7 +156,7 @@ def test_the_pixel_may_come_without_a_referer_from_its_own_site(
 def test_who_is_not_a_reader_is_ignored_for_its_reason(
     edge: Edge, headers: dict[str, str], answer: Reason | None
 ) -> None:
-    """They get a normal answer and appear in the metric of that reason."""
+    """An ignored beacon gets a normal answer and appears in the metric of its reason."""
     assert edge.send(headers) is answer
 
 
@@ -180,7 +180,7 @@ def test_the_site_s_own_people_and_monitors_are_left_out(edge: Edge, address: st
 
 
 def test_an_excluded_network_of_one_site_counts_on_another(edge: Edge) -> None:
-    """The list is each site's own."""
+    """Each site has its own list."""
     news = Beacon("news", "/", Kind.VIEW, None, webdriver=False)
     assert edge.send({"Origin": "https://news.example.vn"}, "192.0.2.7", news) is None
 
@@ -208,7 +208,7 @@ def test_a_flood_from_one_network_does_not_touch_another() -> None:
 
 
 def test_over_the_limit_the_numbers_can_still_be_read() -> None:
-    """Reading has a budget of its own, and one that is far larger."""
+    """Reading has its own budget, which is far larger."""
     edge = Edge(beacons_burst=1, reads_per_s=1, reads_burst=50)
     edge.send()
     assert edge.send() is Reason.RATE_LIMITED
@@ -237,7 +237,7 @@ def test_limits_can_be_switched_off() -> None:
 
 
 def test_a_trusted_proxy_has_no_limits() -> None:
-    """Its address stands for everybody behind it, when it fails to say who."""
+    """A proxy that forwards no address stands for all clients behind it."""
     edge = Edge(beacons_burst=1, reads_burst=1, new_visitors_per_10_min=1)
     assert {edge.send(address="127.0.0.1") for _ in range(200)} == {None}
     assert len(edge.visitors(("127.0.0.1", BROWSER, f"id{number}") for number in range(100))) == 100
@@ -247,7 +247,7 @@ def test_a_trusted_proxy_has_no_limits() -> None:
 
 
 def test_a_proxy_that_is_not_trusted_yet_shows() -> None:
-    """The doctor and a metric say so before somebody wonders why the whole country is one visitor."""
+    """The doctor and a metric show why the whole country is one visitor."""
     edge = Edge()
     for number in range(1000):
         edge.send(address="198.51.100.1" if number % 10 else "203.0.113.9")
@@ -273,7 +273,7 @@ def test_a_known_visitor_is_never_new_again(edge: Edge) -> None:
 
 
 def test_who_is_over_the_budget_of_new_visitors_counts_later() -> None:
-    """Late, not lost: the next ping after the budget has refilled brings the visitor in."""
+    """The visitor is late, not lost: the next ping after the budget has refilled brings the visitor in."""
     edge = Edge(new_visitors_per_10_min=600)
     people = [("203.0.113.9", BROWSER, f"person-{number}") for number in range(900)]
     assert len(edge.visitors(people)) == 600

@@ -124,7 +124,7 @@ def test_what_is_not_one_plain_json_object_is_bad_json(body: bytes) -> None:
     ],
 )
 def test_a_known_field_of_another_shape_is_a_bad_field(fields: dict[str, object]) -> None:
-    """A shipped field keeps its meaning, so a wrong one is a mistake that its author should hear of."""
+    """A shipped field keeps its meaning, so a wrong value is a mistake that its author should learn of."""
     assert read(json.dumps(fields).encode()) is Reason.BAD_FIELD
 
 
@@ -139,7 +139,7 @@ def test_a_body_may_have_4096_bytes_and_no_more() -> None:
 @given(st.binary(max_size=5000))
 @example(b'{"site":"a","kind":"\\ud83d"}')
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
-    """An exception of another kind would be a 500 and a traceback for everyone to trigger."""
+    """An exception of another kind would be a 500 and a traceback that any client could cause."""
     answer = read(body)
     assert isinstance(answer, Beacon) or answer in REFUSALS
 

@@ -183,6 +183,6 @@ def test_any_header_gives_a_client(header: str) -> None:
     st.ip_addresses(v=4, network="203.0.113.0/24"),
 )
 def test_nothing_that_a_client_writes_hides_its_address(forged: list[str], real: IPv4Address) -> None:
-    """The proxy appends the address it sees: whatever was there before must not matter."""
+    """The proxy appends the address that it sees: what stands before that address must not matter."""
     header = ",".join([*forged, f" {real}"])
     assert AddressResolver(DEFAULT).resolve("127.0.0.1", [header]).address == real.packed

@@ -144,7 +144,7 @@ async def test_a_page_of_the_counter_s_own_site_needs_no_origin(footfall: Footfa
 async def test_a_network_over_its_limits_is_refused_or_counts_its_views_alone(
     redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """Beyond the budget of new visitors a view still counts; beyond that of beacons nothing does."""
+    """Beyond the budget of new visitors a view still counts; beyond the budget of beacons nothing counts."""
     limits = {"beacons_per_s": 1, "beacons_burst": 3, "new_visitors_per_10_min": 1}
     portal = {"visitor_id": "browser"}
     async with running(settings_for(redis_url, postgres_url, tmp_path, portal=portal, limits=limits)) as footfall:

@@ -64,7 +64,7 @@ def test_one_host_is_one_site_however_it_is_written(origin: str) -> None:
     ],
 )
 def test_any_other_page_is_refused(origin: str) -> None:
-    """Copies, tests and strangers do not count for the portal unless it lists them."""
+    """Copies, tests and other hosts do not count for the portal unless its settings list them."""
     assert not PORTAL.accepts(origin)
 
 
@@ -129,7 +129,7 @@ def test_a_referer_is_judged_by_its_host(referer: str, accepted: bool) -> None:
     ],
 )  # fmt: skip
 def test_a_host_that_cannot_be_meant_is_refused_at_start(text: str) -> None:
-    """A typing error in the hosts would silently refuse every visitor, or take in strangers."""
+    """A typing error in the hosts would silently refuse every visitor, or accept other hosts."""
     with pytest.raises(ValueError, match=r"host|strangers") as refused:
         parse_host_rule(text)
     assert repr(text) in str(refused.value)
@@ -137,7 +137,7 @@ def test_a_host_that_cannot_be_meant_is_refused_at_start(text: str) -> None:
 
 @given(st.text(max_size=80) | st.text(alphabet="htps:/.[]*@%www-vnạ0189 ", max_size=80))
 def test_any_header_and_any_setting_are_judged_without_an_error(text: str) -> None:
-    """The headers are a stranger's; a setting is refused with a sentence or not at all."""
+    """Any client may send any header; a setting is refused with a sentence or not at all."""
     for value in (text, f"https://{text}", f"https://{text}.portal.example.vn"):
         PORTAL.accepts_referer(value)
         assert not PORTAL.accepts(value) or "portal.example.vn" in value
@@ -153,7 +153,7 @@ def test_the_compared_form_is_its_own_compared_form(name: str) -> None:
 
 
 def test_remembered_origins_are_bounded() -> None:
-    """A stranger can send as many different origins as he likes."""
+    """A client can send any number of different origins."""
     origins = Origins(["portal.example.vn"])
     for number in range(3000):
         origins.accepts(f"https://{number}.example")

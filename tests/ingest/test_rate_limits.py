@@ -62,7 +62,7 @@ def test_no_span_of_time_gives_more_than_burst_and_rate(rate_per_s: float, burst
 
 
 def test_a_table_forgets_the_least_recently_used_network() -> None:
-    """A bounded table keeps who is active; the forgotten one merely has its whole budget again."""
+    """A bounded table keeps the active networks; a network that it drops has its whole budget again."""
     buckets = Buckets(rate_per_s=1, burst=1, keys_max=3)
     for key in (b"a", b"b", b"c"):
         buckets.take(key, 0.0)
@@ -111,7 +111,7 @@ def test_who_is_refused_spends_nothing_of_the_neighbours() -> None:
 
 
 def test_an_ipv4_address_has_one_budget() -> None:
-    """It is its own wide network: the larger budget must not lift the smaller."""
+    """An IPv4 address is its own wide network: the larger budget must not lift the smaller."""
     budget = Budget(rate_per_s=1, burst=10, wide_factor=4, networks_max=100_000)
     assert spent(budget, [(b"\xcb\x00\x71\x09",) * 2] * 100) == 10
 
@@ -130,7 +130,7 @@ def test_a_visitor_is_known_once_seen() -> None:
 
 
 def test_nobody_is_known_who_was_not_added() -> None:
-    """A false "known" would be a way around the budget; forgetting merely costs a unit of it."""
+    """An unknown visitor that passed for known would avoid the budget; a forgotten one costs a unit of it."""
     known = KnownVisitors(1024)
     for number in range(5000):
         known.add(visitor(number))
@@ -164,7 +164,7 @@ def test_a_million_known_visitors_take_8_mib() -> None:
     ],
 )
 def test_the_share_of_the_busiest_network_is_of_the_latest_beacons(networks: list[bytes], share: float) -> None:
-    """Near 1 means that a proxy is not trusted yet, and everybody is counted as one visitor."""
+    """Near 1 means that a proxy is not trusted yet, and that all its clients are counted as one visitor."""
     busiest = BusiestNetwork()
     for network in networks:
         busiest.saw(network)

@@ -135,7 +135,7 @@ def test_a_hostile_user_agent_is_judged_quickly(unit: str) -> None:
 
 
 def test_remembered_user_agents_are_bounded() -> None:
-    """A stranger can make up as many as he likes."""
+    """A client can invent any number of them."""
     robots = Robots(["bot"])
     for number in range(REMEMBERED_MAX + 100):
         robots.is_robot(f"made up {number}")

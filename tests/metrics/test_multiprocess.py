@@ -22,7 +22,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def open_slot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenSlot]:
-    """Opens slots; a new metric belongs to the slot that was opened last, as in a process of its own."""
+    """Open slots; a new metric belongs to the slot that was opened last, as in a process of its own."""
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     with ExitStack() as stack:
         yield lambda number: stack.enter_context(closing(Slot(folder, number)))

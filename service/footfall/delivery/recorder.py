@@ -1,4 +1,4 @@
-"""Where beacons enter delivery: each goes to the log of its site and day, and is answered once it is stored."""
+"""Where beacons enter delivery: each joins the log of its site and day, and is answered once it is stored."""
 
 import asyncio
 from collections.abc import Iterable

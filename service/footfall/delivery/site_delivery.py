@@ -70,12 +70,12 @@ class SiteDelivery:
         return answer
 
     def live_sender(self, day: date) -> LogSender:
-        """Return the sender of the day's log that goes to Redis directly."""
+        """Return the sender of the day's log that is sent to Redis directly."""
         sender = self._live.get(day)
         return sender if sender is not None and not sender.is_closed else self._new_sender(self._live, day)
 
     def spooling_sender(self, day: date) -> LogSender:
-        """Return the sender of the day's log that goes to the disk first."""
+        """Return the sender of the day's log that is written to the disk first."""
         sender = self._spooling.get(day)
         return sender if sender is not None and not sender.is_closed else self._new_sender(self._spooling, day)
 

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class SpoolWriter:
-    """Writes batches to the spool; what arrives during a write, of any site, goes out with the next one."""
+    """Writes batches to the spool; batches that arrive during a write, of any site, share the next one."""
 
     def __init__(self, spool: Spool, metrics: Metrics) -> None:
         self._spool = spool

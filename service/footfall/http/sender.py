@@ -16,8 +16,8 @@ EARLY_PURPOSES = ("prefetch", "prerender", "preview")
 
 def read_client(request: web.Request, resolver: AddressResolver) -> Client:
     """Return the client of a request, from its socket and the forwarding header."""
-    # Remembered by aiohttp from when the request came. A connection that was lost meanwhile has no peer now, and would
-    # pass for a unix socket, whose forwarding header is believed. A unix socket's peer is the empty string.
+    # aiohttp remembers the peer from when the request came. Asked now, a lost connection has none, and would pass for
+    # a unix socket, whose forwarding header is believed. A unix socket's peer is the empty string.
     peer = request.remote
     return resolver.resolve(None if peer == "" else peer or "", request.headers.getall(resolver.header, ()))
 

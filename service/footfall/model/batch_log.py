@@ -40,7 +40,7 @@ class BatchLog:
     """The numbered batches of one worker for one site and one day.
 
     Five sequence numbers tell how far it is: `assigned` to a batch, `stored` in memory or on the disk (may be sent),
-    `sent`, `acked` by Redis, `durable` in Postgres. `acked` falls when Redis loses data, and sending goes on from
+    `sent`, `acked` by Redis, `durable` in Postgres. `acked` falls when Redis loses data, and sending continues from
     there. A log `on_disk` has its batches in the spool; `retained` then holds only the page being sent.
     """
 
@@ -199,7 +199,7 @@ class BatchLog:
         self.merged, self.skip_gap = None, False
 
     def mark_acked(self, seq: int) -> None:
-        """Record that Redis has `seq`: sending goes on after it."""
+        """Record that Redis has `seq`: sending continues after it."""
         self.acked = min(seq, self.sent)  # a seq that was never sent is another worker's
         self.merged, self.skip_gap = None, False
 
