@@ -67,6 +67,8 @@ async def test_an_answer_makes_room_for_the_beacons_that_it_answers(queue: Beaco
 async def test_a_waiter_that_is_cancelled_does_not_cancel_the_batch(queue: BeaconQueue) -> None:
     """A client that closes its tab must not take the answer from the other clients."""
     pending = PendingBatch(SITE)
+    queue.enter(SITE)
+    pending.add(None, None, is_view=True)
     waiters = [asyncio.ensure_future(_wait(pending)) for _ in range(2)]
     await asyncio.sleep(0)
     waiters[0].cancel()
