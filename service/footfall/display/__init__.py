@@ -1,0 +1,1 @@
+"""The numbers of each site, as pages show them."""

@@ -1,0 +1,1 @@
+"""A Valkey and a PostgreSQL of our own, for trials and tests."""

@@ -1,0 +1,1 @@
+"""Routes and listeners: translates between HTTP and the program."""

@@ -1,0 +1,1 @@
+"""Every metric, and one answer for all workers."""

@@ -1,0 +1,1 @@
+"""How Footfall is started, wired, replaced and stopped."""

@@ -1,0 +1,1 @@
+"""The settings: read from file and environment, checked once, every problem as a sentence."""

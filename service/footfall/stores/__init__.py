@@ -1,0 +1,1 @@
+"""Redis with its scripts, Postgres, and the spool on the disk."""

@@ -1,0 +1,1 @@
+"""The days of Redis are merged into Postgres, and back into a Redis that lost them."""
