@@ -29,9 +29,7 @@ from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import RedisFacts
 from tests.support.footfall import FakeClock, running, settings_for
 
-GOOD = RedisFacts(
-    version=(7, 2, 4), maxmemory=0, maxmemory_policy="noeviction", aof=True, rdb_saved_at_s=0, role="master"
-)
+GOOD = RedisFacts(version=(7, 2, 4), maxmemory=0, maxmemory_policy="noeviction", aof=True, role="master")
 
 
 def facts(**changes: object) -> RedisFacts:

@@ -6,8 +6,6 @@ REGISTERS = 16384
 DENSE_BYTES = 12304
 HEADER_BYTES = 16
 DENSE, SPARSE = 0, 1
-STANDARD_ERROR = 0.0081
-"""Of an estimate: 1.04 / sqrt(16384), as the Redis documentation of PFCOUNT states it."""
 
 
 def checksum(sketch: bytes) -> bytes:

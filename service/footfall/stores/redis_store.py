@@ -48,7 +48,6 @@ class RedisFacts:
     maxmemory: int
     maxmemory_policy: str
     aof: bool
-    rdb_saved_at_s: int
     role: str
 
 
@@ -223,7 +222,6 @@ class RedisStore:
             maxmemory=int(info.get("maxmemory", 0)),
             maxmemory_policy=str(info.get("maxmemory_policy", "noeviction")),
             aof=bool(info.get("aof_enabled", 0)),
-            rdb_saved_at_s=int(info.get("rdb_last_save_time", 0)),
             role=str(info.get("role", "")),
         )
 
