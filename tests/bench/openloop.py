@@ -98,13 +98,15 @@ class Load:
         gc.freeze()
         self.cpu_s = time.process_time()
         end = (started := time.monotonic()) + seconds
-        due = dict.fromkeys(self.rates, started)
+        # Counted, because a sum of many 1 / per_s may end just below `end` and plan one request too many.
+        planned = {route: round(per_s * seconds) for route, per_s in self.rates.items()}
+        due = dict.fromkeys(self.rates, 0)
         queue: deque[tuple[str, float]] = deque()
-        while (now := time.monotonic()) < end or queue or len(self.latencies_s) < len(self.late_s):
+        while (now := time.monotonic()) < end or due != planned or queue or len(self.latencies_s) < len(self.late_s):
             for route, per_s in self.rates.items():
-                while due[route] < min(now, end):
-                    queue.append((route, due[route]))
-                    due[route] += 1 / per_s
+                while due[route] < planned[route] and (at_s := started + due[route] / per_s) <= now:
+                    queue.append((route, at_s))
+                    due[route] += 1
             while queue and self.free:
                 route, intended_s = queue.popleft()
                 visitor = dice.randrange(traffic.VISITORS)
