@@ -62,7 +62,8 @@ class SiteDelivery:
             if (sender := self._live.get(day)) is None or sender.is_closed:
                 sender = self.live_sender(day)
             answer = sender.enqueue(visitor_id, previous_week_id, is_view=is_view)
-            self._start_sending(sender)
+            if sender not in self._sends:
+                self._start_sending(sender)
         else:
             sender = self.spooling_sender(day)
             answer = sender.enqueue(visitor_id, previous_week_id, is_view=is_view)
