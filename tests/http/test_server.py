@@ -72,7 +72,6 @@ async def connected(footfall: Footfall) -> AsyncIterator[Connection]:
 MALFORMED = {
     "not http": b"hello\r\n\r\n",
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "http 9": b"GET /counts HTTP/9.9\r\nHost: x\r\n\r\n",
     "unknown method": b"BREW /seen HTTP/1.1\r\nHost: x\r\n\r\n",
     "space before colon": b"GET /counts HTTP/1.1\r\nHost : x\r\n\r\n",
     "nul in a header": b"GET /counts HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
@@ -187,6 +186,41 @@ async def test_pipelined_requests_are_answered_in_their_order(footfall: Footfall
         views = [json.loads((await connection.answer())[2])["views_today"] for _ in range(101)]
         assert views == [*range(1, 101), 100]
         assert await connection.is_closed()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "fields", "status", "reason"),
+    [
+        pytest.param("POST /seen HTTP/2.0", "", 505, "http_version", id="another major version"),
+        pytest.param("POST /seen HTTP/9.9", "", 505, "http_version", id="a version that nothing speaks"),
+        pytest.param("POST /seen HTTP/1.1", "Transfer-Encoding: gzip, chunked", 501, "transfer_coding", id="gzip"),
+        pytest.param("POST /seen HTTP/1.1", "Transfer-Encoding: CHUNKED", 200, None, id="a coding in capitals"),
+        pytest.param("POST /seen HTTP/1.0", "Transfer-Encoding: chunked", 400, "bad_request", id="chunks in 1.0"),
+    ],
+)
+async def test_what_http_1_1_does_not_have_is_refused_as_the_rfc_says(
+    footfall: Footfall, request_line: str, fields: str, status: int, reason: str
+) -> None:
+    """A coding that is not taken off would be read as the body (RFC 9112 6.1); a version, as one that we speak."""
+    head = HEAD.replace("POST /seen HTTP/1.1", request_line)
+    framing = fields or f"Content-Length: {len(BEACON)}"
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BEACON), BEACON) + LAST if fields else BEACON
+    async with connected(footfall) as connection:
+        await connection.send(f"{head}{framing}\r\n\r\n".encode() + body)
+        answered, headers, said = await connection.answer()
+        assert (answered, json.loads(said).get("error")) == (status, reason)
+        if reason is not None:
+            assert headers["Connection"] == "close"
+            assert await connection.is_closed()
+    assert (await footfall.see(kind="ping"))["views_today"] == (reason is None)
+
+
+async def test_a_coding_that_an_answer_might_have_is_not_one_of_the_request(footfall: Footfall) -> None:
+    """TE says what the client could read; an answer without a coding is right for every client."""
+    async with connected(footfall) as connection:
+        await connection.send(f"{HEAD}TE: gzip, chunked\r\nContent-Length: {len(BEACON)}\r\n\r\n".encode() + BEACON)
+        status, headers, _ = await connection.answer()
+        assert (status, "Transfer-Encoding" in headers) == (200, False)
 
 
 @pytest.mark.parametrize("half", [b"", HEAD.encode()[:40], HEAD.encode() + b"Content-Length: 40\r\n\r\n{"])

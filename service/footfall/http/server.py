@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from aiohttp import HttpVersion10, StreamReader, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp.http_exceptions import BadStatusLine
 from aiohttp.typedefs import Handler
+from multidict import istr
 
 from footfall._compat import HttpConnection, HttpServer, RequestFactory, handler_of, waits_for_request, writer_of
 from footfall.errors import Reason, Refused
@@ -40,6 +42,9 @@ FILES_MAX = 65_536
 """The most files and connections that a process uses; memory would not suffice for more."""
 FILES_KEPT = 256
 """The part of them that the stores, the spool and the ops listener need."""
+EXPECT, TRANSFER_ENCODING = istr("Expect"), istr("Transfer-Encoding")
+OTHER_VERSION = "Invalid HTTP version"
+"""What aiohttp's parser says of a version of HTTP that does not exist."""
 
 
 def connections_max() -> int:
@@ -230,10 +235,9 @@ class _Connections(HttpServer):
         return _Connection(self, self._options)
 
     async def _handle(self, handler: Handler, request: web.Request) -> web.StreamResponse:
-        """Refuse what aiohttp would answer itself: HTTP/0.9, without a head, and an Expect, with the client's words."""
-        expected = request.headers.get("Expect")
-        if request.version < HttpVersion10 or (expected and expected.lower() != "100-continue"):
-            return _malformed()
+        """Refuse what aiohttp would answer itself or take for HTTP/1.1, and an Expect, with the client's words."""
+        if (refused := _not_spoken(request)) is not None:
+            return _malformed(refused)
         body = request.content
         connection = request.protocol
         if body.is_eof() or not isinstance(connection, _Connection):
@@ -348,16 +352,33 @@ class _Connection(HttpConnection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer 400 and close the connection. `message` is dropped: it may quote what was sent."""
-        del message
+        """Answer 400 or 505 and close the connection. `message` is not repeated: it may quote what was sent."""
         if times := self._ours.malformed.happened():
             logger.warning("Requests were no HTTP. times=%d last=%s status=%d", times, type(exc).__name__, status)
         if writer_of(request).output_size > 0:
             raise ConnectionError("a part of an answer is on its way already")
-        return _malformed()
+        is_version = isinstance(exc, BadStatusLine) and OTHER_VERSION in (message or "")
+        return _malformed(Reason.HTTP_VERSION if is_version else Reason.BAD_REQUEST)
 
 
-def _malformed() -> Reply:
-    reply = refusal(Refused(Reason.BAD_REQUEST))
+def _not_spoken(request: web.Request) -> Reason | None:
+    """Return why a request is none of HTTP/1.1, or None; RFC 9112 6.1 and RFC 9110 10.1.1, 15.6.2, 15.6.6."""
+    version = request.version
+    if version > HttpVersion11:
+        return Reason.HTTP_VERSION
+    get = request.headers.get
+    expected, coding = get(EXPECT), get(TRANSFER_ENCODING)
+    if version < HttpVersion10 or (expected and expected.lower() != "100-continue"):
+        return Reason.BAD_REQUEST
+    if coding is None:
+        return None
+    if version < HttpVersion11:
+        return Reason.BAD_REQUEST  # the sender does not know chunks: where the body ends is not sure
+    # aiohttp takes off the chunks, and would hand on what is coded below them as the body.
+    return None if coding.strip().lower() == "chunked" else Reason.TRANSFER_CODING
+
+
+def _malformed(reason: Reason) -> Reply:
+    reply = refusal(Refused(reason))
     reply.force_close()
     return reply
