@@ -86,6 +86,26 @@ def _ask(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, url:
     ask()
 
 
+def test_the_contract_is_valid_for_a_validator_that_is_not_ours() -> None:
+    """It is OpenAPI 3.1 by the published schema; tools that generate clients refuse anything else."""
+    CONTRACT.validate()
+
+
+def test_no_comma_of_a_sentence_has_become_a_key() -> None:
+    """In `{description: a, b}` YAML makes `b` a key, which the published schema allows nearly everywhere."""
+    assert [key for key in _keys(CONTRACT.raw_schema) if " " in key] == []
+
+
+def _keys(part: object) -> Iterator[str]:
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield str(key)
+            yield from _keys(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _keys(value)
+
+
 def test_the_contract_names_every_reason_with_its_status() -> None:
     """A webmaster who reads a word in an answer looks for it there."""
     described: set[tuple[int, str]] = set()
