@@ -33,6 +33,7 @@ class Reason(StrEnum):
     PREFETCH = "prefetch"
     OPT_OUT = "opt_out"
     EXCLUDED = "excluded"
+    FRAMED = "framed"
 
 
 STATUS = {

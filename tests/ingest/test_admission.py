@@ -310,3 +310,21 @@ def test_one_client_cannot_invent_more_visitors_than_its_budget(
 ) -> None:
     """What one subscriber line can add to the numbers at once is known beforehand."""
     assert len(edge.visitors(map(sender, range(tries)))) == let_in
+
+
+@pytest.mark.parametrize(
+    ("frames", "answer"),
+    [
+        pytest.param((), None, id="no frame"),
+        pytest.param(("https://portal.example.vn",), None, id="its own site"),
+        pytest.param(("https://portal.example.vn", "https://elsewhere.example"), Reason.FRAMED, id="a foreign page"),
+        pytest.param(("https://news.example.vn",), Reason.FRAMED, id="another site's host"),
+        pytest.param(("",), Reason.FRAMED, id="a page that the browser hides"),
+        pytest.param(("null",), Reason.FRAMED, id="a sandbox"),
+    ],
+)
+def test_a_page_in_a_frame_counts_only_among_pages_of_its_site(
+    edge: Edge, frames: tuple[str, ...], answer: Reason | None
+) -> None:
+    """The portal in a hidden frame of a popular page would count a visitor at each load of that page."""
+    assert edge.send(beacon=VIEW._replace(frames=frames)) is answer

@@ -57,7 +57,7 @@ class Admission:
         self._rules = {site.id: SiteRules(site) for site in settings.sites.values()}
 
     def check(self, site: Site, beacon: Beacon, sender: Sender) -> Reason | None:
-        """Return None if the beacon counts, else why it is ignored: OPT_OUT, EXCLUDED, PREFETCH or ROBOT.
+        """Return None if the beacon counts, else why it is ignored: OPT_OUT, EXCLUDED, PREFETCH, FRAMED or ROBOT.
 
         Raises Refused(NO_ORIGIN | WRONG_ORIGIN | RATE_LIMITED). A refused or ignored beacon leaves nothing behind but
         what its network has spent.
@@ -77,6 +77,8 @@ class Admission:
             return Reason.EXCLUDED
         if is_prefetch:
             return Reason.PREFETCH
+        if beacon.frames and not all(map(rules.origins.accepts, beacon.frames)):
+            return Reason.FRAMED
         if beacon.webdriver or self._robots.is_robot(user_agent):
             return Reason.ROBOT
         return None

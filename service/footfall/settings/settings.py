@@ -82,7 +82,7 @@ class Site(Section):
     excluded_networks: tuple[NetworkField, ...] = ()
     """Networks that are never counted: staff, monitors."""
     pixel_without_origin: bool = False
-    """Also count /seen.gif without Origin and Referer from the counter's own domain; any host below it can then count."""
+    """Also count /seen.gif without Origin and Referer from the counter's own domain; all its hosts can then count."""
 
     @cached_property
     def zone(self) -> ZoneInfo:
