@@ -4,6 +4,7 @@ Each part has a name of ours, the version in which it was read, and the reason w
 `tests/test_compat.py` has a canary for each; `pyproject.toml` has an upper bound for each library.
 """
 
+import asyncio
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from operator import attrgetter
@@ -20,8 +21,15 @@ RequestFactory = Callable[..., Any]
 HttpConnection = web.RequestHandler
 """One connection of a server: `aiohttp.web.RequestHandler`, read in 3.14.5; exported, but not documented.
 
-`http/server.py` overrides `connection_made`, `connection_lost` and `handle_error`. No public way limits connections
-before there is a request, or shapes the answer to what is not HTTP.
+`http/server.py` overrides `connection_made`, `connection_lost`, `eof_received`, `pause_writing`, `resume_writing` and
+`handle_error`. No public way limits connections before there is a request, ends those that do not read, or shapes the
+answer to what is not HTTP.
+"""
+
+waits_for_request: Callable[[HttpConnection], asyncio.Future[None] | None] = attrgetter("_waiter")
+"""What a connection without a request waits on, None while it has one: `RequestHandler._waiter`, read in 3.14.5.
+
+The public `RequestHandler.close` drops the requests that were read and not answered yet.
 """
 
 HttpServer = web.Server

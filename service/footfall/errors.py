@@ -25,12 +25,15 @@ class Reason(StrEnum):
     NOT_READY = "not_ready"
     SPOOL_FULL = "spool_full"
     INTERNAL = "internal"
+    TRANSFER_CODING = "transfer_coding"
+    HTTP_VERSION = "http_version"
 
     # Ignored: answered like a counted beacon, counted nowhere.
     ROBOT = "robot"
     PREFETCH = "prefetch"
     OPT_OUT = "opt_out"
     EXCLUDED = "excluded"
+    FRAMED = "framed"
 
 
 STATUS = {
@@ -47,9 +50,11 @@ STATUS = {
     Reason.TOO_LARGE: 413,
     Reason.RATE_LIMITED: 429,
     Reason.INTERNAL: 500,
+    Reason.TRANSFER_CODING: 501,
     Reason.BUSY: 503,
     Reason.NOT_READY: 503,
     Reason.SPOOL_FULL: 503,
+    Reason.HTTP_VERSION: 505,
 }
 
 RETRY_AFTER_S = {Reason.RATE_LIMITED: 10, Reason.BUSY: 1, Reason.NOT_READY: 5, Reason.SPOOL_FULL: 10}

@@ -1,11 +1,13 @@
 """What is counted: one view for each page that a person opened and saw, one visitor for each browser."""
 
+import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import NewContext, NewSite, ReadCounts
 from tests.browser.pages import let_pass, number, settle, turn_clock
 from tests.browser.portal import BLOCK, Portal, html, script_line
 from tests.browser.relay import Relay
+from tests.browser.serving import serve
 from tests.browser.tabs import Tabs
 
 
@@ -296,3 +298,28 @@ async def test_a_page_that_only_shows_counts_nothing(page: Page, portal: Portal,
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, site, 'data-beacon="off"'))))
     await expect(number(page, "today")).to_have_text("0")
     assert (relay.kinds, relay.reads) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        pytest.param(("127.0.0.1", "", [], 0), id="a foreign page"),
+        pytest.param(("127.0.0.1", 'data-framed="on"', ["view"], 0), id="a foreign page, and the tag counts frames"),
+        pytest.param(("localhost", "", [], 0), id="a page of the site"),
+        pytest.param(("localhost", 'data-framed="on"', ["view"], 1), id="the site's page, and the tag counts frames"),
+    ],
+)
+async def test_a_framed_page_is_a_view_only_by_its_tag_and_in_pages_of_its_site(
+    page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts, framing: tuple[str, str, list[str], int]
+) -> None:
+    """A hidden frame in a popular page of somebody else would count a visitor at each load of that page."""
+    outer, option, kinds, views = framing
+    inner = portal.put("/inner", html(BLOCK, script_line(relay.url, site, option)))
+    portal.put("/outer", html(f'<iframe src="{inner}" style="display: none"></iframe>'))
+    async with serve(portal.answer, outer) as around:
+        await page.goto(f"{around}/outer")
+        shown = page.frame_locator("iframe").locator('[data-count="views_today"]')
+        await expect(shown).to_have_text(str(views))
+        await settle(page, relay)
+        assert relay.kinds == kinds
+    assert (await counts(site))["views_today"] == views

@@ -42,7 +42,10 @@ CHECKS: list[CheckFunction] = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-ELSEWHERE = {Reason.UNAUTHORIZED, Reason.NOT_FOUND, Reason.METHOD_NOT_ALLOWED}
+ELSEWHERE = {
+    *(Reason.UNAUTHORIZED, Reason.NOT_FOUND, Reason.METHOD_NOT_ALLOWED),
+    *(Reason.HTTP_VERSION, Reason.TRANSFER_CODING),
+}
 """Not of an operation: of the ops listener, or of what is no operation."""
 EXAMPLES = 25
 
@@ -81,6 +84,26 @@ def _ask(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, url:
         case.call_and_validate(base_url=url, checks=CHECKS)
 
     ask()
+
+
+def test_the_contract_is_valid_for_a_validator_that_is_not_ours() -> None:
+    """It is OpenAPI 3.1 by the published schema; tools that generate clients refuse anything else."""
+    CONTRACT.validate()
+
+
+def test_no_comma_of_a_sentence_has_become_a_key() -> None:
+    """In `{description: a, b}` YAML makes `b` a key, which the published schema allows nearly everywhere."""
+    assert [key for key in _keys(CONTRACT.raw_schema) if " " in key] == []
+
+
+def _keys(part: object) -> Iterator[str]:
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield str(key)
+            yield from _keys(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _keys(value)
 
 
 def test_the_contract_names_every_reason_with_its_status() -> None:

@@ -5,14 +5,15 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from footfall.http.ops import create_ops_app
 from footfall.http.public import BODY_TIMEOUT_S, create_public_app
-from footfall.http.server import ConnectionLimiter, Listener
+from footfall.http.server import UNREAD_S, ConnectionLimiter, Listener
 from footfall.ingest.client_address import AddressResolver
 from footfall.log_throttle import LogThrottle
 from tests.support.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
@@ -47,6 +48,10 @@ class Connection:
         headers = dict(line.split(": ", 1) for line in head[1:-2])
         return int(head[0].split()[1]), headers, await self._reader.readexactly(int(headers["Content-Length"]))
 
+    async def read_some(self) -> bytes:
+        """Read a little of what has come."""
+        return await self._reader.read(2048)
+
     async def is_closed(self) -> bool:
         """Wait until the server hangs up; False if it says something more."""
         return await self._reader.read() == b""
@@ -67,7 +72,6 @@ async def connected(footfall: Footfall) -> AsyncIterator[Connection]:
 MALFORMED = {
     "not http": b"hello\r\n\r\n",
     "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "http 9": b"GET /counts HTTP/9.9\r\nHost: x\r\n\r\n",
     "unknown method": b"BREW /seen HTTP/1.1\r\nHost: x\r\n\r\n",
     "space before colon": b"GET /counts HTTP/1.1\r\nHost : x\r\n\r\n",
     "nul in a header": b"GET /counts HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
@@ -182,6 +186,56 @@ async def test_pipelined_requests_are_answered_in_their_order(footfall: Footfall
         views = [json.loads((await connection.answer())[2])["views_today"] for _ in range(101)]
         assert views == [*range(1, 101), 100]
         assert await connection.is_closed()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "fields", "status", "reason"),
+    [
+        pytest.param("POST /seen HTTP/2.0", "", 505, "http_version", id="another major version"),
+        pytest.param("POST /seen HTTP/9.9", "", 505, "http_version", id="a version that nothing speaks"),
+        pytest.param("POST /seen HTTP/1.1", "Transfer-Encoding: gzip, chunked", 501, "transfer_coding", id="gzip"),
+        pytest.param("POST /seen HTTP/1.1", "Transfer-Encoding: CHUNKED", 200, None, id="a coding in capitals"),
+        pytest.param("POST /seen HTTP/1.0", "Transfer-Encoding: chunked", 400, "bad_request", id="chunks in 1.0"),
+    ],
+)
+async def test_what_http_1_1_does_not_have_is_refused_as_the_rfc_says(
+    footfall: Footfall, request_line: str, fields: str, status: int, reason: str
+) -> None:
+    """A coding that is not taken off would be read as the body (RFC 9112 6.1); a version, as one that we speak."""
+    head = HEAD.replace("POST /seen HTTP/1.1", request_line)
+    framing = fields or f"Content-Length: {len(BEACON)}"
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BEACON), BEACON) + LAST if fields else BEACON
+    async with connected(footfall) as connection:
+        await connection.send(f"{head}{framing}\r\n\r\n".encode() + body)
+        answered, headers, said = await connection.answer()
+        assert (answered, json.loads(said).get("error")) == (status, reason)
+        if reason is not None:
+            assert headers["Connection"] == "close"
+            assert await connection.is_closed()
+    assert (await footfall.see(kind="ping"))["views_today"] == (reason is None)
+
+
+async def test_a_coding_that_an_answer_might_have_is_not_one_of_the_request(footfall: Footfall) -> None:
+    """TE says what the client could read; an answer without a coding is right for every client."""
+    async with connected(footfall) as connection:
+        await connection.send(f"{HEAD}TE: gzip, chunked\r\nContent-Length: {len(BEACON)}\r\n\r\n".encode() + BEACON)
+        status, headers, _ = await connection.answer()
+        assert (status, "Transfer-Encoding" in headers) == (200, False)
+
+
+@pytest.mark.parametrize("half", [b"", HEAD.encode()[:40], HEAD.encode() + b"Content-Length: 40\r\n\r\n{"])
+async def test_a_client_that_ends_its_half_gets_all_its_answers(footfall: Footfall, half: bytes) -> None:
+    """983 of 1,000 were answered: the end of what a client sends is not the end of what it reads."""
+    beacon = f"{HEAD}Content-Length: {len(BEACON)}\r\n\r\n".encode() + BEACON
+    async with connected(footfall) as connection:
+        await connection.send(beacon * 1000 + half)
+        connection.writer.write_eof()
+        views = [json.loads((await connection.answer())[2])["views_today"] for _ in range(1000)]
+        assert views == [*range(1, 1001)]
+        if half.endswith(b"{"):
+            assert json.loads((await connection.answer())[2]) == {"error": "bad_request"}
+        async with asyncio.timeout(5):
+            assert await connection.is_closed()
 
 
 async def test_a_smuggled_request_is_not_run(footfall: Footfall) -> None:
@@ -312,3 +366,104 @@ def test_a_flood_is_one_line_a_minute_with_a_count() -> None:
         lines += [times for _ in range(10) if (times := seldom.happened())]
         clock.advance(1)
     assert lines == [1, 600, 600]
+
+
+TINY = 4096
+"""What the system may keep of an answer on each side of a connection, as far as it lets one choose."""
+
+
+@asynccontextmanager
+async def listening(
+    app: web.Application, limiter: ConnectionLimiter | None = None, unread_s: float = UNREAD_S
+) -> AsyncIterator[Listener]:
+    """A listener whose connections keep little of an answer in the system."""
+    listener = Listener(app, limiter=limiter, unread_s=unread_s)
+    await listener.setup()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, TINY)
+        await web.SockSite(listener, server).start()
+        try:
+            yield listener
+        finally:
+            await listener.cleanup()
+
+
+@asynccontextmanager
+async def unreading(listener: Listener) -> AsyncIterator[Connection]:
+    """A client that takes little before it reads."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TINY)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, listener.addresses[0])
+    reader, writer = await asyncio.open_connection(sock=client, limit=TINY)
+    try:
+        yield Connection(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+def waiting_bytes(listener: Listener) -> list[int]:
+    """How much of its answers each connection of a listener holds in memory."""
+    assert listener.server is not None
+    return [one.transport.get_write_buffer_size() for one in listener.server.connections if one.transport]
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/footfall.js", f"/counts?site={SITE}", "/nothing", "ops/metrics"])
+async def test_answers_that_a_client_does_not_read_do_not_gather_in_memory(footfall: Footfall, path: str) -> None:
+    """A connection that pipelines reads and takes no answer made 3 GB of 7 MB; now it has one answer, and waits."""
+    services = footfall.services
+    app = create_ops_app(services) if path.startswith("ops") else create_public_app(services)
+    request = f"GET {path.removeprefix('ops')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    async with listening(app) as listener, unreading(listener) as client:
+        client.writer.write(request)
+        size = 2 * len((await client.answer())[2]) + 1000  # the metrics grow with their numbers; a head
+        client.writer.write(request * 20_000)
+        await until(lambda: any(waiting_bytes(listener)))
+        for _ in range(2000):
+            await asyncio.sleep(0)
+            assert max(waiting_bytes(listener)) <= size
+        for _ in range(100):
+            assert len((await client.answer())[2]) <= size
+
+
+async def test_a_client_that_takes_nothing_of_an_answer_loses_its_connection_and_its_place(
+    footfall: Footfall, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Four addresses held all places until they chose to leave; asked to close, half closed, or open all the same."""
+    script = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n"
+    limiter = ConnectionLimiter(footfall.services.resolver, 3)
+    async with (
+        listening(create_public_app(footfall.services), limiter, unread_s=0.2) as listener,
+        AsyncExitStack() as s,
+    ):
+        port = listener.addresses[0][1]
+        kept, closing, half = [await s.enter_async_context(unreading(listener)) for _ in range(3)]
+        kept.writer.write((script + b"\r\n") * 100)
+        closing.writer.write((script + b"\r\n") * 20 + script + b"Connection: close\r\n\r\n")
+        half.writer.write((script + b"\r\n") * 20)
+        half.writer.write_eof()
+        await until(lambda: len(waiting_bytes(listener)) == 3 and min(waiting_bytes(listener)) > 0)
+        assert await answer_to_last(*await asyncio.open_connection("127.0.0.1", port)) is None
+        await until(lambda: footfall.metric("footfall_unread_answers_total") == 3)
+        await until(lambda: listener.server is not None and not listener.server.connections)
+        assert await answer_to_last(*await asyncio.open_connection("127.0.0.1", port)) == 200
+    messages = [record.message for record in caplog.records]
+    assert [message for message in messages if "127" in message] == []
+    assert [message.partition(" seconds=")[0] for message in messages if "ended" in message] == [
+        "Connections were ended: their clients took nothing of an answer."
+    ]
+
+
+@pytest.mark.slow
+async def test_a_client_that_reads_slowly_keeps_its_connection(footfall: Footfall) -> None:
+    """A telephone at the edge of its net takes longer than the limit for an answer, but takes something of it."""
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with listening(create_public_app(footfall.services), unread_s=1) as listener, unreading(listener) as client:
+        await client.send(request * 2)
+        await until(lambda: any(waiting_bytes(listener)))
+        for _ in range(8):
+            await asyncio.sleep(0.3)
+            assert await client.read_some()
+        assert listener.server is not None
+        assert len(listener.server.connections) == 1
+    assert footfall.metric("footfall_unread_answers_total") == 0

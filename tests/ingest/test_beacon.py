@@ -24,6 +24,8 @@ def test_a_full_beacon_is_read() -> None:
     """The shape that the script ships; its names and meanings never change."""
     body = b'{"site":"portal","page":"/tin-tuc/1","kind":"ping","visitor":"Ab_-9","webdriver":true}'
     assert parse_beacon(body) == Beacon("portal", "/tin-tuc/1", Kind.PING, "Ab_-9", webdriver=True)
+    framed = b'{"site":"portal","frames":["https://portal.example.vn",""]}'
+    assert parse_beacon(framed).frames == ("https://portal.example.vn", "")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_a_full_beacon_is_read() -> None:
         pytest.param(b'{"site":"portal"}', id="the smallest"),
         pytest.param(b' {"site" : "portal"}\r\n', id="with white space"),
         pytest.param(
-            b'{"site":"portal","page":null,"kind":null,"visitor":null,"webdriver":null}',
+            b'{"site":"portal","page":null,"kind":null,"visitor":null,"webdriver":null,"frames":null}',
             id="nulls are absent",
         ),
         pytest.param(b'{"site":"portal","webdriver":false}', id="no webdriver"),
@@ -121,6 +123,10 @@ def test_what_is_not_one_plain_json_object_is_bad_json(body: bytes) -> None:
         pytest.param({"site": "p", "visitor": 10**300}, id="visitor a huge number"),
         pytest.param({"site": "p", "webdriver": 1}, id="webdriver a number"),
         pytest.param({"site": "p", "webdriver": "true"}, id="webdriver a string"),
+        pytest.param({"site": "p", "frames": "https://portal.example.vn"}, id="frames a string"),
+        pytest.param({"site": "p", "frames": [7]}, id="a frame that is a number"),
+        pytest.param({"site": "p", "frames": ["https://" + "a" * 300]}, id="a frame too long"),
+        pytest.param({"site": "p", "frames": [""] * 11}, id="frames too deep"),
     ],
 )
 def test_a_known_field_of_another_shape_is_a_bad_field(fields: dict[str, object]) -> None:

@@ -134,11 +134,15 @@ async def test_a_refused_beacon_raises_its_reason(
     assert shown(footfall) == (0, 0, 0)
 
 
-async def test_a_page_of_the_counter_s_own_site_needs_no_origin(footfall: Footfall) -> None:
+async def test_a_page_of_the_counter_s_own_site_needs_no_origin_where_its_site_takes_it(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
     """The image in a page without script comes with neither Origin nor Referer."""
-    own = sender(footfall)._replace(origin=None, is_same_site=True)
-    assert await footfall.services.counting.count_beacon(VIEW, own) is COUNTED
-    assert shown(footfall) == (1, 1, 1)
+    portal = {"pixel_without_origin": True}
+    async with running(settings_for(redis_url, postgres_url, tmp_path, portal=portal)) as footfall:
+        own = sender(footfall)._replace(origin=None, is_same_site=True)
+        assert await footfall.services.counting.count_beacon(VIEW, own) is COUNTED
+        assert shown(footfall) == (1, 1, 1)
 
 
 async def test_a_network_over_its_limits_is_refused_or_counts_its_views_alone(

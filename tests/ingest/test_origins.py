@@ -1,6 +1,7 @@
 """Which pages may count: the ways in which one host is written, and the copies that are not the portal."""
 
 import contextlib
+import time
 
 import pytest
 from hypothesis import given
@@ -84,7 +85,7 @@ def test_any_other_page_is_refused(origin: str) -> None:
         pytest.param("[::1]", "http://[::1]:8080", "http://[::2]", id="an IPv6 address"),
         pytest.param("[0:0::1]:80", "http://[::1]", "http://[::1]:81", id="an IPv6 address and port"),
         pytest.param("cổng.example.vn", "https://xn--cng-qmz.example.vn", "https://cong.example.vn", id="IDN"),
-        pytest.param("xn--cng-qmz.example.vn", "https://CỔNG.example.vn", "https://cng.example.vn", id="xn--"),
+        pytest.param("xn--cng-qmz.example.vn", "https://XN--CNG-QMZ.example.vn", "https://cng.example.vn", id="xn--"),
         pytest.param("*.cổng.vn", "https://a.xn--cng-qmz.vn", "https://xn--cng-qmz.vn", id="IDN below"),
         pytest.param("file://", "null", "https://null", id="pages from disk"),
         pytest.param("file://", "file://", "http://file", id="pages from disk, older browsers"),
@@ -158,3 +159,15 @@ def test_remembered_origins_are_bounded() -> None:
     for number in range(3000):
         origins.accepts(f"https://{number}.example")
     assert origins._accepts_cached.cache_info().currsize == 1024  # noqa: SLF001
+
+
+def test_an_origin_that_no_browser_sends_is_refused_before_it_is_read() -> None:
+    """Reading the host of one cost 0.3 ms before any budget; browsers send the ASCII form of every host."""
+    origins = Origins(["cổng.example.vn"])
+    assert origins.accepts("https://xn--cng-qmz.example.vn")
+    started = time.perf_counter()
+    for number in range(1000):
+        assert not origins.accepts(f"https://cổng.example.vn:{number}")
+        assert not origins.accepts_referer(f"https://cổng.example.vn:{number}/trang")
+    assert time.perf_counter() - started < 0.1
+    assert origins.accepts_referer("https://xn--cng-qmz.example.vn/tin-tức")

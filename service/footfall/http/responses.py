@@ -67,7 +67,11 @@ class Reply(web.StreamResponse):
         self._stays = False
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send the whole answer in one write; the body is left out where HTTP wants none."""
+        """Send the whole answer in one write; the body is left out where HTTP wants none.
+
+        Return once the system has taken the answer, so that a client which does not read has one answer in memory,
+        and its next requests wait.
+        """
         if self._is_sent:
             return None
         self._is_sent = True
@@ -88,6 +92,7 @@ class Reply(web.StreamResponse):
                 )
             )
         )
+        await writer.drain()
         return writer
 
     async def write_eof(self, data: bytes = b"") -> None:

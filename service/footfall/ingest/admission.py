@@ -23,8 +23,17 @@ class SiteRules:
 
     def __init__(self, site: Site) -> None:
         self.origins = Origins(site.hosts)
+        self._takes_pixel_without_origin = site.pixel_without_origin
         self._excluded_networks = site.excluded_networks
         self._is_excluded_cached = lru_cache(ADDRESSES_REMEMBERED_MAX)(self._is_excluded)
+
+    def accepts_page(self, referer: str | None, is_same_site: bool) -> bool:
+        """Return whether a page without origin is of the site; raises Refused(NO_ORIGIN) where its site is unknown."""
+        if referer:
+            return self.origins.accepts_referer(referer)
+        if is_same_site and self._takes_pixel_without_origin:
+            return True
+        raise Refused(Reason.NO_ORIGIN)
 
     def excludes(self, client: Client) -> bool:
         """Return whether the client is in a network that the site never counts, such as staff or monitors."""
@@ -48,7 +57,7 @@ class Admission:
         self._rules = {site.id: SiteRules(site) for site in settings.sites.values()}
 
     def check(self, site: Site, beacon: Beacon, sender: Sender) -> Reason | None:
-        """Return None if the beacon counts, else why it is ignored: OPT_OUT, EXCLUDED, PREFETCH or ROBOT.
+        """Return None if the beacon counts, else why it is ignored: OPT_OUT, EXCLUDED, PREFETCH, FRAMED or ROBOT.
 
         Raises Refused(NO_ORIGIN | WRONG_ORIGIN | RATE_LIMITED). A refused or ignored beacon leaves nothing behind but
         what its network has spent.
@@ -56,7 +65,7 @@ class Admission:
         # Unpacking costs less than reading so many fields of a tuple by name.
         client, origin, referer, user_agent, is_same_site, opts_out, is_prefetch = sender
         rules = self._rules[site.id]
-        if not (rules.origins.accepts(origin) if origin else _accepts_page(rules.origins, referer, is_same_site)):
+        if not (rules.origins.accepts(origin) if origin else rules.accepts_page(referer, is_same_site)):
             raise Refused(Reason.WRONG_ORIGIN)
         if not client.is_proxy:
             self._busiest.saw(client.network)
@@ -68,6 +77,8 @@ class Admission:
             return Reason.EXCLUDED
         if is_prefetch:
             return Reason.PREFETCH
+        if beacon.frames and not all(map(rules.origins.accepts, beacon.frames)):
+            return Reason.FRAMED
         if beacon.webdriver or self._robots.is_robot(user_agent):
             return Reason.ROBOT
         return None
@@ -102,12 +113,3 @@ class Admission:
         wait_s = budget.spend(client.network, client.wide_network, self._monotonic())
         if wait_s > 0:
             raise Refused(Reason.RATE_LIMITED, retry_after_s=math.ceil(wait_s))
-
-
-def _accepts_page(origins: Origins, referer: str | None, is_same_site: bool) -> bool:
-    """Return whether a page without origin is of the site; raises Refused(NO_ORIGIN) where its site is unknown."""
-    if referer:
-        return origins.accepts_referer(referer)
-    if is_same_site:
-        return True
-    raise Refused(Reason.NO_ORIGIN)

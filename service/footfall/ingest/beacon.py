@@ -17,6 +17,9 @@ VISITOR = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # A path holds no control characters; a lone surrogate could not be encoded again.
 PAGE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,2048}")
 
+FRAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,300}")
+FRAMES_MAX = 10
+
 
 class Kind(StrEnum):
     """Why a page sends a beacon: it was opened (view), or it is still open and visible (ping)."""
@@ -36,6 +39,8 @@ class Beacon(NamedTuple):
     kind: Kind
     visitor: str | None
     webdriver: bool
+    frames: tuple[str, ...] = ()
+    """Origins of the pages in whose frames the page is, nearest first; "" for one that the browser hides."""
 
 
 def parse_beacon(body: bytes) -> Beacon:
@@ -46,7 +51,7 @@ def parse_beacon(body: bytes) -> Beacon:
     twice is refused, because two readers could take different values.
 
     >>> parse_beacon(b'{"site": "portal", "page": "/tin-tuc/1"}')
-    Beacon(site='portal', page='/tin-tuc/1', kind=<Kind.VIEW: 'view'>, visitor=None, webdriver=False)
+    Beacon(site='portal', page='/tin-tuc/1', kind=<Kind.VIEW: 'view'>, visitor=None, webdriver=False, frames=())
     """
     if len(body) > BODY_MAX_BYTES:
         raise Refused(Reason.TOO_LARGE)
@@ -70,6 +75,7 @@ def _parse(body: bytes) -> Beacon:
         kind=Kind.VIEW if (kind := fields.get("kind")) is None else _kind(kind),
         visitor=None if (visitor := fields.get("visitor")) is None else _text(visitor, VISITOR),
         webdriver=_flag(fields.get("webdriver")),
+        frames=() if (frames := fields.get("frames")) is None else _frames(frames),
     )
 
 
@@ -91,6 +97,12 @@ def _flag(value: object) -> bool:
         return False
     if value is True:
         return True
+    raise Refused(Reason.BAD_FIELD)
+
+
+def _frames(value: object) -> tuple[str, ...]:
+    if isinstance(value, list) and len(value) <= FRAMES_MAX:
+        return tuple(_text(origin, FRAME) for origin in value)
     raise Refused(Reason.BAD_FIELD)
 
 

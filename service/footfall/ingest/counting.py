@@ -38,7 +38,7 @@ class Spooled:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The beacon may not be counted, and nothing of it was stored: OPT_OUT, EXCLUDED, PREFETCH or ROBOT."""
+    """The beacon may not be counted, and nothing of it was stored: OPT_OUT, EXCLUDED, PREFETCH, FRAMED or ROBOT."""
 
     reason: Reason
 

@@ -26,8 +26,9 @@ class Origins:
 
     def accepts(self, origin: str) -> bool:
         """Return whether this value of the Origin header is a page of the site."""
-        # The length is checked before the cache, which long values would fill.
-        return len(origin) <= ORIGIN_MAX_CHARS and self._accepts_cached(origin)
+        # Before the cache, which long values would fill. Browsers send the ASCII form of a host (RFC 6454, 6.2), and
+        # reading another form costs a hundred times as much, before any budget.
+        return len(origin) <= ORIGIN_MAX_CHARS and origin.isascii() and self._accepts_cached(origin)
 
     def accepts_referer(self, referer: str) -> bool:
         """Return whether this value of the Referer header, a whole URL, is a page of the site."""

@@ -9,7 +9,7 @@ class Sender(NamedTuple):
     """One sender, without the form in which it was sent: HTTP headers are read in `http/sender.py`.
 
     A tuple, as `Beacon` is, because one is made per request. Only `client` must be known; a sender without origin
-    and referer counts where `is_same_site` says that the page belongs to the counter's site.
+    and referer counts only where `is_same_site`, and the settings of the site take that.
     """
 
     client: Client

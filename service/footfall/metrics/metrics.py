@@ -122,6 +122,10 @@ class Metrics:
             "footfall_unresolved_clients_total",
             "Beacons whose address is that of a trusted proxy itself: check that it forwards the client's",
         )
+        self.unread_answers = counter(
+            "footfall_unread_answers_total",
+            "Connections that were ended because their client took nothing of an answer for ten seconds",
+        )
         self.network_share = gauge(
             "footfall_busiest_network_share",
             "Share of recent beacons from the busiest network; near 1 it is a proxy that is not trusted yet",

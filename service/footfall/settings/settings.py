@@ -81,6 +81,8 @@ class Site(Section):
     """Own words for heading, online, today, week, total and views_today; at most 80 characters each."""
     excluded_networks: tuple[NetworkField, ...] = ()
     """Networks that are never counted: staff, monitors."""
+    pixel_without_origin: bool = False
+    """Also count /seen.gif without Origin and Referer from the counter's own domain; all its hosts can then count."""
 
     @cached_property
     def zone(self) -> ZoneInfo:

@@ -9,6 +9,7 @@
  *   data-site="portal"       the site (or ?site=portal in src, for editors that strip data attributes)
  *   data-beacon="off"        show the numbers, count nothing
  *   data-visitor="browser"   the site tells browsers apart by a random id in localStorage
+ *   data-framed="on"         count this page in a frame too, where all pages around it are of the site
  *
  * The server removes comments and white space, so names may be words. The syntax is Chrome 70's; the
  * script checks for newer features before it uses them. It throws no error, logs nothing, adds no style.
@@ -159,8 +160,29 @@
   let refused; // the server refuses beacons of this page
   let blocked; // the page's connect-src forbids requests
 
+  const framed = window !== window.top;
+
+  // The origins of the pages around this one, nearest first; "" for one that the browser hides.
+  const frames = () => {
+    const origins = Array.from(location.ancestorOrigins || []);
+    if (origins.length) return origins;
+    for (let around = window; around !== window.top; ) {
+      around = around.parent;
+      try {
+        origins.push(around.location.origin);
+      } catch (ofAnotherOrigin) {
+        origins.push("");
+      }
+    }
+    return origins;
+  };
+
   const mayCount = () =>
-    !refused && option("beacon") !== "off" && !navigator.globalPrivacyControl && read("footfall") !== "off";
+    !refused &&
+    option("beacon") !== "off" &&
+    (!framed || option("framed") === "on") &&
+    !navigator.globalPrivacyControl &&
+    read("footfall") !== "off";
 
   // The id is read back: where storage fails, a new id on every page would be a new visitor every time.
   const visitor = () => {
@@ -200,6 +222,7 @@
         kind: sent ? "view" : "ping",
         visitor: visitor(),
         webdriver: navigator.webdriver || undefined,
+        frames: framed ? frames() : undefined,
       })
     );
 
@@ -224,7 +247,8 @@
     if (document.hidden || document.prerendering) return;
     const counting = mayCount();
     if (blocked || !window.fetch) {
-      if (counting) due.forEach(sendImage);
+      // The image could not say which pages are around this one.
+      if (counting && !framed) due.forEach(sendImage);
       due = [];
       return;
     }
