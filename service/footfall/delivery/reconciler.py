@@ -9,6 +9,7 @@ import logging
 import random
 from heapq import heapify, heappop, heappush
 
+from footfall.background import raise_all, run_each
 from footfall.delivery.recorder import Recorder
 from footfall.delivery.sender import LogSender
 from footfall.errors import StoreUnavailable
@@ -48,32 +49,40 @@ class Reconciler:
         self._metrics = metrics
 
     async def step(self) -> None:
-        """Forget what Postgres has, adopt logs that were left behind, and send again what Redis lacks."""
-        await self._adopt()
-        await self._forget_durable()
-        await self._clear_disk()
-        await self._resend_missing()
-        for site in self._recorder.sites.values():
-            site.retire()
+        """Forget what Postgres has, adopt logs that were left behind, and send again what Redis lacks.
+
+        Each of these runs although another one failed; what they raised is raised at the end.
+        """
+        await run_each(self._adopt, self._forget_durable, self._clear_disk, self._resend_missing, self._retire)
 
     async def quick_step(self) -> None:
         """Ask Redis again where it took no beacons, and keep memory within its bound."""
-        self._free_memory()
+        await run_each(self._free_memory, self._probe, self._export)
+
+    async def _probe(self) -> None:
         away = [site for site in self._recorder.sites.values() if site.redis is not UP]
+        self._metrics.not_ready.set(len(away))
         random.shuffle(away)  # so that sites which stay away do not hide others that are back
+        faults: list[Exception] = []
         for first in range(0, len(away), PROBES_AT_ONCE):
-            if not any(await asyncio.gather(*(site.probe() for site in away[first : first + PROBES_AT_ONCE]))):
+            some = away[first : first + PROBES_AT_ONCE]
+            opened = await asyncio.gather(*(site.probe() for site in some), return_exceptions=True)
+            faults += [error for error in opened if isinstance(error, Exception)]
+            if True not in opened:
                 break
+        raise_all(faults)
+
+    async def _export(self) -> None:
         self._metrics.queue_beacons.set(self._recorder.queued)
         self._metrics.retained_bytes.set(self._recorder.retained_bytes)
         self._metrics.spool_bytes.set(self._spool.used_bytes)
         self._metrics.damaged_batches.inc(self._spool.take_damaged())
-        self._metrics.not_ready.set(len(away))
 
     async def close(self) -> None:
         """Leave nothing in memory alone: put on the disk what Postgres does not have."""
-        await self._forget_durable()
-        await self._clear_disk()
+        await run_each(self._forget_durable, self._clear_disk, self._put_on_disk)
+
+    async def _put_on_disk(self) -> None:
         in_memory = [sender.log for sender in self._senders() if not sender.log.on_disk]
         # First what Redis lacks: the rest is needed only if Redis loses it.
         for is_acked in (False, True):
@@ -105,11 +114,16 @@ class Reconciler:
             log.mark_durable(seq)
 
     async def _clear_disk(self) -> None:
-        try:
-            for sender in self._senders():
+        faults: list[Exception] = []
+        for sender in self._senders():
+            try:
                 await sender.clear_disk()
-        except StoreUnavailable as error:
-            logger.debug("The spool drops nothing now; the next step tries again. error=%s", error)
+            except StoreUnavailable as error:
+                logger.debug("The spool drops nothing now; the next step tries again. error=%s", error)
+                break
+            except Exception as error:  # noqa: BLE001 - one log must not stop the others; raised below
+                faults.append(error)
+        raise_all(faults)
 
     async def _adopt(self) -> None:
         try:
@@ -134,7 +148,7 @@ class Reconciler:
             )
 
     async def _resend_missing(self) -> None:
-        failed = 0
+        failed, faults = 0, list[Exception]()
         for site in self._recorder.sites.values():
             if site.redis is UP and failed < FAILURES_MAX:
                 try:
@@ -142,8 +156,15 @@ class Reconciler:
                 except StoreUnavailable as error:
                     failed += 1
                     logger.debug("A site's logs could not be compared. site=%s error=%s", site.site.id, error)
+                except Exception as error:  # noqa: BLE001 - one site must not stop the others; raised below
+                    faults.append(error)
+        raise_all(faults)
 
-    def _free_memory(self) -> None:
+    async def _retire(self) -> None:
+        for site in self._recorder.sites.values():
+            site.retire()
+
+    async def _free_memory(self) -> None:
         """Forget the oldest batches that Redis has while memory is over its bound."""
         in_use = self._recorder.retained_bytes
         if in_use <= self._retained_max_bytes:

@@ -127,6 +127,12 @@ class Metrics:
             "Share of recent beacons from the busiest network; near 1 it is a proxy that is not trusted yet",
             merge="livemax",
         )
+        self.failing_steps = gauge(
+            "footfall_failing_steps",
+            "1 while a step of a worker's background work fails: nothing of that step's kind may happen meanwhile",
+            "step",
+            merge="livemax",
+        )
         self.loop_lag = gauge(
             "footfall_loop_lag_seconds",
             "How late the event loop was at worst in the last five seconds; above 1 /healthz is not well",
@@ -151,3 +157,7 @@ class Metrics:
             lambda route, status: self.request_seconds.labels(route, str(status))
         )
         self.flush: Callable[[str], Counter] = cache(self.flushes.labels)
+
+    def note_step(self, step: str, is_failing: bool) -> None:
+        """Set whether a step of the background work fails."""
+        self.failing_steps.labels(step).set(is_failing)
