@@ -81,6 +81,10 @@ class Metrics:
         self.damaged_batches = counter(
             "footfall_damaged_batches_total", "Batches in the spool that were damaged and are dropped"
         )
+        self.damaged_spool_files = counter(
+            "footfall_damaged_spool_files_total",
+            "Spool files that were damaged or incomplete: what could be read of them counts, the files are kept",
+        )
         self.corrected = counter(
             "footfall_corrected_counts_total",
             "Readings lower than what was already shown for the same period; the higher number was kept",

@@ -70,7 +70,7 @@ async def open_services(
         )
         postgres = await stack.enter_async_context(open_postgres(settings.postgres_url.get_secret_value()))
         spool = await stack.enter_async_context(
-            open_spool(settings.data_dir / "spool", secrets.token_hex(8), settings.spool_max_bytes)
+            open_spool(settings.data_dir / "spool", secrets.token_hex(8), settings.spool_max_bytes, monotonic)
         )
         await _refuse_eviction(redis)
 
@@ -82,15 +82,16 @@ async def open_services(
         stores = StorePair(redis, postgres)
         repairs = Repairs.between(stores, metrics, clock)
         rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
+        spool_writer = SpoolWriter(spool, metrics, monotonic)
         outlets = Outlets(
             redis=RedisWriter(redis, repairs.restore, counts_cache, periods, metrics),
-            spool_writer=SpoolWriter(spool, metrics),
+            spool_writer=spool_writer,
             spool=spool,
             queue=BeaconQueue(settings.queue_max_beacons, metrics),
             metrics=metrics,
         )
         recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
-        reconciler = Reconciler(settings.keep_max_bytes, recorder, postgres, spool, repairs.changed, metrics)
+        reconciler = Reconciler(settings.keep_max_bytes, recorder, postgres, spool_writer, repairs.changed, metrics)
         admission = Admission(settings, monotonic)
         counting = Counting(
             settings=settings,
