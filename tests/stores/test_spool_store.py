@@ -13,10 +13,10 @@ import pytest
 
 from footfall.errors import StoreUnavailable
 from footfall.model.batch import Batch
-from footfall.stores.spool_file import row_of
 from footfall.stores.spool_salvage import PAGE_BYTES
 from footfall.stores.spool_store import QUIET_S, Spool, SpooledLog, open_spool
 from tests.support.footfall import SITE, FakeClock
+from tests.support.former_spool import former_files
 from tests.support.storage import LOG, OTHER_LOG, TODAY, batch
 
 SMALL_BYTES = 256 * 1024
@@ -297,30 +297,6 @@ async def test_a_worker_that_started_on_a_full_disk_recovers_by_itself(
 def flipped(content: bytes, at: int) -> bytes:
     """Return a copy with one damaged byte."""
     return content[:at] + bytes([content[at] ^ 0x41]) + content[at + 1 :]
-
-
-FORMER_SCHEMA = """
-CREATE TABLE batch (
-    site TEXT NOT NULL, day TEXT NOT NULL, log TEXT NOT NULL, seq INTEGER NOT NULL, views INTEGER NOT NULL,
-    seen_ms INTEGER NOT NULL, visitors BLOB NOT NULL, gone BLOB NOT NULL, beacons INTEGER NOT NULL,
-    checksum INTEGER NOT NULL, PRIMARY KEY (log, seq)
-) WITHOUT ROWID
-"""
-
-
-def former_files(folder: Path, batches: list[Batch]) -> dict[str, bytes]:
-    """Return the two files that a killed worker of the first version left behind, by their endings."""
-    path = folder / "former.spool"
-    file = sqlite3.connect(path)
-    file.execute("PRAGMA journal_mode = WAL")
-    file.execute(FORMER_SCHEMA)
-    for one in batches:
-        with file:
-            file.execute(f"INSERT INTO batch ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * 10)})", row_of(one))
-    files = {ending: (folder / f"former{ending}").read_bytes() for ending in (".spool", ".spool-wal")}
-    file.close()
-    path.unlink()
-    return files
 
 
 def put(folder: Path, files: Mapping[str, bytes], name: str = "former") -> None:
