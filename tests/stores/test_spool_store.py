@@ -361,7 +361,7 @@ async def test_one_damaged_byte_in_a_file_costs_one_batch_and_never_silently(tmp
     leave_behind(tmp_path / "whole", MANY)
     content = (tmp_path / "whole" / "dead.spool").read_bytes()
     heads = [page + at for page in range(0, len(content), PAGE_BYTES) for at in (0, 4, 9, 30)]
-    for number, at in enumerate([*heads, *range(17, len(content), len(content) // 40)]):
+    for number, at in enumerate([16, 18, 19, 20, 28, 52, *heads, *range(17, len(content), len(content) // 40)]):
         folder, clock = tmp_path / str(number), FakeClock()
         folder.mkdir()
         put(folder, {".spool": flipped(content, at)})

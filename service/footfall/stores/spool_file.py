@@ -26,6 +26,8 @@ SET_ASIDE = ".damaged"
 """Suffix of a file that was not whole: what could be read of it was taken over, and an operator may look at it."""
 COMPANIONS = ("-wal", "-journal")
 """What SQLite keeps beside a file, as endings of its whole name."""
+JOURNAL_BYTES = 1 << 20
+"""What the journal keeps of the disk: on a full one, dropping batches needs it."""
 NAMES = ("site", "day", "log", "seq", "views", "seen_ms", "visitors", "gone", "beacons", "checksum")
 """Columns, in the order of Batch's fields; files that a former version left behind have the same."""
 STORED = ("log", "seq", "site", "day", "views", "seen_ms", "visitors", "gone", "beacons", "checksum")
@@ -91,6 +93,7 @@ def create(path: Path) -> sqlite3.Connection:
     file = locked(path, create=True)
     try:
         file.execute("PRAGMA journal_mode = PERSIST")  # a log beside the file would end at its first damaged byte
+        file.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
         file.execute("PRAGMA synchronous = FULL")
         file.executescript(SCHEMA)
     except sqlite3.Error:
@@ -182,7 +185,7 @@ def salvaged_rows(path: Path) -> Iterator[Row]:
 
     A row may come several times, and one that was deleted may come back: sent again, it changes nothing.
     """
-    for record in salvaged_records(path, _wal_of(path), _is_sound_record):
+    for record in salvaged_records(path, _wal_of(path), beside(path, "-journal"), _is_sound_record):
         yield _row_of(record)
 
 

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from footfall.stores.spool_file import COMPANIONS, SUFFIX, beside, examine, is_damage, locked
+from footfall.stores.spool_file import COMPANIONS, SUFFIX, beside, examine, locked
 
 SQLITE_LOCK_AT = 0x40000002
 SQLITE_LOCK_BYTES = 510
@@ -64,9 +64,8 @@ class ForeignFolder:
         file: sqlite3.Connection | None = None
         try:
             file = locked(copy, create=False)
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                return FoundFile(path.name, 0, f"cannot be read: {error}")
+        except sqlite3.Error:
+            file = None  # no database any more
         if file is None:
             found = examine(None, copy)
         else:

@@ -19,6 +19,9 @@ PAGE_BYTES = 4096
 WAL_HEAD_BYTES = 32
 FRAME_HEAD_BYTES = 24
 FRAME_BYTES = FRAME_HEAD_BYTES + PAGE_BYTES
+JOURNAL_HEAD_BYTES = 512
+JOURNAL_RECORD_BYTES = 4 + PAGE_BYTES + 4
+"""Number of a page, the page as it was before the transaction, and a checksum."""
 LOCAL_MAX = (PAGE_BYTES - 12) * 64 // 255 - 23
 LOCAL_MIN = (PAGE_BYTES - 12) * 32 // 255 - 23
 """Bytes of a row that stand in its own page; the rest is in overflow pages."""
@@ -44,9 +47,9 @@ Record = tuple[Any, ...]
 
 
 class Pages:
-    """All images of the pages of a file, those in its log included."""
+    """All images of the pages of a file, those in its log and its journal included."""
 
-    def __init__(self, main: bytes, wal: bytes) -> None:
+    def __init__(self, main: bytes, wal: bytes, journal: bytes) -> None:
         self._main = [main[at : at + PAGE_BYTES] for at in range(0, len(main), PAGE_BYTES)]
         self._frames: list[bytes] = []
         current: dict[int, bytes] = {}
@@ -56,6 +59,10 @@ class Pages:
             number = int.from_bytes(wal[at : at + 4], "big")
             self._frames.append(image)
             (current if wal[at + 8 : at + 16] == wal[16:24] else stale)[number] = image
+        for at in range(JOURNAL_HEAD_BYTES, len(journal) - PAGE_BYTES, JOURNAL_RECORD_BYTES):
+            image = journal[at + 4 : at + 4 + PAGE_BYTES]
+            self._frames.append(image)
+            stale.setdefault(int.from_bytes(journal[at : at + 4], "big"), image)
         # The log is newer than the file. But its frames may be left over from before it was begun again.
         self.readings: tuple[dict[int, bytes], ...] = (current, {}, stale | current, current | stale)
 
@@ -70,9 +77,9 @@ class Pages:
         return self._main[number - 1] if 0 < number <= len(self._main) else b""
 
 
-def salvaged_records(main: Path, wal: Path, is_sound: Callable[[Record], bool]) -> Iterator[Record]:
+def salvaged_records(main: Path, wal: Path, journal: Path, is_sound: Callable[[Record], bool]) -> Iterator[Record]:
     """Return every row that `is_sound` accepts, its columns in the order of storage; some may come again."""
-    pages = Pages(main.read_bytes(), wal.read_bytes() if wal.exists() else b"")
+    pages = Pages(*(path.read_bytes() if path.exists() else b"" for path in (main, wal, journal)))
     for page in pages:
         for match in RECORD_HEAD.finditer(page):
             types = _varints(match[1])

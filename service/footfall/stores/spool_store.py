@@ -288,7 +288,7 @@ class Spool:
         try:
             orphan = locked(path, create=False)
         except sqlite3.Error as error:
-            if not is_damage(error):
+            if is_busy(error):
                 raise
         if orphan is None:
             return self._take_over_locked(file, None, path)
