@@ -16,7 +16,7 @@ from footfall.cli.commands import main
 from tests.support.process import SETTINGS, embedded, fresh_connections, production, ready, run, see, start
 
 Type = Callable[..., tuple[int, str]]
-COMMANDS = ("serve", "migrate", "rollup", "adjust", "snippet", "doctor", "version")
+COMMANDS = ("serve", "migrate", "rollup", "adjust", "snippet", "spool", "doctor", "version")
 
 
 @pytest.fixture

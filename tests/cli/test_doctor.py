@@ -18,6 +18,7 @@ from footfall.cli.doctor import (
     check_persistence,
     check_redis_version,
     check_schema,
+    check_spool,
     check_zone,
     examine,
 )
@@ -122,6 +123,23 @@ async def test_an_empty_redis_is_no_mistake(redis_url: str, migrated: str, tmp_p
     found = await findings(settings_for(redis_url, migrated, tmp_path))
     assert found["installation"].level is Level.OK
     assert "does not hold portal yet" in found["installation"].found
+
+
+def test_a_damaged_spool_file_is_found_until_it_is_removed(tmp_path: Path) -> None:
+    """Beacons may be lost, and the log line of last month is not read by anyone."""
+    settings = settings_for("unix:///nowhere", "postgresql:///nowhere", tmp_path)
+    assert check_spool(settings).level is Level.OK
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "abc.damaged").touch()
+    assert check_spool(settings).level is Level.WARN
+    assert "abc.damaged" in check_spool(settings).found
+
+
+def test_a_disk_without_room_for_the_spool_is_found(tmp_path: Path) -> None:
+    """It is full just when Redis is away."""
+    settings = settings_for("unix:///nowhere", "postgresql:///nowhere", tmp_path, spool_max_bytes=1 << 40)
+    assert check_spool(settings).level is Level.WARN
+    assert "MiB free" in check_spool(settings).found
 
 
 async def test_clocks_that_differ_are_found(redis_url: str, migrated: str, tmp_path: Path) -> None:

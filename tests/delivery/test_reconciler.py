@@ -20,6 +20,7 @@ from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
 from footfall.stores.redis_store import day_key
+from footfall.stores.spool_store import QUIET_S, open_spool
 from tests.support.delivery import away, count, metric, open_worker, views
 from tests.support.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
 from tests.support.storage import (
@@ -359,3 +360,35 @@ async def test_beacons_of_a_site_that_is_not_configured_are_kept(
     async with open_worker(settings) as services:
         await reconcile(services)
         assert await views(services) == 1
+
+
+async def test_a_damaged_spool_file_stops_no_part_of_the_reconciliation(
+    settings: Settings, redis: RawRedis, tmp_path: Path
+) -> None:
+    """One byte in a file that was left behind stopped adoption, forgetting and resending for ever, silently."""
+    folder = tmp_path / "spool"
+    for name in ("damaged", "whole"):
+        async with open_spool(folder, name, 1 << 20) as spool:
+            await spool.write([batch(seq, [seq], log=f"{name:>16}") for seq in (1, 2)])
+    (folder / "none.spool").write_bytes(b"x" * 8192)
+    with sqlite3.connect(folder / "damaged.spool") as file:
+        file.execute("UPDATE batch SET site = CAST(x'ff' AS TEXT) WHERE seq = 1")
+    file.close()
+    clock = FakeClock(NOON)
+    async with open_worker(settings, clock) as services:
+        await count(services, 3)
+        await reconcile(services)
+        clock.advance(QUIET_S)
+        await reconcile(services)
+        await reconcile(services)
+        await assert_even(settings, redis, views=5)
+        assert registers(await redis.get(SKETCH)) == await reference(redis, (1, 2, 3))
+        assert services.recorder.retained_bytes == 0
+        assert metric(services, "footfall_damaged_batches_total") == 1
+        assert metric(services, "footfall_damaged_spool_files_total") == 2
+        assert len(services.spool.troubles) == 2
+        events = await services.stores.postgres.events(SITE)
+        assert [(event.kind, event.detail) for event in events] == [
+            ("spool_damaged", "damaged.damaged"),
+            ("spool_damaged", "none.damaged"),
+        ]

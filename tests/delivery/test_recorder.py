@@ -17,7 +17,7 @@ from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import day_key
 from tests.support.delivery import away, count, metric, open_worker, views
-from tests.support.footfall import SITE, settings_for
+from tests.support.footfall import SITE, FakeClock, settings_for
 from tests.support.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site
 
 WINDOW_S = 300
@@ -195,6 +195,66 @@ async def test_a_full_disk_refuses_and_promises_nothing(settings: Settings, own_
         await asyncio.sleep(0)
         await services.recorder.settle()
         assert services.recorder.queued == 0
+
+
+async def test_a_full_spool_is_said_once_when_it_begins_and_once_when_it_ends(
+    settings: Settings, own_valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the only state that loses views: 2,702 beacons were refused without a line."""
+    caplog.set_level(logging.INFO)
+    clock = FakeClock()
+    small = settings.model_copy(update={"spool_max_bytes": 1})
+    async with open_worker(small, clock) as services:
+        own_valkey.kill()
+        refused = 0
+        while not refused:
+            results = await asyncio.gather(
+                *(count(services, visitor) for visitor in range(500)), return_exceptions=True
+            )
+            refused = sum(isinstance(result, Refused) for result in results)
+        for visitor in range(3):
+            with pytest.raises(Refused):
+                await count(services, visitor)
+            clock.advance(60)
+        await services.reconciler.quick_step()
+        assert messages(caplog) == ["The spool refuses beacons, which get 503 until Redis or the disk takes them"]
+        await own_valkey.start()
+        await recover(services)
+        await services.copy()
+        await services.copy()
+        await services.reconciler.quick_step()
+        ended = [line for line in caplog.messages if line.startswith("The spool takes")]
+        assert ended == [f"The spool takes beacons again. refused_beacons={refused + 3} refused_s=180"]
+        assert metric(services, "footfall_store_up", store="spool") == 1
+
+
+async def test_a_worker_that_started_on_a_full_disk_takes_beacons_once_there_is_room(
+    settings: Settings, own_valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until a restart it refused everything while Redis was away: 244 of 972 views were lost."""
+    caplog.set_level(logging.INFO)
+    folder = settings.data_dir / "spool"
+    folder.touch()
+    clock = FakeClock()
+    async with open_worker(settings, clock) as services:
+        own_valkey.kill()
+        with pytest.raises(Refused):
+            await count(services)
+        folder.unlink()
+        assert await count(services, 2) is StoredIn.DISK
+        clock.advance(60)
+        await services.reconciler.quick_step()
+        assert messages(caplog) == [
+            "The spool cannot be opened: while Redis is away beacons get 503",
+            "The spool refuses beacons, which get 503 until Redis or the disk takes them",
+            "The spool can be opened again",
+            "The spool takes beacons again",
+        ]
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the first sentence of each line about the spool."""
+    return [line.split(".")[0] for line in caplog.messages if line.startswith("The spool ")]
 
 
 async def test_one_site_fills_at_most_its_share_of_the_queue(settings: Settings, own_valkey: Valkey) -> None:

@@ -46,6 +46,9 @@ ALARMS = (
     "footfall_busiest_network_share",
     "footfall_unresolved_clients_total",
     "footfall_loop_lag_seconds",
+    "footfall_failing_steps",
+    "footfall_damaged_batches_total",
+    "footfall_damaged_spool_files_total",
 )
 """Metrics that are 0, or near now, while all is well."""
 

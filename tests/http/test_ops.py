@@ -141,6 +141,27 @@ async def test_only_redis_and_the_spool_away_together_are_unavailable(
         assert await refused.json() == {"error": "spool_full"}
 
 
+async def test_a_background_step_that_fails_is_a_problem_until_it_succeeds(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """A loop whose every step fails copies nothing; the numbers look well until something else breaks."""
+
+    async def fail() -> None:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
+        failures = footfall.services.failures
+        await failures.attempt("copy", fail)
+        since = utc(footfall.clock())
+        footfall.clock.advance(60)
+        what = "the background step copy fails with UnicodeDecodeError; the log says where"
+        assert await readiness(footfall) == (200, "degraded", [{"what": what, "since": since}])
+        assert footfall.metric("footfall_failing_steps", step="copy") == 1
+        await failures.attempt("copy", footfall.services.copy)
+        assert await readiness(footfall) == (200, "ok", [])
+        assert footfall.metric("footfall_failing_steps", step="copy") == 0
+
+
 async def test_postgres_away_is_told_and_counting_goes_on(
     redis_url: str, own_postgres: Postgres, tmp_path: Path
 ) -> None:

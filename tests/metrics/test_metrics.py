@@ -35,6 +35,7 @@ CLOSED_SETS = {
     "answer": {"ok", "dup", "gap", "old", "notready", "error"},
     "period": {"online", "today", "week", "total", "views_today"},
     "store": {"redis", "postgres", "spool"},
+    "step": {"copy", "quick_step", "measure", "export", "flush_metrics", "open_sites"},
     "direction": {"to_postgres", "to_redis"},
     "route": {"/seen", "/seen.gif", "/counts", "/counts.svg", "/counts.html", "/footfall.js", "/metrics", "other"},
     "number": {f"{period}_{what}" for period in ("today", "week", "total") for what in ("visitors", "views")},

@@ -197,7 +197,10 @@ class SpoolPort(Spool):
         self._port = Port(worker)
         self._worker = worker
         self._damaged = 0
+        self._damaged_files = []
+        self._max_pages = 16
         self.used_bytes = 0
+        self.troubles = ()
 
     async def _ask(self, what: str, act: Callable[[DiskModel], Result]) -> Result:
         return await self._port.ask("spool", what, self._worker.disk, act)
@@ -211,6 +214,9 @@ class SpoolPort(Spool):
 
     async def delete(self, log_id: str, last_seq: int) -> None:
         await self._ask("delete", lambda disk: disk.delete(self._worker.name, log_id, last_seq))
+
+    async def check(self) -> None:
+        await self._ask("check", lambda _: None)
 
     async def adopt(self) -> list[SpooledLog]:
         return await self._ask("adopt", lambda disk: disk.adopt(self._worker.name))

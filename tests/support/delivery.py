@@ -40,6 +40,6 @@ def away(services: Services) -> bool:
     return services.recorder.sites[SITE].redis is not UP
 
 
-def metric(services: Services, name: str) -> float:
+def metric(services: Services, name: str, **labels: str) -> float:
     """Read one sample."""
-    return services.metrics.registry.get_sample_value(name) or 0.0
+    return services.metrics.registry.get_sample_value(name, labels) or 0.0

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from footfall import __version__, sql_folder
 from footfall.cli.adjustments import add_adjustment, print_journal
 from footfall.cli.doctor import print_checks
 from footfall.cli.rollup import roll_up_sites
+from footfall.cli.spool import adopt_folder
 from footfall.display import block
 from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
@@ -31,6 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+spool = typer.Typer(help="Batches that wait on a disk.", no_args_is_help=True)
+app.add_typer(spool, name="spool")
 
 SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="Id of a configured site, such as portal.")]
 EmbeddedOption = Annotated[
@@ -128,6 +133,18 @@ def adjust(
     if not -AMOUNT_MAX < add < AMOUNT_MAX or add == 0:
         raise Stop("--add must not be 0, and must lie between -2^53 and 2^53")
     asyncio.run(add_adjustment(settings, corrected, name.strip(), add, reason.strip()))
+
+
+@spool.command("adopt")
+def adopt_spool(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder spool of the other host's data folder.")],
+    force: Annotated[bool, typer.Option("--force", help="Take over what can be read, though it is not whole.")] = False,
+) -> None:
+    """Take over the spool of a host that is lost, after a check that it is whole.
+
+    Run it as the account of the service. The running workers then send what is in it.
+    """
+    adopt_folder(_settings(), folder, force=force)
 
 
 @app.command()

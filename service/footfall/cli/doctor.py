@@ -1,6 +1,7 @@
 """The checks of `footfall doctor`: frequent mistakes of an installation, one line each, with what to do."""
 
 import re
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from footfall.process.sockets import reachable_host
 from footfall.settings.settings import Listen, Settings, Site, parse_listen
 from footfall.stores.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
 from footfall.stores.redis_store import RedisFacts, RedisStore, open_redis
+from footfall.stores.spool_file import SET_ASIDE
 from footfall.stores.store_pair import StorePair
 
 REDIS_MIN = (6, 2)
@@ -69,6 +71,7 @@ async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLO
         yield await check_clocks(redis, postgres, clock)
     for site in settings.sites.values():
         yield check_zone(site, clock())
+    yield check_spool(settings)
     yield await check_script(settings.public_url)
     yield await check_busiest_network(settings)
 
@@ -189,6 +192,24 @@ def check_zone(site: Site, at_s: float) -> Check:
     week = f"week of {period.week} until {moment(week_end(period.week, site.zone))}"
     today = f"today is {period.day}, {moment(period.start_s)} to {moment(period.end_s)}"
     return Check(f"site {site.id}", f"{site.time_zone}, {today}, {week}")
+
+
+def check_spool(settings: Settings) -> Check:
+    """Check that the disk has room for the spool, and that no damaged file waits there for a look."""
+    folder = settings.data_dir / "spool"
+    try:
+        damaged = sorted(path.name for path in folder.glob(f"*{SET_ASIDE}"))
+        exists = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+        free = shutil.disk_usage(exists).free
+    except OSError as error:
+        return Check("spool", f"{folder} cannot be looked at: {error}; ask as the account of the service", Level.WARN)
+    if damaged:
+        found = f"{', '.join(damaged)} in {folder} was not whole; what could be read of it counts"
+        return Check("spool", f"{found}. Check the disk, and remove the file after a look", Level.WARN)
+    if free < settings.spool_max_bytes:
+        found = f"the disk has {free >> 20} MiB free, FOOTFALL_SPOOL_MAX_BYTES is {settings.spool_max_bytes >> 20} MiB"
+        return Check("spool", f"{found} for each worker; make room, or beacons get 503 early", Level.WARN)
+    return Check("spool", f"the disk has {free >> 20} MiB free")
 
 
 async def check_script(public_url: str) -> Check:

@@ -9,14 +9,17 @@ import logging
 import random
 from heapq import heapify, heappop, heappush
 
+from footfall.background import raise_all, run_each
 from footfall.delivery.recorder import Recorder
 from footfall.delivery.sender import LogSender
+from footfall.delivery.spool_writer import SpoolWriter
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.availability import UP
 from footfall.model.batch_log import BatchLog
+from footfall.model.site_id import SiteId
 from footfall.stores.postgres_store import PostgresStore
-from footfall.stores.spool_store import Spool
+from footfall.stores.spool_store import SpooledLog
 from footfall.sync.changed_sites import ChangedSites
 
 logger = logging.getLogger(__name__)
@@ -24,6 +27,8 @@ logger = logging.getLogger(__name__)
 PROBES_AT_ONCE = 16
 FAILURES_MAX = 3
 """Sites that may fail before the rest waits for the next step: each may take Redis' whole deadline."""
+SPOOL_DAMAGED = "spool_damaged"
+"""Kind of the event: a spool file was not whole; the detail is its name."""
 MEMORY_AFTER_FORGETTING = 0.9
 """Part of `keep_max_bytes` that stays in use when batches had to be forgotten."""
 
@@ -36,44 +41,62 @@ class Reconciler:
         retained_max_bytes: int,
         recorder: Recorder,
         postgres: PostgresStore,
-        spool: Spool,
+        spool_writer: SpoolWriter,
         changed: ChangedSites,
         metrics: Metrics,
     ) -> None:
         self._retained_max_bytes = retained_max_bytes
         self._recorder = recorder
         self._postgres = postgres
-        self._spool = spool
+        self._spool_writer = spool_writer
+        self._spool = spool_writer.spool
         self._changed = changed
         self._metrics = metrics
+        self._events: list[tuple[SiteId, str]] = []
+        """Damaged spool files that Postgres has not recorded yet, with a site that may have lost batches."""
 
     async def step(self) -> None:
-        """Forget what Postgres has, adopt logs that were left behind, and send again what Redis lacks."""
-        await self._adopt()
-        await self._forget_durable()
-        await self._clear_disk()
-        await self._resend_missing()
-        for site in self._recorder.sites.values():
-            site.retire()
+        """Forget what Postgres has, adopt logs that were left behind, and send again what Redis lacks.
+
+        Each of these runs although another one failed; what they raised is raised at the end.
+        """
+        await run_each(
+            self._adopt,
+            self._record_damaged_files,
+            self._forget_durable,
+            self._clear_disk,
+            self._resend_missing,
+            self._retire,
+        )
 
     async def quick_step(self) -> None:
         """Ask Redis again where it took no beacons, and keep memory within its bound."""
-        self._free_memory()
+        await run_each(self._free_memory, self._probe, self._spool_writer.look, self._export)
+
+    async def _probe(self) -> None:
         away = [site for site in self._recorder.sites.values() if site.redis is not UP]
+        self._metrics.not_ready.set(len(away))
         random.shuffle(away)  # so that sites which stay away do not hide others that are back
+        faults: list[Exception] = []
         for first in range(0, len(away), PROBES_AT_ONCE):
-            if not any(await asyncio.gather(*(site.probe() for site in away[first : first + PROBES_AT_ONCE]))):
+            some = away[first : first + PROBES_AT_ONCE]
+            opened = await asyncio.gather(*(site.probe() for site in some), return_exceptions=True)
+            faults += [error for error in opened if isinstance(error, Exception)]
+            if True not in opened:
                 break
+        raise_all(faults)
+
+    async def _export(self) -> None:
         self._metrics.queue_beacons.set(self._recorder.queued)
         self._metrics.retained_bytes.set(self._recorder.retained_bytes)
         self._metrics.spool_bytes.set(self._spool.used_bytes)
         self._metrics.damaged_batches.inc(self._spool.take_damaged())
-        self._metrics.not_ready.set(len(away))
 
     async def close(self) -> None:
         """Leave nothing in memory alone: put on the disk what Postgres does not have."""
-        await self._forget_durable()
-        await self._clear_disk()
+        await run_each(self._forget_durable, self._clear_disk, self._put_on_disk)
+
+    async def _put_on_disk(self) -> None:
         in_memory = [sender.log for sender in self._senders() if not sender.log.on_disk]
         # First what Redis lacks: the rest is needed only if Redis loses it.
         for is_acked in (False, True):
@@ -105,11 +128,16 @@ class Reconciler:
             log.mark_durable(seq)
 
     async def _clear_disk(self) -> None:
-        try:
-            for sender in self._senders():
+        faults: list[Exception] = []
+        for sender in self._senders():
+            try:
                 await sender.clear_disk()
-        except StoreUnavailable as error:
-            logger.debug("The spool drops nothing now; the next step tries again. error=%s", error)
+            except StoreUnavailable as error:
+                logger.debug("The spool drops nothing now; the next step tries again. error=%s", error)
+                break
+            except Exception as error:  # noqa: BLE001 - one log must not stop the others; raised below
+                faults.append(error)
+        raise_all(faults)
 
     async def _adopt(self) -> None:
         try:
@@ -117,24 +145,43 @@ class Reconciler:
         except StoreUnavailable as error:
             logger.debug("No spool file can be taken over now. error=%s", error)
             return
+        faults: list[Exception] = []
         for found in adopted:
-            site = self._recorder.sites.get(found.site_id)
-            if site is None:
-                logger.error(
-                    "A spooled log belongs to a site that is not configured; it is kept. site=%s", found.site_id
-                )
-                continue
-            site.adopt(BatchLog.adopted(found.site_id, found.day, found.log_id, found.last_seq, found.views))
-            self._changed.note(found.site_id)  # its worker may have counted what no rollup has copied
-            logger.info(
-                "A spooled log was taken over. site=%s day=%s batches_to=%d",
-                found.site_id,
-                found.day,
-                found.last_seq,
-            )
+            try:
+                self._continue(found)
+            except Exception as error:  # noqa: BLE001 - one log must not stop the others; raised below
+                faults.append(error)
+        raise_all(faults)
+
+    def _continue(self, found: SpooledLog) -> None:
+        site = self._recorder.sites.get(found.site_id)
+        if site is None:
+            logger.error("A spooled log belongs to a site that is not configured; it is kept. site=%s", found.site_id)
+            return
+        site.adopt(BatchLog.adopted(found.site_id, found.day, found.log_id, found.last_seq, found.views))
+        self._changed.note(found.site_id)  # its worker may have counted what no rollup has copied
+        logger.info(
+            "A spooled log was taken over. site=%s day=%s batches_to=%d",
+            found.site_id,
+            found.day,
+            found.last_seq,
+        )
+
+    async def _record_damaged_files(self) -> None:
+        """Record, for reports, that batches may be lost: of every site where the file does not say of which."""
+        for file in self._spool.take_damaged_files():
+            self._metrics.damaged_spool_files.inc()
+            sites = (file.site_ids & self._recorder.sites.keys()) or self._recorder.sites.keys()
+            self._events += [(site_id, file.kept_as) for site_id in sorted(sites)]
+        try:
+            while self._events:
+                await self._postgres.record_event(self._events[0][0], SPOOL_DAMAGED, self._events[0][1])
+                del self._events[0]
+        except StoreUnavailable as error:
+            logger.debug("Events are recorded later. events=%d error=%s", len(self._events), error)
 
     async def _resend_missing(self) -> None:
-        failed = 0
+        failed, faults = 0, list[Exception]()
         for site in self._recorder.sites.values():
             if site.redis is UP and failed < FAILURES_MAX:
                 try:
@@ -142,8 +189,15 @@ class Reconciler:
                 except StoreUnavailable as error:
                     failed += 1
                     logger.debug("A site's logs could not be compared. site=%s error=%s", site.site.id, error)
+                except Exception as error:  # noqa: BLE001 - one site must not stop the others; raised below
+                    faults.append(error)
+        raise_all(faults)
 
-    def _free_memory(self) -> None:
+    async def _retire(self) -> None:
+        for site in self._recorder.sites.values():
+            site.retire()
+
+    async def _free_memory(self) -> None:
         """Forget the oldest batches that Redis has while memory is over its bound."""
         in_use = self._recorder.retained_bytes
         if in_use <= self._retained_max_bytes:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
@@ -11,13 +13,30 @@ from footfall.stores.spool_store import Spool
 
 logger = logging.getLogger(__name__)
 
+CALM_S = 10.0
+"""A disk that is all but full takes small batches only: it takes beacons again after this time without a refusal."""
+
+
+@dataclass(slots=True)
+class Refusing:
+    """The disk refuses batches: since when, how many beacons so far, and when last."""
+
+    since_s: float
+    last_s: float
+    beacons: int = 0
+
 
 class SpoolWriter:
-    """Writes batches to the spool; batches that arrive during a write, of any site, share the next one."""
+    """Writes batches to the spool; batches that arrive during a write, of any site, share the next one.
 
-    def __init__(self, spool: Spool, metrics: Metrics) -> None:
-        self._spool = spool
+    The log has one line when the disk begins to refuse them, and one when it takes them again, with what was refused.
+    """
+
+    def __init__(self, spool: Spool, metrics: Metrics, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.spool = spool
         self._metrics = metrics
+        self._monotonic = monotonic
+        self._refusing: Refusing | None = None
         self._waiting: list[tuple[Sequence[Batch], asyncio.Future[bool]]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -32,6 +51,23 @@ class SpoolWriter:
             self._writing = asyncio.create_task(self._write_all())
         return await on_disk
 
+    async def look(self) -> None:
+        """Note that the disk takes batches again, although none may come now that would show it."""
+        refusing = self._refusing
+        if refusing is None or self._monotonic() - refusing.last_s < CALM_S or self.spool.full:
+            return
+        try:
+            await self.spool.check()
+        except StoreUnavailable:
+            return
+        self._refusing = None
+        self._metrics.store_up.labels("spool").set(1)
+        logger.info(
+            "The spool takes beacons again. refused_beacons=%d refused_s=%.0f",
+            refusing.beacons,
+            self._monotonic() - refusing.since_s,
+        )
+
     async def _write_all(self) -> None:
         try:
             while self._waiting:
@@ -45,10 +81,26 @@ class SpoolWriter:
 
     async def _write(self, batches: Sequence[Batch]) -> bool:
         try:
-            await self._spool.write(batches)
+            await self.spool.write(batches)
         except StoreUnavailable as error:
-            self._metrics.store_up.labels("spool").set(0)
-            logger.debug("The spool refuses batches. error=%s", error)
+            self._note_refused(batches, error)
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever the fault is, the beacons that wait get an answer
+            self._metrics.internal_faults.inc()
+            self._note_refused(batches, error)
             return False
         self._metrics.store_up.labels("spool").set(1)
         return True
+
+    def _note_refused(self, batches: Sequence[Batch], error: Exception) -> None:
+        self._metrics.store_up.labels("spool").set(0)
+        now_s = self._monotonic()
+        if self._refusing is None:
+            self._refusing = Refusing(now_s, now_s)
+            logger.error(
+                "The spool refuses beacons, which get 503 until Redis or the disk takes them. error=%s",
+                error,
+                exc_info=None if isinstance(error, StoreUnavailable) else error,
+            )
+        self._refusing.last_s = now_s
+        self._refusing.beacons += sum(batch.beacons for batch in batches)

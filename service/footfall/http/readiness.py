@@ -39,7 +39,7 @@ class Readiness:
             await self._learn_key(delivery)
         spool = await self._spool_trouble()
         ready = any(self._has_key(delivery) and (delivery.redis is UP or not spool) for delivery in deliveries)
-        return ready, self._dated([*self._site_troubles(), *spool])
+        return ready, self._dated([*self._site_troubles(), *self._failing_steps(), *self._spool_files(), *spool])
 
     def _site_troubles(self) -> Iterator[tuple[str, float | None]]:
         for delivery in self._services.recorder.sites.values():
@@ -49,6 +49,15 @@ class Readiness:
                 yield f"no key of the visitor hash is known for site {delivery.site.id}", None
         if isinstance(away := self._services.rollup.postgres, Away):
             yield "postgres does not answer: nothing is rolled up", away.since_s
+
+    def _failing_steps(self) -> Iterator[tuple[str, float | None]]:
+        for name, failing in self._services.failures.now.items():
+            yield f"the background step {name} fails with {failing.why}; the log says where", failing.since_s
+
+    def _spool_files(self) -> Iterator[tuple[str, float | None]]:
+        """Name files that an operator should look at; beacons are taken all the same."""
+        for trouble in self._services.spool.troubles:
+            yield f"spool: {trouble}", None
 
     async def _spool_trouble(self) -> list[tuple[str, float | None]]:
         if self._services.spool.full:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from footfall.background import StepFailures, run_each
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import CountsCache
@@ -36,17 +37,15 @@ class Services:
     recorder: Recorder
     reconciler: Reconciler
     counting: Counting
+    failures: StepFailures
 
     async def copy(self) -> None:
         """Copy what changed to Postgres, then bring this worker's logs in step with both stores."""
-        await self.rollup.step()
-        await self.reconciler.step()
+        await run_each(self.rollup.step, self.reconciler.step)
 
     async def copy_everything(self) -> None:
         """Leave nothing in memory alone at the end: send, roll up, and put on the disk what Postgres lacks."""
-        await self.recorder.settle()
-        await self.rollup.step()
-        await self.reconciler.close()
+        await run_each(self.recorder.settle, self.rollup.step, self.reconciler.close)
 
     async def export(self) -> None:
         """Set the gauges of this worker's state; every worker does so regularly, as any may be asked for metrics."""

@@ -81,6 +81,10 @@ class Metrics:
         self.damaged_batches = counter(
             "footfall_damaged_batches_total", "Batches in the spool that were damaged and are dropped"
         )
+        self.damaged_spool_files = counter(
+            "footfall_damaged_spool_files_total",
+            "Spool files that were damaged or incomplete: what could be read of them counts, the files are kept",
+        )
         self.corrected = counter(
             "footfall_corrected_counts_total",
             "Readings lower than what was already shown for the same period; the higher number was kept",
@@ -131,6 +135,12 @@ class Metrics:
             "Share of recent beacons from the busiest network; near 1 it is a proxy that is not trusted yet",
             merge="livemax",
         )
+        self.failing_steps = gauge(
+            "footfall_failing_steps",
+            "1 while a step of a worker's background work fails: nothing of that step's kind may happen meanwhile",
+            "step",
+            merge="livemax",
+        )
         self.loop_lag = gauge(
             "footfall_loop_lag_seconds",
             "How late the event loop was at worst in the last five seconds; above 1 /healthz is not well",
@@ -155,3 +165,7 @@ class Metrics:
             lambda route, status: self.request_seconds.labels(route, str(status))
         )
         self.flush: Callable[[str], Counter] = cache(self.flushes.labels)
+
+    def note_step(self, step: str, is_failing: bool) -> None:
+        """Set whether a step of the background work fails."""
+        self.failing_steps.labels(step).set(is_failing)

@@ -6,11 +6,12 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from footfall.background import repeat
+from footfall.background import StepFailures, repeat, repeat_until_done
 from footfall.delivery.pending import BeaconQueue
 from footfall.delivery.reconciler import PROBES_AT_ONCE, Reconciler
 from footfall.delivery.recorder import Recorder
@@ -54,6 +55,7 @@ async def open_services(
     clock: Clock = WALL_CLOCK,
     monotonic: MonotonicClock = MONOTONIC_CLOCK,
     metrics: Metrics | None = None,
+    failures: StepFailures | None = None,
 ) -> AsyncIterator[Services]:
     """Open the stores and build one worker's parts; at the end flush, roll up, and close in reverse order.
 
@@ -61,13 +63,14 @@ async def open_services(
     get metrics that no other process shares.
     """
     metrics = metrics or Metrics(CollectorRegistry())
+    failures = failures or StepFailures(metrics.note_step, clock)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(
             open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s)
         )
         postgres = await stack.enter_async_context(open_postgres(settings.postgres_url.get_secret_value()))
         spool = await stack.enter_async_context(
-            open_spool(settings.data_dir / "spool", secrets.token_hex(8), settings.spool_max_bytes)
+            open_spool(settings.data_dir / "spool", secrets.token_hex(8), settings.spool_max_bytes, monotonic)
         )
         await _refuse_eviction(redis)
 
@@ -79,15 +82,16 @@ async def open_services(
         stores = StorePair(redis, postgres)
         repairs = Repairs.between(stores, metrics, clock)
         rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
+        spool_writer = SpoolWriter(spool, metrics, monotonic)
         outlets = Outlets(
             redis=RedisWriter(redis, repairs.restore, counts_cache, periods, metrics),
-            spool_writer=SpoolWriter(spool, metrics),
+            spool_writer=spool_writer,
             spool=spool,
             queue=BeaconQueue(settings.queue_max_beacons, metrics),
             metrics=metrics,
         )
         recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
-        reconciler = Reconciler(settings.keep_max_bytes, recorder, postgres, spool, repairs.changed, metrics)
+        reconciler = Reconciler(settings.keep_max_bytes, recorder, postgres, spool_writer, repairs.changed, metrics)
         admission = Admission(settings, monotonic)
         counting = Counting(
             settings=settings,
@@ -111,6 +115,7 @@ async def open_services(
             recorder=recorder,
             reconciler=reconciler,
             counting=counting,
+            failures=failures,
         )
         stack.push_async_callback(counts_cache.close)
         stack.push_async_callback(repairs.opener.close)
@@ -121,15 +126,17 @@ async def open_services(
 @asynccontextmanager
 async def run_background(services: Services) -> AsyncIterator[None]:
     """Open the sites, then repeat the background steps; at the end let each running step finish."""
-    stopping = asyncio.Event()
-    opening = asyncio.create_task(open_sites(services))
+    stopping, failures = asyncio.Event(), services.failures
+    opening = asyncio.create_task(
+        repeat_until_done("open_sites", partial(open_sites, services), PROBE_EVERY_S, stopping, failures)
+    )
     await asyncio.wait([opening], timeout=OPENING_MAX_S)
     vitals = ProcessMetrics(services.metrics)
     loops = [
-        repeat(services.copy, services.settings.rollup_every_s, stopping),
-        repeat(services.reconciler.quick_step, PROBE_EVERY_S, stopping),
-        repeat(vitals.measure, MEASURE_EVERY_S, stopping),
-        repeat(services.export, MEASURE_EVERY_S, stopping),
+        repeat("copy", services.copy, services.settings.rollup_every_s, stopping, failures),
+        repeat("quick_step", services.reconciler.quick_step, PROBE_EVERY_S, stopping, failures),
+        repeat("measure", vitals.measure, MEASURE_EVERY_S, stopping, failures),
+        repeat("export", services.export, MEASURE_EVERY_S, stopping, failures),
     ]
     tasks = [opening, *map(asyncio.create_task, loops)]
     try:
@@ -159,19 +166,22 @@ async def _show_saved(services: Services, site: Site) -> None:
 async def serve(
     settings: Settings,
     metrics: Metrics,
-    public: socket.socket,
-    ops: socket.socket,
+    failures: StepFailures,
+    listeners: tuple[socket.socket, socket.socket],
     ready: Callable[[], None],
     stop: Awaitable[object],
 ) -> None:
-    """Serve both listeners until `stop` is done, then answer the requests already read, flush, roll up and close."""
+    """Serve both listeners, public and ops, until `stop` is done.
+
+    Then answer the requests already read, flush, roll up and close.
+    """
     async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(open_services(settings, metrics=metrics))
+        services = await stack.enter_async_context(open_services(settings, metrics=metrics, failures=failures))
         await stack.enter_async_context(run_background(services))
         limiter = ConnectionLimiter(services.resolver, connections_max())
         public_app, ops_app = create_public_app(services), create_ops_app(services)
         runners = Listener(public_app, limiter=limiter), Listener(ops_app)
-        for runner, listener in zip(runners, (public, ops), strict=True):
+        for runner, listener in zip(runners, listeners, strict=True):
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, listener, backlog=BACKLOG).start()

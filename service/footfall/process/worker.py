@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from footfall.background import repeat
+from footfall.background import StepFailures, repeat
 from footfall.errors import Stop, StoreUnavailable
 from footfall.http.server import FILES_MAX
 from footfall.metrics.multiprocess import FLUSH_EVERY_S, Slot
@@ -54,14 +54,15 @@ async def _work(task: Task, parent: Connection) -> None:
     loop.add_reader(parent.fileno(), stopping.set)  # the parent sends nothing: readable means closed
     slot = Slot(task.metrics_folder, task.slot)
     ended = asyncio.Event()
-    flushing = asyncio.create_task(repeat(slot.flush, FLUSH_EVERY_S, ended))
+    failures = StepFailures(slot.metrics.note_step)
+    flushing = asyncio.create_task(repeat("flush_metrics", slot.flush, FLUSH_EVERY_S, ended, failures))
 
     def ready() -> None:
         with suppress(OSError):  # the reader above notices that the parent died
             parent.send(None)
 
     try:
-        await serve(task.settings, slot.metrics, task.public, task.ops, ready, stopping.wait())
+        await serve(task.settings, slot.metrics, failures, (task.public, task.ops), ready, stopping.wait())
     finally:
         loop.remove_reader(parent.fileno())
         ended.set()

@@ -2,53 +2,67 @@
 
 A worker holds an exclusive lock on its file while it lives. A file whose lock is free belonged to a worker that has
 ended; any worker may adopt it. Every write is on the disk (fsync) before it is answered. One thread does all of it,
-off the event loop.
+off the event loop. `spool_file.py` has the file itself.
+
+A file that is not whole is never half read and forgotten: it is left alone while it changes, since it may still be
+being copied; then what can be read of it is taken over, and the file is kept aside under a name that says so.
 """
 
 import asyncio
 import fcntl
 import logging
+import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
+from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
-from zlib import crc32
+from tempfile import TemporaryFile
+from typing import TypeVar
 
 from footfall.errors import StoreUnavailable
 from footfall.model.batch import Batch
 from footfall.model.site_id import SiteId
+from footfall.stores.spool_file import (
+    COLUMNS,
+    LOG,
+    RECOUNT,
+    SEQ,
+    SET_ASIDE,
+    SUFFIX,
+    Examined,
+    Row,
+    batch_of,
+    beside,
+    create,
+    examine,
+    insert,
+    is_busy,
+    is_damage,
+    is_sound,
+    locked,
+    remove,
+    row_of,
+    salvaged_rows,
+    set_aside,
+    sound_rows,
+    used_bytes,
+)
+from footfall.stores.spool_salvage import PAGE_BYTES
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-PAGE_BYTES = 4096
 PAGES_ANY = 2**31
-PRIMARY_CODE = 0xFF
-"""Part of an SQLite error code; the rest are details."""
-NAMES = ("site", "day", "log", "seq", "views", "seen_ms", "visitors", "gone", "beacons", "checksum")
-"""Columns, in the order of Batch's fields; files that a former version left behind have the same."""
-COLUMNS = ", ".join(NAMES)
-SEQ = NAMES.index("seq")
-Row = tuple[Any, ...]
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS batch (
-    site     TEXT    NOT NULL,
-    day      TEXT    NOT NULL,  -- the site's calendar day, ISO
-    log      TEXT    NOT NULL,
-    seq      INTEGER NOT NULL,
-    views    INTEGER NOT NULL,  -- of the log so far
-    seen_ms  INTEGER NOT NULL,
-    visitors BLOB    NOT NULL,  -- 16 bytes each
-    gone     BLOB    NOT NULL,
-    beacons  INTEGER NOT NULL,
-    checksum INTEGER NOT NULL,  -- of all of the above: SQLite notices only damage that breaks its own structure
-    PRIMARY KEY (log, seq)
-) WITHOUT ROWID
-"""
+QUIET_S = 30.0
+"""A file that does not prove itself whole is left alone until it has not changed for this time."""
+PROBE_BYTES = 64 * 1024
+"""Room that the disk must have for the check: that of a few full batches."""
+LOCK_FILE = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +76,41 @@ class SpooledLog:
     views: int
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A file that was not whole: what could be read of it was taken over, and the file is kept under `kept_as`."""
+
+    kept_as: str
+    site_ids: frozenset[SiteId]
+    """Sites whose batches were read from it; it may have held those of others."""
+
+
 class Spool:
     """Batches on this host's disk, until Postgres has them."""
 
-    def __init__(self, folder: Path, name: str, max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, name: str, max_bytes: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._folder = folder
-        self._path = folder / f"{name}.spool"
+        self._names = (f"{name}{number or ''}" for number in count())
+        self._path = folder / f"{next(self._names)}{SUFFIX}"
         self._max_pages = max(16, max_bytes // PAGE_BYTES)
+        self._monotonic = monotonic
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._file: sqlite3.Connection | None = None
+        self._refused_open = False
+        """Whether the log has a line that the file could not be opened."""
         self._reported: set[Path] = set()
         """Files that could not be adopted; each is logged once."""
+        self._states: dict[Path, tuple[object, float]] = {}
+        """State of each file of another worker, and since when it has that state: it may still be being copied."""
+        self._waiting: set[Path] = set()
+        """Files that do not prove themselves whole and have not been quiet for long enough."""
         self._damaged = 0
+        self._damaged_files: list[DamagedFile] = []
         self.used_bytes = 0
+        self.troubles: tuple[str, ...] = ()
+        """Files in the folder that an operator should look at, as sentences."""
 
     @property
     def full(self) -> bool:
@@ -88,8 +124,8 @@ class Spool:
         """
         if self.full:
             raise StoreUnavailable("spool", "has reached its size")
-        rows = [_row(batch) for batch in batches]
-        await self._run(lambda file: self._insert(file, rows))
+        rows = [row_of(batch) for batch in batches]
+        await self._run(lambda file: self._changed(file, lambda: insert(file, rows)))
 
     async def read(self, log_id: str, after: int, limit: int) -> list[Batch]:
         """Return up to `limit` batches of a log with seqs above `after`, in order; a damaged one is dropped."""
@@ -112,18 +148,34 @@ class Spool:
         damaged, self._damaged = self._damaged, 0
         return damaged
 
+    def take_damaged_files(self) -> list[DamagedFile]:
+        """Return the files that were set aside since the last call."""
+        files, self._damaged_files = self._damaged_files, []
+        return files
+
     async def check(self) -> None:
         """Raise StoreUnavailable where no write would succeed now."""
-        await self._run(lambda file: file.execute("PRAGMA user_version = 1"))  # written, even if nothing changes
+        await self._run(self._check)
 
-    def open(self) -> None:
-        """Create and lock this worker's file (blocking; called once, before the loop is busy)."""
+    def open(self) -> sqlite3.Connection:
+        """Create and lock this worker's file (blocking); where the disk refuses now, a later call tries again."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _reserved(self._folder, wait=True):
-            self._file = _locked(self._path, create=True)
-        self._file.execute(SCHEMA)
-        self._file.execute(f"PRAGMA max_page_count = {self._max_pages}")
-        self.used_bytes = _used_bytes(self._file)
+            file = create(self._path)
+        file.execute(f"PRAGMA max_page_count = {self._max_pages}")
+        self.used_bytes = used_bytes(file)
+        self._file = file
+        if self._refused_open:
+            self._refused_open = False
+            logger.info("The spool can be opened again. folder=%s", self._folder)
+        return file
+
+    def try_to_open(self) -> None:
+        """Open the file (blocking), or log once that the disk refuses."""
+        try:
+            self.open()
+        except (sqlite3.Error, OSError) as error:
+            self._note_refused_open(error)
 
     async def close(self) -> None:
         """Unlock the file; an empty one is removed."""
@@ -131,86 +183,189 @@ class Spool:
         self._thread.shutdown()
 
     async def _run(self, act: Callable[[sqlite3.Connection], Result]) -> Result:
-        if self._file is None:
-            raise StoreUnavailable("spool", f"the folder {self._folder} cannot be written")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, act, self._file)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._act, act)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable("spool", f"{type(error).__name__}: {error}") from error
+
+    def _act(self, act: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run `act` on the file, which a full disk may have refused to open until now."""
+        try:
+            file = self._file or self.open()
+        except (sqlite3.Error, OSError) as error:
+            self._note_refused_open(error)
+            raise StoreUnavailable("spool", f"the folder {self._folder} cannot be written: {error}") from error
+        try:
+            return act(file)
+        except sqlite3.Error as error:
+            if is_damage(error):
+                self._begin_anew(file)
+            raise
+
+    def _check(self, file: sqlite3.Connection) -> None:
+        file.execute("PRAGMA user_version = 1")  # written, even if nothing changes
+        # The file may have room within itself on a disk that has none.
+        with TemporaryFile(dir=self._folder) as probe:
+            probe.write(bytes(PROBE_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+
+    def _note_refused_open(self, error: Exception) -> None:
+        if not self._refused_open:
+            self._refused_open = True
+            logger.error(
+                "The spool cannot be opened: while Redis is away beacons get 503. It is tried again."
+                " folder=%s error=%s",
+                self._folder,
+                error,
+            )
+
+    def _begin_anew(self, damaged: sqlite3.Connection) -> None:
+        """Give up this worker's own file, which is damaged, and take what can be read of it over into a new one."""
+        old, self._path = self._path, self._folder / f"{next(self._names)}{SUFFIX}"
+        damaged.close()
+        self._file = None
+        file = self.open()
+        with _reserved(self._folder, wait=True):
+            found = Examined(0, 0, "was damaged while it was in use", is_former=True, has_structure=False)
+            self._salvage(file, old, found)
 
     def _read(self, file: sqlite3.Connection, log_id: str, after: int, limit: int) -> list[Batch]:
         query = f"SELECT {COLUMNS} FROM batch WHERE log = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 (own names)
         while True:
             rows = file.execute(query, (log_id, after, limit)).fetchall()
-            damaged = [(log_id, row[SEQ]) for row in rows if not _is_sound(row)]
+            damaged = [(log_id, row[SEQ]) for row in rows if not is_sound(row)]
             if not damaged:
-                return [Batch(SiteId(row[0]), date.fromisoformat(row[1]), *row[2:-1]) for row in rows]
+                return [batch_of(row) for row in rows]
             self._drop(file, damaged)
-            self._note_damaged(len(damaged), self._path)
+            self._damaged += len(damaged)
+            logger.error(
+                "Batches on the disk were damaged and are dropped; the others stay. Check the disk of the data folder."
+                " file=%s batches=%d",
+                self._path.name,
+                len(damaged),
+            )
 
     def _drop(self, file: sqlite3.Connection, keys: list[tuple[str, int]]) -> None:
-        self._changed(file, lambda: file.executemany("DELETE FROM batch WHERE log = ? AND seq = ?", keys))
+        def drop() -> None:
+            file.executemany("DELETE FROM batch WHERE log = ? AND seq = ?", keys)
+            file.execute(RECOUNT)  # the checksum that was added for a damaged batch may not be the one it has now
 
-    def _note_damaged(self, batches: int, path: Path) -> None:
-        self._damaged += batches
-        logger.error(
-            "Batches on the disk were damaged and are dropped; the others go on. Check the disk of the data folder."
-            " file=%s batches=%d",
-            path.name,
-            batches,
-        )
-
-    def _insert(self, file: sqlite3.Connection, rows: Iterable[Row]) -> None:
-        marks = ", ".join("?" * len(NAMES))
-        statement = f"INSERT OR IGNORE INTO batch ({COLUMNS}) VALUES ({marks})"  # noqa: S608 (own names)
-        self._changed(file, lambda: file.executemany(statement, rows))
+        self._changed(file, drop)
 
     def _changed(self, file: sqlite3.Connection, act: Callable[[], object]) -> None:
         with file:
             act()
-        self.used_bytes = _used_bytes(file)
+        self.used_bytes = used_bytes(file)
 
     def _adopt(self, file: sqlite3.Connection) -> list[SpooledLog]:
         adopted: list[SpooledLog] = []
+        troubles: list[str] = []
         with suppress(BlockingIOError), _reserved(self._folder, wait=False):
-            for path in sorted(self._folder.glob("*.spool")):
-                if path == self._path:
-                    continue
+            found = [path for path in sorted(self._folder.glob(f"*{SUFFIX}")) if path != self._path]
+            self._states = {path: self._state_since(path) for path in found}
+            self._waiting.clear()
+            for path in found:
                 try:
                     adopted += self._take_over(file, path)
-                except sqlite3.Error as error:
-                    if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY:  # busy: its worker lives
+                    if path in self._waiting:
+                        troubles.append(f"the file {path.name} is not whole, or may still be being copied: it waits")
+                except Exception as error:  # noqa: BLE001 - one file must not stop the others, whatever is in it
+                    if not is_busy(error):  # busy: its worker lives
                         self._report(path, error)
+                        troubles.append(f"the file {path.name} cannot be taken over: {error}")
+            troubles += [
+                f"the file {path.name} was damaged and is kept; what could be read of it counts. Remove it after a look"
+                for path in sorted(self._folder.glob(f"*{SET_ASIDE}"))
+            ]
+            self.troubles = tuple(troubles)
         return adopted
 
     def _take_over(self, file: sqlite3.Connection, path: Path) -> list[SpooledLog]:
-        with closing(_locked(path, create=False)) as orphan:
-            orphan.execute(SCHEMA)  # its worker may have ended before it made the table
-            logs: dict[str, SpooledLog] = {}
-            damaged = 0
+        if beside(path, "-wal").exists() and not self._is_quiet(path):
+            return []  # SQLite, when it closes a file of a former version, removes the log beside it
+        orphan: sqlite3.Connection | None = None
+        try:
+            orphan = locked(path, create=False)
+        except sqlite3.Error as error:
+            if is_busy(error):
+                raise
+        if orphan is None:
+            return self._take_over_locked(file, None, path)
+        with closing(orphan):
+            return self._take_over_locked(file, orphan, path)
 
-            def sound() -> Iterator[Row]:
-                nonlocal damaged
-                for row in orphan.execute(f"SELECT {COLUMNS} FROM batch ORDER BY log, seq"):  # noqa: S608 (own names)
-                    if _is_sound(row):
-                        site_id, day, log_id, seq, views, *_ = row
-                        logs[log_id] = SpooledLog(SiteId(site_id), date.fromisoformat(day), log_id, seq, views)
-                        yield row
-                    else:
-                        damaged += 1
-
-            # A move from one file to another needs no new disk space: a full spool must not stay behind for ever.
-            file.execute(f"PRAGMA max_page_count = {PAGES_ANY}")
-            try:
-                self._insert(file, sound())
-            finally:
-                file.execute(f"PRAGMA max_page_count = {self._max_pages}")
-        if damaged:
-            self._note_damaged(damaged, path)
-        path.unlink()
+    def _take_over_locked(
+        self, file: sqlite3.Connection, orphan: sqlite3.Connection | None, path: Path
+    ) -> list[SpooledLog]:
+        found = examine(orphan, path)
+        # Only a file that counts its batches proves that it is whole, and only one with structure that it was whole.
+        if (found.is_former or not found.has_structure) and not self._is_quiet(path):
+            self._waiting.add(path)
+            return []
+        if orphan is None or found.trouble:
+            return self._salvage(file, path, found, orphan if found.has_structure else None)
+        logs = self._move(file, sound_rows(orphan)) if found.sound else {}
+        remove(path)
         return list(logs.values())
 
-    def _report(self, path: Path, error: sqlite3.Error) -> None:
+    def _salvage(
+        self, file: sqlite3.Connection, path: Path, found: Examined, orphan: sqlite3.Connection | None = None
+    ) -> list[SpooledLog]:
+        """Take over what can be read of a file that is not whole, and keep the file aside."""
+        known: set[tuple[str, int]] = set()
+
+        def noted(rows: Iterable[Row]) -> Iterator[Row]:
+            for row in rows:
+                known.add((row[LOG], row[SEQ]))
+                yield row
+
+        logs = self._move(file, noted(sound_rows(orphan) if orphan else salvaged_rows(path)))
+        aside = set_aside(path)
+        lost = max(0, found.lost - max(0, len(known) - found.sound))
+        self._damaged += lost
+        self._damaged_files.append(DamagedFile(aside.name, frozenset(log.site_id for log in logs.values())))
+        logger.error(
+            "A spool file was damaged or incomplete: what can be read of it is taken over, and the file is kept."
+            " Check the disk of the data folder. file=%s kept_as=%s batches=%d lost=%s why=%s",
+            path.name,
+            aside.name,
+            len(known),
+            "unknown" if found.is_former and not lost else lost,
+            found.trouble,
+        )
+        return list(logs.values())
+
+    def _move(self, file: sqlite3.Connection, rows: Iterable[Row]) -> dict[str, SpooledLog]:
+        """Insert the rows of another file; return the logs that they belong to."""
+        logs: dict[str, SpooledLog] = {}
+
+        def noted() -> Iterator[Row]:
+            for row in rows:
+                batch = batch_of(row)
+                if (before := logs.get(batch.log_id)) is None or before.last_seq < batch.seq:
+                    logs[batch.log_id] = SpooledLog(batch.site_id, batch.day, batch.log_id, batch.seq, batch.views)
+                yield row
+
+        # A move from one file to another needs no new disk space: a full spool must not stay behind for ever.
+        file.execute(f"PRAGMA max_page_count = {PAGES_ANY}")
+        try:
+            self._changed(file, lambda: insert(file, noted()))
+        finally:
+            file.execute(f"PRAGMA max_page_count = {self._max_pages}")
+        return logs
+
+    def _state_since(self, path: Path) -> tuple[object, float]:
+        state = tuple(_state(beside(path, companion)) for companion in ("", "-wal", "-journal"))
+        now_s = self._monotonic()
+        before, since_s = self._states.get(path, (None, now_s))
+        return state, since_s if before == state else now_s
+
+    def _is_quiet(self, path: Path) -> bool:
+        """Whether a file, and what is beside it, has not changed for a while."""
+        return self._monotonic() - self._states[path][1] >= QUIET_S
+
+    def _report(self, path: Path, error: Exception) -> None:
         if path not in self._reported:
             self._reported.add(path)
             logger.error("A spool file cannot be taken over; it is kept. file=%s error=%s", path.name, error)
@@ -224,23 +379,20 @@ class Spool:
         with suppress(OSError), _reserved(self._folder, wait=True):
             self._file.close()
             if empty:
-                self._path.unlink()
+                remove(self._path)
+            else:
+                beside(self._path, "-journal").unlink(missing_ok=True)
         self._file.close()  # the folder may have been removed
         self._file = None
 
 
 @asynccontextmanager
-async def open_spool(folder: Path, name: str, max_bytes: int) -> AsyncIterator[Spool]:
-    """Yield this worker's spool; where the disk refuses, a spool that refuses to store, after one log line."""
-    spool = Spool(folder, name, max_bytes)
-    try:
-        spool.open()
-    except (sqlite3.Error, OSError) as error:
-        logger.error(
-            "The spool cannot be opened: while Redis is away beacons get 503. folder=%s error=%s",
-            folder,
-            error,
-        )
+async def open_spool(
+    folder: Path, name: str, max_bytes: int, monotonic: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Spool]:
+    """Yield this worker's spool; where the disk refuses, a spool that tries again at each call, after one log line."""
+    spool = Spool(folder, name, max_bytes, monotonic)
+    spool.try_to_open()
     try:
         yield spool
     finally:
@@ -250,42 +402,14 @@ async def open_spool(folder: Path, name: str, max_bytes: int) -> AsyncIterator[S
 @contextmanager
 def _reserved(folder: Path, *, wait: bool) -> Iterator[None]:
     """Keep other workers from adopting a file before its worker has locked it, or while it is being removed."""
-    with (folder / "lock").open("w") as file:
+    with (folder / LOCK_FILE).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 
-def _locked(path: Path, *, create: bool) -> sqlite3.Connection:
-    mode = "rwc" if create else "rw"
-    file = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=0, check_same_thread=False)
+def _state(path: Path) -> tuple[int, int, int] | None:
     try:
-        file.execute("PRAGMA locking_mode = EXCLUSIVE")
-        file.execute("PRAGMA journal_mode = WAL")
-        file.execute("PRAGMA synchronous = FULL")
-        file.execute("BEGIN EXCLUSIVE")
-        file.execute("COMMIT")
-    except sqlite3.Error:
-        file.close()
-        raise
-    return file
-
-
-def _used_bytes(file: sqlite3.Connection) -> int:
-    pages = file.execute("PRAGMA page_count").fetchone()[0] - file.execute("PRAGMA freelist_count").fetchone()[0]
-    return int(pages) * PAGE_BYTES
-
-
-def _row(batch: Batch) -> Row:
-    values = (batch.site_id, batch.day.isoformat(), *batch[2:])
-    return (*values, _checksum(values))
-
-
-def _checksum(values: Row) -> int:
-    total = 0
-    for value in values:
-        total = crc32(value if isinstance(value, bytes) else repr(value).encode(), total)
-    return total
-
-
-def _is_sound(row: Row) -> bool:
-    return bool(row[-1] == _checksum(row[:-1]))
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
