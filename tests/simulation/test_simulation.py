@@ -191,6 +191,20 @@ class Footfall(RuleBasedStateMachine):
         self.redis(which).model.sites.clear()
         self.promises.redis_lost_data()
 
+    @rule(which=ANY, name=st.sampled_from(["ready", "online", "days", "dirty", "closed"]))
+    def key_is_damaged(self, which: int, name: str) -> None:
+        """What these keys hold can be made again from the others and from Postgres: nothing counts as lost."""
+        self.redis(which).model.damage(self.world.site.id, name)
+
+    @rule(which=ANY, name=st.sampled_from(["visitors", "logs"]), age=ANY)
+    def day_is_damaged(self, which: int, name: str, age: int) -> None:
+        """A key of another type in its place, or a sketch lost beside its logs: a part of what Redis has is lost."""
+        model = self.redis(which).model
+        days = sorted(model.sites[self.world.site.id].days) if self.world.site.id in model.sites else []
+        if days:
+            model.damage(self.world.site.id, name, days[-1 - age % len(days)])
+            self.promises.redis_lost_data()
+
     @precondition(lambda self: self.copies and len(self.world.redis) == 1)
     @rule(age=ANY, lags=st.booleans())
     def redis_splits(self, age: int, lags: bool) -> None:
