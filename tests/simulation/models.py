@@ -22,6 +22,8 @@ from footfall.stores.redis_store import ORPHANS_WITHIN, Recorded
 Logs = dict[str, tuple[int, int]]
 ID_BYTES = 16
 TWO_DAYS_S = 2 * 86400
+READ_AHEAD_US = 60_000_000
+SEEN_AHEAD_MS = 1000
 ALWAYS = float("inf")
 NO_DAY = date.min
 READY, ONLINE, DAYS, DIRTY, CLOSED = ((name, NO_DAY) for name in ("ready", "online", "days", "dirty", "closed"))
@@ -113,11 +115,15 @@ class SiteModel:
             ids = set[bytes]().union(*(self.days[day].visitors for day in listed if day in self.days))
             self.weeks[week] = WeekModel(ids)
 
-    def accept_closed(self, closed: Closed) -> None:
+    def accept_closed(self, closed: Closed, now_us: int) -> None:
         """Take over a later reading, unless a day that it closes has changes that Postgres has not."""
-        known = self.closed
-        if known and (closed.read_at_us <= known.read_at_us or closed.through < known.through):
-            return
+        known, soon_us = self.closed, now_us + READ_AHEAD_US
+        if known:
+            gives_way = known.read_at_us > soon_us and closed.read_at_us <= soon_us
+            if closed.read_at_us <= known.read_at_us and not gives_way:
+                return
+            if closed.through < known.through < closed.today:
+                return
         if known and any(known.through < day <= closed.through for day in self.dirty):
             return
         self.closed = closed
@@ -178,6 +184,7 @@ class RedisModel:
         held.touch(DAYS, DIRTY, *map(visitors_of, held.listed))
         wanted = [day for day in held.listed if day in held.days and (all_days or day in held.dirty)]
         held.touch(*map(logs_of, wanted))
+        held.listed &= held.days.keys()
         states = [
             DayState(day, len(held.days[day].visitors), packed(held.days[day].visitors), dict(held.days[day].logs))
             for day in wanted
@@ -209,7 +216,7 @@ class RedisModel:
         held.touch(DAYS, DIRTY, CLOSED, *(part(state.day) for part in (visitors_of, logs_of) for state in days))
         self._offer(held, salts)
         self._merge(held, days)
-        held.accept_closed(closed)
+        held.accept_closed(closed, int(self._clock() * 1e6))
         held.ready = installation
         return True
 
@@ -224,11 +231,13 @@ class RedisModel:
         for day, changed in changes.items():
             if held.dirty.get(day) == changed:
                 del held.dirty[day]
-        held.accept_closed(closed)
+        held.accept_closed(closed, int(self._clock() * 1e6))
         for day, week_ends_s in present.items():
             kept = held.days.get(day)
             if kept is None:
                 held.listed.discard(day)
+            elif day > held.through:
+                kept.ends_s = ALWAYS
             elif day <= held.through and day not in held.dirty:
                 week = held.weeks.get(week_of(day))
                 for key in (kept, week):
@@ -345,6 +354,7 @@ class RedisModel:
             for visitor in unpacked(batch.previous_week_ids):
                 held.online.pop(visitor, None)
             held.online_ends_ms = now_ms + window_s * 1000
+        held.online = {visitor: seen for visitor, seen in held.online.items() if seen <= now_ms + SEEN_AHEAD_MS}
         day.ends_s = held.weeks[week].ends_s = ALWAYS
         day.logs[batch.log_id] = (batch.seq, batch.views)
 
@@ -359,7 +369,9 @@ class RedisModel:
         return Reading(
             day_of=period.day,
             week_of=period.week,
-            online=sum(now_ms - window_s * 1000 < seen_ms for seen_ms in held.online.values()),
+            online=sum(
+                now_ms - window_s * 1000 < seen_ms <= now_ms + SEEN_AHEAD_MS for seen_ms in held.online.values()
+            ),
             today_visitors=len(today.visitors),
             today_views=today.views,
             week_visitors=len(week.visitors),

@@ -214,6 +214,7 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
             present = [*(state.day for state in states), *chance.sample(DAYS, 1)]
             snapshot = Snapshot(states, {}, present, salts)
             retention = Retention(
+                today=TODAY,
                 week=week_of(TODAY),
                 needed_from=chance.choice(DAYS),
                 closed_through=chance.choice(DAYS),

@@ -202,8 +202,9 @@ class Footfall(RuleBasedStateMachine):
         model = self.redis(which).model
         days = sorted(model.sites[self.world.site.id].days) if self.world.site.id in model.sites else []
         if days:
-            model.damage(self.world.site.id, name, days[-1 - age % len(days)])
-            self.promises.redis_lost_data()
+            day = days[-1 - age % len(days)]
+            model.damage(self.world.site.id, name, day)
+            self.promises.logs_lost(day)
 
     @precondition(lambda self: self.copies and len(self.world.redis) == 1)
     @rule(age=ANY, lags=st.booleans())
@@ -271,6 +272,13 @@ class Footfall(RuleBasedStateMachine):
     @rule(days=st.sampled_from([1, 1, 1, 3, 8]))
     def days_pass(self, days: int) -> None:
         self.world.clock.advance(days * DAY_S)
+
+    @rule(hours=st.sampled_from([1, 7, 30, 3 * 24, 9 * 24]))
+    def clocks_are_corrected(self, hours: int) -> None:
+        """All clocks were ahead: what was done by them stays done, and the calendar goes back."""
+        if self.world.clock() - hours * 3600 >= self.started_s:
+            self.world.clock.set_back(hours * 3600)
+            self.promises.clocks_were_ahead()
 
     def worker(self, which: int) -> Worker:
         return self.world.workers[which % len(self.world.workers)]

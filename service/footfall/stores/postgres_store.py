@@ -48,12 +48,14 @@ SAVE = """
     ON CONFLICT (site, day) DO UPDATE SET
         visitors = GREATEST(kept.visitors, EXCLUDED.visitors),
         views = GREATEST(kept.views, EXCLUDED.views),
-        sketch = CASE WHEN kept.sketch IS NOT NULL THEN EXCLUDED.sketch END,
-        checksum = CASE WHEN kept.sketch IS NOT NULL THEN EXCLUDED.checksum END,
+        -- A clock that was ahead may have dropped the sketch of a day that is still young: it is saved again.
+        sketch = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.sketch END,
+        checksum = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.checksum END,
         logs = EXCLUDED.logs
     WHERE footfall.covers(EXCLUDED.logs, kept.logs)
         AND (kept.logs <> EXCLUDED.logs OR kept.visitors < EXCLUDED.visitors
-            OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum)
+            OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum
+            OR kept.sketch IS NULL AND kept.day >= $8)
 """
 DROP_SKETCHES = """
     UPDATE footfall.site_day SET sketch = NULL, checksum = NULL
@@ -166,6 +168,7 @@ class PostgresStore:
                     [state.sketch for state in days],
                     [state.sketch and checksum(state.sketch) for state in days],
                     logs,
+                    retention.sketches_from,
                 )
                 ahead = await connection.fetch(AHEAD, site_id, names, logs, retention.needed_from, snapshot.present)
             await _save_salts(connection, site_id, snapshot.salts)
@@ -174,7 +177,7 @@ class PostgresStore:
             )
             return Saved(
                 ahead=[_day_state(row) for row in ahead],
-                closed=await _closed(connection, site_id, retention.closed_through),
+                closed=await _closed(connection, site_id, retention),
                 salts_destroyed=int(destroyed.removeprefix("DELETE ")),
             )
 
@@ -191,7 +194,7 @@ class PostgresStore:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             rows = await connection.fetch(DAYS.format(">= $2"), site_id, retention.needed_from)
-            closed = await _closed(connection, site_id, retention.closed_through)
+            closed = await _closed(connection, site_id, retention)
         return [_day_state(row) for row in rows], closed
 
     async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes]:
@@ -220,6 +223,12 @@ class PostgresStore:
                 [log_id for _, _, log_id in logs],
             )
         return [row["seq"] for row in rows]
+
+    async def last_days(self) -> dict[SiteId, date]:
+        """Return the last day of each site."""
+        async with self._connections.connection() as connection:
+            rows = await connection.fetch("SELECT site, max(day) AS day FROM footfall.site_day GROUP BY site")
+        return {row["site"]: row["day"] for row in rows}
 
     async def adjust(self, site_id: SiteId, adjustment_id: str, amount: int, reason: str) -> bool:
         """Add a correction to the journal; False when the journal has that id already, and nothing changed."""
@@ -295,9 +304,17 @@ async def _save_salts(connection: "Connection", site_id: SiteId, salts: Mapping[
     )
 
 
-async def _closed(connection: "Connection", site_id: SiteId, through: date) -> Closed:
-    (row,) = await connection.fetch(CLOSED, site_id, through)
-    return Closed(row["read_at_us"], through, row["visitors"], row["views"], row["adjustments"], row["revision"])
+async def _closed(connection: "Connection", site_id: SiteId, retention: Retention) -> Closed:
+    (row,) = await connection.fetch(CLOSED, site_id, retention.closed_through)
+    return Closed(
+        read_at_us=row["read_at_us"],
+        through=retention.closed_through,
+        visitors=row["visitors"],
+        views=row["views"],
+        adjustments=row["adjustments"],
+        revision=row["revision"],
+        today=retention.today,
+    )
 
 
 def _day_state(row: asyncpg.Record) -> DayState:

@@ -285,6 +285,7 @@ def _closed(closed: Closed) -> tuple[str | int, ...]:
         closed.views,
         closed.adjustments,
         closed.revision,
+        closed.today.isoformat(),
     )
 
 

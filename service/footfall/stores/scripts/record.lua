@@ -57,6 +57,7 @@ if day then
       redis.call('PEXPIRE', ONLINE, window_ms)
     end
     redis.call('ZREMRANGEBYSCORE', ONLINE, '-inf', now - window_ms)
+    redis.call('ZREMRANGEBYSCORE', ONLINE, '(' .. (now + SEEN_AHEAD_MS), '+inf') -- Redis' clock was ahead
     redis.call('PERSIST', day_sketch(day))
     redis.call('PERSIST', day_logs(day))
     redis.call('PERSIST', week_sketch(day_week))

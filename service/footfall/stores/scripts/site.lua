@@ -5,6 +5,8 @@ local READY = KEYS[1]
 local prefix = string.sub(READY, 1, -#'ready' - 1)
 local ONLINE, DIRTY = prefix .. 'online', prefix .. 'dirty'
 local CLOSED, DAYS = prefix .. 'closed', prefix .. 'days'
+local READ_AHEAD_US = 60 * 1000000 -- the clocks of Redis and Postgres may differ by this much
+local SEEN_AHEAD_MS = 1000         -- and a clock that is adjusted goes back by this much at once
 local DAY_FORM = '^%d%d%d%d%-%d%d%-%d%d$'
 
 local function day_sketch(day) return prefix .. 'day:' .. day .. ':visitors' end
@@ -94,7 +96,7 @@ local function counts(today, week, sunday, window_ms, now)
     week_visitors = redis.call('PFCOUNT', week_sketch(week))
   end
   return {
-    redis.call('ZCOUNT', ONLINE, '(' .. (now - window_ms), '+inf'),
+    redis.call('ZCOUNT', ONLINE, '(' .. (now - window_ms), now + SEEN_AHEAD_MS),
     today_visitors, views_of(today),
     week_visitors, week_views,
     total_visitors, total_views,
@@ -105,10 +107,13 @@ end
 
 -- Take over what Postgres has of the closed days, unless Redis knows a later reading,
 -- or a day that is now to be closed has changes that Postgres lacks: the total would dip by them.
-local function accept_closed(read_at, through, visitors, views, adjustments, revision)
+-- What a clock that was ahead has left gives way: a reading of a moment that has not come, and days closed that have not
+-- ended on the reader's `today`. The caller has made sure that Redis has the days that are open again.
+local function accept_closed(read_at, through, visitors, views, adjustments, revision, today)
   local known = redis.call('HMGET', CLOSED, 'read_at', 'through')
-  local known_through = known[2] or ''
-  if tonumber(read_at) <= tonumber(known[1] or 0) or through < known_through then return end
+  local known_at, known_through, soon = tonumber(known[1] or 0), known[2] or '', now_us() + READ_AHEAD_US
+  local is_later = tonumber(read_at) > known_at or known_at > soon and tonumber(read_at) <= soon
+  if not is_later or through < known_through and known_through < today then return end
   for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
     if known_through ~= '' and day > known_through and day <= through then return end
   end

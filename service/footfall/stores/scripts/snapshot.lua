@@ -12,16 +12,22 @@ if refused then return refused end
 local salts = {}
 for at = 3, #ARGV do salts[#salts + 1] = redis.call('GET', salt_key(ARGV[at])) or '' end
 
-local present = redis.call('SMEMBERS', DAYS)
-local days, is_listed = {}, {}
-for _, day in ipairs(present) do is_listed[day] = true end
+local present, days, is_listed = {}, {}, {}
+for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
+  is_listed[day] = true
+  if has_lost_sketch(day) then return damaged(LOST_SKETCH .. day) end
+  if redis.call('EXISTS', day_sketch(day)) == 1 then
+    present[#present + 1] = day
+  else
+    redis.call('SREM', DAYS, day) -- it has expired; listed, it would not be merged again where it is needed
+  end
+end
 for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
   if not is_listed[day] then return damaged('a changed day is not listed') end
 end
 for _, day in ipairs(present) do
-  if has_lost_sketch(day) then return damaged(LOST_SKETCH .. day) end
   local changes = redis.call('HGET', DIRTY, day)
-  if (changes or wanted == 'all') and redis.call('EXISTS', day_sketch(day)) == 1 then
+  if changes or wanted == 'all' then
     local visitors = redis.call('PFCOUNT', day_sketch(day)) -- before GET: it refreshes the count kept in the sketch
     days[#days + 1] = {
       day, changes or '', redis.call('GET', day_sketch(day)), visitors, redis.call('HGETALL', day_logs(day)),
