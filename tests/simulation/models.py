@@ -185,6 +185,7 @@ class RedisModel:
         wanted = [day for day in held.listed if day in held.days and (all_days or day in held.dirty)]
         held.touch(*map(logs_of, wanted))
         held.listed &= held.days.keys()
+        held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
         states = [
             DayState(day, len(held.days[day].visitors), packed(held.days[day].visitors), dict(held.days[day].logs))
             for day in wanted
@@ -297,6 +298,7 @@ class RedisModel:
             elif name == "logs" and ("visitors", day) not in damaged:
                 self._mark_dirty(held, day)
                 held.ready = ""
+        held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
         near = [day for day in held.days if abs(day - today) <= ORPHANS_WITHIN or day in held.dirty]
         held.listed |= set(near)
         if DIRTY in damaged:

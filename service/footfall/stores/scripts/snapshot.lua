@@ -14,16 +14,18 @@ for at = 3, #ARGV do salts[#salts + 1] = redis.call('GET', salt_key(ARGV[at])) o
 
 local present, days, is_listed = {}, {}, {}
 for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
-  is_listed[day] = true
   if has_lost_sketch(day) then return damaged(LOST_SKETCH .. day) end
   if redis.call('EXISTS', day_sketch(day)) == 1 then
-    present[#present + 1] = day
+    present[#present + 1], is_listed[day] = day, true
   else
     redis.call('SREM', DAYS, day) -- it has expired; listed, it would not be merged again where it is needed
   end
 end
 for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
-  if not is_listed[day] then return damaged('a changed day is not listed') end
+  if not is_listed[day] then
+    if redis.call('EXISTS', day_sketch(day)) == 1 then return damaged('a changed day is not listed') end
+    redis.call('HDEL', DIRTY, day) -- nothing of it is in Redis, and it would keep later days from being closed
+  end
 end
 for _, day in ipairs(present) do
   local changes = redis.call('HGET', DIRTY, day)
