@@ -13,6 +13,7 @@ from footfall.model.sketch import (
     REGISTERS,
     SPARSE,
     checksum,
+    covers,
     is_sound,
 )
 from tests.support.storage import RawRedis
@@ -123,6 +124,18 @@ def test_every_value_of_a_sparse_opcode_is_possible() -> None:
     for opcode in range(0x80, 0x100):
         packed, registers = bytes([opcode]), (opcode & 3) + 1
         assert is_sound(sparse(packed + encoded([("long", REGISTERS - registers)])[0]))
+
+
+@pytest.mark.parametrize("visitors", [1, 60, 1500, 5000])
+async def test_a_sketch_covers_what_it_was_made_from(redis: RawRedis, visitors: int) -> None:
+    """Sparse and dense; one more visitor of many may be hidden behind others, half of them never are."""
+    for first in range(0, visitors, 1000):
+        await redis.pfadd("all", *range(first, min(first + 1000, visitors)))
+    await redis.pfadd("some", *range(visitors // 2, min(visitors, visitors // 2 + 1000)))
+    whole, some = await redis.get("all"), await redis.get("some")
+    assert covers(whole, some)
+    assert covers(whole, whole)
+    assert covers(some, whole) is (visitors == 1)
 
 
 async def test_redis_believes_impossible_registers(redis: RawRedis) -> None:

@@ -11,13 +11,24 @@ from footfall.model.day_state import Closed, DayState
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
+from footfall.model.sketch import covers as sketch_covers
 from footfall.model.snapshot import Snapshot
 from footfall.stores.spool_store import SpooledLog
+from tests.simulation.models import unpacked
 
 
 def covers(some: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:
     """Whether `some` has at least the number of every log in `other`."""
     return all(some.get(log, (0, 0))[0] >= number for log, (number, _) in other.items())
+
+
+def _lacks_visitors(copy: DayState, row: DayState) -> bool:
+    """Whether the row's sketch has visitors that the copy's lacks, and counts more."""
+    if row.visitors <= copy.visitors or not row.sketch or copy.sketch is None:
+        return False
+    if row.sketch.startswith(b"HYLL"):
+        return not sketch_covers(copy.sketch, row.sketch)
+    return not unpacked(row.sketch) <= unpacked(copy.sketch)
 
 
 class PostgresModel:
@@ -71,7 +82,7 @@ class PostgresModel:
         ]
         for state in snapshot.days:
             row = self.rows.get((site, state.day), DayState(state.day, 0, b"", {}))
-            if not covers(state.logs, row.logs):
+            if not covers(state.logs, row.logs) or _lacks_visitors(state, row):
                 ahead.append(row)
                 continue
             keeps_sketch = row.sketch is not None or state.day >= retention.sketches_from

@@ -1,6 +1,7 @@
 """HyperLogLog sketches as Redis stores them: what may be handed back to Redis. Pure."""
 
 import hashlib
+from operator import ge
 
 REGISTERS = 16384
 DENSE_BYTES = 12304
@@ -46,6 +47,37 @@ def _has_impossible_registers(packed: bytes) -> bool:
     # All registers in a few operations on one large number: a loop over 16,384 takes milliseconds.
     bits = int.from_bytes(packed, "little")
     return bool(bits >> 5 & bits >> 4 & (bits >> 3 | bits >> 2) & _LOWEST_BITS)
+
+
+def covers(sketch: bytes, other: bytes) -> bool:
+    """Tell whether `sketch` has seen all that `other` has: no register of it is lower. Both must be sound.
+
+    >>> empty = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF])
+    >>> one = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x80, 0x7F, 0xFE])  # the first register is 1
+    >>> covers(one, empty), covers(empty, one)
+    (True, False)
+    """
+    return all(map(ge, _registers(sketch), _registers(other)))
+
+
+def _registers(sketch: bytes) -> bytes:
+    """Return the value of each of the 16,384 registers, one byte each."""
+    packed = sketch[HEADER_BYTES:]
+    values = bytearray()
+    if sketch[4] == DENSE:
+        for at in range(0, len(packed), 3):
+            four = int.from_bytes(packed[at : at + 3], "little")
+            values += bytes((four & 63, four >> 6 & 63, four >> 12 & 63, four >> 18))
+        return bytes(values)
+    opcodes = iter(packed)
+    for opcode in opcodes:
+        if opcode & 0x80:
+            values += bytes([(opcode >> 2 & 0x1F) + 1]) * ((opcode & 0x03) + 1)
+        elif opcode & 0x40:
+            values += bytes(((opcode & 0x3F) << 8 | next(opcodes)) + 1)
+        else:
+            values += bytes(opcode + 1)
+    return bytes(values)
 
 
 def _sparse_registers(runs: bytes) -> int:
