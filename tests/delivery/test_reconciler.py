@@ -1,10 +1,12 @@
 """Logs, Redis and Postgres kept in step: what is durable is forgotten, what was lost is found and sent again."""
 
+import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,15 +17,18 @@ from footfall.embedded.servers import Postgres, Valkey
 from footfall.http.services import Services
 from footfall.model.day_state import DayState
 from footfall.model.retention import Retention
+from footfall.model.sketch import DENSE_BYTES, HEADER_BYTES
 from footfall.model.snapshot import Snapshot
 from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
 from footfall.stores.redis_store import day_key
 from footfall.stores.spool_store import QUIET_S, open_spool
+from footfall.sync.rollup import FULL_EVERY_S
 from tests.support.delivery import away, count, metric, open_worker, views
 from tests.support.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
 from tests.support.storage import (
+    DAY,
     LOG,
     MONDAY,
     TODAY,
@@ -38,7 +43,9 @@ from tests.support.storage import (
 
 SKETCH, LOGS = day_key(SITE, TODAY, "visitors"), day_key(SITE, TODAY, "logs")
 WEEK_SKETCH = f"ff1:{{{SITE}}}:week:{MONDAY}:visitors"
+YESTERDAY = TODAY - DAY
 LONG_AGO = 10
+IMPOSSIBLE = b"HYLL" + bytes(12) + b"\xff" * (DENSE_BYTES - HEADER_BYTES)
 
 
 @pytest.fixture
@@ -164,6 +171,112 @@ async def test_a_sketch_that_redis_cannot_read_is_let_go_and_comes_back(
             assert registers(await redis.get(sketch)) == await reference(redis, range(1, 6))
         assert metric(services, "footfall_damaged_sketches_total") == 1
         assert metric(services, "footfall_lost_batches_total") == 0
+
+
+PREFIX = f"ff1:{{{SITE}}}:"
+SALT_KEY = f"{PREFIX}salt:{MONDAY}"
+
+
+async def other_type(redis: RawRedis, key: str) -> None:
+    """Put a list there, which no key of ours is."""
+    await redis.delete(key)
+    await redis.rpush(key, "another program's")
+
+
+DAMAGES: dict[str, Callable[[RawRedis], Awaitable[object]]] = {
+    **{
+        f"{key.removeprefix(PREFIX)}: another type": partial(other_type, key=key)
+        for key in (
+            SKETCH,
+            LOGS,
+            WEEK_SKETCH,
+            SALT_KEY,
+            *(PREFIX + name for name in ("ready", "online", "days", "dirty", "closed")),
+        )
+    },
+    "days and dirty: another type": lambda redis: asyncio.gather(
+        other_type(redis, f"{PREFIX}days"), other_type(redis, f"{PREFIX}dirty")
+    ),
+    "the day lost, its logs there": lambda redis: redis.delete(SKETCH),
+    "the day lost, its logs garbage": lambda redis: asyncio.gather(redis.delete(SKETCH), other_type(redis, LOGS)),
+    "the logs lost, the day there": lambda redis: redis.delete(LOGS),
+    "closed: lost": lambda redis: redis.delete(f"{PREFIX}closed"),
+    "closed: no number": lambda redis: redis.hset(f"{PREFIX}closed", "visitors", "many"),
+    "closed: no day": lambda redis: redis.hset(f"{PREFIX}closed", "through", "tomorrow"),
+    "closed: a field lost": lambda redis: redis.hdel(f"{PREFIX}closed", "read_at"),
+    "days: lost": lambda redis: redis.delete(f"{PREFIX}days"),
+    "days: no day": lambda redis: redis.sadd(f"{PREFIX}days", "2054-02-31", "garbage", b"\xff\x00", "20541125"),
+    "dirty: no day": lambda redis: redis.hset(f"{PREFIX}dirty", "2054-11-2x", "1"),
+    "dirty: a day that is not there": lambda redis: redis.hset(f"{PREFIX}dirty", str(YESTERDAY), "1"),
+    "logs: garbage under an id": lambda redis: redis.hset(LOGS, LOG, "garbage"),
+    "logs: an id that is none": lambda redis: redis.hset(LOGS, "no id", "1:1"),
+    "salt: too short": lambda redis: redis.set(SALT_KEY, b"short"),
+    "day: registers that no hash can have": lambda redis: redis.set(SKETCH, IMPOSSIBLE),
+    "week: registers that no hash can have": lambda redis: redis.set(WEEK_SKETCH, IMPOSSIBLE),
+}
+
+
+async def garble_every_entry(redis: RawRedis) -> None:
+    """What no script of ours wrote, in place of how far each log is applied."""
+    for log in await redis.hkeys(LOGS):
+        await redis.hset(LOGS, log, "garbage")
+
+
+DAMAGES["logs: garbage in every entry"] = garble_every_entry
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("quiet", [False, True], ids=["with beacons", "quiet"])
+async def test_every_damaged_key_heals_by_itself_and_loses_nothing(
+    settings: Settings, redis: RawRedis, damage: Callable[[RawRedis], Awaitable[object]], quiet: bool
+) -> None:
+    """Everything is in Postgres and in the workers: a portal must not wait for an operator who deletes a key."""
+    clock = FakeClock(NOON)
+    async with open_worker(settings, clock) as services:
+        await services.stores.postgres.adjust(SITE, "old", 1000, "old counter")
+        await count(services, 1, days_ago=1)
+        await reconcile(services)
+        await count(services, 2)
+        await reconcile(services)
+        salt = await redis.get(SALT_KEY)
+        await count(services, 3)  # Redis has it, Postgres does not yet
+        await damage(redis)
+        if not quiet:
+            await count(services, 4)
+        clock.advance(FULL_EVERY_S)
+        for _ in range(3):
+            await reconcile(services)
+        await count(services, 5)  # of a quiet site the first beacon may be what finds the damage
+        await reconcile(services)
+        assert await count(services, 6) is StoredIn.REDIS
+        await reconcile(services)
+        visitors = {2, 3, 5, 6} | (set() if quiet else {4})
+        await assert_even(settings, redis, views=len(visitors))
+        assert registers(await redis.get(SKETCH)) == await reference(redis, visitors)
+        reading = await services.recorder.read(services.settings.sites[SITE])
+        assert (reading.today_visitors, reading.today_views) == (len(visitors), len(visitors))
+        assert (reading.week_visitors, reading.week_views) == (len(visitors) + 1, len(visitors) + 1)
+        assert (reading.total_visitors, reading.adjustments) == (len(visitors) + 1, 1000)
+        assert await redis.get(SALT_KEY) == salt
+        assert await redis.hlen(f"{PREFIX}dirty") == 0
+        assert await redis.smembers(f"{PREFIX}days") == {str(YESTERDAY).encode(), str(TODAY).encode()}
+        assert not services.rollup.failed
+        assert metric(services, "footfall_lost_batches_total") == 0
+        assert metric(services, "footfall_internal_faults_total") == 0
+
+
+async def test_damage_is_logged_once_with_its_keys(
+    settings: Settings, redis: RawRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault that heals is still a fault of the host, or of another program in the same Redis."""
+    async with open_worker(settings) as services:
+        await count(services, 1)
+        await other_type(redis, LOGS)
+        for _ in range(4):
+            await reconcile(services)
+        (record,) = [record for record in caplog.records if "Keys in Redis were damaged" in record.getMessage()]
+        assert LOGS in record.getMessage()
+        assert metric(services, "footfall_damaged_sketches_total") == 1
 
 
 async def test_only_what_is_damaged_is_let_go(own_valkey: Valkey, postgres_url: str, tmp_path: Path) -> None:

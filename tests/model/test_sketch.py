@@ -5,7 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from footfall.model.sketch import DENSE, DENSE_BYTES, HEADER_BYTES, REGISTERS, SPARSE, checksum, is_sound
+from footfall.model.sketch import (
+    DENSE,
+    DENSE_BYTES,
+    HEADER_BYTES,
+    REGISTER_MAX,
+    REGISTERS,
+    SPARSE,
+    checksum,
+    covers,
+    is_sound,
+)
 from tests.support.storage import RawRedis
 
 EMPTY = b"HYLL" + bytes([SPARSE]) + bytes(11) + bytes([0x7F, 0xFF])
@@ -94,6 +104,46 @@ def test_every_flipped_bit_changes_the_checksum(at: int, bit: int) -> None:
     sketch[at] ^= 1 << bit
     assert checksum(bytes(sketch)) != before
     assert len(before) == 16
+
+
+def dense(registers: dict[int, int]) -> bytes:
+    """Return a dense sketch in which some registers have a value."""
+    packed = sum(value << 6 * register for register, value in registers.items())
+    return b"HYLL" + bytes([DENSE]) + bytes(11) + packed.to_bytes(DENSE_BYTES - HEADER_BYTES, "little")
+
+
+@given(st.integers(0, REGISTERS - 1), st.integers(0, 63))
+def test_a_register_holds_what_a_hash_can_have(register: int, value: int) -> None:
+    """At most 51: 50 zeros after the 14 bits that choose the register, and one; in each of the 16,384 places."""
+    others = dict.fromkeys({0, register - 1, register + 1, REGISTERS - 1} & set(range(REGISTERS)), REGISTER_MAX)
+    assert is_sound(dense(others | {register: value})) is (value <= REGISTER_MAX)
+
+
+def test_every_value_of_a_sparse_opcode_is_possible() -> None:
+    """It has five bits, for 1 to 32."""
+    for opcode in range(0x80, 0x100):
+        packed, registers = bytes([opcode]), (opcode & 3) + 1
+        assert is_sound(sparse(packed + encoded([("long", REGISTERS - registers)])[0]))
+
+
+@pytest.mark.parametrize("visitors", [1, 60, 1500, 5000])
+async def test_a_sketch_covers_what_it_was_made_from(redis: RawRedis, visitors: int) -> None:
+    """Sparse and dense; one more visitor of many may be hidden behind others, half of them never are."""
+    for first in range(0, visitors, 1000):
+        await redis.pfadd("all", *range(first, min(first + 1000, visitors)))
+    await redis.pfadd("some", *range(visitors // 2, min(visitors, visitors // 2 + 1000)))
+    whole, some = await redis.get("all"), await redis.get("some")
+    assert covers(whole, some)
+    assert covers(whole, whole)
+    assert covers(some, whole) is (visitors == 1)
+
+
+async def test_redis_believes_impossible_registers(redis: RawRedis) -> None:
+    """The check exists because Redis answers the smallest of all numbers for them."""
+    impossible = dense(dict.fromkeys(range(REGISTERS), REGISTER_MAX + 1))
+    await redis.set("impossible", impossible[:8] + bytes(7) + b"\x80" + impossible[16:])
+    assert await redis.pfcount("impossible") < 0
+    assert not is_sound(impossible)
 
 
 async def test_redis_believes_what_this_check_refuses(redis: RawRedis) -> None:

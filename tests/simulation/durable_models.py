@@ -11,13 +11,24 @@ from footfall.model.day_state import Closed, DayState
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
+from footfall.model.sketch import covers as sketch_covers
 from footfall.model.snapshot import Snapshot
 from footfall.stores.spool_store import SpooledLog
+from tests.simulation.models import unpacked
 
 
 def covers(some: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:
     """Whether `some` has at least the number of every log in `other`."""
     return all(some.get(log, (0, 0))[0] >= number for log, (number, _) in other.items())
+
+
+def _lacks_visitors(copy: DayState, row: DayState) -> bool:
+    """Whether the row's sketch has visitors that the copy's lacks, and counts more."""
+    if row.visitors <= copy.visitors or not row.sketch or copy.sketch is None:
+        return False
+    if row.sketch.startswith(b"HYLL"):
+        return not sketch_covers(copy.sketch, row.sketch)
+    return not unpacked(row.sketch) <= unpacked(copy.sketch)
 
 
 class PostgresModel:
@@ -71,10 +82,11 @@ class PostgresModel:
         ]
         for state in snapshot.days:
             row = self.rows.get((site, state.day), DayState(state.day, 0, b"", {}))
-            if not covers(state.logs, row.logs):
+            if not covers(state.logs, row.logs) or _lacks_visitors(state, row):
                 ahead.append(row)
                 continue
-            sketch = state.sketch if row.sketch is not None else None
+            keeps_sketch = row.sketch is not None or state.day >= retention.sketches_from
+            sketch = state.sketch if keeps_sketch else None
             self.rows[site, state.day] = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch)
         return ahead
 
@@ -84,7 +96,7 @@ class PostgresModel:
             self.kept_salts.setdefault((site, week), salt)
         oldest = retention.salts_from
         self.kept_salts = {key: salt for key, salt in self.kept_salts.items() if key[0] != site or key[1] >= oldest}
-        return self._closed(site, retention.closed_through)
+        return self._closed(site, retention)
 
     def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:
         """The rows of some days."""
@@ -94,7 +106,7 @@ class PostgresModel:
         """The rows that are needed, and the closed days."""
         since = retention.needed_from
         rows = sorted((row for (of, day), row in self.rows.items() if of == site and day >= since), key=_day)
-        return rows, self._closed(site, retention.closed_through)
+        return rows, self._closed(site, retention)
 
     def share_salts(self, site: str, offers: Sequence[Salt]) -> dict[date, bytes]:
         """The first that were offered."""
@@ -111,7 +123,8 @@ class PostgresModel:
         rows = [(self.rows.get((site, day)), log) for site, day, log in logs]
         return [row.logs.get(log, (0, 0))[0] if row else 0 for row, log in rows]
 
-    def _closed(self, site: str, through: date) -> Closed:
+    def _closed(self, site: str, retention: Retention) -> Closed:
+        through = retention.closed_through
         rows = [row for (of, day), row in self.rows.items() if of == site and day <= through]
         amounts = [amount for (of, _), amount in self.journal.items() if of == site]
         return Closed(
@@ -121,6 +134,7 @@ class PostgresModel:
             views=sum(row.views for row in rows),
             adjustments=sum(amounts),
             revision=f"{self._installation[:8]}-{len(amounts)}",
+            today=retention.today,
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from footfall.errors import StoreDamaged
 from footfall.model.batch import Answer, Batch
 from footfall.model.clocks import Clock
 from footfall.model.counts import Reading
@@ -16,12 +17,26 @@ from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import Period, week_of
 from footfall.model.salt import Salt
 from footfall.model.snapshot import Snapshot
-from footfall.stores.redis_store import Recorded
+from footfall.stores.redis_store import ORPHANS_WITHIN, Recorded
 
 Logs = dict[str, tuple[int, int]]
 ID_BYTES = 16
 TWO_DAYS_S = 2 * 86400
+READ_AHEAD_US = 60_000_000
+SEEN_AHEAD_MS = 1000
 ALWAYS = float("inf")
+NO_DAY = date.min
+READY, ONLINE, DAYS, DIRTY, CLOSED = ((name, NO_DAY) for name in ("ready", "online", "days", "dirty", "closed"))
+
+
+def visitors_of(day: date) -> tuple[str, date]:
+    """The sketch of a day, as a key that may be damaged."""
+    return "visitors", day
+
+
+def logs_of(day: date) -> tuple[str, date]:
+    """The logs of a day, as a key that may be damaged."""
+    return "logs", day
 
 
 def packed(ids: Iterable[bytes]) -> bytes:
@@ -70,6 +85,13 @@ class SiteModel:
     dirty: dict[date, str] = field(default_factory=dict)
     closed: Closed | None = None
     salts: dict[date, tuple[bytes, float]] = field(default_factory=dict)
+    damaged: set[tuple[str, date]] = field(default_factory=set)
+    """Keys that Redis cannot read any more: the part's name and its day or week, `NO_DAY` where it has none."""
+
+    def touch(self, *parts: tuple[str, date]) -> None:
+        """Fail where a script reads a damaged key; what it wrote before that may happen twice without harm."""
+        if any(part in self.damaged for part in parts):
+            raise StoreDamaged("redis", "WRONGTYPE")
 
     @property
     def through(self) -> date:
@@ -78,6 +100,8 @@ class SiteModel:
 
     def expire(self, now_s: float) -> None:
         """Drop the keys whose time is over."""
+        for day in [day for day, kept in self.days.items() if kept.ends_s <= now_s]:
+            self.damaged -= {("visitors", day), ("logs", day)}
         self.days = {day: kept for day, kept in self.days.items() if kept.ends_s > now_s}
         self.weeks = {week: kept for week, kept in self.weeks.items() if kept.ends_s > now_s}
         self.salts = {week: kept for week, kept in self.salts.items() if kept[1] > now_s}
@@ -91,11 +115,15 @@ class SiteModel:
             ids = set[bytes]().union(*(self.days[day].visitors for day in listed if day in self.days))
             self.weeks[week] = WeekModel(ids)
 
-    def accept_closed(self, closed: Closed) -> None:
+    def accept_closed(self, closed: Closed, now_us: int) -> None:
         """Take over a later reading, unless a day that it closes has changes that Postgres has not."""
-        known = self.closed
-        if known and (closed.read_at_us <= known.read_at_us or closed.through < known.through):
-            return
+        known, soon_us = self.closed, now_us + READ_AHEAD_US
+        if known:
+            gives_way = known.read_at_us > soon_us and closed.read_at_us <= soon_us
+            if closed.read_at_us <= known.read_at_us and not gives_way:
+                return
+            if closed.through < known.through < closed.today:
+                return
         if known and any(known.through < day <= closed.through for day in self.dirty):
             return
         self.closed = closed
@@ -129,6 +157,10 @@ class RedisModel:
         held = self._held(site)
         if self._refuses(held, installation):
             return Recorded(Answer.NOTREADY, installation=held.ready)
+        counted = {period.day, *held.listed} | ({batch.day} if batch else set())
+        held.touch(DAYS, CLOSED, *(part(day) for part in (visitors_of, logs_of) for day in counted))
+        if batch is not None:
+            held.touch(DIRTY, ONLINE)
         answer, applied = Answer.OK, 0
         if batch is not None:
             if batch.day not in held.days and batch.day <= held.through:
@@ -149,7 +181,11 @@ class RedisModel:
         held = self._held(site)
         if self._refuses(held, installation):
             return None
+        held.touch(DAYS, DIRTY, *map(visitors_of, held.listed))
         wanted = [day for day in held.listed if day in held.days and (all_days or day in held.dirty)]
+        held.touch(*map(logs_of, wanted))
+        held.listed &= held.days.keys()
+        held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
         states = [
             DayState(day, len(held.days[day].visitors), packed(held.days[day].visitors), dict(held.days[day].logs))
             for day in wanted
@@ -161,8 +197,11 @@ class RedisModel:
     def merge(self, installation: str, site: str, days: Iterable[DayState]) -> bool:
         """`merge.lua`."""
         held = self._held(site)
+        held.touch(READY)
         if not held.ready or held.ready != installation:
             return False
+        days = list(days)
+        held.touch(DAYS, DIRTY, *(part(state.day) for part in (visitors_of, logs_of) for state in days))
         self._merge(held, days)
         return True
 
@@ -171,11 +210,14 @@ class RedisModel:
     ) -> bool:
         """`open.lua`."""
         held = self._held(site)
+        held.touch(READY)
         if held.ready and held.ready != installation:
             return False
+        days = list(days)
+        held.touch(DAYS, DIRTY, CLOSED, *(part(state.day) for part in (visitors_of, logs_of) for state in days))
         self._offer(held, salts)
         self._merge(held, days)
-        held.accept_closed(closed)
+        held.accept_closed(closed, int(self._clock() * 1e6))
         held.ready = installation
         return True
 
@@ -186,14 +228,17 @@ class RedisModel:
         held = self._held(site)
         if self._refuses(held, installation):
             return
+        held.touch(DIRTY, CLOSED, DAYS)
         for day, changed in changes.items():
             if held.dirty.get(day) == changed:
                 del held.dirty[day]
-        held.accept_closed(closed)
+        held.accept_closed(closed, int(self._clock() * 1e6))
         for day, week_ends_s in present.items():
             kept = held.days.get(day)
             if kept is None:
                 held.listed.discard(day)
+            elif day > held.through:
+                kept.ends_s = ALWAYS
             elif day <= held.through and day not in held.dirty:
                 week = held.weeks.get(week_of(day))
                 for key in (kept, week):
@@ -202,6 +247,7 @@ class RedisModel:
 
     def acked(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
         """How far each log is applied."""
+        self._held(site).touch(*(logs_of(day) for day, _ in logs))
         days = self._held(site).days
         return [days[day].logs.get(log, (0, 0))[0] if day in days else 0 for day, log in logs]
 
@@ -212,6 +258,53 @@ class RedisModel:
             return None
         self._offer(held, offers)
         return {salt.week: held.salts[salt.week][0] for salt in offers}
+
+    def damage(self, site: str, name: str, day: date = NO_DAY) -> None:
+        """Another program writes over a key, or a bad byte makes it unreadable: what was in it is lost."""
+        held = self._held(site)
+        if name in ("visitors", "logs"):
+            if day not in held.days:
+                return
+            if name == "visitors":
+                held.days[day].visitors = set()
+            else:
+                held.days[day].logs = {}
+        elif name == "online":
+            held.online = {}
+        elif name == "ready":
+            held.ready = ""
+        elif name == "closed":
+            held.closed = None
+        elif name == "days":
+            held.listed = set()
+        else:
+            held.dirty = {}
+        held.damaged.add((name, day))
+
+    def mend(self, installation: str, site: str, today: date) -> list[str]:
+        """`mend.lua`."""
+        held = self._held(site)
+        if held.ready and held.ready != installation:
+            return []
+        damaged, held.damaged = held.damaged, set()
+        if CLOSED in damaged:
+            held.ready = ""
+        for name, day in damaged:
+            if name == "visitors":
+                held.days.pop(day, None)
+                held.listed.discard(day)
+                held.dirty.pop(day, None)
+                held.ready = ""
+            elif name == "logs" and ("visitors", day) not in damaged:
+                self._mark_dirty(held, day)
+                held.ready = ""
+        held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
+        near = [day for day in held.days if abs(day - today) <= ORPHANS_WITHIN or day in held.dirty]
+        held.listed |= set(near)
+        if DIRTY in damaged:
+            for day in near:
+                self._mark_dirty(held, day)
+        return [f"{name} {day}" for name, day in damaged]
 
     def _offer(self, held: SiteModel, salts: Sequence[Salt]) -> None:
         for salt in salts:
@@ -240,6 +333,7 @@ class RedisModel:
 
     @staticmethod
     def _refuses(held: SiteModel, installation: str) -> bool:
+        held.touch(READY)
         return not held.ready or bool(installation and installation != held.ready)
 
     def _mark_dirty(self, held: SiteModel, day: date) -> None:
@@ -262,6 +356,7 @@ class RedisModel:
             for visitor in unpacked(batch.previous_week_ids):
                 held.online.pop(visitor, None)
             held.online_ends_ms = now_ms + window_s * 1000
+        held.online = {visitor: seen for visitor, seen in held.online.items() if seen <= now_ms + SEEN_AHEAD_MS}
         day.ends_s = held.weeks[week].ends_s = ALWAYS
         day.logs[batch.log_id] = (batch.seq, batch.views)
 
@@ -276,7 +371,9 @@ class RedisModel:
         return Reading(
             day_of=period.day,
             week_of=period.week,
-            online=sum(now_ms - window_s * 1000 < seen_ms for seen_ms in held.online.values()),
+            online=sum(
+                now_ms - window_s * 1000 < seen_ms <= now_ms + SEEN_AHEAD_MS for seen_ms in held.online.values()
+            ),
             today_visitors=len(today.visitors),
             today_views=today.views,
             week_visitors=len(week.visitors),

@@ -140,6 +140,10 @@ class RedisPort(RedisStore):
         own = self.installation
         return await self._ask("share_salts", lambda redis: redis.share_salts(own, site_id, offers))
 
+    async def mend(self, site_id: SiteId, today: date) -> list[str]:
+        own = self.installation
+        return await self._ask("mend", lambda redis: redis.mend(own, site_id, today))
+
     async def rewrite_log(self) -> None:
         await self._ask("rewrite_log", RedisModel.rewrite_log)
 

@@ -7,6 +7,7 @@ The world keeps a ledger of every beacon; `promises.py` compares it with what th
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -186,6 +187,8 @@ class Sent:
     """waiting, ok (200 or 202), refused (certainly not counted), or unknown."""
     risked: bool = False
     """Redis has lost data since."""
+    logs_lost: bool = False
+    """Redis has lost the logs of its day since; the day's sketch may know the visitor all the same."""
     excused: bool = False
     """Lost in a way that is not promised against."""
 
@@ -204,7 +207,7 @@ class World:
     ledger: list[Sent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._last_us = 0
+        self._same_us: Counter[int] = Counter()
         self.redis = [Server(RedisModel(self.clock, self.now_us))]
         self.postgres = Server(PostgresModel(self.now_us, "a1b2c3d4e5f6"))
         self.disk = Server(DiskModel(rows_max=1000))
@@ -212,8 +215,9 @@ class World:
 
     def now_us(self) -> int:
         """The servers' clocks, in microseconds: two things never happen in the same one."""
-        self._last_us = max(self._last_us + 1, int(self.clock() * 1e6))
-        return self._last_us
+        now_us = int(self.clock() * 1e6)
+        self._same_us[now_us] += 1
+        return now_us + self._same_us[now_us] - 1
 
     @property
     def site(self) -> Site:

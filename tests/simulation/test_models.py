@@ -24,7 +24,7 @@ from footfall.model.salt import Salt
 from footfall.model.snapshot import Snapshot
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
-from footfall.stores.redis_store import RedisStore, day_key, open_redis
+from footfall.stores.redis_store import RedisStore, day_key, open_redis, ready_key
 from footfall.stores.spool_store import Spool, open_spool
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.simulation.models import ALWAYS, RedisModel, packed, unpacked
@@ -147,6 +147,24 @@ class Pair:
         if SITE in self.model.sites:
             self.model.sites[SITE].days.pop(day, None)
 
+    async def damage_and_mend(self) -> None:
+        """A key of another type, in place of any of a site's keys."""
+        name, day = self.chance.choice(["ready", "online", "days", "dirty", "closed", "visitors", "logs"]), date.min
+        key = ready_key(SITE).removesuffix("ready") + name
+        if self.store.installation != OWN or SITE not in self.model.sites:
+            return
+        if name in ("visitors", "logs"):
+            day = self.chance.choice(DAYS)
+            key = day_key(SITE, day, name)
+        if not await self.raw.exists(key):
+            return
+        await self.raw.delete(key)
+        await self.raw.rpush(key, "another program's")
+        self.model.damage(SITE, name, day)
+        real = await self.store.mend(SITE, TODAY)
+        model = self.model.mend(OWN, SITE, TODAY)
+        assert bool(real) == bool(model)
+
     async def wipe(self) -> None:
         await self.raw.flushall()
         self.model.sites.clear()
@@ -185,7 +203,7 @@ async def test_the_model_of_redis_answers_as_the_scripts_do(redis_url: str, chan
         store.installation = OWN
         pair = Pair(redis, store, chance)
         often = [pair.record] * 8 + [pair.snapshot, pair.confirm] * 2
-        often += [pair.merge, pair.acked, pair.salts, pair.day_ends]
+        often += [pair.merge, pair.acked, pair.salts, pair.day_ends, pair.damage_and_mend]
         seldom = [pair.wipe, pair.another_installation]
         for _ in range(CALLS):
             await chance.choice(seldom if chance.random() < 0.02 else often)()
@@ -214,6 +232,7 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
             present = [*(state.day for state in states), *chance.sample(DAYS, 1)]
             snapshot = Snapshot(states, {}, present, salts)
             retention = Retention(
+                today=TODAY,
                 week=week_of(TODAY),
                 needed_from=chance.choice(DAYS),
                 closed_through=chance.choice(DAYS),

@@ -191,6 +191,21 @@ class Footfall(RuleBasedStateMachine):
         self.redis(which).model.sites.clear()
         self.promises.redis_lost_data()
 
+    @rule(which=ANY, name=st.sampled_from(["ready", "online", "days", "dirty", "closed"]))
+    def key_is_damaged(self, which: int, name: str) -> None:
+        """What these keys hold can be made again from the others and from Postgres: nothing counts as lost."""
+        self.redis(which).model.damage(self.world.site.id, name)
+
+    @rule(which=ANY, name=st.sampled_from(["visitors", "logs"]), age=ANY)
+    def day_is_damaged(self, which: int, name: str, age: int) -> None:
+        """A key of another type in its place, or a sketch lost beside its logs: a part of what Redis has is lost."""
+        model = self.redis(which).model
+        days = sorted(model.sites[self.world.site.id].days) if self.world.site.id in model.sites else []
+        if days:
+            day = days[-1 - age % len(days)]
+            model.damage(self.world.site.id, name, day)
+            self.promises.logs_lost(day)
+
     @precondition(lambda self: self.copies and len(self.world.redis) == 1)
     @rule(age=ANY, lags=st.booleans())
     def redis_splits(self, age: int, lags: bool) -> None:
@@ -257,6 +272,13 @@ class Footfall(RuleBasedStateMachine):
     @rule(days=st.sampled_from([1, 1, 1, 3, 8]))
     def days_pass(self, days: int) -> None:
         self.world.clock.advance(days * DAY_S)
+
+    @rule(hours=st.sampled_from([1, 7, 30, 3 * 24, 9 * 24]))
+    def clocks_are_corrected(self, hours: int) -> None:
+        """All clocks were ahead: what was done by them stays done, and the calendar goes back."""
+        if self.world.clock() - hours * 3600 >= self.started_s:
+            self.world.clock.set_back(hours * 3600)
+            self.promises.clocks_were_ahead()
 
     def worker(self, which: int) -> Worker:
         return self.world.workers[which % len(self.world.workers)]

@@ -27,6 +27,7 @@ from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, Stores, op
 
 OTHER_SITE = SiteId("another")
 RETENTION = Retention(
+    today=TODAY,
     week=MONDAY,
     needed_from=MONDAY,
     closed_through=TODAY - DAY,

@@ -157,8 +157,6 @@ async def test_the_set_of_days_drops_expired_days(store: RedisStore, redis: RawR
     await count(store, batch(1, [1], log=OTHER_LOG))
     await confirm(store, await look(store), closed(MONDAY, 2))
     await redis.delete(*keys_of(MONDAY)[:2])  # as their expiry does
-    assert (await look(store)).present == [MONDAY, TODAY]
-    await confirm(store, await look(store), closed(MONDAY, 3))
     assert (await look(store)).present == [TODAY]
     assert await redis.smembers(DAYS) == {str(TODAY).encode()}
 

@@ -125,7 +125,7 @@ async def test_a_site_of_another_installation_is_not_opened(store: RedisStore, r
 async def test_a_site_is_opened_with_its_days_its_total_and_its_salts(store: RedisStore, redis: RawRedis) -> None:
     """All in one moment, and `ready` last: no worker counts into a site that is half restored."""
     await redis.flushall()
-    salts = [Salt(MONDAY, b"this week", 2**33), Salt(MONDAY + 7 * DAY, b"next week", 2**33)]
+    salts = [Salt(MONDAY, b"this week".ljust(32), 2**33), Salt(MONDAY + 7 * DAY, b"next week".ljust(32), 2**33)]
     days = [DayState(MONDAY, 0, None, {LOG: (3, 30)}), DayState(TODAY, 0, None, {LOG: (1, 1), OTHER_LOG: (2, 4)})]
     assert await store.open(SITE, days, Closed(2, MONDAY, 70, 700, -5, "second"), salts)
     assert await store.acked(SITE, [(MONDAY, LOG), (TODAY, LOG), (TODAY, OTHER_LOG)]) == [3, 1, 2]
@@ -175,10 +175,10 @@ async def test_an_error_after_the_count_is_a_duplicate_when_it_comes_again(store
     """Reading another open day may fail after the batch was counted: sent again, the batch must not count twice."""
     yesterday = day_key(SITE, TODAY - DAY, "visitors")
     await count(store, batch(1, day=TODAY - DAY, log=OTHER_LOG))
-    await redis.set(yesterday, b"damaged")
+    sketch = await redis.getset(yesterday, b"damaged")
     with pytest.raises(StoreUnavailable):
         await count(store, batch(1, [1], views=3))
-    await redis.delete(yesterday)
+    await redis.set(yesterday, sketch)
     again = await count(store, batch(1, [1], views=3))
     assert again.answer is Answer.DUP
     assert again.reading is not None

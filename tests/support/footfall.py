@@ -62,6 +62,10 @@ class FakeClock:
         self._at_s += seconds
         self._passed_s += seconds
 
+    def set_back(self, seconds: float) -> None:
+        """Correct a clock that was ahead: only the calendar goes back."""
+        self._at_s -= seconds
+
     def set(self, at: datetime) -> None:
         """Let time pass until `at`; into the past, only the calendar goes back."""
         self._passed_s += max(0.0, at.timestamp() - self._at_s)

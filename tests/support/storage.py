@@ -161,7 +161,7 @@ class Stores:
         metrics = Metrics(CollectorRegistry())
         clock = clock or self.clock
         pair, changed, salts = StorePair(redis, postgres), ChangedSites(), Salts()
-        restore = Restore(pair, changed, metrics)
+        restore = Restore(pair, changed, metrics, clock)
         opener = SiteOpener(pair, restore, salts, metrics, clock)
         repairs = Repairs(opener, restore, changed)
         rollup = Rollup(settings.sites.values(), pair, repairs, metrics, clock)

@@ -100,6 +100,10 @@ def with_its_checksum(damaged: bytes) -> tuple[bytes, bytes]:
         pytest.param(lambda sketch: with_its_checksum(sketch[:4] + bytes([DENSE]) + sketch[5:]), id="wrong encoding"),
         pytest.param(lambda sketch: with_its_checksum(b"XYLL" + sketch[4:]), id="no sketch"),
         pytest.param(lambda _: with_its_checksum(b""), id="empty"),
+        pytest.param(
+            lambda _: with_its_checksum(b"HYLL" + bytes(HEADER_BYTES - 4) + b"\xff" * (DENSE_BYTES - HEADER_BYTES)),
+            id="registers that no hash can have",
+        ),
     ],
 )
 async def test_a_damaged_sketch_never_reaches_redis_and_its_number_is_kept(

@@ -133,6 +133,20 @@ async def test_a_redis_that_fell_back_by_days_gets_all_its_days_back(stores: Sto
     assert await stores.agree(TODAY, TOMORROW, friday)
 
 
+async def test_a_sketch_in_postgres_only_grows(stores: Stores, worker: Worker) -> None:
+    """Redis has a day's logs and an emptier sketch: what it lost comes back from the row, and is not lost there too."""
+    await worker.count(batch(1, range(800)))
+    await worker.rollup.roll_up(worker.site)
+    await stores.redis.delete(day_key(SITE, TODAY, "visitors"))
+    await stores.redis.pfadd(day_key(SITE, TODAY, "visitors"), b"another")
+    await worker.count(batch(2, range(800, 830)))
+    assert (await worker.rollup.roll_up(worker.site)).merged_back == 1
+    assert await stores.agree(TODAY)
+    await stores.redis.pfadd("whole", *(visitor.to_bytes(16, "big") for visitor in range(830)), b"another")
+    assert await stores.sketch() == (await stores.redis.get("whole"))[16:]
+    assert (await worker.roll_up_all_days()).merged_back == 0
+
+
 async def test_two_lineages_end_as_their_union(stores: Stores, worker: Worker) -> None:
     """Split brain: each side counted batches of other workers, and one rollup of the lost side was committed."""
     await worker.count(batch(1, range(10)))

@@ -125,20 +125,29 @@ async def test_a_site_that_fails_is_tried_again_and_holds_up_no_other(
     assert await stores.agree(TODAY)
 
 
+async def spoil_row(stores: Stores, site: SiteId) -> None:
+    """Put a row there that Footfall cannot read; what it cannot read in Redis it mends."""
+    await stores.sql.execute(
+        "INSERT INTO footfall.site_day (site, day, visitors, views, logs)"
+        """ VALUES ($1, $2, 0, 0, '{"a": ["what no program of ours wrote"]}')""",
+        site,
+        TODAY,
+    )
+
+
 async def test_a_site_that_keeps_failing_is_logged_once_and_once_more_when_it_is_well(
     stores: Stores, worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The site may fail for days, six times a minute; an operator must see in the log what is wrong now."""
     caplog.set_level(logging.INFO, "footfall.sync.rollup")
     await worker.count(batch(1, [1]))
-    entry = await stores.redis.hget(day_key(SITE, TODAY, "logs"), LOG)
-    await stores.redis.hset(day_key(SITE, TODAY, "logs"), LOG, "what no program of ours wrote")
+    await spoil_row(stores, SITE)
     caplog.clear()
     for _ in range(4):
         assert await worker.rollup.step() == []
     (record,) = caplog.records
-    assert (record.levelname, f"sites={SITE} error=ValueError" in record.getMessage()) == ("WARNING", True)
-    await stores.redis.hset(day_key(SITE, TODAY, "logs"), LOG, entry)
+    assert (record.levelname, f"sites={SITE} error=StoreUnavailable" in record.getMessage()) == ("WARNING", True)
+    await stores.sql.execute("DELETE FROM footfall.site_day")
     for _ in range(2):
         await worker.rollup.step()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
@@ -155,14 +164,14 @@ async def test_sites_that_fail_hold_up_no_other_however_many_they_are(
     await worker.rollup.step()
     for name in bad:
         await worker.redis.record(name, period_of(TODAY), 300, batch(1, [1])._replace(site_id=name))
-        await stores.redis.hset(day_key(name, TODAY, "logs"), OTHER_LOG, "what no program of ours wrote")
+        await spoil_row(stores, name)
     stores.clock.advance(FULL_EVERY_S)
     assert await worker.rollup.step() == []
     assert [done.site_id for done in await worker.rollup.step()] == good
     assert sorted(worker.rollup.failed) == bad
     for name in bad[FAILURES_MAX:]:
-        await stores.redis.hdel(day_key(name, TODAY, "logs"), OTHER_LOG)
-    mended = [done.site_id for _ in range(2) for done in await worker.rollup.step()]
+        await stores.sql.execute("DELETE FROM footfall.site_day WHERE site = $1", name)
+    mended = [done.site_id for _ in range(2) for done in await worker.rollup.step() if done.site_id in bad]
     assert mended == bad[FAILURES_MAX:]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 

@@ -12,13 +12,14 @@ import aiohttp
 
 from footfall.errors import StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK, Clock
-from footfall.model.periods import period_at, week_end
+from footfall.model.periods import local_day, period_at, week_end
 from footfall.process.sockets import reachable_host
 from footfall.settings.settings import Listen, Settings, Site, parse_listen
 from footfall.stores.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
 from footfall.stores.redis_store import RedisFacts, RedisStore, open_redis
 from footfall.stores.spool_file import SET_ASIDE
 from footfall.stores.store_pair import StorePair
+from footfall.sync.rollup import EARLY_MAX_S
 
 REDIS_MIN = (6, 2)
 POSTGRES_MIN = 13
@@ -69,6 +70,7 @@ async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLO
             yield check
         yield await check_installation(settings, redis, postgres, clock)
         yield await check_clocks(redis, postgres, clock)
+        yield await check_early_days(settings, postgres, clock)
     for site in settings.sites.values():
         yield check_zone(site, clock())
     yield check_spool(settings)
@@ -180,6 +182,25 @@ async def check_clocks(redis: RedisStore, postgres: PostgresStore, clock: Clock)
     if max(ahead_s) - min(ahead_s) > CLOCKS_APART_MAX_S:
         return Check("clocks", f"{found}; have all hosts set theirs by NTP (chrony, systemd-timesyncd)", Level.FAIL)
     return Check("clocks", found)
+
+
+async def check_early_days(settings: Settings, postgres: PostgresStore, clock: Clock) -> Check:
+    """Check for days that have not come: a clock was ahead, and may be still."""
+    what = "days"
+    try:
+        last_days = await postgres.last_days()
+    except StoreUnavailable as error:
+        return Check(what, f"cannot be read: {error}", Level.WARN)
+    tomorrow_s = clock() + EARLY_MAX_S
+    early = [
+        f"site {site.id} has {day}"
+        for site in settings.sites.values()
+        if (day := last_days.get(site.id)) and day > local_day(tomorrow_s, site.zone)
+    ]
+    if early:
+        found = f"{', '.join(early)}, which has not come: a clock was ahead; the visitors of that day are in the total"
+        return Check(what, f"{found}, and on no other day. Have all hosts set theirs by NTP", Level.WARN)
+    return Check(what, "no site has a day that has not come")
 
 
 def check_zone(site: Site, at_s: float) -> Check:

@@ -47,7 +47,11 @@ class RedisWriter:
 
     async def acked(self, site: Site, logs: Sequence[tuple[date, str]]) -> list[int]:
         """Read the seq that Redis has of each (day, log id); 0 for one that it does not know."""
-        return await self._redis.acked(site.id, logs)
+        try:
+            return await self._redis.acked(site.id, logs)
+        except StoreDamaged:
+            await self._restore.mend(site)
+            raise
 
     async def _call(self, site: Site, batch: Batch | None, *, skip_gap: bool = False) -> Recorded:
         _, period = self._periods.now(site.zone)

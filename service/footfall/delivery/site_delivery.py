@@ -8,7 +8,7 @@ from datetime import date
 
 from footfall.delivery.pending import SharedAnswer
 from footfall.delivery.sender import LogSender, Outlets
-from footfall.errors import StoreUnavailable
+from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.model.availability import UP, Availability, Away
 from footfall.model.batch import Batch
 from footfall.model.batch_log import BatchLog, Need
@@ -244,6 +244,8 @@ class SiteDelivery:
         try:
             is_open = await self._repairs.opener.open(self.site)
         except StoreUnavailable as error:
+            if isinstance(error, StoreDamaged):
+                await self._repairs.restore.mend(self.site)
             raise StoreUnavailable("redis", f"is not ready; {error}") from error
         if not is_open:
             raise StoreUnavailable("redis", "holds the state of another installation")

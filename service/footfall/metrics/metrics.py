@@ -76,7 +76,7 @@ class Metrics:
         )
         self.damaged = counter(
             "footfall_damaged_sketches_total",
-            "Sketches that were damaged: in Postgres not used, in Redis dropped",
+            "Damage that was found: sketches in Postgres not used; sketches, keys and values in Redis dropped",
         )
         self.damaged_batches = counter(
             "footfall_damaged_batches_total", "Batches in the spool that were damaged and are dropped"

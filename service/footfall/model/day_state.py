@@ -49,3 +49,5 @@ class Closed:
     views: int
     adjustments: int
     revision: str
+    today: date = date.max
+    """The reader's day: a `through` that is not before it comes from a clock that was ahead; `date.max` = not known."""

@@ -16,6 +16,8 @@ SKETCHES_RETAINED = timedelta(days=35)
 class Retention:
     """What both stores need at one moment. A week is named by its Monday."""
 
+    today: date
+    """The current day."""
     week: date
     """The current week."""
     needed_from: date
@@ -37,6 +39,7 @@ class Retention:
         """
         today, still_open = local_day(at_s, zone), local_day(at_s - CLOSING_DELAY.total_seconds(), zone)
         return cls(
+            today=today,
             week=week_of(today),
             needed_from=min(week_of(today), still_open),
             closed_through=still_open - DAY,

@@ -15,6 +15,7 @@ from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.model.sketch import checksum, is_sound
+from footfall.model.sketch import covers as sketch_covers
 from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_connection import (
     COMMAND_TIMEOUT_S,
@@ -48,17 +49,26 @@ SAVE = """
     ON CONFLICT (site, day) DO UPDATE SET
         visitors = GREATEST(kept.visitors, EXCLUDED.visitors),
         views = GREATEST(kept.views, EXCLUDED.views),
-        sketch = CASE WHEN kept.sketch IS NOT NULL THEN EXCLUDED.sketch END,
-        checksum = CASE WHEN kept.sketch IS NOT NULL THEN EXCLUDED.checksum END,
+        -- A clock that was ahead may have dropped the sketch of a day that is still young: it is saved again.
+        sketch = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.sketch END,
+        checksum = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.checksum END,
         logs = EXCLUDED.logs
     WHERE footfall.covers(EXCLUDED.logs, kept.logs)
         AND (kept.logs <> EXCLUDED.logs OR kept.visitors < EXCLUDED.visitors
-            OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum)
+            OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum
+            OR kept.sketch IS NULL AND kept.day >= $8)
 """
 DROP_SKETCHES = """
     UPDATE footfall.site_day SET sketch = NULL, checksum = NULL
     WHERE site = $1 AND day < $2 AND sketch IS NOT NULL AND NOT day = ANY($3)
 """
+FULLER = """
+    SELECT kept.day, kept.visitors, kept.sketch, kept.checksum, kept.logs
+    FROM footfall.site_day AS kept JOIN unnest($2::date[], $3::bigint[]) AS copy(day, visitors) USING (day)
+    WHERE kept.site = $1 AND kept.visitors > copy.visitors AND kept.sketch IS NOT NULL
+    ORDER BY day FOR UPDATE OF kept
+"""
+"""Rows that count more visitors than the copy: of these alone the sketches are compared."""
 AHEAD = """
     SELECT kept.day, kept.visitors, kept.sketch, kept.checksum, kept.logs
     FROM footfall.site_day AS kept LEFT JOIN unnest($2::date[], $3::jsonb[]) AS copy(day, logs) USING (day)
@@ -143,38 +153,42 @@ class PostgresStore:
     async def save(self, site_id: SiteId, snapshot: Snapshot, retention: Retention) -> Saved:
         """Merge a snapshot into the rows, in one transaction; after it read the closed days.
 
-        A row is written only where the snapshot covers it; rows that know more come back as `ahead`, and so do the
-        needed days that are not in Redis at all. Salts and sketches that are no longer needed are destroyed.
+        A row is written only where the snapshot covers it, its logs and its sketch; rows that know more come back as
+        `ahead`, and so do the needed days that are not in Redis at all. Salts and sketches that are no longer needed
+        are destroyed.
 
         Raises StoreBusy where another session holds a row for longer than a second: nothing was saved then.
         """
-        days = snapshot.days
-        names = [state.day for state in days]
-        logs = [json.dumps(state.logs) for state in days]
+        names = [state.day for state in snapshot.days]
+        logs = [json.dumps(state.logs) for state in snapshot.days]
         async with self._connections.connection() as connection:
             # Two rollups of a site may run at once. A process that stops in here holds rows: how long others wait
             # for them is bounded, and so is how long they are held. The order of the days prevents a deadlock.
             async with connection.transaction():
                 await connection.execute(LIMITS)
                 await connection.execute(DROP_SKETCHES, site_id, retention.sketches_from, names)
+                fuller = await _fuller(connection, site_id, snapshot)
+                days = [state for state in snapshot.days if state.day not in fuller]
                 await connection.execute(
                     SAVE,
                     site_id,
-                    names,
+                    [state.day for state in days],
                     [state.visitors for state in days],
                     [state.views for state in days],
                     [state.sketch for state in days],
                     [state.sketch and checksum(state.sketch) for state in days],
-                    logs,
+                    [json.dumps(state.logs) for state in days],
+                    retention.sketches_from,
                 )
-                ahead = await connection.fetch(AHEAD, site_id, names, logs, retention.needed_from, snapshot.present)
+                rows = await connection.fetch(AHEAD, site_id, names, logs, retention.needed_from, snapshot.present)
+                ahead = fuller | {row["day"]: _day_state(row) for row in rows}
             await _save_salts(connection, site_id, snapshot.salts)
             destroyed = await connection.execute(
                 "DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site_id, retention.salts_from
             )
             return Saved(
-                ahead=[_day_state(row) for row in ahead],
-                closed=await _closed(connection, site_id, retention.closed_through),
+                ahead=list(ahead.values()),
+                closed=await _closed(connection, site_id, retention),
                 salts_destroyed=int(destroyed.removeprefix("DELETE ")),
             )
 
@@ -191,7 +205,7 @@ class PostgresStore:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             rows = await connection.fetch(DAYS.format(">= $2"), site_id, retention.needed_from)
-            closed = await _closed(connection, site_id, retention.closed_through)
+            closed = await _closed(connection, site_id, retention)
         return [_day_state(row) for row in rows], closed
 
     async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes]:
@@ -220,6 +234,12 @@ class PostgresStore:
                 [log_id for _, _, log_id in logs],
             )
         return [row["seq"] for row in rows]
+
+    async def last_days(self) -> dict[SiteId, date]:
+        """Return the last day of each site."""
+        async with self._connections.connection() as connection:
+            rows = await connection.fetch("SELECT site, max(day) AS day FROM footfall.site_day GROUP BY site")
+        return {row["site"]: row["day"] for row in rows}
 
     async def adjust(self, site_id: SiteId, adjustment_id: str, amount: int, reason: str) -> bool:
         """Add a correction to the journal; False when the journal has that id already, and nothing changed."""
@@ -295,9 +315,29 @@ async def _save_salts(connection: "Connection", site_id: SiteId, salts: Mapping[
     )
 
 
-async def _closed(connection: "Connection", site_id: SiteId, through: date) -> Closed:
-    (row,) = await connection.fetch(CLOSED, site_id, through)
-    return Closed(row["read_at_us"], through, row["visitors"], row["views"], row["adjustments"], row["revision"])
+async def _fuller(connection: "Connection", site_id: SiteId, snapshot: Snapshot) -> dict[date, DayState]:
+    """Return the rows whose sketch has visitors that the snapshot's lacks: Redis has lost them, and not its logs."""
+    copies = {state.day: state for state in snapshot.days}
+    rows = await connection.fetch(FULLER, site_id, list(copies), [state.visitors for state in snapshot.days])
+    fuller = {}
+    for row in rows:
+        saved, copy = _day_state(row), copies[row["day"]].sketch
+        if saved.sketch is not None and copy is not None and not sketch_covers(copy, saved.sketch):
+            fuller[saved.day] = saved
+    return fuller
+
+
+async def _closed(connection: "Connection", site_id: SiteId, retention: Retention) -> Closed:
+    (row,) = await connection.fetch(CLOSED, site_id, retention.closed_through)
+    return Closed(
+        read_at_us=row["read_at_us"],
+        through=retention.closed_through,
+        visitors=row["visitors"],
+        views=row["views"],
+        adjustments=row["adjustments"],
+        revision=row["revision"],
+        today=retention.today,
+    )
 
 
 def _day_state(row: asyncpg.Record) -> DayState:

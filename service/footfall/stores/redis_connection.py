@@ -20,8 +20,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from footfall.errors import Stop, StoreDamaged, StoreUnavailable
 
 CONNECTIONS = 50
-DAMAGE = ("WRONGTYPE", "INVALIDOBJ")
-"""Codes of Redis' errors about a key that it cannot read."""
+DAMAGE = ("WRONGTYPE", "INVALIDOBJ", "attempt to ", "bad argument ")
+"""Redis' codes for a key that it cannot read, and Lua's words for a value that a script cannot read."""
 
 
 class Script:

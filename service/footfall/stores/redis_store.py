@@ -13,21 +13,26 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:salt:2026-11-23            key of that week's visitor hash; expires by itself two hours after the week
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, NamedTuple
 
+from footfall.errors import StoreDamaged
 from footfall.model.batch import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.periods import Period, week_of
 from footfall.model.retention import DAY
-from footfall.model.salt import Salt
+from footfall.model.salt import SALT_BYTES, Salt
 from footfall.model.site_id import SiteId
+from footfall.model.sketch import is_sound
 from footfall.model.snapshot import Snapshot
 from footfall.stores.redis_connection import RedisCalls, Script, open_calls
+
+ORPHANS_WITHIN = timedelta(days=70)
+"""Around today: days whose names Redis may have lost with its keys `days` and `dirty`, both at once."""
 
 
 class Recorded(NamedTuple):
@@ -113,7 +118,8 @@ class RedisStore:
         answer, *rest = await self._calls.run(self._record, ready_key(site_id), arguments)
         match Answer(answer.decode().lower()):
             case Answer.OK | Answer.DUP as counted:
-                return Recorded(counted, rest[0], _reading(period, rest[1:]))
+                with _reading_values(site_id):
+                    return Recorded(counted, rest[0], _reading(period, rest[1:]))
             case Answer.GAP:
                 return Recorded(Answer.GAP, rest[0])
             case Answer.OLD:
@@ -133,17 +139,20 @@ class RedisStore:
         salts, present, days = rest
         states: list[DayState] = []
         changes: dict[date, str] = {}
-        for name, changed, sketch, visitors, logs in days:
-            day = date.fromisoformat(name.decode())
-            states.append(DayState(day, visitors, sketch, _logs(logs)))
-            if changed:
-                changes[day] = changed.decode()
-        return Snapshot(
-            days=states,
-            changes=changes,
-            present=sorted(date.fromisoformat(name.decode()) for name in present),
-            salts={week: salt for week, salt in zip(weeks, salts, strict=True) if salt},
-        )
+        with _reading_values(site_id):
+            for name, changed, sketch, visitors, logs in days:
+                day = date.fromisoformat(name.decode())
+                if not is_sound(sketch):
+                    raise ValueError("sketch")
+                states.append(DayState(day, visitors, sketch, _logs(logs)))
+                if changed:
+                    changes[day] = changed.decode()
+            return Snapshot(
+                days=states,
+                changes=changes,
+                present=sorted(date.fromisoformat(name.decode()) for name in present),
+                salts={week: _salt_key(salt) for week, salt in zip(weeks, salts, strict=True) if salt},
+            )
 
     async def merge(self, site_id: SiteId, days: Iterable[DayState]) -> bool:
         """Merge `days` into Redis; False when the site is not ready or belongs to another installation.
@@ -187,7 +196,8 @@ class RedisStore:
             for day, log_id in logs:
                 pipeline.hget(day_key(site_id, day, "logs"), log_id)
             entries = await pipeline.execute()
-        return [int(entry.partition(b":")[0]) if entry else 0 for entry in entries]
+        with _reading_values(site_id):
+            return [int(entry.partition(b":")[0]) if entry else 0 for entry in entries]
 
     async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes] | None:
         """Offer salts and return those in force by week, the first that were offered; None when not ready."""
@@ -197,18 +207,29 @@ class RedisStore:
         answer, *keys = await self._calls.run(self._salts, ready_key(site_id), arguments)
         if answer != b"OK":
             return None
-        return {salt.week: key for salt, key in zip(offers, keys, strict=True) if key}
+        with _reading_values(site_id):
+            return {salt.week: _salt_key(key) for salt, key in zip(offers, keys, strict=True) if key}
 
-    async def mend(self, site_id: SiteId) -> list[str]:
-        """Drop what Redis cannot read of a site, days with their logs; return the keys of the sketches dropped.
+    async def mend(self, site_id: SiteId, today: date) -> list[str]:
+        """Drop what Redis cannot read of a site: keys, sketches with their day, values; return what was dropped.
 
-        A site that lost a day is not ready any more. Where Redis holds another installation nothing is touched.
+        A site that lost what counts is not ready any more. Where Redis holds another installation nothing is touched.
+        Days that neither `days` nor `dirty` names are found up to `ORPHANS_WITHIN` around `today`.
         """
-        async with self._calls.turn():
-            names: Any = await self._calls.client.smembers(f"{ready_key(site_id).removesuffix('ready')}days")
-        arguments: list[Any] = [self.installation]
-        for name in sorted(names):
-            day = date.fromisoformat(name.decode())
+        prefix = ready_key(site_id).removesuffix("ready")
+        async with self._calls.turn(), self._calls.client.pipeline(transaction=False) as pipeline:
+            pipeline.smembers(f"{prefix}days")
+            pipeline.hkeys(f"{prefix}dirty")
+            answers = await pipeline.execute(raise_on_error=False)
+        names: set[bytes] = set().union(*(answer for answer in answers if not isinstance(answer, Exception)))
+        named = {name: _day(name) for name in names}
+        no_days = sorted(name for name, day in named.items() if day is None)
+        around = {today + n * DAY for n in range(-ORPHANS_WITHIN.days, ORPHANS_WITHIN.days + 1)}
+        days = sorted(around | {day for day in named.values() if day is not None})
+        weeks = sorted({week_of(day) for day in days})
+        arguments: list[Any] = [self.installation, SALT_BYTES, len(no_days), *no_days, len(weeks)]
+        arguments += [week.isoformat() for week in weeks]
+        for day in days:
             arguments += [day.isoformat(), week_of(day).isoformat()]
         answer, *dropped = await self._calls.run(self._mend, ready_key(site_id), arguments)
         return [key.decode() for key in dropped] if answer == b"OK" else []
@@ -262,6 +283,7 @@ def _closed(closed: Closed) -> tuple[str | int, ...]:
         closed.views,
         closed.adjustments,
         closed.revision,
+        closed.today.isoformat(),
     )
 
 
@@ -280,14 +302,42 @@ def _days(days: Iterable[DayState]) -> list[str | bytes]:
 # And back.
 
 
+@contextmanager
+def _reading_values(site_id: SiteId) -> Iterator[None]:
+    """Turn a value that no script of ours wrote into StoreDamaged; the value itself is never logged."""
+    try:
+        yield
+    except ValueError as error:
+        raise StoreDamaged("redis", f"holds a value that cannot be read; site={site_id}") from error
+
+
 def _logs(flat: Sequence[bytes]) -> dict[str, tuple[int, int]]:
     logs = {}
     for log_id, entry in zip(flat[::2], flat[1::2], strict=True):
+        if not log_id.isalnum():
+            raise ValueError("log id")
         seq, _, views = entry.partition(b":")
         logs[log_id.decode()] = int(seq), int(views)
     return logs
 
 
+def _day(name: bytes) -> date | None:
+    """Return the day that a name means; None for what no script of ours wrote."""
+    try:
+        day = date.fromisoformat(name.decode())
+    except ValueError:
+        return None
+    return day if day.isoformat().encode() == name else None  # Python reads 20260131 and 2026-W05-6 too
+
+
+def _salt_key(key: bytes) -> bytes:
+    if len(key) != SALT_BYTES:
+        raise ValueError("salt")
+    return key
+
+
 def _reading(period: Period, fields: Sequence[Any]) -> Reading:
     *numbers, revision, at_ms = fields
+    if min(numbers[:-1]) < 0:  # all but the adjustments; PFCOUNT answers -2^63 for registers that no hash can have
+        raise ValueError("count")
     return Reading._make((period.day, period.week, *numbers, revision.decode(), at_ms))

@@ -23,5 +23,5 @@ class Repairs:
     def between(cls, stores: StorePair, metrics: Metrics, clock: Clock) -> "Repairs":
         """Build the repairs between two stores."""
         changed = ChangedSites()
-        restore = Restore(stores, changed, metrics)
+        restore = Restore(stores, changed, metrics, clock)
         return cls(SiteOpener(stores, restore, Salts(), metrics, clock), restore, changed)

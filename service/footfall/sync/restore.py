@@ -1,4 +1,4 @@
-"""The merge from Postgres to Redis: a site that is not ready, a day that Redis lacks, a sketch that it cannot read.
+"""The merge from Postgres to Redis: a site that is not ready, a day that Redis lacks, a key that it cannot read.
 
 It is the same union of day states as the rollup (`rollup.py`), the other way. Nothing half restored exists: one script
 call merges a site and makes it ready, so several workers may do it at once, and any of them may stop in the middle.
@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from datetime import date
 
 from footfall.errors import StoreUnavailable
+from footfall.log_throttle import some_of
 from footfall.metrics.metrics import Metrics
+from footfall.model.clocks import Clock
 from footfall.model.day_state import Closed, DayState
+from footfall.model.periods import local_day
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
@@ -23,10 +26,11 @@ logger = logging.getLogger(__name__)
 class Restore:
     """Brings what Postgres has back into Redis."""
 
-    def __init__(self, stores: StorePair, changed: ChangedSites, metrics: Metrics) -> None:
+    def __init__(self, stores: StorePair, changed: ChangedSites, metrics: Metrics, clock: Clock) -> None:
         self._stores = stores
         self._changed = changed
         self._metrics = metrics
+        self._clock = clock
         self._foreign: set[SiteId] = set()
         """Sites whose Redis holds another installation's state: logged once."""
 
@@ -72,17 +76,19 @@ class Restore:
         """
         try:
             await self._stores.learn_installation()
-            dropped = await self._stores.redis.mend(site.id)
+            dropped = await self._stores.redis.mend(site.id, local_day(self._clock(), site.zone))
         except StoreUnavailable as error:
             logger.debug("Nothing can be mended now. site=%s error=%s", site.id, error)
             return
         if dropped:
+            self._changed.note(site.id)
             self._metrics.damaged.inc(len(dropped))
             logger.error(
-                "Sketches in Redis were damaged and are dropped; what Postgres and the workers have of them comes back"
-                " by itself. Check the memory and the disk of Redis. site=%s keys=%s",
+                "Keys in Redis were damaged and are dropped; what Postgres and the workers have of them comes back"
+                " by itself. Check the memory and the disk of Redis, and which other program writes into it."
+                " site=%s keys=%s",
                 site.id,
-                ",".join(dropped),
+                some_of(dropped),
             )
 
     def _note_merged(self, site: Site, states: Sequence[DayState]) -> None:

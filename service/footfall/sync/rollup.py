@@ -6,7 +6,7 @@ snapshots, late commits and old dumps need no case of their own.
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from footfall.errors import StoreBusy, StoreDamaged, StoreUnavailable
@@ -14,7 +14,7 @@ from footfall.log_throttle import ReportedFailures, some_of
 from footfall.metrics.metrics import Metrics
 from footfall.model.availability import UP, Availability, Away
 from footfall.model.clocks import Clock
-from footfall.model.periods import week_of
+from footfall.model.periods import start_of, week_of
 from footfall.model.retention import Retention
 from footfall.model.salt import salt_ends_s
 from footfall.model.site_id import SiteId
@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 FULL_EVERY_S = 3600
 ATTEMPTS = 5
 """Snapshots of one site in one rollup; each one after the first follows a merge into Redis."""
+EARLY_MAX_S = 3600
+"""A worker whose clock is ahead by less may begin a day before the others do."""
+DAY_AHEAD = "day_ahead"
+"""Kind of the event; its detail is the day."""
 FAILURES_MAX = 5
 """Sites that may fail before a rollup stops: each may take a store's whole deadline."""
 
@@ -66,6 +70,10 @@ class Rollup:
         self._adjustments: Mapping[SiteId, int] = {}
         self._incarnation = ""
         """Of Postgres, when it was last asked."""
+        self.early_days: dict[SiteId, set[date]] = {}
+        """Of each site, the days in Redis that have not come."""
+        self.postgres_ahead_s = 0.0
+        """How far Postgres' clock was ahead of this host's when it was last heard."""
         self._closed: dict[SiteId, date] = {}
         """The last closed day of each site when it was last rolled up."""
 
@@ -81,7 +89,7 @@ class Rollup:
         except StoreUnavailable as error:
             self._mark_away(error)
             return []
-        if now_s >= self._full_after_s:
+        if now_s >= self._full_after_s or self._full_after_s > now_s + FULL_EVERY_S:  # a clock that was set back
             self._full_after_s = now_s + FULL_EVERY_S
             self._all_days = set(self._sites)
         self._changed.note_all(self._all_days)
@@ -124,13 +132,17 @@ class Rollup:
                     raise StoreUnavailable("redis", f"holds another installation's state of {site.id}")
                 continue
             saved = await self._stores.postgres.save(site.id, snapshot, retention)
+            self.postgres_ahead_s = saved.closed.read_at_us / 1e6 - self._clock()
             if saved.salts_destroyed:
                 await self._rewrite_redis_log()
             ahead = {state.day for state in saved.ahead}
+            await self._note_early_days(site, snapshot.present)
             confirmed = {day: change for day, change in snapshot.changes.items() if day not in ahead}
             # A worker whose clock is behind still reads the old week for a while.
             week_ends = {day: salt_ends_s(week_of(day), site.zone) for day in snapshot.present}
-            await self._stores.redis.confirm(site.id, confirmed, saved.closed, week_ends)
+            # Days that a clock ahead had closed are opened again only where Redis has all of them.
+            closed = replace(saved.closed, today=date.max) if ahead else saved.closed
+            await self._stores.redis.confirm(site.id, confirmed, closed, week_ends)
             self._metrics.merged.labels("to_postgres").inc(len(snapshot.days) - len(ahead & week_ends.keys()))
             if not ahead:
                 self._closed[site.id] = retention.closed_through
@@ -139,6 +151,24 @@ class Rollup:
             merged_back += len(ahead)
             all_days = True
         raise StoreUnavailable("redis", f"keeps losing what was merged into it; site={site.id}")
+
+    async def _note_early_days(self, site: Site, present: Iterable[date]) -> None:
+        """Report days that have not come: a clock was ahead, and what it counted there is right only in the total."""
+        early = {day for day in present if start_of(day, site.zone) > self._clock() + EARLY_MAX_S}
+        known = self.early_days.pop(site.id, set())
+        if early:
+            self.early_days[site.id] = early
+        elif known:
+            logger.info("No day is ahead of the calendar any more. site=%s", site.id)
+        if early - known:
+            logger.error(
+                "Visitors were counted on days that have not come: a clock was ahead. They are in the total, and on no"
+                " other day. Have all hosts set their clocks by NTP. site=%s days=%s",
+                site.id,
+                some_of([day.isoformat() for day in sorted(early)]),
+            )
+        for day in sorted(early - known):
+            await self._stores.postgres.record_event(site.id, DAY_AHEAD, day.isoformat())
 
     def _in_turn(self) -> list[Site]:
         """Return the sites to roll up; those that failed last time come last, so that they hold up no other site."""

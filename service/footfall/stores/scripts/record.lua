@@ -27,6 +27,7 @@ end
 if day then
   local seq, views = tonumber(batch_seq), tonumber(batch_views)
   local in_redis = redis.call('EXISTS', day_sketch(day)) == 1
+  if not in_redis and has_lost_sketch(day) then return damaged(LOST_SKETCH .. day) end
   if not in_redis and day <= (redis.call('HGET', CLOSED, 'through') or '') then return {'OLD'} end
 
   local entry = redis.call('HGET', day_logs(day), log_id)
@@ -56,6 +57,7 @@ if day then
       redis.call('PEXPIRE', ONLINE, window_ms)
     end
     redis.call('ZREMRANGEBYSCORE', ONLINE, '-inf', now - window_ms)
+    redis.call('ZREMRANGEBYSCORE', ONLINE, '(' .. (now + SEEN_AHEAD_MS), '+inf') -- Redis' clock was ahead
     redis.call('PERSIST', day_sketch(day))
     redis.call('PERSIST', day_logs(day))
     redis.call('PERSIST', week_sketch(day_week))
@@ -65,4 +67,6 @@ if day then
   end
 end
 
-return {answer, applied, unpack(counts(today, week, sunday, window_ms, now))}
+local numbers, lost = counts(today, week, sunday, window_ms, now)
+if not numbers then return damaged(lost) end
+return {answer, applied, unpack(numbers)}

@@ -5,6 +5,9 @@ local READY = KEYS[1]
 local prefix = string.sub(READY, 1, -#'ready' - 1)
 local ONLINE, DIRTY = prefix .. 'online', prefix .. 'dirty'
 local CLOSED, DAYS = prefix .. 'closed', prefix .. 'days'
+local READ_AHEAD_US = 60 * 1000000 -- the clocks of Redis and Postgres may differ by this much
+local SEEN_AHEAD_MS = 1000         -- and a clock that is adjusted goes back by this much at once
+local DAY_FORM = '^%d%d%d%d%-%d%d%-%d%d$'
 
 local function day_sketch(day) return prefix .. 'day:' .. day .. ':visitors' end
 local function day_logs(day) return prefix .. 'day:' .. day .. ':logs' end
@@ -44,6 +47,17 @@ local function views_of(day)
   return views
 end
 
+-- Whether Redis has lost the sketch of a day whose logs are still there. The logs say that visitors were counted, and
+-- nothing would send them again: a new sketch under these logs would pass for the whole day.
+local function has_lost_sketch(day)
+  return redis.call('EXISTS', day_sketch(day)) == 0 and redis.call('EXISTS', day_logs(day)) == 1
+end
+
+-- The answer where part of a site is lost beside what needs it. Its code is the one that Redis has for a sketch that it
+-- cannot read, so the caller runs mend.lua.
+local function damaged(what) return redis.error_reply('INVALIDOBJ ' .. what) end
+local LOST_SKETCH = 'the sketch is lost beside its logs, '
+
 -- The week's sketch is the union of its days; a missing one is made from them.
 local function rebuild_week(week, sunday)
   if redis.call('EXISTS', week_sketch(week)) == 1 then return end
@@ -55,10 +69,12 @@ local function rebuild_week(week, sunday)
 end
 
 -- The numbers of a site: today, its week, and everything; in the order of the fields of `Reading` after `week_of`.
+-- Where a part is lost that belongs into them: nil, and which part.
 local function counts(today, week, sunday, window_ms, now)
   rebuild_week(week, sunday)
   local closed = redis.call('HMGET', CLOSED, 'through', 'visitors', 'views', 'adjustments', 'revision')
-  local through = closed[1] or ''
+  local through = closed[1]
+  if not through or not string.match(through, DAY_FORM) then return nil, 'the closed days are lost' end
   local total_visitors, total_views, week_views = tonumber(closed[2] or 0), tonumber(closed[3] or 0), 0
   for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
     local is_in_week, is_open = day >= week and day <= sunday, day > through
@@ -66,15 +82,23 @@ local function counts(today, week, sunday, window_ms, now)
       local views = views_of(day)
       if is_in_week then week_views = week_views + views end
       if is_open then
+        local visitors = redis.call('PFCOUNT', day_sketch(day))
+        if visitors == 0 and has_lost_sketch(day) then return nil, LOST_SKETCH .. day end
         total_views = total_views + views
-        total_visitors = total_visitors + redis.call('PFCOUNT', day_sketch(day))
+        total_visitors = total_visitors + visitors
       end
     end
   end
+  local today_visitors, week_visitors = redis.call('PFCOUNT', day_sketch(today)), redis.call('PFCOUNT', week_sketch(week))
+  if week_visitors < today_visitors then -- the week has lost visitors; it is made again from its days
+    redis.call('DEL', week_sketch(week))
+    rebuild_week(week, sunday)
+    week_visitors = redis.call('PFCOUNT', week_sketch(week))
+  end
   return {
-    redis.call('ZCOUNT', ONLINE, '(' .. (now - window_ms), '+inf'),
-    redis.call('PFCOUNT', day_sketch(today)), views_of(today),
-    redis.call('PFCOUNT', week_sketch(week)), week_views,
+    redis.call('ZCOUNT', ONLINE, '(' .. (now - window_ms), now + SEEN_AHEAD_MS),
+    today_visitors, views_of(today),
+    week_visitors, week_views,
     total_visitors, total_views,
     tonumber(closed[4] or 0), closed[5] or '',
     now,
@@ -83,10 +107,13 @@ end
 
 -- Take over what Postgres has of the closed days, unless Redis knows a later reading,
 -- or a day that is now to be closed has changes that Postgres lacks: the total would dip by them.
-local function accept_closed(read_at, through, visitors, views, adjustments, revision)
+-- What a clock that was ahead has left gives way: a reading of a moment that has not come, and days closed that have not
+-- ended on the reader's `today`. The caller has made sure that Redis has the days that are open again.
+local function accept_closed(read_at, through, visitors, views, adjustments, revision, today)
   local known = redis.call('HMGET', CLOSED, 'read_at', 'through')
-  local known_through = known[2] or ''
-  if tonumber(read_at) <= tonumber(known[1] or 0) or through < known_through then return end
+  local known_at, known_through, soon = tonumber(known[1] or 0), known[2] or '', now_us() + READ_AHEAD_US
+  local is_later = tonumber(read_at) > known_at or known_at > soon and tonumber(read_at) <= soon
+  if not is_later or through < known_through and known_through < today then return end
   for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
     if known_through ~= '' and day > known_through and day <= through then return end
   end
