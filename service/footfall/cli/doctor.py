@@ -9,11 +9,13 @@ from pathlib import Path
 
 import aiohttp
 
+from footfall.cli.terminal import say
 from footfall.errors import StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK, Clock
 from footfall.model.periods import period_at, week_end
 from footfall.process.sockets import reachable_host
 from footfall.settings.settings import Listen, Settings, Site, parse_listen
+from footfall.stores.postgres_connection import encoding_complaint
 from footfall.stores.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
 from footfall.stores.redis_store import RedisFacts, RedisStore, open_redis
 from footfall.stores.store_pair import StorePair
@@ -51,7 +53,7 @@ async def print_checks(settings: Settings, file: Path | None) -> bool:
     """Print each check as soon as it is done; return whether none failed."""
     good = True
     async for check in examine(settings, file):
-        print(check, flush=True)
+        say(str(check))
         good = good and check.level is not Level.FAIL
     return good
 
@@ -131,7 +133,13 @@ async def check_postgres(postgres: PostgresStore) -> list[Check]:
         found = Check("postgres", f"version {number} is too old; install {POSTGRES_MIN} or newer", Level.FAIL)
     else:
         found = Check("postgres", f"answers, version {number}")
-    return [found, check_schema(facts.schema)]
+    return [found, check_encoding(facts.encoding), check_schema(facts.schema)]
+
+
+def check_encoding(encoding: str) -> Check:
+    """Check that the database holds Vietnamese: reasons and names are stored in it."""
+    complaint = encoding_complaint(encoding)
+    return Check("postgres encoding", complaint or encoding, Level.FAIL if complaint else Level.OK)
 
 
 def check_schema(schema: int) -> Check:

@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from footfall.errors import StoreUnavailable
-from footfall.stores.postgres_connection import ASYNCPG_ERRORS, CONNECT_TIMEOUT_S, schema_version
+from footfall.stores.postgres_connection import ASYNCPG_ERRORS, CONNECT_TIMEOUT_S, encoding_complaint, schema_version
 
 MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 LOCK = 0x466F6F7466616C6C
@@ -31,6 +31,8 @@ async def migrate(url: str, folder: Traversable) -> list[str]:
     try:
         connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
         try:
+            if complaint := encoding_complaint(await connection.fetchval("SHOW server_encoding")):
+                raise StoreUnavailable("postgres", complaint)
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
                 version = await schema_version(connection)

@@ -59,6 +59,17 @@ async def open_connections(url: str, timeout_s: float) -> AsyncIterator[Postgres
         pool.terminate()
 
 
+def encoding_complaint(encoding: str) -> str:
+    """Return what is wrong with a database of this encoding; an empty text for UTF-8.
+
+    In LATIN1 everything works until the first Vietnamese reason; in SQL_ASCII nothing says what a byte means.
+    """
+    if encoding == "UTF8":
+        return ""
+    remedy = "CREATE DATABASE footfall ENCODING 'UTF8' TEMPLATE template0"
+    return f"the database has the encoding {encoding}, which cannot hold Vietnamese; make another one: {remedy}"
+
+
 async def schema_version(connection: "Connection") -> int:
     """Return the number of the newest migration; 0 before the first."""
     if not await connection.fetchval("SELECT to_regclass('footfall.migration') IS NOT NULL"):

@@ -107,11 +107,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class PostgresFacts:
-    """The server's version (as 180004), the schema's version, and the server's clock in seconds since the epoch."""
+    """The server's version (as 180004), the schema's, the server's clock (seconds since the epoch), the encoding."""
 
     version: int
     schema: int
     clock_s: float
+    encoding: str
 
 
 class PostgresStore:
@@ -275,6 +276,7 @@ class PostgresStore:
                 version=int(await connection.fetchval("SHOW server_version_num")),
                 schema=await schema_version(connection),
                 clock_s=float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())")),
+                encoding=str(await connection.fetchval("SHOW server_encoding")),
             )
 
 
