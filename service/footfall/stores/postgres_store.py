@@ -19,6 +19,7 @@ from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_connection import (
     COMMAND_TIMEOUT_S,
     PostgresConnections,
+    failure,
     open_connections,
     schema_version,
 )
@@ -74,6 +75,29 @@ CLOSED = """
     FROM footfall.adjustment WHERE site = $1
 """
 DAYS = "SELECT day, visitors, sketch, checksum, logs FROM footfall.site_day WHERE site = $1 AND day {} ORDER BY day"
+
+PROBES = {
+    "site_day": (
+        "INSERT INTO footfall.site_day (site, day, visitors, views, logs) VALUES ('~probe', '2000-01-01', 1, 1, '{}')",
+        "UPDATE footfall.site_day SET (visitors, views, sketch, checksum) = (2, 2, NULL, NULL) WHERE site = '~probe'",
+        "SELECT footfall.covers(logs, logs), sketch FROM footfall.site_day WHERE site = '~probe'",
+    ),
+    "adjustment": (
+        "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ('~probe', '~probe', 1, 'probe')",
+        "SELECT id, amount, reason, made_by, made_at FROM footfall.adjustment WHERE site = '~probe'",
+    ),
+    "event": (
+        "INSERT INTO footfall.event (site, kind, detail) VALUES ('~probe', '~probe', '~probe')",
+        "SELECT kind, detail, at FROM footfall.event WHERE site = '~probe'",
+    ),
+    "salt": (
+        "INSERT INTO footfall.salt (site, week, key) SELECT '~probe', '2000-01-03', decode(repeat('00', 32), 'hex')",
+        "SELECT key FROM footfall.salt WHERE site = '~probe'",
+        "DELETE FROM footfall.salt WHERE site = '~probe'",
+    ),
+    "installation": ("SELECT id FROM footfall.installation",),
+}
+"""What the service does to each table, with a site that no portal can be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +157,40 @@ class PostgresStore:
             return str(await connection.fetchval("SELECT id FROM footfall.installation"))
 
     async def incarnation(self) -> str:
-        """Return a text that changes when the server was restarted or replaced, or its tables were restored."""
+        """Return a text that changes when the server was restarted or replaced, or its tables were restored.
+
+        Raises StoreUnavailable also where the server takes no writes, as a standby.
+        """
         async with self._connections.connection() as connection:
-            return str(
-                await connection.fetchval(
-                    "SELECT pg_postmaster_start_time() || ' ' || pg_relation_filenode('footfall.site_day')"
-                )
+            ((incarnation, is_read_only),) = await connection.fetch(
+                "SELECT pg_postmaster_start_time() || ' ' || pg_relation_filenode('footfall.site_day'),"
+                " current_setting('transaction_read_only')::boolean"
             )
+            if is_read_only:
+                raise asyncpg.ReadOnlySQLTransactionError("transaction_read_only is on")
+            return str(incarnation)
+
+    async def probe_writes(self) -> list[str]:
+        """Write what the service writes to each table, in a transaction that is rolled back; return what failed.
+
+        Raises StoreUnavailable where not even that can begin.
+        """
+        failed: list[str] = []
+        async with self._connections.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                for table, statements in PROBES.items():
+                    try:
+                        async with connection.transaction():
+                            await connection.execute(LIMITS)
+                            for statement in statements:
+                                await connection.execute(statement)
+                    except asyncpg.PostgresError as error:
+                        failed.append(f"{table}: {failure(error).sentence}")
+            finally:
+                await transaction.rollback()
+        return failed
 
     async def save(self, site_id: SiteId, snapshot: Snapshot, retention: Retention) -> Saved:
         """Merge a snapshot into the rows, in one transaction; after it read the closed days.
