@@ -267,3 +267,21 @@ async def set_read_only(server: Postgres, value: str) -> None:
     while await sql.fetchval("SHOW default_transaction_read_only") != value:  # noqa: ASYNC110 (no event)
         await asyncio.sleep(0.01)
     await sql.close()
+
+
+async def test_a_proxy_that_hides_its_clients_is_told_until_it_is_mended(footfall: Footfall) -> None:
+    """All its visitors are one visitor; a single warning in the log was read by no one."""
+    since = utc(footfall.clock())
+    assert (await footfall.send(address="not an address")).status == 200
+    footfall.clock.advance(3600)
+    what = "a trusted proxy sends no X-Forwarded-For that can be read: its visitors share one place and one limit"
+    assert await readiness(footfall) == (200, "degraded", [{"what": what, "since": since}])
+    await footfall.see()
+    assert await readiness(footfall) == (200, "ok", [])
+
+
+async def test_the_demo_is_opened_on_its_own_machine(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """A newcomer's first look at /readyz must not show a fault."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path, demo=True)) as footfall:
+        assert (await footfall.send(address="127.0.0.1")).status == 200
+        assert await readiness(footfall) == (200, "ok", [])

@@ -51,6 +51,9 @@ class Readiness:
                 yield f"redis takes no beacons of site {delivery.site.id}: {away.why}", away.since_s
             if not self._has_key(delivery):
                 yield f"no key of the visitor hash is known for site {delivery.site.id}", None
+        proxies = self._services.counting.proxies
+        if proxies.since_s is not None and not self._services.settings.demo:  # the demo is opened on its own machine
+            yield proxies.problem, proxies.since_s
         rollup = self._services.rollup
         if isinstance(away := rollup.postgres, Away):
             yield f"nothing is copied to PostgreSQL: {away.why}", away.since_s
