@@ -31,8 +31,8 @@ class ProxyWatch:
             self.since_s = at_s
         if times := self._throttle.happened():
             logger.warning(
-                "Beacons carry a trusted proxy's own address, so its visitors share one place and limit: does it set %s?"
-                " times=%d",
+                "Beacons carry a trusted proxy's own address, so its visitors share one place and limit: does it set"
+                " %s? times=%d",
                 self._header,
                 times,
             )

@@ -27,7 +27,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The newest migration that this program relies on."""
 
 LIMITS = """
@@ -47,8 +47,8 @@ SAVE = """
     FROM unnest($2::date[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb[]) AS copy (day)
     ORDER BY day
     ON CONFLICT (site, day) DO UPDATE SET
-        visitors = GREATEST(kept.visitors, EXCLUDED.visitors),
-        views = GREATEST(kept.views, EXCLUDED.views),
+        visitors = LEAST(GREATEST(kept.visitors, EXCLUDED.visitors), 9007199254740991),
+        views = LEAST(GREATEST(kept.views, EXCLUDED.views), 9007199254740991),
         sketch = CASE WHEN kept.sketch IS NOT NULL THEN EXCLUDED.sketch END,
         checksum = CASE WHEN kept.sketch IS NOT NULL THEN EXCLUDED.checksum END,
         logs = EXCLUDED.logs
@@ -68,18 +68,21 @@ AHEAD = """
 """
 CLOSED = """
     SELECT (extract(epoch FROM now()) * 1e6)::bigint AS read_at_us,
-        (SELECT COALESCE(sum(visitors), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2)::bigint AS visitors,
-        (SELECT COALESCE(sum(views), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2)::bigint AS views,
-        COALESCE(sum(amount), 0)::bigint AS adjustments,
+        LEAST((SELECT COALESCE(sum(visitors), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2),
+            9007199254740991)::bigint AS visitors,
+        LEAST((SELECT COALESCE(sum(views), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2),
+            9007199254740991)::bigint AS views,
+        LEAST(GREATEST(COALESCE(sum(amount), 0), -9007199254740991), 9007199254740991)::bigint AS adjustments,
         (SELECT left(id, 8) FROM footfall.installation) || '-' || count(*) AS revision
     FROM footfall.adjustment WHERE site = $1
 """
+"""Sums are held to what a page can show: an overflow would stop the copies of the site."""
 DAYS = "SELECT day, visitors, sketch, checksum, logs FROM footfall.site_day WHERE site = $1 AND day {} ORDER BY day"
 
 PROBES = {
     "site_day": (
-        "INSERT INTO footfall.site_day (site, day, visitors, views, logs) VALUES ('~probe', '2000-01-01', 1, 1, '{}')",
-        "UPDATE footfall.site_day SET (visitors, views, sketch, checksum) = (2, 2, NULL, NULL) WHERE site = '~probe'",
+        "INSERT INTO footfall.site_day (site, day, visitors, views, logs) VALUES ('~probe', '2000-01-01', 1, 0, '{}')",
+        "UPDATE footfall.site_day SET (visitors, sketch, checksum, logs) = (2, NULL, NULL, logs) WHERE site = '~probe'",
         "SELECT footfall.covers(logs, logs), sketch FROM footfall.site_day WHERE site = '~probe'",
     ),
     "adjustment": (
