@@ -47,7 +47,7 @@ lock: .venv-tools/done ## Choose the newest versions of all dependencies and wri
 	$(COMPILE) --upgrade -c requirements-dev.lock -o requirements.lock
 
 audit: .venv-tools/done ## Look up the known vulnerabilities of what is locked
-	.venv-tools/bin/pip-audit --disable-pip --require-hashes -r requirements-dev.lock
+	.venv-tools/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.lock
 
 clean: ## Remove what was built here; the data in .footfall stay
 	rm -rf .venv .venv-tools .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

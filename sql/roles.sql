@@ -40,8 +40,8 @@ BEGIN
     REVOKE ALL ON ALL TABLES IN SCHEMA footfall FROM footfall_service, footfall_report;
 
     GRANT SELECT ON footfall.migration, footfall.installation TO footfall_service;
-    -- Days are never deleted.
-    GRANT SELECT, INSERT, UPDATE ON footfall.site_day TO footfall_service;
+    -- Days are never deleted or moved, and the trigger guard_day lets them only grow.
+    GRANT SELECT, INSERT, UPDATE (visitors, views, sketch, checksum, logs) ON footfall.site_day TO footfall_service;
     -- Entries of the journal never change; PostgreSQL itself records the writer and the time.
     GRANT SELECT, INSERT (site, id, amount, reason) ON footfall.adjustment TO footfall_service;
     -- Events are never changed either; PostgreSQL dates them.

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from uuid import uuid4
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
 from footfall.cli.commands import main
 from tests.support.process import SETTINGS, embedded, fresh_connections, production, ready, run, see, start
+from tests.support.project import PACKAGE
 
 Type = Callable[..., tuple[int, str]]
 COMMANDS = ("serve", "migrate", "rollup", "adjust", "snippet", "spool", "doctor", "version")
@@ -161,6 +164,106 @@ def test_the_old_counter_s_number_counts_once(environ: dict[str, str], typed: Ty
     )
     assert re.search(r" -500  less  robots", second)
     assert last == "+1,373,376 by 2 corrections of portal"
+
+
+@pytest.mark.parametrize("measure", ["visitors", "views"])
+def test_a_correction_below_zero_is_refused_with_the_total(measure: str, environ: dict[str, str], typed: Type) -> None:
+    """A page that shows -500 looks broken, and an entry of the journal cannot be taken back."""
+    file = Path(environ["FOOTFALL_CONFIG"])
+    file.write_text(file.read_text().replace(SETTINGS, f'{SETTINGS}measure = "{measure}"\n'))
+    less = ("adjust", "portal", "--add", "-500", "--reason", "robots", "--id", "less")
+    would = "--add -500 would make the all-time total of portal -500; it is 0 now. Nothing changed"
+    refused = 2, f"footfall: {would}; --force adds it all the same\n"
+    assert typed(*less, environ=environ) == refused
+    assert typed("adjust", "portal", "--list", environ=environ)[1] == "+0 by 0 corrections of portal\n"
+    old = ("adjust", "portal", "--add", "1400", "--reason", "the old one", "--id", "old")
+    assert typed(*old, environ=environ)[0] == 0
+    assert typed(*less, environ=environ)[0] == 0
+    status, output = typed("adjust", "portal", "--add", "-901", "--reason", "r", "--id", "more", environ=environ)
+    assert (status, "it is 900 now" in output) == (2, True)
+    # The same name again changes nothing, so it is no reason to refuse, whatever the total is now.
+    assert typed("adjust", "portal", "--add", "-1400", "--reason", "r", "--id", "old", environ=environ)[0] == 0
+    assert typed("adjust", "portal", "--add", "-901", "--reason", "r", "--id", "more", "--force", environ=environ) == (
+        0,
+        "Added -901 to the all-time total of portal as more.\n",
+    )
+
+
+async def test_what_redis_alone_has_is_part_of_the_total_that_must_not_be_negative(own_folder: Path) -> None:
+    """The visitors of the last seconds are counted, and a correction down to exactly zero is allowed."""
+    environ = embedded(own_folder)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        environ["FOOTFALL_LISTEN"] = f"127.0.0.1:{free.getsockname()[1]}"
+    environ["FOOTFALL_ROLLUP_EVERY_S"] = "300"
+    async with start("serve", "--embedded", "--demo", environ=environ) as process:
+        url, _ = await ready(process)
+        async with fresh_connections() as http:
+            assert await see(http, url, host=url) == 200
+        less = ("adjust", "portal", "--reason", "a test of ours", "--embedded")
+        status, output = await run(*less, "--add", "-2", "--id", "two", environ=environ)
+        assert (status, "it is 1 now" in output) == (2, True), output
+        assert (await run(*less, "--add", "-1", "--id", "one", environ=environ))[0] == 0
+        assert await process.stop() == 0
+
+
+def test_a_total_that_no_page_can_show_is_refused(environ: dict[str, str], typed: Type) -> None:
+    """JavaScript stores larger whole numbers only in steps of two, and two corrections add up."""
+    most = str(2**53 - 1)
+    assert typed("adjust", "portal", "--add", most, "--reason", "r", "--id", "a", environ=environ)[0] == 0
+    status, output = typed("adjust", "portal", "--add", "1", "--reason", "r", "--id", "b", environ=environ)
+    assert (status, f"it is {int(most):,d} now" in output) == (2, True), output
+
+
+async def test_a_database_that_is_not_utf_8_is_refused_before_it_has_tables(
+    environ: dict[str, str], postgres_url: str
+) -> None:
+    """In LATIN1 the first Vietnamese reason failed, months after the tables were made."""
+    name = f"latin_{uuid4().hex}"
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    latin = environ | {"FOOTFALL_POSTGRES_URL": re.sub(r"/test_\w+\?", f"/{name}?", postgres_url)}
+    try:
+        status, output = await run("migrate", environ=latin)
+        assert status == 1
+        assert re.fullmatch(r"footfall: postgres: the database has the encoding LATIN1.* ENCODING 'UTF8'.*\n", output)
+        status, output = await run("doctor", environ=latin)
+        assert status == 1
+        assert re.search(r"^FAIL  postgres encoding: .*LATIN1.* ENCODING 'UTF8'", output, re.MULTILINE), output
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
+
+
+async def test_stored_text_cannot_write_on_the_terminal(environ: dict[str, str], postgres_url: str) -> None:
+    """A stolen password of the service writes reasons, and errors repeat stored text: neither may move a cursor."""
+    evil = "x\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\u2066\r\nfootfall: all is well"
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("INSERT INTO footfall.adjustment VALUES ('portal', $1, 1, $1, $1)", evil)
+    status, output = await run("adjust", "portal", "--list", environ=environ)
+    assert status == 0
+    assert output.count("\n") == 2, output
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", output)
+    assert r"x\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\u2066\r\nfootfall: all is well" in output
+    literal = evil.replace("'", "''")
+    await connection.execute(
+        "CREATE FUNCTION footfall.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION '%', '{literal}'; END $$"
+    )
+    await connection.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON footfall.salt FOR EACH STATEMENT EXECUTE FUNCTION footfall.refuse()"
+    )
+    await connection.close()
+    status, output = await run("rollup", environ=environ)
+    assert status == 1
+    assert "owned" in output
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", output)
+
+
+def test_every_command_prints_through_the_one_that_takes_escapes_out() -> None:
+    """The next command that prints stored text must not have to remember it."""
+    for file in (PACKAGE / "cli").glob("*.py"):
+        if file.name != "terminal.py":
+            assert not re.search(r"\bprint\(|typer\.echo|sys\.stdout", file.read_text()), file.name
 
 
 @pytest.mark.parametrize(

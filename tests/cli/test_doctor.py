@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 from aiohttp import web
 from redis.asyncio import Redis
@@ -160,6 +162,79 @@ async def test_a_redis_that_evicts_is_found(own_folder: Path, migrated: str) -> 
         found = await findings(settings_for(valkey.url, migrated, own_folder))
     assert found["redis memory"].level is Level.FAIL
     assert found["redis persistence"].level is Level.WARN
+
+
+async def test_a_redis_that_is_full_is_found(own_folder: Path, migrated: str) -> None:
+    """It answers every question of the doctor and no beacon."""
+    async with Valkey(own_folder) as valkey, Redis.from_url(valkey.url) as redis:
+        found = await findings(settings_for(valkey.url, migrated, own_folder))
+        assert found["redis writes"].level is Level.OK
+        keys = await redis.keys()
+        assert len(keys) == 5
+        assert all([0 < await redis.pttl(key) <= 10_000 for key in keys])
+        await redis.config_set("maxmemory", "1")
+        found = await findings(settings_for(valkey.url, migrated, own_folder))
+    assert found["redis writes"].level is Level.FAIL
+    assert "is full, at its maxmemory" in found["redis writes"].found
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        *("INSERT ON footfall.site_day", "UPDATE ON footfall.site_day", "INSERT ON footfall.event"),
+        *("DELETE ON footfall.salt", "INSERT ON footfall.adjustment", "SELECT ON footfall.installation"),
+    ],
+)
+async def test_a_right_that_is_missing_is_found(right: str, redis_url: str, migrated: str, tmp_path: Path) -> None:
+    """Every rollup failed, and the doctor, which only read, said that all was well."""
+    sql = await asyncpg.connect(migrated)
+    role = f"service_{uuid4().hex}"
+    try:
+        await sql.execute(f"CREATE ROLE {role} LOGIN")
+        await sql.execute(f"GRANT USAGE ON SCHEMA footfall TO {role}")
+        await sql.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA footfall TO {role}")
+        settings = settings_for(redis_url, migrated.replace("footfall@", f"{role}@"), tmp_path)
+        found = await findings(settings)
+        assert found["postgres writes"].level is Level.OK, found["postgres writes"]
+        await sql.execute(f"REVOKE {right} FROM {role}")
+        found = await findings(settings)
+        assert found["postgres writes"].level is Level.FAIL
+        table = right.rpartition(".")[2]
+        assert re.match(rf"{table}: its role lacks a right, see sql/roles.sql", found["postgres writes"].found)
+        for name in ("site_day", "event", "adjustment", "salt"):
+            assert await sql.fetchval(f"SELECT count(*) FROM footfall.{name}") == 0
+    finally:
+        await sql.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await sql.close()
+
+
+async def test_a_postgres_that_takes_no_writes_is_found(redis_url: str, migrated: str, tmp_path: Path) -> None:
+    """A standby, or a managed server whose disk is nearly full."""
+    sql = await asyncpg.connect(migrated)
+    database = await sql.fetchval("SELECT current_database()")
+    await sql.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    await sql.close()
+    found = await findings(settings_for(redis_url, migrated, tmp_path))
+    assert found["postgres writes"].level is Level.FAIL
+    assert "takes no writes, being a standby or set to default_transaction_read_only" in found["postgres writes"].found
+
+
+async def test_what_the_running_service_says_is_told(redis_url: str, migrated: str, tmp_path: Path) -> None:
+    """It knows of failures that a look at the stores from outside cannot see."""
+    settings = settings_for(redis_url, migrated, tmp_path)
+    async with running(settings, clock=FakeClock()) as footfall:
+        settings = settings.model_copy(update={"ops_listen": f"127.0.0.1:{footfall.ops.port}"})
+        assert (await findings(settings))["service"].level is Level.OK
+        sql = await asyncpg.connect(migrated)
+        await sql.execute("ALTER TABLE footfall.site_day ADD CONSTRAINT none CHECK (site = '~probe') NOT VALID")
+        await footfall.see()
+        await footfall.services.copy()
+        found = await findings(settings)
+        await sql.execute("ALTER TABLE footfall.site_day DROP CONSTRAINT none")
+        await sql.close()
+    assert found["postgres writes"].level is Level.OK
+    assert found["service"].level is Level.FAIL
+    assert "not copied to PostgreSQL: sites portal: postgres: refuses a value" in found["service"].found
 
 
 def test_a_site_s_day_and_week_are_shown_in_its_zone() -> None:

@@ -37,6 +37,7 @@ ALARMS = (
     "footfall_spool_bytes",
     "footfall_rollup_last_success_timestamp_seconds",
     "footfall_rollup_errors_total",
+    "footfall_sites_not_copied",
     "footfall_lost_batches_total",
     "footfall_forgotten_batches_total",
     "footfall_damaged_sketches_total",
@@ -51,6 +52,20 @@ ALARMS = (
     "footfall_damaged_spool_files_total",
 )
 """Metrics that are 0, or near now, while all is well."""
+
+
+def test_an_audit_that_looked_nothing_up_fails(tmp_path: Path) -> None:
+    """Behind a mirror without the vulnerability service pip-audit skips every package, and ends well unless strict."""
+    tools = tmp_path / ".venv-tools" / "bin"
+    tools.mkdir(parents=True)
+    (tmp_path / ".venv-tools" / "done").touch()
+    (tools / "pip-audit").write_text(
+        '#!/bin/sh\n# As the real one, when each look-up answers "not found".\n'
+        'case " $* " in *" --strict "*) exit 1;; *) exit 0;; esac\n'
+    )
+    (tools / "pip-audit").chmod(0o755)
+    audit = subprocess.run(["make", "-f", str(PROJECT / "Makefile"), "audit"], check=False, cwd=tmp_path)
+    assert audit.returncode != 0
 
 
 def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:

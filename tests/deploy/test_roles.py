@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -41,6 +42,22 @@ FORBIDDEN_COMMANDS = (
 )
 FORBIDDEN_STATEMENTS = (
     "DELETE FROM footfall.site_day",
+    "UPDATE footfall.site_day SET visitors = visitors - 1",
+    "UPDATE footfall.site_day SET views = views - 1",
+    "UPDATE footfall.site_day SET views = views + 1",
+    "UPDATE footfall.site_day SET logs = '{}'",
+    """UPDATE footfall.site_day SET logs = jsonb_set(logs, '{a}', '[1, 5]')""",
+    """UPDATE footfall.site_day SET logs = logs || '{"x": ["y", 1]}'""",
+    """UPDATE footfall.site_day SET logs = logs || '{"x=9:9 y": [1, 0]}'""",
+    """UPDATE footfall.site_day SET logs = logs || '{"x": [1, 9223372036854775807]}'""",
+    "UPDATE footfall.site_day SET sketch = decode(repeat('00', 20000), 'hex')",
+    "UPDATE footfall.site_day SET day = day - 1",
+    "UPDATE footfall.site_day SET site = 'other'",
+    "INSERT INTO footfall.site_day (site, day, visitors, views, logs) VALUES ('portal', '2001-01-01', 1, 5, '{}')",
+    "SET search_path = pg_temp, footfall; UPDATE footfall.site_day SET visitors = 0",
+    "ALTER TABLE footfall.site_day DISABLE TRIGGER guard_day",
+    "DROP FUNCTION footfall.guard_day CASCADE",
+    "SET session_replication_role = replica",
     "TRUNCATE footfall.site_day",
     "DROP TABLE footfall.site_day",
     "ALTER TABLE footfall.site_day ADD COLUMN address text",
@@ -181,11 +198,51 @@ async def test_a_stolen_postgres_password_changes_no_history(restricted_postgres
     """The service adds days, corrections and events; it cannot change, date or delete one, or make tables."""
     connection = await asyncpg.connect(restricted_postgres)
     try:
+        await connection.execute(
+            "INSERT INTO footfall.site_day (site, day, visitors, views, logs)"
+            """ VALUES ('portal', '2054-11-01', 7, 12, '{"a": [2, 10], "b": [1, 2]}')"""
+        )
+        before = await connection.fetch("SELECT * FROM footfall.site_day")
         for statement in FORBIDDEN_STATEMENTS:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
+        assert await connection.fetch("SELECT * FROM footfall.site_day") == before
+        # What remains: a day may be raised, as a late batch raises it, within what a page can show.
+        await connection.execute(
+            """UPDATE footfall.site_day SET logs = logs || '{"c": [1, 5]}', views = views + 5, visitors = 9"""
+        )
     finally:
         await connection.close()
+
+
+async def test_no_correction_is_larger_than_a_page_can_show(restricted_postgres: str) -> None:
+    """One of 9 * 10^18 made the sum overflow, and its site was never copied again."""
+    connection = await asyncpg.connect(restricted_postgres)
+    insert = "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ('portal', 'x', $1, 'y')"
+    try:
+        for amount in (2**53, -(2**53), 9 * 10**18, -9 * 10**18):
+            with pytest.raises(asyncpg.CheckViolationError):
+                await connection.execute(insert, amount)
+    finally:
+        await connection.close()
+
+
+async def test_an_endless_script_of_a_stolen_password_is_ended_by_an_administrator(
+    restricted_redis: str, own_valkey: Valkey
+) -> None:
+    """Footfall needs scripts, so its user can load one that does not end; it does not have to be restarted for it."""
+    async with Redis.from_url(own_valkey.url) as admin, Redis.from_url(restricted_redis) as thief:
+        await admin.config_set("busy-reply-threshold", "50")
+        digest = await thief.script_load("while true do end")
+        endless: asyncio.Task[Any] = asyncio.create_task(thief.evalsha(digest, 0))  # type: ignore[arg-type]
+        while not endless.done():
+            with suppress(ResponseError):
+                await admin.script_kill()
+                break
+            await asyncio.sleep(0.02)
+        with pytest.raises(ResponseError, match=r"(?i)killed"):
+            await endless
+        assert await admin.ping()
 
 
 async def test_a_report_reads_the_days_and_nothing_else(own_postgres: Postgres, restricted_postgres: str) -> None:

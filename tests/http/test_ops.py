@@ -1,16 +1,19 @@
 """The operators' routes: health, readiness, metrics, version, and who may ask."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
 from footfall import __version__
 from footfall.embedded.servers import Postgres, Valkey
+from footfall.model.availability import UP
 from tests.support.footfall import FakeClock, Footfall, running, serving, settings_for, until
 
 OPS_HEADERS = {
@@ -171,8 +174,9 @@ async def test_postgres_away_is_told_and_counting_goes_on(
         await footfall.services.rollup.step()
         since = utc(footfall.clock())
         footfall.clock.advance(60)
-        problems = [{"what": "postgres does not answer: nothing is rolled up", "since": since}]
-        assert await readiness(footfall) == (200, "degraded", problems)
+        status, word, (problem,) = await readiness(footfall)
+        assert (status, word, problem["since"]) == (200, "degraded", since)
+        assert problem["what"].startswith("nothing is copied to PostgreSQL: postgres: does not answer: ")
         await footfall.see()
         await own_postgres.start()
         await footfall.services.rollup.step()
@@ -201,3 +205,104 @@ async def test_without_a_key_of_the_visitor_hash_nobody_is_ready_and_readiness_f
         await own_postgres.start()
         assert (await readiness(footfall))[:2] == (200, "ok")
         assert (await footfall.send()).status == 200
+
+
+async def test_a_redis_that_is_full_is_told_from_before_the_first_beacon_until_it_has_room(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """A Redis at maxmemory answers every question and refuses every beacon."""
+    async with (
+        running(settings_for(own_valkey.url, postgres_url, tmp_path)) as footfall,
+        Redis.from_url(own_valkey.url) as redis,
+    ):
+        await footfall.see()
+        await redis.config_set("maxmemory", "1")
+        for _ in range(3):
+            status, word, problems = await readiness(footfall)
+            assert (status, word) == (200, "degraded")
+            assert [problem["what"].partition(": OutOf")[0] for problem in problems] == [
+                "redis takes no beacons of site portal: redis: is full, at its maxmemory"
+            ]
+            assert (await footfall.send()).status == 202
+            await footfall.services.reconciler.quick_step()
+        await redis.config_set("maxmemory", "0")
+        await readiness(footfall)  # it sends the batch that waits, whose answer decides
+        await until(lambda: all(site.redis is UP for site in footfall.services.recorder.sites.values()))
+        assert await readiness(footfall) == (200, "ok", [])
+        assert (await footfall.send()).status == 200
+
+
+async def test_a_site_that_cannot_be_copied_is_told_with_the_reason(
+    redis_url: str, own_postgres: Postgres, tmp_path: Path
+) -> None:
+    """A right that was taken away stops each copy, and Postgres still answers every question."""
+    async with running(settings_for(redis_url, own_postgres.url, tmp_path)) as footfall:
+        sql = await asyncpg.connect(own_postgres.url)
+        await sql.execute("ALTER TABLE footfall.site_day ADD CONSTRAINT none CHECK (views < 0) NOT VALID")
+        await footfall.see()
+        footfall.clock.advance(60)
+        since = utc(footfall.clock())
+        await footfall.services.copy()
+        footfall.clock.advance(60)
+        await footfall.services.copy()
+        status, word, (problem,) = await readiness(footfall)
+        assert (status, word, problem["since"]) == (200, "degraded", since)
+        assert problem["what"].startswith("not copied to PostgreSQL: sites portal: postgres: refuses a value")
+        assert footfall.metric("footfall_sites_not_copied") == 1
+        await sql.execute("ALTER TABLE footfall.site_day DROP CONSTRAINT none")
+        await sql.close()
+        await footfall.services.copy()
+        assert await readiness(footfall) == (200, "ok", [])
+        assert footfall.metric("footfall_sites_not_copied") == 0
+
+
+async def test_a_postgres_that_takes_no_writes_is_told(
+    redis_url: str, own_postgres: Postgres, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A standby answers every question; whether a site has changed does not matter, as the next one will."""
+    caplog.set_level("INFO")
+    async with running(settings_for(redis_url, own_postgres.url, tmp_path)) as footfall:
+        await set_read_only(own_postgres, "on")
+        await footfall.services.copy()
+        status, word, (problem,) = await readiness(footfall)
+        assert (status, word) == (200, "degraded")
+        assert problem["what"].startswith("nothing is copied to PostgreSQL: postgres: takes no writes")
+        assert "does not answer" not in caplog.text
+        await footfall.see()
+        await footfall.services.copy()
+        await set_read_only(own_postgres, "off")
+        await footfall.services.copy()
+        assert await readiness(footfall) == (200, "ok", [])
+    assert caplog.text.count("Nothing is copied to Postgres") == 1
+    assert caplog.text.count("Postgres takes copies again") == 1
+
+
+async def set_read_only(server: Postgres, value: str) -> None:
+    """Set what a managed server sets when its disk is nearly full; sessions that are open follow at once."""
+    sql = await asyncpg.connect(server.url)
+    await sql.execute("SET default_transaction_read_only = off")
+    await sql.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+    await sql.execute("SELECT pg_reload_conf()")
+    await sql.close()
+    sql = await asyncpg.connect(server.url)
+    while await sql.fetchval("SHOW default_transaction_read_only") != value:  # noqa: ASYNC110 (no event)
+        await asyncio.sleep(0.01)
+    await sql.close()
+
+
+async def test_a_proxy_that_hides_its_clients_is_told_until_it_is_mended(footfall: Footfall) -> None:
+    """All its visitors are one visitor; a single warning in the log was read by no one."""
+    since = utc(footfall.clock())
+    assert (await footfall.send(address="not an address")).status == 200
+    footfall.clock.advance(3600)
+    what = "a trusted proxy sends no X-Forwarded-For that can be read: its visitors share one place and one limit"
+    assert await readiness(footfall) == (200, "degraded", [{"what": what, "since": since}])
+    await footfall.see()
+    assert await readiness(footfall) == (200, "ok", [])
+
+
+async def test_the_demo_is_opened_on_its_own_machine(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """A newcomer's first look at /readyz must not show a fault."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path, demo=True)) as footfall:
+        assert (await footfall.send(address="127.0.0.1")).status == 200
+        assert await readiness(footfall) == (200, "ok", [])

@@ -343,7 +343,7 @@ async def test_a_client_that_is_gone_is_still_the_peer_that_it_was(
         assert answer["today"] == 1
 
 
-async def test_a_proxy_that_hides_its_clients_is_told_of_once_an_hour(
+async def test_a_proxy_that_hides_its_clients_is_told_of_in_the_log(
     footfall: Footfall, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without the forwarded address all the world is one visitor; the log names the reason."""

@@ -12,6 +12,7 @@ from footfall.http.sender import read_sender
 from footfall.ingest.admission import Admission
 from footfall.ingest.beacon import Beacon, Kind
 from footfall.ingest.client_address import AddressResolver, Client
+from footfall.ingest.rate_limits import PROXY_FACTOR
 from footfall.ingest.visitor import visitor_id
 from footfall.settings.settings import Settings
 
@@ -242,13 +243,19 @@ def test_limits_can_be_switched_off() -> None:
         edge.admission.check_read(edge.client("203.0.113.9"))
 
 
-def test_a_trusted_proxy_has_no_limits() -> None:
-    """A proxy that forwards no address stands for all clients behind it."""
-    edge = Edge(beacons_burst=1, reads_burst=1, new_visitors_per_10_min=1)
-    assert {edge.send(address="127.0.0.1") for _ in range(200)} == {None}
-    assert len(edge.visitors(("127.0.0.1", BROWSER, f"id{number}") for number in range(100))) == 100
-    for _ in range(100):
-        edge.admission.check_read(edge.client("127.0.0.1"))
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_trusted_proxy_that_names_no_client_has_a_higher_limit(address: str) -> None:
+    """It stands for all clients behind it, and one of them could flood; no limit at all was an open door."""
+    edge = Edge(beacons_burst=10, reads_burst=10, new_visitors_per_10_min=10)
+    most = 10 * PROXY_FACTOR
+    assert {edge.send(address=address) for _ in range(most)} == {None}
+    assert edge.send(address=address) is Reason.RATE_LIMITED
+    assert edge.send(address="203.0.113.9") is None
+    assert len(edge.visitors((address, BROWSER, f"id{number}") for number in range(most + 50))) == most
+    for _ in range(most):
+        edge.admission.check_read(edge.client(address))
+    with pytest.raises(Refused, match="rate_limited"):
+        edge.admission.check_read(edge.client(address))
     assert edge.admission.busiest_network_share() == 0
 
 

@@ -40,6 +40,7 @@ def address_of(trust: Trust, peer: str | None, *lines: str) -> str | None:
         pytest.param(DEFAULT, "::ffff:127.0.0.1", ["203.0.113.9"], "203.0.113.9", id="a mapped proxy"),
         pytest.param(DEFAULT, None, ["203.0.113.9"], "203.0.113.9", id="a proxy on a unix socket"),
         pytest.param(Trust(LOOPBACK), None, ["203.0.113.9"], None, id="an untrusted unix socket"),
+        pytest.param(Trust(("unix",)), "127.0.0.1", ["203.0.113.9"], "127.0.0.1", id="a TCP forwarder on loopback"),
         pytest.param(DEFAULT, "127.0.0.1", ["1.1.1.1, 203.0.113.9"], "203.0.113.9", id="forged on the left"),
         pytest.param(DEFAULT, "127.0.0.1", ["127.0.0.1, 203.0.113.9"], "203.0.113.9", id="a forged proxy"),
         pytest.param(DEFAULT, "127.0.0.1", ["1.1.1.1", "203.0.113.9"], "203.0.113.9", id="forged in a line"),
@@ -112,7 +113,7 @@ def test_the_client_is_the_right_most_hop_that_is_not_trusted(
     ],
 )
 def test_only_a_trusted_address_is_a_proxy(trust: Trust, peer: str | None, lines: list[str], is_proxy: bool) -> None:
-    """A proxy is exempt from limits, so no client may become one by a header."""
+    """A proxy has higher limits, so no client may become one by a header."""
     assert AddressResolver(trust).resolve(peer, lines).is_proxy is is_proxy
 
 

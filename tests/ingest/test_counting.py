@@ -11,6 +11,7 @@ from footfall.embedded.servers import Valkey
 from footfall.errors import Reason, Refused
 from footfall.ingest.beacon import Beacon, Kind
 from footfall.ingest.counting import COUNTED, SPOOLED, Counted, Ignored, Spooled
+from footfall.ingest.proxy_watch import MENDED_AFTER_S
 from footfall.ingest.sender import Sender
 from tests.support.footfall import (
     ADDRESS,
@@ -29,7 +30,7 @@ VIEW = Beacon(SITE, "/", Kind.VIEW, None, webdriver=False)
 PING = VIEW._replace(kind=Kind.PING)
 STAFF = "198.51.100.9"
 MONDAY = datetime(2054, 11, 30, tzinfo=VIETNAM)
-LOG = "footfall.ingest.counting"
+LOG = "footfall.ingest.proxy_watch"
 
 
 @pytest.fixture
@@ -194,7 +195,18 @@ async def test_a_proxy_s_own_address_is_noted_and_logged_once_an_hour(
     footfall: Footfall, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A proxy that forwards no address makes all its clients one visitor."""
+    proxies = footfall.services.counting.proxies
     for _ in range(3):
         assert await count(footfall, address="127.0.0.1") is COUNTED
     assert footfall.metric("footfall_unresolved_clients_total") == 3
     assert [record.levelname for record in caplog.records if record.name == LOG] == ["WARNING"]
+    caplog.clear()
+    caplog.set_level("INFO")
+    began_s = footfall.clock()
+    await count(footfall)
+    assert proxies.since_s == began_s  # perhaps one of two proxies is well
+    footfall.clock.advance(MENDED_AFTER_S)
+    await count(footfall)
+    await count(footfall)
+    assert not proxies.since_s
+    assert [record.levelname for record in caplog.records if record.name == LOG] == ["INFO"]

@@ -165,6 +165,64 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("Asia/Hanoi", "UTC+7", "GMT+7", "ICT", "UTC+07:00", "+07:00", "GMT+0700", "Etc/UTC+7", "Hà Nội", "Vietnam"),
+        *("Asia/Ha_Noi", "Asia/Ho_Chi_Minh_City", "asia/hanoi", "SE Asia Standard Time", "Asia/Saigon_"),
+    ],
+)
+def test_the_zone_of_vietnam_is_named_however_it_was_written(written: str, toml: Path) -> None:
+    """The nearest spelling was Asia/Yangon or UTC: a portal would begin its days half an hour or seven hours late."""
+    [problem] = problems_of(write(toml, f"{PORTAL}time_zone = '{written}'"), STORES)
+    assert re.search(r"is not a time zone; .*(Asia/Ho_Chi_Minh|Asia/Saigon)[.?]", problem), problem
+
+
+@pytest.mark.parametrize("written", ["UTC+8", "GMT-3", "+0800"])
+def test_an_offset_is_no_zone(written: str, toml: Path) -> None:
+    """UTC would be the nearest spelling, and a wrong clock."""
+    [problem] = problems_of(write(toml, f"{PORTAL}time_zone = '{written}'"), STORES)
+    assert problem.endswith("but an offset; give the IANA name of a place, such as Asia/Ho_Chi_Minh for UTC+7.")
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        pytest.param("FOOTFALL_WORKERS", "; give footfall serve the option --workers.", id="option"),
+        pytest.param("FOOTFALL_EMBEDDED", "; give footfall serve the option --embedded.", id="another option"),
+        pytest.param("FOOTFALL_LIMITS_ENABLED", "; the table limits stands in footfall.toml only.", id="limits"),
+        pytest.param("FOOTFALL_SITES", "; the table sites stands in footfall.toml only.", id="sites"),
+        pytest.param("FOOTFALL_REDIS", "; did you mean FOOTFALL_REDIS_URL?", id="a part"),
+        pytest.param("FOOTFALL_OPS_TOKEN_FIL", "; did you mean FOOTFALL_OPS_TOKEN_FILE?", id="misspelt"),
+        pytest.param("FOOTFALL_COLOUR", "; remove or correct it.", id="nothing like it"),
+    ],
+)
+def test_an_unknown_variable_gets_advice_that_is_right(variable: str, hint: str, toml: Path) -> None:
+    """The prefix alone made FOOTFALL_WORKERS and FOOTFALL_REDIS_URL alike, and an operator believes what is printed."""
+    assert problems_of(toml, STORES | {variable: "4"}) == [f"{variable}: is not a setting of Footfall{hint}"]
+
+
+def test_the_number_of_workers_in_the_file_is_an_option_too(toml: Path) -> None:
+    """The advice is the same wherever it was tried."""
+    [problem] = problems_of(write(toml, "workers = 4\n" + PORTAL), STORES)
+    assert problem.endswith("is not a setting of Footfall; give footfall serve the option --workers.")
+
+
+@pytest.mark.parametrize("path", ["/abc", "/0/1", "/-1", "/0x1", "/ 1", "//1", "/1/"])
+def test_a_database_of_redis_is_a_number(path: str, toml: Path) -> None:
+    """The client takes database 0 for any name, so two portals would share one without a word."""
+    [problem] = problems_of(toml, STORES | {"FOOTFALL_REDIS_URL": f"redis://:hunter2@redis.example.vn{path}"})
+    assert problem.startswith("FOOTFALL_REDIS_URL: must end with the number of a database")
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize("path", ["", "/", "/0", "/15", "/0?health_check_interval=3"])
+def test_a_number_of_a_database_or_none_is_right(path: str, toml: Path) -> None:
+    """What worked until now works on."""
+    load_settings(toml, STORES | {"FOOTFALL_REDIS_URL": f"rediss://redis.example.vn{path}"})
+    load_settings(toml, STORES | {"FOOTFALL_REDIS_URL": "unix:///run/redis.sock?db=2"})
+
+
 def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:
     """This is the first start of a user who has read no documentation."""
     assert problems_of(None, {}) == [

@@ -278,3 +278,30 @@ async def test_the_total_is_the_same_before_and_after_a_day_closes(stores: Store
         stores.clock.advance(3600)
     assert set(seen) == {(37, 50, 37)}
     assert Retention.at(stores.clock(), worker.site.zone).closed_through == TODAY
+
+
+async def test_amounts_that_overflow_stop_no_rollup(stores: Stores) -> None:
+    """They may have been written before the table bounded them; the site's newest days must be copied all the same."""
+    worker = await stores.worker()
+    await stores.sql.execute("ALTER TABLE footfall.adjustment DROP CONSTRAINT amount_is_bounded")
+    await stores.sql.execute("ALTER TABLE footfall.site_day DROP CONSTRAINT counts_are_bounded")
+    for name in ("a", "b"):
+        await stores.sql.execute(
+            "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ($1, $2, 9000000000000000000, 'x')",
+            SITE,
+            name,
+        )
+    for day in (MONDAY - DAY, MONDAY - 2 * DAY):
+        await stores.sql.execute(
+            "INSERT INTO footfall.site_day (site, day, visitors, views, logs)"
+            " VALUES ($1, $2, 9000000000000000000, 9000000000000000000, '{}')",
+            SITE,
+            day,
+        )
+    await worker.rollup.step()
+    await worker.count(batch(1, [1]))
+    worker.changed.note(SITE)
+    await worker.rollup.step()
+    assert worker.rollup.failed == {}
+    assert (await stores.row())["visitors"] == 1
+    assert (await worker.count()).adjustments == 2**53 - 1

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from footfall import __version__, sql_folder
-from footfall.cli.adjustments import add_adjustment, print_journal
+from footfall.cli.adjustments import AMOUNT_MAX, Correction, add_adjustment, print_journal
 from footfall.cli.doctor import print_checks
 from footfall.cli.rollup import roll_up_sites
 from footfall.cli.spool import adopt_folder
+from footfall.cli.terminal import complain, say
 from footfall.display import block
 from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
@@ -22,8 +23,6 @@ from footfall.settings.settings import Settings, Site, load_settings, settings_f
 from footfall.stores.migrations import migrate as apply_migrations
 
 WORKERS_MAX = 64
-AMOUNT_MAX = 2**53
-"""JavaScript stores larger whole numbers only in steps of two."""
 
 app = typer.Typer(
     help="Footfall: the visitor counter behind a portal's footer (online, today, this week, all time).",
@@ -53,13 +52,13 @@ def main() -> None:
         app(prog_name="footfall")
     except SettingsError as error:
         for problem in error.problems:
-            print(f"footfall: {problem}", file=sys.stderr)
+            complain(problem)
         sys.exit(error.status)
     except Stop as stop:
-        print(f"footfall: {stop}", file=sys.stderr)
+        complain(str(stop))
         sys.exit(stop.status)
     except StoreUnavailable as error:
-        print(f"footfall: {error} (`footfall doctor` checks the stores)", file=sys.stderr)
+        complain(f"{error} (`footfall doctor` checks the stores)")
         sys.exit(1)
 
 
@@ -92,9 +91,9 @@ def migrate() -> None:
     url = (settings.migrate_url or settings.postgres_url).get_secret_value()
     applied = asyncio.run(apply_migrations(url, sql_folder()))
     for name in applied:
-        print(f"applied {name}")
+        say(f"applied {name}")
     if not applied:
-        print("The schema is up to date.")
+        say("The schema is up to date.")
 
 
 @app.command()
@@ -107,12 +106,13 @@ def rollup(embedded: EmbeddedOption = False) -> None:
 
 
 @app.command()
-def adjust(
+def adjust(  # noqa: PLR0913 - an option each
     site: SiteArgument,
     add: Annotated[int | None, typer.Option(metavar="N", help="Add to the all-time total; may be negative.")] = None,
     reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
     name: Annotated[str, typer.Option("--id", help="Your name for this correction; the same name counts once.")] = "",
     show: Annotated[bool, typer.Option("--list", help="Show the journal of corrections.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Add it also where the total becomes negative.")] = False,
     embedded: EmbeddedOption = False,
 ) -> None:
     """Correct the all-time total of a site, or show its corrections.
@@ -132,7 +132,8 @@ def adjust(
         )
     if not -AMOUNT_MAX < add < AMOUNT_MAX or add == 0:
         raise Stop("--add must not be 0, and must lie between -2^53 and 2^53")
-    asyncio.run(add_adjustment(settings, corrected, name.strip(), add, reason.strip()))
+    correction = Correction(name.strip(), add, reason.strip())
+    asyncio.run(add_adjustment(settings, corrected, correction, is_forced=force))
 
 
 @spool.command("adopt")
@@ -156,7 +157,7 @@ def snippet(
 ) -> None:
     """Print the lines to paste into the pages of a site."""
     settings = _settings(embedded=embedded)
-    print(block.snippet(_site(settings, site), settings.public_url), end="")
+    say(block.snippet(_site(settings, site), settings.public_url), end="")
 
 
 @app.command("doctor")
@@ -172,7 +173,7 @@ def check(embedded: EmbeddedOption = False) -> None:
 @app.command()
 def version() -> None:
     """Print the version."""
-    print(__version__)
+    say(__version__)
 
 
 def _settings(*, embedded: bool = False) -> Settings:

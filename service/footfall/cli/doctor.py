@@ -1,5 +1,6 @@
 """The checks of `footfall doctor`: frequent mistakes of an installation, one line each, with what to do."""
 
+import json
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import aiohttp
 
+from footfall.cli.terminal import say
 from footfall.errors import StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK, Clock
 from footfall.model.periods import local_day, period_at, week_end
 from footfall.process.sockets import reachable_host
 from footfall.settings.settings import Listen, Settings, Site, parse_listen
+from footfall.stores.postgres_connection import encoding_complaint
 from footfall.stores.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
 from footfall.stores.redis_store import RedisFacts, RedisStore, open_redis
 from footfall.stores.spool_file import SET_ASIDE
@@ -54,7 +57,7 @@ async def print_checks(settings: Settings, file: Path | None) -> bool:
     """Print each check as soon as it is done; return whether none failed."""
     good = True
     async for check in examine(settings, file):
-        print(check, flush=True)
+        say(str(check))
         good = good and check.level is not Level.FAIL
     return good
 
@@ -75,6 +78,7 @@ async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLO
         yield check_zone(site, clock())
     yield check_spool(settings)
     yield await check_script(settings.public_url)
+    yield await check_service(settings)
     yield await check_busiest_network(settings)
 
 
@@ -91,9 +95,22 @@ async def check_redis(redis: RedisStore) -> list[Check]:
     try:
         facts = await redis.facts()
     except StoreUnavailable as error:
-        advice = "look at FOOTFALL_REDIS_URL and the firewall, and for NOPERM at deploy/redis-acl.conf"
-        return [Check("redis", f"{error}; {advice}", Level.FAIL)]
-    return [check_redis_version(facts), check_memory(facts), check_persistence(facts)]
+        return [Check("redis", f"{error}; look at FOOTFALL_REDIS_URL and the firewall", Level.FAIL)]
+    return [
+        check_redis_version(facts),
+        check_memory(facts),
+        check_persistence(facts),
+        await check_redis_writes(redis),
+    ]
+
+
+async def check_redis_writes(redis: RedisStore) -> Check:
+    """Check that Redis takes what the scripts write: at maxmemory it answers every question and counts nothing."""
+    try:
+        await redis.write_probe()
+    except StoreUnavailable as error:
+        return Check("redis writes", str(error), Level.FAIL)
+    return Check("redis writes", "a key of each kind was written, and expires by itself")
 
 
 def check_redis_version(facts: RedisFacts) -> Check:
@@ -128,15 +145,34 @@ async def check_postgres(postgres: PostgresStore) -> list[Check]:
     try:
         facts = await postgres.facts()
     except StoreUnavailable as error:
-        advice = "look at FOOTFALL_POSTGRES_URL and the firewall, and for a missing permission at sql/roles.sql"
-        return [Check("postgres", f"{error}; {advice}", Level.FAIL)]
+        return [Check("postgres", f"{error}; look at FOOTFALL_POSTGRES_URL and the firewall", Level.FAIL)]
     major, minor = divmod(facts.version, 10_000)
     number = f"{major}.{minor}"
     if major < POSTGRES_MIN:
         found = Check("postgres", f"version {number} is too old; install {POSTGRES_MIN} or newer", Level.FAIL)
     else:
         found = Check("postgres", f"answers, version {number}")
-    return [found, check_schema(facts.schema)]
+    checks = [found, check_encoding(facts.encoding), check_schema(facts.schema)]
+    if facts.schema >= SCHEMA_VERSION:
+        checks.append(await check_postgres_writes(postgres))
+    return checks
+
+
+async def check_postgres_writes(postgres: PostgresStore) -> Check:
+    """Check that the service's role may write each table, which reading them does not show."""
+    try:
+        failed = await postgres.probe_writes()
+    except StoreUnavailable as error:
+        failed = [str(error)]
+    if failed:
+        return Check("postgres writes", "; ".join(failed), Level.FAIL)
+    return Check("postgres writes", "a row was written to each table and rolled back")
+
+
+def check_encoding(encoding: str) -> Check:
+    """Check that the database holds Vietnamese: reasons and names are stored in it."""
+    complaint = encoding_complaint(encoding)
+    return Check("postgres encoding", complaint or encoding, Level.FAIL if complaint else Level.OK)
 
 
 def check_schema(schema: int) -> Check:
@@ -248,22 +284,23 @@ async def check_script(public_url: str) -> Check:
     return Check("script", f"{url} loads, {len(body)} bytes")
 
 
+async def check_service(settings: Settings) -> Check:
+    """Ask the running service what is wrong: it sees failures that a look at the stores from outside does not."""
+    what = "service"
+    try:
+        answer = json.loads(await _ask_service(settings, "/readyz"))
+        status, problems = str(answer["status"]), [str(problem["what"]) for problem in answer["problems"]]
+    except (ValueError, KeyError, TypeError):
+        return Check(what, f"not known; no Footfall answers at /readyz of {settings.ops_listen}", Level.WARN)
+    if status == "ok":
+        return Check(what, "/readyz says ok")
+    return Check(what, f"/readyz says {status}: {'; '.join(problems)}", Level.FAIL)
+
+
 async def check_busiest_network(settings: Settings) -> Check:
     """Check whether one network sends most beacons: it may be a proxy that is not trusted yet."""
     what = "busiest network"
-    where = parse_listen(settings.ops_listen)
-    token = settings.ops_token
-    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-    connector = aiohttp.UnixConnector(str(where)) if isinstance(where, Path) else aiohttp.TCPConnector()
-    host = Listen(reachable_host(where.host), where.port) if isinstance(where, Listen) else "localhost"
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=HTTP_TIMEOUT, headers=headers) as http,
-            http.get(f"http://{host}/metrics") as response,
-        ):
-            share = BUSIEST_SHARE.search(await response.text())
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-        share = None
+    share = BUSIEST_SHARE.search(await _ask_service(settings, "/metrics"))
     if share is None:
         return Check(what, f"not known; no Footfall answers with its metrics on {settings.ops_listen}", Level.WARN)
     if not float(share[1]):
@@ -273,3 +310,20 @@ async def check_busiest_network(settings: Settings) -> Check:
         advice = "if that is a proxy of yours, add its address to FOOTFALL_TRUSTED_PROXIES"
         return Check(what, f"{found}; {advice}, or it passes for one visitor", Level.WARN)
     return Check(what, found)
+
+
+async def _ask_service(settings: Settings, path: str) -> str:
+    """Return what the ops listener answers; an empty text where none does."""
+    where = parse_listen(settings.ops_listen)
+    token = settings.ops_token
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+    connector = aiohttp.UnixConnector(str(where)) if isinstance(where, Path) else aiohttp.TCPConnector()
+    host = Listen(reachable_host(where.host), where.port) if isinstance(where, Listen) else "localhost"
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=HTTP_TIMEOUT, headers=headers) as http,
+            http.get(f"http://{host}{path}") as response,
+        ):
+            return await response.text()
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return ""

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
+from footfall.cli.terminal import say
 from footfall.errors import Stop, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.clocks import WALL_CLOCK
@@ -37,9 +38,9 @@ async def roll_up_sites(settings: Settings) -> None:
         for site in settings.sites.values():
             try:
                 done = await rollup.roll_up(site, all_days=True)
-                print(f"{site.id}: days saved {done.saved}, joined back into Redis {done.merged_back}")
+                say(f"{site.id}: days saved {done.saved}, joined back into Redis {done.merged_back}")
             except StoreUnavailable as error:
                 failed += 1
-                print(f"{site.id}: not rolled up: {error}")
+                say(f"{site.id}: not rolled up: {error}")
     if failed:
         raise Stop(f"{failed} of {len(settings.sites)} sites were not rolled up; footfall doctor checks the stores", 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from footfall.delivery.site_delivery import SiteDelivery
 from footfall.errors import Refused, StoreUnavailable
 from footfall.http.services import Services
+from footfall.log_throttle import some_of
 from footfall.model.availability import UP, Away
 
 CLOCKS_APART_MAX_S = 60.0
@@ -40,9 +41,13 @@ class Readiness:
         for delivery in stuck[:1] or deliveries[:1]:
             await delivery.probe()
             await self._learn_key(delivery)
+        refusal = await self._write_refusal([delivery for delivery in deliveries if delivery.redis is UP][:1])
         spool = await self._spool_trouble()
-        ready = any(self._has_key(delivery) and (delivery.redis is UP or not spool) for delivery in deliveries)
-        return ready, self._dated([*self._site_troubles(), *self._failing_steps(), *self._spool_files(), *spool])
+        ready = any(
+            self._has_key(delivery) and ((delivery.redis is UP and not refusal) or not spool) for delivery in deliveries
+        )
+        troubles = [*refusal, *self._site_troubles(), *self._failing_steps(), *self._spool_files(), *spool]
+        return ready, self._dated(troubles)
 
     def _site_troubles(self) -> Iterator[tuple[str, float | None]]:
         for delivery in self._services.recorder.sites.values():
@@ -58,8 +63,24 @@ class Readiness:
         ):
             if abs(ahead_s) > CLOCKS_APART_MAX_S:
                 yield f"{store}: its clock and this host's differ; have all hosts set theirs by NTP", None
-        if isinstance(away := self._services.rollup.postgres, Away):
-            yield "postgres does not answer: nothing is rolled up", away.since_s
+        proxies = self._services.counting.proxies
+        if proxies.since_s is not None and not self._services.settings.demo:  # the demo is opened on its own machine
+            yield proxies.problem, proxies.since_s
+        rollup = self._services.rollup
+        if isinstance(away := rollup.postgres, Away):
+            yield f"nothing is copied to PostgreSQL: {away.why}", away.since_s
+            return
+        for failure in rollup.failures():
+            yield f"not copied to PostgreSQL: sites {some_of(failure.site_ids)}: {failure.why}", failure.since_s
+
+    async def _write_refusal(self, deliveries: list[SiteDelivery]) -> list[tuple[str, float | None]]:
+        """Ask a Redis that answers whether it also takes writes; what one site learns holds for its server."""
+        for delivery in deliveries:
+            try:
+                await self._services.stores.redis.check_writes(delivery.site.id)
+            except StoreUnavailable as error:
+                return [(f"redis takes no beacons of site {delivery.site.id}: {error}", None)]
+        return []
 
     def _failing_steps(self) -> Iterator[tuple[str, float | None]]:
         for name, failing in self._services.failures.now.items():

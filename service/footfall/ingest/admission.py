@@ -67,7 +67,9 @@ class Admission:
         rules = self._rules[site.id]
         if not (rules.origins.accepts(origin) if origin else rules.accepts_page(referer, is_same_site)):
             raise Refused(Reason.WRONG_ORIGIN)
-        if not client.is_proxy:
+        if client.is_proxy:
+            self._charge(self._networks.proxy_beacons, client)
+        else:
             self._busiest.saw(client.network)
             self._charge(self._networks.beacons, client)
         # The script sends nothing for a visitor who opts out; the pixel, or an old copy of the script, still does.
@@ -91,17 +93,17 @@ class Admission:
         full only after some minutes; the sketches of today and week still hold its visitors.
         """
         networks = self._networks
-        if not networks.limits.enabled or client.is_proxy or visitor in networks.known:
+        if not networks.limits.enabled or visitor in networks.known:
             return True
-        if networks.new_visitors.spend(client.network, client.wide_network, self._monotonic()) > 0:
+        budget = networks.proxy_new_visitors if client.is_proxy else networks.new_visitors
+        if budget.spend(client.network, client.wide_network, self._monotonic()) > 0:
             return False
         networks.known.add(visitor)
         return True
 
     def check_read(self, client: Client) -> None:
         """Raise Refused(RATE_LIMITED) if the client's network has read the numbers too often."""
-        if not client.is_proxy:
-            self._charge(self._networks.reads, client)
+        self._charge(self._networks.proxy_reads if client.is_proxy else self._networks.reads, client)
 
     def busiest_network_share(self) -> float:
         """Return the busiest network's part of the latest beacons, 0 to 1; near 1 it is a proxy not trusted yet."""

@@ -38,7 +38,7 @@ class Client(NamedTuple):
     wide_network: bytes
     """The IPv4 address, or the IPv6 /48 (6 bytes): one subscriber may own a whole /48."""
     is_proxy: bool
-    """The address is a trusted proxy's own. It stands for unknown clients, so no limit by network holds for it."""
+    """The address is a trusted proxy's own. It stands for unknown clients, so its limits are higher."""
 
 
 class AddressResolver:

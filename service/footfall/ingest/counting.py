@@ -4,26 +4,21 @@
 flood of refused beacons stays cheap.
 """
 
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from footfall.delivery.pending import StoredIn
 from footfall.delivery.recorder import Recorder
 from footfall.errors import Reason, Refused
 from footfall.ingest.admission import Admission
 from footfall.ingest.beacon import Beacon, Kind
+from footfall.ingest.proxy_watch import ProxyWatch
 from footfall.ingest.sender import Sender
 from footfall.ingest.visitor import visitor_id
-from footfall.log_throttle import LogThrottle
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods
 from footfall.model.retention import WEEK
 from footfall.settings.settings import Settings
 from footfall.sync.site_opener import SiteOpener
-
-logger = logging.getLogger(__name__)
-
-FROM_PROXY_EVERY_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class Counting:
     opener: SiteOpener
     recorder: Recorder
     metrics: Metrics
-    _from_proxy: LogThrottle = field(default_factory=lambda: LogThrottle(FROM_PROXY_EVERY_S), init=False)
+    proxies: ProxyWatch
 
     async def count_beacon(self, beacon: Beacon, sender: Sender) -> Counted | Spooled | Ignored:
         """Count one beacon now; return once it is stored.
@@ -74,9 +69,11 @@ class Counting:
                 self.metrics.beacon(site.id, "ignored", ignored.value).inc()
                 return Ignored(ignored)
             client, agent = sender.client, sender.user_agent
-            if client.is_proxy:
-                self._note_proxy()
             at_s, period = self.periods.now(site.zone)
+            if client.is_proxy:
+                self.proxies.saw_proxy(at_s)
+            elif self.proxies.since_s is not None:
+                self.proxies.saw_client(at_s)
             salt = self.opener.salts.of(site, period.week) or await self.opener.salt(site, period.week)
             own_id = beacon.visitor if site.visitor_id == "browser" else None
             visitor = visitor_id(salt, client, agent, own_id)
@@ -93,6 +90,8 @@ class Counting:
                 is_view=beacon.kind is Kind.VIEW,
             )
         except Refused as refused:
+            if refused.reason is Reason.RATE_LIMITED and sender.client.is_proxy:
+                self.proxies.saw_proxy(self.periods.clock())
             self.note_refusal(refused.reason, site.id)
             raise
         return COUNTED if stored_in is StoredIn.REDIS else SPOOLED
@@ -100,15 +99,3 @@ class Counting:
     def note_refusal(self, reason: Reason, site_id: str = "") -> None:
         """Count a refused beacon; of an unknown site the label is empty, since clients must not name metrics."""
         self.metrics.beacon(site_id, "refused", reason.value).inc()
-
-    def _note_proxy(self) -> None:
-        """Count a beacon that seems to come from a trusted proxy itself, and log it once an hour."""
-        self.metrics.from_proxy.inc()
-        times = self._from_proxy.happened()
-        if times and not self.settings.demo:  # the demo is opened on its own machine
-            logger.warning(
-                "Beacons carry a trusted proxy's own address, so no limit by network holds for them: does it set %s?"
-                " times=%d",
-                self.settings.forwarded_header,
-                times,
-            )

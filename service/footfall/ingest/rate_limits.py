@@ -11,6 +11,8 @@ from collections import Counter, OrderedDict, deque
 from footfall.settings.settings import Limits
 
 TEN_MINUTES_S = 600
+PROXY_FACTOR = 20
+"""What a trusted proxy's own address may do, in budgets of one network: it stands for many clients, not for all."""
 WATCHED_BEACONS = 1000
 TELLING_BEACONS = 100
 _HALVES = struct.Struct("=QQ")
@@ -100,6 +102,10 @@ class NetworkLimits:
         self.reads = self._budget(limits.reads_per_s, limits.reads_burst)
         self.new_visitors = self._budget(limits.new_visitors_per_10_min / TEN_MINUTES_S, limits.new_visitors_per_10_min)
         self.known = KnownVisitors(limits.known_visitors_max)
+        self.proxy_beacons = self._budget(PROXY_FACTOR * limits.beacons_per_s, PROXY_FACTOR * limits.beacons_burst)
+        self.proxy_reads = self._budget(PROXY_FACTOR * limits.reads_per_s, PROXY_FACTOR * limits.reads_burst)
+        at_once = PROXY_FACTOR * limits.new_visitors_per_10_min
+        self.proxy_new_visitors = self._budget(at_once / TEN_MINUTES_S, at_once)
 
     def _budget(self, rate_per_s: float, burst: int) -> Budget:
         return Budget(rate_per_s, burst, self.limits.wide_factor, self.limits.networks_max)

@@ -94,6 +94,11 @@ class Metrics:
             "footfall_rollup_seconds", "Duration of the rollup of one site, in seconds", ROLLUP_SECONDS
         )
         self.rollup_errors = counter("footfall_rollup_errors_total", "Rollups of a site that failed")
+        self.sites_not_copied = gauge(
+            "footfall_sites_not_copied",
+            "Sites that PostgreSQL or Redis refused at their last rollup; /readyz says which and why",
+            merge="livemax",
+        )
         self.rollup_success = gauge(
             "footfall_rollup_last_success_timestamp_seconds",
             "When every site that had changed was last confirmed in Postgres, seconds since 1970",

@@ -28,6 +28,7 @@ from footfall.http.services import Services
 from footfall.ingest.admission import Admission
 from footfall.ingest.client_address import AddressResolver
 from footfall.ingest.counting import Counting
+from footfall.ingest.proxy_watch import ProxyWatch
 from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import MEASURE_EVERY_S, ProcessMetrics
 from footfall.model.clocks import MONOTONIC_CLOCK, WALL_CLOCK, Clock, MonotonicClock
@@ -100,6 +101,7 @@ async def open_services(
             opener=repairs.opener,
             recorder=recorder,
             metrics=metrics,
+            proxies=ProxyWatch(settings.forwarded_header, metrics),
         )
         services = Services(
             settings=settings,

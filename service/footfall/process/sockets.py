@@ -73,7 +73,8 @@ def _bind_port(where: Listen) -> socket.socket:
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return _listen(listener, (where.host, where.port))
+        listener.bind((where.host, where.port))
+        return _listen(listener)
     except OSError:
         listener.close()
         raise
@@ -83,16 +84,16 @@ def _bind_path(path: Path) -> socket.socket:
     _remove_leftover(path)
     listener = socket.socket(socket.AF_UNIX)
     try:
-        _listen(listener, str(path))
-        path.chmod(0o666)  # the folder decides who may connect: a web server runs under another account
-        return listener
+        listener.bind(str(path))
+        # Each client's forwarding header is believed here, so only our group may connect: the web server belongs to it.
+        path.chmod(0o660)
+        return _listen(listener)
     except OSError:
         listener.close()
         raise
 
 
-def _listen(listener: socket.socket, address: str | tuple[str, int]) -> socket.socket:
-    listener.bind(address)
+def _listen(listener: socket.socket) -> socket.socket:
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener

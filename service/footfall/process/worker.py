@@ -17,6 +17,7 @@ from footfall.background import StepFailures, repeat
 from footfall.errors import Stop, StoreUnavailable
 from footfall.http.server import FILES_MAX
 from footfall.metrics.multiprocess import FLUSH_EVERY_S, Slot
+from footfall.plain_text import PlainFormatter
 from footfall.process.app import serve
 from footfall.settings.settings import Settings
 
@@ -87,7 +88,9 @@ def allow_more_files() -> None:
 
 def start_logging() -> None:
     """Log one line per event to standard error: time, level, logger, sentence."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -27,7 +27,7 @@ from footfall.errors import SettingsError
 from footfall.model.site_id import SiteId
 from footfall.settings import validators
 from footfall.settings.messages import did_you_mean, explain, full_stop
-from footfall.settings.sources import PREFIX, read_environment, read_toml, settings_file
+from footfall.settings.sources import OPTIONS, PREFIX, read_environment, read_toml, settings_file
 from footfall.settings.validators import Listen, Network, parse_listen
 
 __all__ = ["Limits", "Listen", "Settings", "Site", "load_settings", "parse_listen", "settings_file"]
@@ -41,7 +41,7 @@ Label = Annotated[str, Field(min_length=1, max_length=80)]
 NetworkField = Annotated[Network, PlainValidator(validators.network)]
 ProxyField = Annotated[Network | Literal["unix"], PlainValidator(validators.proxy)]
 ListenField = Annotated[str, AfterValidator(validators.listener)]
-RedisUrl = Annotated[SecretStr, AfterValidator(validators.store_url("redis", "rediss", "unix"))]
+RedisUrl = Annotated[SecretStr, AfterValidator(validators.store_url(*validators.REDIS_SCHEMES))]
 PostgresUrl = Annotated[SecretStr, AfterValidator(validators.store_url("postgresql", "postgres"))]
 
 
@@ -262,6 +262,8 @@ def _sentence(error: ErrorDetails, file: Path | None, variables: Mapping[str, st
         return "sites: no portal is configured; add a table such as [sites.portal] to footfall.toml."
     if error["type"] == "extra_forbidden":
         model = Settings if len(loc) == 1 else TABLES[str(loc[0])]
+        if model is Settings and (option := OPTIONS.get(str(loc[-1]))):
+            return f"{name}: is not a setting of Footfall; give footfall serve the option {option}."
         hint = did_you_mean(str(loc[-1]), model.model_fields) or "; remove or correct it"
         return full_stop(f"{name}: is not a setting of Footfall{hint}")
     return full_stop(f"{name}: {explain(error, is_secret=loc[0] in SECRETS)}")

@@ -5,7 +5,7 @@ The environment is a parameter, so that settings depend on nothing else.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ from footfall.settings.messages import did_you_mean, full_stop
 PREFIX = "FOOTFALL_"
 CONFIG_VARIABLE = "FOOTFALL_CONFIG"
 DEFAULT_FILE = Path("footfall.toml")
+
+OPTIONS = {"workers": "--workers", "embedded": "--embedded"}
+"""What is said on the command line only."""
+TABLES = ("SITES", "LIMITS")
 
 # Kubernetes and Docker set these variables for a service named footfall or footfall-something.
 PLATFORM_VARIABLE = re.compile(
@@ -62,9 +66,21 @@ def read_environment(
             elif secret := _read_secret(variable, text, problems):
                 values[in_files[variable]] = secret
         elif not PLATFORM_VARIABLE.fullmatch(variable):
-            hint = did_you_mean(variable, [*known, *in_files, CONFIG_VARIABLE]) or "; remove or correct it"
+            hint = _hint(variable, [*known, *in_files, CONFIG_VARIABLE])
             problems.append(full_stop(f"{variable}: is not a setting of Footfall{hint}"))
     return values
+
+
+def _hint(variable: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about a variable that does not exist."""
+    name = variable.removeprefix(PREFIX)
+    if option := OPTIONS.get(name.lower()):
+        return f"; give footfall serve the option {option}"
+    if table := next((table for table in TABLES if name.startswith(table)), ""):
+        return f"; the table {table.lower()} stands in footfall.toml only"
+    # Without the prefix: ten equal letters would make any two variables alike.
+    near = did_you_mean(name, {known_one.removeprefix(PREFIX): "" for known_one in known})
+    return near.replace("did you mean ", f"did you mean {PREFIX}") or "; remove or correct it"
 
 
 def _read_secret(variable: str, path: str, problems: list[str]) -> str | None:

@@ -21,6 +21,14 @@ from footfall.settings.messages import did_you_mean
 Network = IPv4Network | IPv6Network
 
 PORT_MAX = 65_535
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+NAMES_OF_VIETNAMS_ZONE = frozenset(
+    {"ict", "indochinatime", "hanoi", "asiahanoi", "saigon", "hochiminh", "hochiminhcity", "asiahochiminhcity"}
+    | {"vietnam", "asiavietnam", "vn", "asiadanang", "danang", "hcm", "asiahcm", "seasiastandardtime"}
+)
+"""Small letters of what people write who mean Asia/Ho_Chi_Minh."""
+OFFSET_OF_VIETNAM = re.compile(r"(utc|gmt|etcutc|etcgmt)?\+0?7(00)?")
+OFFSET = re.compile(r"(utc|gmt|etcutc|etcgmt)?[+-][0-9]{1,4}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -84,9 +92,22 @@ def time_zone(text: str) -> str:
     try:
         ZoneInfo(text)
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        hint = did_you_mean(text, available_timezones()) or "; give an IANA name such as Asia/Ho_Chi_Minh"
+        hint = _zone_hint(text)
         raise ValueError(f"{text!r} is not a time zone{hint}") from None
     return text
+
+
+def _zone_hint(text: str) -> str:
+    """Return the end of a sentence about a zone that does not exist.
+
+    The nearest spelling of UTC+7 is UTC, and of Asia/Hanoi Asia/Yangon: both would count on the wrong days.
+    """
+    word = re.sub(r"[^a-z0-9+-]", "", text.lower())
+    if word in NAMES_OF_VIETNAMS_ZONE or OFFSET_OF_VIETNAM.fullmatch(word):
+        return "; Vietnam's is called Asia/Ho_Chi_Minh"
+    if OFFSET.fullmatch(word):
+        return ", but an offset; give the IANA name of a place, such as Asia/Ho_Chi_Minh for UTC+7"
+    return did_you_mean(text, available_timezones()) or "; give an IANA name such as Asia/Ho_Chi_Minh"
 
 
 def network(value: object) -> Network:
@@ -144,9 +165,12 @@ def store_url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
             # urlsplit checks the port only when it is read.
             readable = url.port != 0 and "@" not in url.path + url.fragment
         except ValueError:
-            readable = False
+            url, readable = urlsplit(""), False
         if not readable:
             raise ValueError("is not a readable URL: in its password write %2F for /, %40 for @, %23 for #")
+        if schemes == REDIS_SCHEMES and url.scheme != "unix" and not re.fullmatch("/?|/[0-9]{1,9}", url.path):
+            # redis-py would take database 0 for a name, and database 1 for 0/1, without a word.
+            raise ValueError("must end with the number of a database, such as /0, or with nothing after the host")
         return secret
 
     return check

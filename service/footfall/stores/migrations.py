@@ -7,7 +7,13 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from footfall.errors import StoreUnavailable
-from footfall.stores.postgres_connection import ASYNCPG_ERRORS, CONNECT_TIMEOUT_S, schema_version
+from footfall.stores.postgres_connection import (
+    ASYNCPG_ERRORS,
+    CONNECT_TIMEOUT_S,
+    encoding_complaint,
+    failure,
+    schema_version,
+)
 
 MIGRATION_NAME = re.compile(r"(\d{4})_\w+\.sql")
 LOCK = 0x466F6F7466616C6C
@@ -31,6 +37,8 @@ async def migrate(url: str, folder: Traversable) -> list[str]:
     try:
         connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
         try:
+            if complaint := encoding_complaint(await connection.fetchval("SHOW server_encoding")):
+                raise StoreUnavailable("postgres", complaint)
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
                 version = await schema_version(connection)
@@ -40,7 +48,7 @@ async def migrate(url: str, folder: Traversable) -> list[str]:
         finally:
             await connection.close()
     except (OSError, TimeoutError, *ASYNCPG_ERRORS) as error:
-        raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}") from error
+        raise failure(error) from error
 
 
 def migrations(folder: Traversable) -> Iterator[tuple[int, Traversable]]:

@@ -1,5 +1,6 @@
 """How statements reach Postgres: over a few connections, each within a deadline; its failures in our own words."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +19,28 @@ CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 15
 ASYNCPG_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """asyncpg raises the last one where a server ends in the middle of a conversation."""
+SENTENCES = {
+    asyncpg.InsufficientPrivilegeError: "its role lacks a right, see sql/roles.sql",
+    asyncpg.ReadOnlySQLTransactionError: "takes no writes, being a standby or set to default_transaction_read_only",
+    asyncpg.InvalidAuthorizationSpecificationError: "refuses the role or its password",
+    asyncpg.InvalidCatalogNameError: "has no such database",
+    asyncpg.InvalidSchemaNameError: "lacks what this program needs, run footfall migrate",
+    asyncpg.UndefinedTableError: "lacks what this program needs, run footfall migrate",
+    asyncpg.UndefinedColumnError: "lacks what this program needs, run footfall migrate",
+    asyncpg.UndefinedFunctionError: "lacks what this program needs, run footfall migrate",
+    asyncpg.IntegrityConstraintViolationError: "refuses a value",
+    asyncpg.DataError: "refuses a value",
+    asyncpg.DiskFullError: "has no room on its disk",
+    asyncpg.TooManyConnectionsError: "has no free connection",
+    asyncpg.OperatorInterventionError: "does not answer",
+    asyncpg.PostgresConnectionError: "does not answer",
+    asyncpg.PostgresError: "fails",
+    asyncpg.ClientConfigurationError: "cannot be asked with this URL",
+    ssl.SSLError: "cannot be reached through TLS",
+}
+"""What an operator has to know of an error, by its class; a class below stands before its base."""
+NO_TLS = "rejected SSL upgrade"
+"""asyncpg's words, in a plain ConnectionError, for a server that speaks no TLS."""
 BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
@@ -36,7 +59,17 @@ class PostgresConnections:
         except BUSY as error:
             raise StoreBusy("postgres", "another session holds rows that this one needs") from error
         except (OSError, TimeoutError, *ASYNCPG_ERRORS) as error:
-            raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}") from error
+            raise failure(error) from error
+
+
+def failure(error: Exception) -> StoreUnavailable:
+    """Turn an error of the driver into a sentence of ours, with the server's own message behind it."""
+    sentence = next((words for kind, words in SENTENCES.items() if isinstance(error, kind)), "does not answer")
+    if NO_TLS in str(error):
+        sentence = SENTENCES[ssl.SSLError]
+    # Without its DETAIL, which repeats the row that was refused.
+    message = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
+    return StoreUnavailable("postgres", f"{sentence}: {type(error).__name__}: {message}")
 
 
 @asynccontextmanager
@@ -57,6 +90,17 @@ async def open_connections(url: str, timeout_s: float) -> AsyncIterator[Postgres
         yield PostgresConnections(pool)
     finally:
         pool.terminate()
+
+
+def encoding_complaint(encoding: str) -> str:
+    """Return what is wrong with a database of this encoding; an empty text for UTF-8.
+
+    In LATIN1 everything works until the first Vietnamese reason; in SQL_ASCII nothing says what a byte means.
+    """
+    if encoding == "UTF8":
+        return ""
+    remedy = "CREATE DATABASE footfall ENCODING 'UTF8' TEMPLATE template0"
+    return f"the database has the encoding {encoding}, which cannot hold Vietnamese; make another one: {remedy}"
 
 
 async def schema_version(connection: "Connection") -> int:

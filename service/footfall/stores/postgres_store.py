@@ -20,6 +20,7 @@ from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_connection import (
     COMMAND_TIMEOUT_S,
     PostgresConnections,
+    failure,
     open_connections,
     schema_version,
 )
@@ -27,7 +28,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The newest migration that this program relies on."""
 
 LIMITS = """
@@ -47,8 +48,8 @@ SAVE = """
     FROM unnest($2::date[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb[]) AS copy (day)
     ORDER BY day
     ON CONFLICT (site, day) DO UPDATE SET
-        visitors = GREATEST(kept.visitors, EXCLUDED.visitors),
-        views = GREATEST(kept.views, EXCLUDED.views),
+        visitors = LEAST(GREATEST(kept.visitors, EXCLUDED.visitors), 9007199254740991),
+        views = LEAST(GREATEST(kept.views, EXCLUDED.views), 9007199254740991),
         -- A clock that was ahead may have dropped the sketch of a day that is still young: it is saved again.
         sketch = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.sketch END,
         checksum = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.checksum END,
@@ -77,13 +78,39 @@ AHEAD = """
 """
 CLOSED = """
     SELECT (extract(epoch FROM now()) * 1e6)::bigint AS read_at_us,
-        (SELECT COALESCE(sum(visitors), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2)::bigint AS visitors,
-        (SELECT COALESCE(sum(views), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2)::bigint AS views,
-        COALESCE(sum(amount), 0)::bigint AS adjustments,
+        LEAST((SELECT COALESCE(sum(visitors), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2),
+            9007199254740991)::bigint AS visitors,
+        LEAST((SELECT COALESCE(sum(views), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2),
+            9007199254740991)::bigint AS views,
+        LEAST(GREATEST(COALESCE(sum(amount), 0), -9007199254740991), 9007199254740991)::bigint AS adjustments,
         (SELECT left(id, 8) FROM footfall.installation) || '-' || count(*) AS revision
     FROM footfall.adjustment WHERE site = $1
 """
+"""Sums are held to what a page can show: an overflow would stop the copies of the site."""
 DAYS = "SELECT day, visitors, sketch, checksum, logs FROM footfall.site_day WHERE site = $1 AND day {} ORDER BY day"
+
+PROBES = {
+    "site_day": (
+        "INSERT INTO footfall.site_day (site, day, visitors, views, logs) VALUES ('~probe', '2000-01-01', 1, 0, '{}')",
+        "UPDATE footfall.site_day SET (visitors, sketch, checksum, logs) = (2, NULL, NULL, logs) WHERE site = '~probe'",
+        "SELECT footfall.covers(logs, logs), sketch FROM footfall.site_day WHERE site = '~probe'",
+    ),
+    "adjustment": (
+        "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ('~probe', '~probe', 1, 'probe')",
+        "SELECT id, amount, reason, made_by, made_at FROM footfall.adjustment WHERE site = '~probe'",
+    ),
+    "event": (
+        "INSERT INTO footfall.event (site, kind, detail) VALUES ('~probe', '~probe', '~probe')",
+        "SELECT kind, detail, at FROM footfall.event WHERE site = '~probe'",
+    ),
+    "salt": (
+        "INSERT INTO footfall.salt (site, week, key) SELECT '~probe', '2000-01-03', decode(repeat('00', 32), 'hex')",
+        "SELECT key FROM footfall.salt WHERE site = '~probe'",
+        "DELETE FROM footfall.salt WHERE site = '~probe'",
+    ),
+    "installation": ("SELECT id FROM footfall.installation",),
+}
+"""What the service does to each table, with a site that no portal can be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +144,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class PostgresFacts:
-    """The server's version (as 180004), the schema's version, and the server's clock in seconds since the epoch."""
+    """The server's version (as 180004), the schema's, the server's clock (seconds since the epoch), the encoding."""
 
     version: int
     schema: int
     clock_s: float
+    encoding: str
 
 
 class PostgresStore:
@@ -142,13 +170,40 @@ class PostgresStore:
             return str(await connection.fetchval("SELECT id FROM footfall.installation"))
 
     async def incarnation(self) -> str:
-        """Return a text that changes when the server was restarted or replaced, or its tables were restored."""
+        """Return a text that changes when the server was restarted or replaced, or its tables were restored.
+
+        Raises StoreUnavailable also where the server takes no writes, as a standby.
+        """
         async with self._connections.connection() as connection:
-            return str(
-                await connection.fetchval(
-                    "SELECT pg_postmaster_start_time() || ' ' || pg_relation_filenode('footfall.site_day')"
-                )
+            ((incarnation, is_read_only),) = await connection.fetch(
+                "SELECT pg_postmaster_start_time() || ' ' || pg_relation_filenode('footfall.site_day'),"
+                " current_setting('transaction_read_only')::boolean"
             )
+            if is_read_only:
+                raise asyncpg.ReadOnlySQLTransactionError("transaction_read_only is on")
+            return str(incarnation)
+
+    async def probe_writes(self) -> list[str]:
+        """Write what the service writes to each table, in a transaction that is rolled back; return what failed.
+
+        Raises StoreUnavailable where not even that can begin.
+        """
+        failed: list[str] = []
+        async with self._connections.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                for table, statements in PROBES.items():
+                    try:
+                        async with connection.transaction():
+                            await connection.execute(LIMITS)
+                            for statement in statements:
+                                await connection.execute(statement)
+                    except asyncpg.PostgresError as error:
+                        failed.append(f"{table}: {failure(error).sentence}")
+            finally:
+                await transaction.rollback()
+        return failed
 
     async def save(self, site_id: SiteId, snapshot: Snapshot, retention: Retention) -> Saved:
         """Merge a snapshot into the rows, in one transaction; after it read the closed days.
@@ -295,6 +350,7 @@ class PostgresStore:
                 version=int(await connection.fetchval("SHOW server_version_num")),
                 schema=await schema_version(connection),
                 clock_s=float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())")),
+                encoding=str(await connection.fetchval("SHOW server_encoding")),
             )
 
 

@@ -5,6 +5,7 @@ with a thousand portals flushes many sites at once, and a connection for each ca
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha1
@@ -15,13 +16,25 @@ from hiredis import pack_command
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 
 from footfall.errors import Stop, StoreDamaged, StoreUnavailable
 
 CONNECTIONS = 50
 DAMAGE = ("WRONGTYPE", "INVALIDOBJ", "attempt to ", "bad argument ")
 """Redis' codes for a key that it cannot read, and Lua's words for a value that a script cannot read."""
+
+SENTENCES = {
+    "not allowed when used memory": "is full, at its maxmemory",
+    "OOM": "is full, at its maxmemory",
+    "MISCONF": "takes nothing while it cannot save to its disk",
+    "READONLY": "takes no writes, being a replica",
+    "read only replica": "takes no writes, being a replica",
+    "NOPERM": "its user lacks a right, see deploy/redis-acl.conf",
+    "ACL failure": "its user lacks a right, see deploy/redis-acl.conf",
+    "no permissions": "its user lacks a right, see deploy/redis-acl.conf",
+}
+"""What an operator has to know of an error, by a part of the server's message; redis-py cuts off some codes."""
 
 
 class Script:
@@ -167,7 +180,17 @@ def _failure(error: Exception) -> StoreUnavailable:
     # Older servers put words of their own before the code of an error inside a script.
     is_damage = isinstance(error, ResponseError) and any(code in str(error) for code in DAMAGE)
     kind = StoreDamaged if is_damage else StoreUnavailable
-    return kind("redis", f"{type(error).__name__}: {error}")
+    return kind("redis", f"{_sentence(error)}: {type(error).__name__}: {error}")
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, AuthenticationError) or "username-password" in str(error):
+        return "refuses the user or its password"
+    if isinstance(error, ResponseError):
+        return next((words for part, words in SENTENCES.items() if part in str(error)), "fails")
+    if isinstance(error.__cause__ or error.__context__, ssl.SSLError):
+        return "cannot be reached through TLS"
+    return "does not answer"
 
 
 def _lua(name: str) -> str:

@@ -33,6 +33,8 @@ from footfall.stores.redis_connection import RedisCalls, Script, open_calls
 
 ORPHANS_WITHIN = timedelta(days=70)
 """Around today: days whose names Redis may have lost with its keys `days` and `dirty`, both at once."""
+PROBE_SITE = "~probe"
+"""No site can have this id."""
 
 
 class Recorded(NamedTuple):
@@ -88,6 +90,7 @@ class RedisStore:
         self._confirm = Script("confirm")
         self._salts = Script("salts")
         self._mend = Script("mend")
+        self._probe = Script("probe")
 
     async def record(
         self, site_id: SiteId, period: Period, window_s: int, batch: Batch | None = None, *, skip_gap: bool = False
@@ -233,6 +236,14 @@ class RedisStore:
             arguments += [day.isoformat(), week_of(day).isoformat()]
         answer, *dropped = await self._calls.run(self._mend, ready_key(site_id), arguments)
         return [key.decode() for key in dropped] if answer == b"OK" else []
+
+    async def check_writes(self, site_id: SiteId) -> None:
+        """Raise StoreUnavailable where Redis takes no writes; nothing changes."""
+        await self._calls.run(self._probe, ready_key(site_id), [""])
+
+    async def write_probe(self) -> None:
+        """Write a key of each kind as the scripts do, for a moment; raises StoreUnavailable."""
+        await self._calls.run(self._probe, ready_key(PROBE_SITE), ["keys"])
 
     async def facts(self) -> RedisFacts:
         """Read version, persistence and memory policy from INFO (many providers forbid CONFIG)."""

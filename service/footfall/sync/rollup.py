@@ -31,8 +31,19 @@ EARLY_MAX_S = 3600
 """A worker whose clock is ahead by less may begin a day before the others do."""
 DAY_AHEAD = "day_ahead"
 """Kind of the event; its detail is the day."""
+BUSY_MAX_S = 60
+"""Another worker's rollup holds the rows of a site for seconds; a session that holds them longer is a failure."""
 FAILURES_MAX = 5
 """Sites that may fail before a rollup stops: each may take a store's whole deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why some sites cannot be copied, and since when (seconds since the epoch)."""
+
+    why: str
+    since_s: float
+    site_ids: list[SiteId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,7 @@ class Rollup:
         self._full_after_s = 0.0
         self.failed: dict[SiteId, Exception] = {}
         """Sites that could not be rolled up, and why; the one that was tried last comes last."""
+        self._failed_since_s: dict[SiteId, float] = {}
         self._reported = ReportedFailures()
         self._adjustments: Mapping[SiteId, int] = {}
         self._incarnation = ""
@@ -108,11 +120,27 @@ class Rollup:
                     break
             else:
                 self.failed.pop(site.id, None)
+                self._failed_since_s.pop(site.id, None)
                 self._all_days.discard(site.id)
         if len(done) == len(turn):
             self._metrics.rollup_success.set(now_s)
         self._report_failures()
         return done
+
+    def failures(self) -> list[Failure]:
+        """Return why sites cannot be copied, one entry a reason; rows that are busy for a moment are no failure."""
+        now_s = self._clock()
+        found: dict[str, Failure] = {}
+        for site_id, error in self.failed.items():
+            since_s = self._failed_since_s[site_id]
+            if isinstance(error, StoreBusy) and now_s - since_s < BUSY_MAX_S:
+                continue
+            known = isinstance(error, StoreUnavailable)
+            why = str(error) if known else f"a fault in Footfall itself, see its log: {type(error).__name__}"
+            failure = found.setdefault(why, Failure(why, since_s, []))
+            failure.site_ids.append(site_id)
+            found[why] = replace(failure, since_s=min(since_s, failure.since_s))
+        return list(found.values())
 
     async def roll_up(self, site: Site, *, all_days: bool = False) -> RolledUp:
         """Merge what Redis has of `site` into Postgres, and first into Redis what only Postgres has.
@@ -192,11 +220,13 @@ class Rollup:
                 self._full_after_s = 0.0  # the connection may have been lost, and commits with it
         known = self.failed.pop(site.id, error)
         self.failed[site.id] = known if is_busy else error
+        self._failed_since_s.setdefault(site.id, self._clock())
         return True
 
     def _report_failures(self) -> None:
         """Log which sites began to fail and which recovered: one line each, however often they are tried."""
-        failing = {site_id: error for site_id, error in self.failed.items() if not isinstance(error, StoreBusy)}
+        failing = {site_id: self.failed[site_id] for failure in self.failures() for site_id in failure.site_ids}
+        self._metrics.sites_not_copied.set(len(failing))
         if began := self._reported.began(failing.keys()):
             error = failing[SiteId(began[0])]
             logger.warning(
@@ -239,12 +269,14 @@ class Rollup:
         self._metrics.store_up.labels("postgres").set(1)
         if isinstance(self.postgres, Away):
             away_s = self._clock() - self.postgres.since_s
-            logger.info("Postgres answers again: all days are rolled up. away_s=%.0f", away_s)
+            logger.info("Postgres takes copies again: all days are rolled up. away_s=%.0f", away_s)
             self._full_after_s = 0.0
         self.postgres = UP
 
     def _mark_away(self, error: StoreUnavailable) -> None:
         self._metrics.store_up.labels("postgres").set(0)
-        if self.postgres is UP:
+        if isinstance(self.postgres, Away):
+            self.postgres = Away(self.postgres.since_s, str(error))  # a server that is back may refuse us
+        else:
             self.postgres = Away(self._clock(), str(error))
-            logger.error("Postgres does not answer; counting continues and is rolled up later. error=%s", error)
+            logger.error("Nothing is copied to Postgres; counting continues and is copied later. error=%s", error)
