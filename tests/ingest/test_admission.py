@@ -151,6 +151,7 @@ def test_the_pixel_may_come_without_a_referer_from_its_own_site(
         pytest.param({"User-Agent": ""}, Reason.ROBOT, id="no user agent"),
         pytest.param({"User-Agent": "curl/8.10.1"}, Reason.ROBOT, id="curl"),
         pytest.param({"User-Agent": f"{BROWSER} HeadlessChrome/142"}, Reason.ROBOT, id="headless"),
+        pytest.param({"Signature-Agent": '"https://agent.example"'}, Reason.ROBOT, id="signed by an agent"),
     ],
 )
 def test_who_is_not_a_reader_is_ignored_for_its_reason(

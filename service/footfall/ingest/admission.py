@@ -54,7 +54,7 @@ class Admission:
         what its network has spent.
         """
         # Unpacking costs less than reading so many fields of a tuple by name.
-        client, origin, referer, user_agent, is_same_site, opts_out, is_prefetch = sender
+        client, origin, referer, user_agent, is_same_site, opts_out, is_prefetch, signs = sender
         rules = self._rules[site.id]
         if not (rules.origins.accepts(origin) if origin else _accepts_page(rules.origins, referer, is_same_site)):
             raise Refused(Reason.WRONG_ORIGIN)
@@ -68,7 +68,7 @@ class Admission:
             return Reason.EXCLUDED
         if is_prefetch:
             return Reason.PREFETCH
-        if beacon.webdriver or self._robots.is_robot(user_agent):
+        if signs or beacon.webdriver or self._robots.is_robot(user_agent):
             return Reason.ROBOT
         return None
 
