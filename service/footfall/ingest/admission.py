@@ -21,7 +21,9 @@ ADDRESSES_REMEMBERED_MAX = 4096
 class SiteRules:
     """The settings of one site about who counts, compiled once."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, number: int) -> None:
+        self.key = number.to_bytes(4)
+        """The site in the keys of budgets: each site has its own budget for a network."""
         self.origins = Origins(site.hosts)
         self._excluded_networks = site.excluded_networks
         self._is_excluded_cached = lru_cache(ADDRESSES_REMEMBERED_MAX)(self._is_excluded)
@@ -45,7 +47,7 @@ class Admission:
         self._robots = Robots()
         self._busiest = BusiestNetwork()
         self._networks = NetworkLimits(settings.limits)
-        self._rules = {site.id: SiteRules(site) for site in settings.sites.values()}
+        self._rules = {site.id: SiteRules(site, number) for number, site in enumerate(settings.sites.values())}
 
     def check(self, site: Site, beacon: Beacon, sender: Sender) -> Reason | None:
         """Return None if the beacon counts, else why it is ignored: OPT_OUT, EXCLUDED, PREFETCH or ROBOT.
@@ -60,7 +62,7 @@ class Admission:
             raise Refused(Reason.WRONG_ORIGIN)
         if not client.is_proxy:
             self._busiest.saw(client.network)
-            self._charge(self._networks.beacons, client)
+            self._charge(self._networks.beacons, rules.key, client)
         # The script sends nothing for a visitor who opts out; the pixel, or an old copy of the script, still does.
         if opts_out:
             return Reason.OPT_OUT
@@ -72,7 +74,7 @@ class Admission:
             return Reason.ROBOT
         return None
 
-    def may_add_visitor(self, client: Client, visitor: bytes) -> bool:
+    def may_add_visitor(self, site: Site, client: Client, visitor: bytes) -> bool:
         """Return whether a visitor id may enter the sketches: it is known here, or its network may add a new one.
 
         If not, the view counts without its visitor, until a later beacon of the same visitor finds budget again.
@@ -82,24 +84,24 @@ class Admission:
         networks = self._networks
         if not networks.limits.enabled or client.is_proxy or visitor in networks.known:
             return True
-        if networks.new_visitors.spend(client.network, client.wide_network, self._monotonic()) > 0:
+        if networks.new_visitors.spend(self._rules[site.id].key, client, self._monotonic()) > 0:
             return False
         networks.known.add(visitor)
         return True
 
-    def check_read(self, client: Client) -> None:
-        """Raise Refused(RATE_LIMITED) if the client's network has read the numbers too often."""
+    def check_read(self, site: Site, client: Client) -> None:
+        """Raise Refused(RATE_LIMITED) if the client's network has read the site's numbers too often."""
         if not client.is_proxy:
-            self._charge(self._networks.reads, client)
+            self._charge(self._networks.reads, self._rules[site.id].key, client)
 
     def busiest_network_share(self) -> float:
         """Return the busiest network's part of the latest beacons, 0 to 1; near 1 it is a proxy not trusted yet."""
         return self._busiest.share()
 
-    def _charge(self, budget: Budget, client: Client) -> None:
+    def _charge(self, budget: Budget, site: bytes, client: Client) -> None:
         if not self._networks.limits.enabled:
             return
-        wait_s = budget.spend(client.network, client.wide_network, self._monotonic())
+        wait_s = budget.spend(site, client, self._monotonic())
         if wait_s > 0:
             raise Refused(Reason.RATE_LIMITED, retry_after_s=math.ceil(wait_s))
 

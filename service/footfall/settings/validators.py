@@ -21,6 +21,7 @@ from footfall.settings.messages import did_you_mean
 Network = IPv4Network | IPv6Network
 
 PORT_MAX = 65_535
+NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -100,6 +101,15 @@ def network(value: object) -> Network:
         raise ValueError(f"{text!r} is ambiguous: write {found} (a network) or {address} (one address)")
     mapped = found.network_address.ipv4_mapped if isinstance(found, IPv6Network) else None
     return IPv4Network((mapped, found.prefixlen - 96)) if mapped and found.prefixlen >= 96 else found
+
+
+def nat64(value: object) -> IPv6Network:
+    """Return a prefix behind which IPv6 addresses carry an IPv4 address (RFC 6052)."""
+    found = network(value)
+    if not isinstance(found, IPv6Network) or found.prefixlen not in NAT64_LENGTHS:
+        lengths = ", ".join(f"/{length}" for length in NAT64_LENGTHS[:-1])
+        raise ValueError(f"{value!s} must be an IPv6 prefix of {lengths} or /{NAT64_LENGTHS[-1]}, as in RFC 6052")
+    return found
 
 
 def proxy(value: object) -> Network | Literal["unix"]:
