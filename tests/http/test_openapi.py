@@ -42,7 +42,7 @@ CHECKS: list[CheckFunction] = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-ELSEWHERE = {Reason.UNAUTHORIZED, Reason.NOT_FOUND, Reason.METHOD_NOT_ALLOWED}
+ELSEWHERE = {Reason.UNAUTHORIZED, Reason.WRONG_HOST, Reason.NOT_FOUND, Reason.METHOD_NOT_ALLOWED}
 """Not of an operation: of the ops listener, or of what is no operation."""
 EXAMPLES = 25
 

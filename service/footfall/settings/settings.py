@@ -42,6 +42,7 @@ NetworkField = Annotated[Network, PlainValidator(validators.network)]
 ProxyField = Annotated[Network | Literal["unix"], PlainValidator(validators.proxy)]
 ListenField = Annotated[str, AfterValidator(validators.listener)]
 Nat64Field = Annotated[IPv6Network, PlainValidator(validators.nat64)]
+OpsHostField = Annotated[str, AfterValidator(validators.host_name)]
 RedisUrl = Annotated[SecretStr, AfterValidator(validators.store_url("redis", "rediss", "unix"))]
 PostgresUrl = Annotated[SecretStr, AfterValidator(validators.store_url("postgresql", "postgres"))]
 
@@ -129,6 +130,8 @@ class Settings(Section):
     """Where browsers or a proxy connect: host:port, [IPv6]:port or unix:/path."""
     ops_listen: ListenField = "127.0.0.1:8081"
     """Where /metrics, /healthz, /readyz and /version are served; keep it private."""
+    ops_hosts: Annotated[tuple[OpsHostField, ...], BeforeValidator(validators.split_commas)] = ()
+    """Names by which clients call the ops routes, besides localhost, addresses and this machine's name."""
     data_dir: Path = Path(".footfall")
     """Folder of the spool and of the embedded servers."""
     trusted_proxies: Annotated[tuple[ProxyField, ...], BeforeValidator(validators.split_commas)] = (

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import SecretStr
 
-from footfall.model.hosts import parse_host_rule
+from footfall.model.hosts import canonical_host, parse_host_rule
 from footfall.model.site_id import SITE_ID, SiteId
 from footfall.settings.messages import did_you_mean
 
@@ -127,6 +127,14 @@ def header_name(text: str) -> str:
     if not HEADER_NAME.fullmatch(text):
         raise ValueError("must be the name of one header, such as X-Forwarded-For")
     return text
+
+
+def host_name(text: str) -> str:
+    """Return the name of one host, without a port, in its compared form."""
+    found = canonical_host(text)
+    if found is None:
+        raise ValueError(f"{text!r} must be the name of a host alone, such as metrics.example.vn")
+    return found
 
 
 def web_address(text: str) -> str:
