@@ -140,9 +140,6 @@ class RedisPort(RedisStore):
         own = self.installation
         return await self._ask("share_salts", lambda redis: redis.share_salts(own, site_id, offers))
 
-    async def rewrite_log(self) -> None:
-        await self._ask("rewrite_log", RedisModel.rewrite_log)
-
 
 class PostgresPort(PostgresStore):
     """PostgresStore on the world's one Postgres."""

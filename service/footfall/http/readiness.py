@@ -49,6 +49,8 @@ class Readiness:
                 yield f"no key of the visitor hash is known for site {delivery.site.id}", None
         if isinstance(away := self._services.rollup.postgres, Away):
             yield "postgres does not answer: nothing is rolled up", away.since_s
+        if isinstance(away := self._services.log_rewrites.state, Away):
+            yield f"redis does not rewrite its append-only file: {away.why}", away.since_s
 
     async def _spool_trouble(self) -> list[tuple[str, float | None]]:
         if self._services.spool.full:

@@ -124,8 +124,6 @@ class Rollup:
                     raise StoreUnavailable("redis", f"holds another installation's state of {site.id}")
                 continue
             saved = await self._stores.postgres.save(site.id, snapshot, retention)
-            if saved.salts_destroyed:
-                await self._rewrite_redis_log()
             ahead = {state.day for state in saved.ahead}
             confirmed = {day: change for day, change in snapshot.changes.items() if day not in ahead}
             # A worker whose clock is behind still reads the old week for a while.
@@ -178,16 +176,6 @@ class Rollup:
             )
         if ended := self._reported.ended(failing.keys()):
             logger.info("Sites are rolled up again. sites=%s", some_of(ended))
-
-    async def _rewrite_redis_log(self) -> None:
-        try:
-            await self._stores.redis.rewrite_log()
-        except StoreUnavailable as error:
-            logger.warning(
-                "A key of the visitor hash was destroyed, but Redis does not rewrite its append-only file, where it"
-                " can still be read: run BGREWRITEAOF. error=%s",
-                error,
-            )
 
     async def _greet_postgres(self) -> None:
         """Learn the installation, whether Postgres' data may be older than before, and which totals were adjusted."""
