@@ -20,6 +20,7 @@ class Reason(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     TIMEOUT = "timeout"
     TOO_LARGE = "too_large"
+    WRONG_HOST = "wrong_host"
     RATE_LIMITED = "rate_limited"
     BUSY = "busy"
     NOT_READY = "not_ready"
@@ -48,6 +49,7 @@ STATUS = {
     Reason.METHOD_NOT_ALLOWED: 405,
     Reason.TIMEOUT: 408,
     Reason.TOO_LARGE: 413,
+    Reason.WRONG_HOST: 421,
     Reason.RATE_LIMITED: 429,
     Reason.INTERNAL: 500,
     Reason.TRANSFER_CODING: 501,

@@ -43,7 +43,7 @@ CHECKS: list[CheckFunction] = [
     response_schema_conformance,
 ]
 ELSEWHERE = {
-    *(Reason.UNAUTHORIZED, Reason.NOT_FOUND, Reason.METHOD_NOT_ALLOWED),
+    *(Reason.UNAUTHORIZED, Reason.WRONG_HOST, Reason.NOT_FOUND, Reason.METHOD_NOT_ALLOWED),
     *(Reason.HTTP_VERSION, Reason.TRANSFER_CODING),
 }
 """Not of an operation: of the ops listener, or of what is no operation."""

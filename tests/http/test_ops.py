@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import asyncpg
@@ -306,3 +307,56 @@ async def test_the_demo_is_opened_on_its_own_machine(redis_url: str, postgres_ur
     async with running(settings_for(redis_url, postgres_url, tmp_path, demo=True)) as footfall:
         assert (await footfall.send(address="127.0.0.1")).status == 200
         assert await readiness(footfall) == (200, "ok", [])
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        pytest.param("127.0.0.1:8081", 200, id="an address"),
+        pytest.param("10.4.0.9", 200, id="any address"),
+        pytest.param("[::1]:8081", 200, id="an IPv6 address"),
+        pytest.param("localhost:8081", 200, id="localhost"),
+        pytest.param("LOCALHOST.", 200, id="localhost in another form"),
+        pytest.param(gethostname(), 200, id="the name of the machine"),
+        pytest.param("metrics.example.vn:8081", 200, id="a name of the setting"),
+        pytest.param("ops.example.vn", 200, id="the name that it listens on"),
+        pytest.param("evil.example", 421, id="a stranger's name"),
+        pytest.param("evil.example:8081", 421, id="with the port"),
+        pytest.param("metrics.example.vn.evil.example", 421, id="a name that begins alike"),
+        pytest.param("127.0.0.1.evil.example", 421, id="a name that begins with an address"),
+        pytest.param("localhost.evil.example", 421, id="a name that begins with localhost"),
+        pytest.param("", 421, id="no name"),
+        pytest.param("127.0.0.1:x", 421, id="no port"),
+    ],
+)
+async def test_the_ops_routes_answer_to_their_own_names_only(
+    redis_url: str, postgres_url: str, tmp_path: Path, host: str, status: int
+) -> None:
+    """A page whose name points to this machine (DNS rebinding) would make any visitor's browser read them."""
+    settings = settings_for(
+        redis_url, postgres_url, tmp_path, ops_listen="ops.example.vn:8081", ops_hosts=("metrics.example.vn",)
+    )
+    async with running(settings) as footfall:
+        for path in (*ROUTES, "/nothing"):
+            response = await footfall.ops.get(path, headers={"Host": host})
+            expected = 404 if (status, path) == (200, "/nothing") else status
+            assert response.status == expected
+            if status == 421:
+                assert await response.json() == {"error": "wrong_host"}
+
+
+async def test_a_stranger_s_name_is_in_the_log_once_and_not_by_its_name(
+    footfall: Footfall, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator whose Prometheus uses another name must find the setting; a flood must not fill the log."""
+    for _ in range(50):
+        await footfall.ops.get("/metrics", headers={"Host": "evil.example"})
+    [line] = [record.getMessage() for record in caplog.records if "ops_hosts" in record.getMessage()]
+    assert "evil.example" not in line
+
+
+async def test_a_unix_socket_answers_to_every_name(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """No browser connects to one, and clients of a socket write into Host what they like."""
+    settings = settings_for(redis_url, postgres_url, tmp_path, ops_listen="unix:/run/footfall/ops.sock")
+    async with running(settings) as footfall:
+        assert (await footfall.ops.get("/metrics", headers={"Host": "x"})).status == 200

@@ -76,13 +76,17 @@ class Edge:
         except Refused as refused:
             return refused.reason
 
-    def visitors(self, senders: Iterable[Sender]) -> set[bytes]:
+    def read(self, address: str, site: str = "portal") -> None:
+        """Read the numbers of a site."""
+        self.admission.check_read(self.settings.sites[site], self.client(address))
+
+    def visitors(self, senders: Iterable[Sender], site: str = "portal") -> set[bytes]:
         """The distinct visitor ids that are let in when these send in turn."""
         let_in = set()
         for address, agent, own_id in senders:
             client = self.client(address)
             visitor = visitor_id(SALT, client, agent, own_id)
-            if self.admission.may_add_visitor(client, visitor):
+            if self.admission.may_add_visitor(self.settings.sites[site], client, visitor):
                 let_in.add(visitor)
         return let_in
 
@@ -158,6 +162,7 @@ def test_the_pixel_may_come_without_a_referer_where_its_site_takes_it(
         pytest.param({"User-Agent": ""}, Reason.ROBOT, id="no user agent"),
         pytest.param({"User-Agent": "curl/8.10.1"}, Reason.ROBOT, id="curl"),
         pytest.param({"User-Agent": f"{BROWSER} HeadlessChrome/142"}, Reason.ROBOT, id="headless"),
+        pytest.param({"Signature-Agent": '"https://agent.example"'}, Reason.ROBOT, id="signed by an agent"),
     ],
 )
 def test_who_is_not_a_reader_is_ignored_for_its_reason(
@@ -214,16 +219,32 @@ def test_a_flood_from_one_network_does_not_touch_another() -> None:
     assert [edge.send(address="203.0.113.10") for _ in range(100)] == [None] * 100
 
 
+def test_an_office_that_is_over_its_budget_on_one_site_is_not_on_another() -> None:
+    """Beacons, new visitors and reads of one portal shut an office out of none of its neighbours."""
+    edge = Edge(beacons_burst=3, new_visitors_per_10_min=3, reads_burst=3)
+    office, people = "203.0.113.9", [("203.0.113.9", BROWSER, f"person-{number}") for number in range(9)]
+    for _ in range(3):
+        edge.send(address=office)
+        edge.read(office)
+    assert edge.send(address=office) is Reason.RATE_LIMITED
+    with pytest.raises(Refused):
+        edge.read(office)
+    assert len(edge.visitors(people)) == 3
+    news = Beacon("news", "/", Kind.VIEW, None, webdriver=False)
+    assert edge.send({"Origin": "https://news.example.vn"}, office, news) is None
+    edge.read(office, "news")
+    assert len(edge.visitors([(*sender[:2], f"news {sender[2]}") for sender in people], "news")) == 3
+
+
 def test_over_the_limit_the_numbers_can_still_be_read() -> None:
     """Reading has its own budget, which is far larger."""
     edge = Edge(beacons_burst=1, reads_per_s=1, reads_burst=50)
     edge.send()
     assert edge.send() is Reason.RATE_LIMITED
-    client = edge.client("203.0.113.9")
     for _ in range(50):
-        edge.admission.check_read(client)
+        edge.read("203.0.113.9")
     with pytest.raises(Refused, match="rate_limited"):
-        edge.admission.check_read(client)
+        edge.read("203.0.113.9")
 
 
 def test_a_refused_origin_costs_its_network_nothing() -> None:
@@ -240,7 +261,7 @@ def test_limits_can_be_switched_off() -> None:
     assert {edge.send() for _ in range(100)} == {None}
     assert len(edge.visitors(("203.0.113.9", BROWSER, f"id{number}") for number in range(100))) == 100
     for _ in range(100):
-        edge.admission.check_read(edge.client("203.0.113.9"))
+        edge.read("203.0.113.9")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -253,9 +274,9 @@ def test_a_trusted_proxy_that_names_no_client_has_a_higher_limit(address: str) -
     assert edge.send(address="203.0.113.9") is None
     assert len(edge.visitors((address, BROWSER, f"id{number}") for number in range(most + 50))) == most
     for _ in range(most):
-        edge.admission.check_read(edge.client(address))
+        edge.read(address)
     with pytest.raises(Refused, match="rate_limited"):
-        edge.admission.check_read(edge.client(address))
+        edge.read(address)
     assert edge.admission.busiest_network_share() == 0
 
 
@@ -274,7 +295,7 @@ def test_a_thousand_people_behind_one_address_all_count(edge: Edge) -> None:
     for _ in range(5):
         assert {edge.send(address=office) for _ in people} == {None}
         for _ in people:
-            edge.admission.check_read(edge.client(office))
+            edge.read(office)
     assert len(edge.visitors((office, BROWSER, person) for person in people)) == 1000
 
 
@@ -308,8 +329,8 @@ def test_who_is_over_the_budget_of_new_visitors_counts_later() -> None:
             1000,
             id="addresses and ids in a /64",
         ),
-        pytest.param(lambda n: (f"2001:db8:1:{n:x}::1", BROWSER, None), 10_000, 4000, id="networks in a /48"),
-        pytest.param(lambda n: (f"2001:db8:1:{n:x}::1", BROWSER, f"{n:x}"), 10_000, 4000, id="ids in a /48"),
+        pytest.param(lambda n: (f"2001:db8:1:{n:x}::1", BROWSER, None), 10_240, 4075, id="networks in a /48"),
+        pytest.param(lambda n: (f"2001:db8:1:{n:x}::1", BROWSER, f"{n:x}"), 10_240, 4075, id="ids in a /48"),
     ],
 )
 def test_one_client_cannot_invent_more_visitors_than_its_budget(

@@ -15,10 +15,11 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
 
 @dataclass(frozen=True)
 class Trust:
-    """The two settings that the resolver reads."""
+    """The settings that the resolver reads."""
 
     trusted_proxies: tuple[IPv4Network | IPv6Network | Literal["unix"], ...] = (*LOOPBACK, "unix")
     forwarded_header: str = "X-Forwarded-For"
+    translation_prefixes: tuple[IPv6Network, ...] = ()
 
 
 DEFAULT = Trust()
@@ -187,3 +188,38 @@ def test_nothing_that_a_client_writes_hides_its_address(forged: list[str], real:
     """The proxy appends the address that it sees: what stands before that address must not matter."""
     header = ",".join([*forged, f" {real}"])
     assert AddressResolver(DEFAULT).resolve("127.0.0.1", [header]).address == real.packed
+
+
+@pytest.mark.parametrize(
+    ("prefix", "written", "address"),
+    [
+        pytest.param(None, "64:ff9b::203.0.113.9", "203.0.113.9", id="the well-known prefix"),
+        pytest.param(None, "64:ff9b:1::203.0.113.9", "64:ff9b:1::cb00:7109", id="not its neighbour"),
+        # The examples of RFC 6052, 2.4.
+        pytest.param("2001:db8::/32", "2001:db8:c000:221::", "192.0.2.33", id="/32"),
+        pytest.param("2001:db8:100::/40", "2001:db8:1c0:2:21::", "192.0.2.33", id="/40"),
+        pytest.param("2001:db8:122::/48", "2001:db8:122:c000:2:2100::", "192.0.2.33", id="/48"),
+        pytest.param("2001:db8:122:300::/56", "2001:db8:122:3c0:0:221::", "192.0.2.33", id="/56"),
+        pytest.param("2001:db8:122:344::/64", "2001:db8:122:344:c0:2:2100::", "192.0.2.33", id="/64"),
+        pytest.param("2001:db8:122:344::/96", "2001:db8:122:344::192.0.2.33", "192.0.2.33", id="/96"),
+        pytest.param("2001:db8:122::/48", "2001:db8:122:c000:102:2100::", "2001:db8:122:c000:102:2100::", id="no form"),
+        pytest.param("2001:db8:122::/48", "2001:db8:123:c000:2:2100::", "2001:db8:123:c000:2:2100::", id="elsewhere"),
+    ],
+)
+def test_behind_nat64_the_client_is_the_ipv4_address_inside(prefix: str | None, written: str, address: str) -> None:
+    """All IPv4 readers of an IPv6-only network would otherwise be one visitor with one budget."""
+    trust = Trust(translation_prefixes=() if prefix is None else (IPv6Network(prefix),))
+    for client in (
+        AddressResolver(trust).resolve(written, ()),
+        AddressResolver(trust).resolve("127.0.0.1", [f"[{written}]:443"]),
+    ):
+        assert str(ip_address(client.address)) == address
+        if "." in address:
+            assert client.network == client.wide_network == client.address
+
+
+def test_an_address_inside_nat64_is_never_a_trusted_proxy() -> None:
+    """A client that can choose the inside of its address must not pass for this host or for a proxy."""
+    client = AddressResolver(CHAIN).resolve("64:ff9b::10.0.0.1", ["203.0.113.9"])
+    assert (client.address, client.is_proxy) == (bytes([10, 0, 0, 1]), False)
+    assert address_of(CHAIN, "10.0.0.1", "203.0.113.9, 64:ff9b::10.0.0.2") == "10.0.0.2"

@@ -1,6 +1,7 @@
 """How much one network may do, with the clock in hand: buckets, budgets, and who is new."""
 
 import tracemalloc
+from collections.abc import Iterable
 from hashlib import blake2b
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from footfall.ingest.client_address import Client
 from footfall.ingest.rate_limits import Buckets, Budget, BusiestNetwork, KnownVisitors
 
 
@@ -86,21 +88,54 @@ def test_a_full_table_of_100000_networks_stays_small() -> None:
     assert used_bytes < 32 * 1024 * 1024
 
 
-def net64(subscriber: int, subnet: int) -> tuple[bytes, bytes]:
+def net64(subscriber: int, subnet: int) -> Client:
+    """One /64 in a subscriber's /48."""
     wide = b"\x20\x01\x0d\xb8" + subscriber.to_bytes(2, "big")
-    return wide + subnet.to_bytes(2, "big"), wide
+    network = wide + subnet.to_bytes(2, "big")
+    return Client(network + bytes(8), network, wide, is_proxy=False)
 
 
-def spent(budget: Budget, places: list[tuple[bytes, bytes]], now_s: float = 0.0) -> int:
-    return sum(budget.spend(network, wide, now_s) == 0 for network, wide in places)
+PORTAL, NEWS = b"\0", b"\1"
+V4 = bytes([203, 0, 113, 9])
+OFFICE = Client(V4, V4, V4, is_proxy=False)
+
+
+def spent(budget: Budget, clients: Iterable[Client], now_s: float = 0.0, site: bytes = PORTAL) -> int:
+    return sum(budget.spend(site, client, now_s) == 0 for client in clients)
 
 
 def test_a_48_has_a_few_times_the_budget_of_one_64() -> None:
-    """One subscriber may own 65,536 networks of the size that counts as one place."""
+    """One subscriber may own 65,536 networks of the size that counts as one place: four budgets, and 1 for each /56."""
     budget = Budget(rate_per_s=1, burst=10, wide_factor=4, networks_max=100_000)
-    everywhere = [net64(1, subnet) for subnet in range(5000)]
-    assert spent(budget, everywhere) == 40
+    everywhere = [net64(1, subnet) for subnet in range(20 * 256)]
+    assert spent(budget, everywhere) == 40 + 20
     assert spent(budget, [net64(2, 1)] * 50) == 10
+
+
+def test_a_few_busy_networks_leave_their_neighbours_a_budget() -> None:
+    """A /48 may be a village: four of its computers must not shut out two hundred households."""
+    budget = Budget(rate_per_s=1000 / 600, burst=1000, wide_factor=4, networks_max=100_000)
+    busy = [net64(1, subnet) for subnet in range(4) for _ in range(2000)]
+    assert spent(budget, busy) == 2000 + 4 * 15 + 3
+    assert [spent(budget, [net64(1, subnet)] * 5) for subnet in range(4, 204)] == [5] * 200
+
+
+def test_a_line_is_served_although_every_other_line_floods() -> None:
+    """Who owns a /56, or many, takes nothing of what another /56 has for itself."""
+    budget = Budget(rate_per_s=1000 / 600, burst=1000, wide_factor=4, networks_max=100_000)
+    flood = [net64(1, subnet) for _ in range(20) for subnet in range(1024)]
+    assert spent(budget, flood) < 4100
+    assert spent(budget, [net64(1, 0xFF01)] * 50) == 3
+    assert spent(budget, [net64(1, 0xFF01)] * 50, now_s=600.0) > 3
+
+
+def test_one_site_uses_up_nothing_of_another_site() -> None:
+    """An office that floods one portal is still counted on the others."""
+    budget = Budget(rate_per_s=1, burst=10, wide_factor=4, networks_max=100_000)
+    assert spent(budget, [OFFICE] * 100) == 10
+    assert spent(budget, [OFFICE] * 100, site=NEWS) == 10
+    assert spent(budget, [net64(1, subnet) for subnet in range(200)]) == 41
+    assert spent(budget, [net64(1, subnet) for subnet in range(200)], site=NEWS) == 41
 
 
 def test_who_is_refused_spends_nothing_of_the_neighbours() -> None:
@@ -113,7 +148,7 @@ def test_who_is_refused_spends_nothing_of_the_neighbours() -> None:
 def test_an_ipv4_address_has_one_budget() -> None:
     """An IPv4 address is its own wide network: the larger budget must not lift the smaller."""
     budget = Budget(rate_per_s=1, burst=10, wide_factor=4, networks_max=100_000)
-    assert spent(budget, [(b"\xcb\x00\x71\x09",) * 2] * 100) == 10
+    assert spent(budget, [OFFICE] * 100) == 10
 
 
 def visitor(number: int) -> bytes:

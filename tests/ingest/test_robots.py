@@ -61,6 +61,14 @@ IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605
         pytest.param(f"Mozilla/5.0 (Linux; Android 9; CUBOT_X18_Plus) {WEBVIEW}", id="another CUBOT"),
         pytest.param("Mozilla/5.0 (SMART-TV; LINUX; Tizen 7.0) AppleWebKit/537.36 (KHTML, like Gecko) 94.0.4606.31/7.0 TV Safari/537.36", id="a television"),
         pytest.param("Mozilla/5.0 (PlayStation; PlayStation 5/9.60) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.4 Safari/605.1.15", id="a PlayStation"),
+        pytest.param("Mozilla/5.0 (Linux; Android 13; Spider 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0 Safari/537.36", id="a telephone called Spider"),
+        pytest.param("Mozilla/5.0 (Linux; Android 8.1.0; Fever_Plus_J) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/95.0.4638.50 Safari/537.36", id="one called Fever"),
+        pytest.param("Mozilla/5.0 (Linux; Android 8.0.0; Expanse) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/86.0.4240.99 Mobile Safari/537.36", id="one called Expanse"),
+        pytest.param("Mozilla/5.0 (Linux; Android 4.2.2; HTC Butterfly Build/JDQ39) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/31.0.1650.59 Mobile Safari/537.36", id="one called Butterfly"),
+        pytest.param("Mozilla/5.0 (Linux; Android 4.4.2; ViewSonic V500 Build/KVT49L) AppleWebKit/535.19 (KHTML, like Gecko) Chrome/18.0.1025.166 Mobile Safari/535.19", id="a ViewSonic"),
+        pytest.param("Mozilla/5.0 (Linux; Android 14; Crawler (4) Scanner/8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36", id="one with every word in its name"),
+        pytest.param("DESAY TS1008/1.0 Release/07.12.2013 Mozilla/5.0 (Linux; U; Android 4.0.3; zh-cn) AppleWebKit/534.30 (KHTML, like Gecko) Version/4.0 Mobile Safari/534.30", id="a model that ends with 008"),
+        pytest.param("Mozilla/5.0 (Macintosh; U; Intel Mac OS X 10_5_6; en-us) AppleWebKit/528.16 (KHTML, like Gecko) Fluid/0.9.6 Safari/528.16", id="Fluid"),
         pytest.param("Mozilla/5.0 (Linux; Android 11; KFTRWI) AppleWebKit/537.36 (KHTML, like Gecko) Silk/108.4.6 like Chrome/108.0.5359.220 Safari/537.36", id="Amazon Silk"),
     ],
 )  # fmt: skip
@@ -91,6 +99,19 @@ def test_people_are_not_robots(user_agent: str) -> None:
         pytest.param("okhttp/4.12.0", id="okhttp"),
         pytest.param("Mozilla/5.0 (compatible; UptimeRobot/2.0; http://www.uptimerobot.com/)", id="a monitor"),
         pytest.param("Blackbox Exporter/0.25.0", id="another monitor"),
+        pytest.param(f"{WINDOWS} Chrome/109.0.0.0 Safari/537.36 CloudflareObservatory/1.0", id="Cloudflare's measurements"),
+        pytest.param(f"{WINDOWS} TagInspector/500.1 Chrome/90.0.4430.72 Safari/537.36", id="TagInspector"),
+        pytest.param("DynatraceSynthetic/1.179", id="Dynatrace"),
+        pytest.param(f"{WINDOWS} Chrome/114.0.5735.198 Safari/537.36 DynatraceSynthetic/1.2", id="Dynatrace's browser"),
+        pytest.param("Datadog/Synthetics", id="Datadog"),
+        pytest.param(f"{WINDOWS} Chrome/114.0.5735.198 Safari/537.36 DatadogSynthetics", id="Datadog's browser"),
+        pytest.param("ELB-HealthChecker/2.0", id="a balancer of Amazon"),
+        pytest.param("kube-probe/1.31", id="Kubernetes"),
+        pytest.param("GoogleHC/1.0", id="a balancer of Google"),
+        pytest.param("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko; Google-Sites-Thumbnails) Chrome/120.0.6099.71 Safari/537.36", id="Google's thumbnails"),
+        pytest.param("brand-new-check/1.0", id="not listed, only a name"),
+        pytest.param("Mozilla/5.0 (compatible; BrandNew/0.1)", id="not listed, no browser"),
+        pytest.param(f"{ANDROID} Chrome/142.0.0.0 Mobile Safari/537.36 (compatible; brandnewspider)", id="not listed, on a telephone"),
         pytest.param("Mozilla/5.0 (compatible; brandnewbot/0.1)", id="not listed, a bot"),
         pytest.param("SomeCrawler (+https://nobody.example)", id="not listed, with an address"),
     ],
@@ -119,11 +140,14 @@ def test_every_correction_corrects_a_pattern_of_the_list() -> None:
 
 def test_only_the_first_512_characters_are_read() -> None:
     """A long user agent costs no more than a normal one, and cannot fill the memory of answers."""
-    assert ROBOTS.is_robot("x" * 504 + "Scrapy")
-    assert not ROBOTS.is_robot("x" * 512 + "Scrapy")
+    browser = f"{WINDOWS} Chrome/142.0.0.0 Safari/537.36 ".ljust(512, "x")
+    assert ROBOTS.is_robot(browser[:504] + "Scrapy")
+    assert not ROBOTS.is_robot(browser + "Scrapy")
 
 
-@pytest.mark.parametrize("unit", ["x", "Spider", "ContextualBot ", "Current", "HeadlessChrom", "BlogTraffic/1."])
+@pytest.mark.parametrize(
+    "unit", ["x", "Spider", "ContextualBot ", "Current", "HeadlessChrom", "BlogTraffic/1.", "(Android", "(Android ("]
+)
 def test_a_hostile_user_agent_is_judged_quickly(unit: str) -> None:
     """Expressions that look far ahead must not let 8 KB of text hold up a worker."""
     robots = Robots()

@@ -243,6 +243,8 @@ def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:
         pytest.param('ops_listen = "127.0.0.1:65536"', "must be host:port", id="port too large"),
         pytest.param('listen = "[::1]:81"\nops_listen = "[::1]:81"', "address of their own", id="same address"),
         pytest.param('forwarded_header = "A, B"', "one header", id="two headers"),
+        pytest.param('translation_prefixes = ["10.0.0.0/8"]', "an IPv6 prefix of /32", id="NAT64 in IPv4"),
+        pytest.param('translation_prefixes = ["2001:db8::/44"]', "an IPv6 prefix of /32", id="NAT64 of no length"),
         pytest.param("rollup_every_s = 301", "at most 300", id="rollup too rare"),
         pytest.param('spool_max_bytes = "large"', "a whole number", id="not a number"),
         pytest.param("keep_max_bytes = 1", "at least 1048576", id="no room"),

@@ -328,9 +328,6 @@ class RedisModel:
         held.expire(self._clock())
         return held
 
-    def rewrite_log(self) -> None:
-        """Its append-only file is not modelled."""
-
     @staticmethod
     def _refuses(held: SiteModel, installation: str) -> bool:
         held.touch(READY)

@@ -144,9 +144,6 @@ class RedisPort(RedisStore):
         own = self.installation
         return await self._ask("mend", lambda redis: redis.mend(own, site_id, today))
 
-    async def rewrite_log(self) -> None:
-        await self._ask("rewrite_log", RedisModel.rewrite_log)
-
 
 class PostgresPort(PostgresStore):
     """PostgresStore on the world's one Postgres."""

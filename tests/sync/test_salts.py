@@ -49,13 +49,3 @@ async def test_redis_fills_the_table_again_after_a_crash_of_postgres(stores: Sto
     await stores.sql.execute("TRUNCATE footfall.salt")
     await worker.roll_up_all_days()
     assert await stores.salts() == before
-
-
-async def test_redis_rewrites_its_file_when_a_key_was_destroyed(stores: Stores, worker: Worker) -> None:
-    """What was deleted can still be read in an append-only file until it is rewritten."""
-    await worker.roll_up_all_days()
-    await stores.redis.config_resetstat()
-    stores.clock.set(datetime.combine(NEXT_MONDAY, datetime.min.time(), VIETNAM) + timedelta(hours=2))
-    await worker.rollup.step()
-    statistics = await stores.redis.info("commandstats")
-    assert int(statistics.get("cmdstat_bgrewriteaof", {"calls": 0})["calls"]) == 1

@@ -28,6 +28,8 @@ REDIS_MIN = (6, 2)
 POSTGRES_MIN = 13
 CLOCKS_APART_MAX_S = 2.0
 """Redis' clock decides who is online; this host's decides the day of a beacon."""
+REWRITE_HOURS_MAX = 30
+"""A rewrite is due every day; a worker that finds it due asks within minutes."""
 HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5)
 BUSIEST_SHARE_MAX = 0.5
 BUSIEST_SHARE = re.compile(r"^footfall_busiest_network_share (\S+)$", re.MULTILINE)
@@ -93,15 +95,16 @@ def check_source(settings: Settings, file: Path | None) -> Check:
 async def check_redis(redis: RedisStore) -> list[Check]:
     """Check that Redis answers, is recent enough, and keeps its data."""
     try:
-        facts = await redis.facts()
+        facts, rewritten_at_s, now_s = await redis.facts(), await redis.rewritten_at_s(), await redis.clock_s()
     except StoreUnavailable as error:
         return [Check("redis", f"{error}; look at FOOTFALL_REDIS_URL and the firewall", Level.FAIL)]
-    return [
+    checks = [
         check_redis_version(facts),
         check_memory(facts),
         check_persistence(facts),
         await check_redis_writes(redis),
     ]
+    return [*checks, check_rewrite(facts, rewritten_at_s, now_s)] if facts.aof else checks
 
 
 async def check_redis_writes(redis: RedisStore) -> Check:
@@ -138,6 +141,24 @@ def check_persistence(facts: RedisFacts) -> Check:
         return Check("redis persistence", "append-only file")
     found = "no append-only file; if this host fails, what came after the last rollup is lost"
     return Check("redis persistence", f"{found}: set appendonly yes, appendfsync everysec", Level.WARN)
+
+
+def check_rewrite(facts: RedisFacts, rewritten_at_s: float, now_s: float) -> Check:
+    """Check the age of the last rewrite: since then the append-only file keeps each visitor id beside the salt.
+
+    INFO has no such moment, so only the rewrites that the service asked for are known.
+    """
+    what, hours = "redis rewrite", max(0.0, now_s - rewritten_at_s) / 3600
+    if not facts.aof_rewrite_ok:
+        found = "the last rewrite of the append-only file failed; look at Redis' log, memory and disk"
+        return Check(what, f"{found}: what was deleted stays readable in it", Level.FAIL)
+    if not rewritten_at_s:
+        found = "none is known yet of the append-only file; footfall serve asks for one every day"
+        return Check(what, f"{found}, and Redis does not say when it rewrote the file by itself")
+    if hours > REWRITE_HOURS_MAX:
+        found = f"the append-only file was last rewritten {hours:.0f} hours ago, and keeps the visitor ids since then"
+        return Check(what, f"{found}: run BGREWRITEAOF, and allow it (deploy/redis-acl.conf)", Level.WARN)
+    return Check(what, f"the append-only file was rewritten {hours:.0f} hours ago; replicas rewrite their own")
 
 
 async def check_postgres(postgres: PostgresStore) -> list[Check]:

@@ -140,7 +140,7 @@ async def _read(request: web.Request) -> tuple[Site, PreparedCounts]:
     site = services.settings.sites.get(request.query.get("site", ""))
     if site is None:
         raise Refused(Reason.UNKNOWN_SITE)
-    services.admission.check_read(read_client(request, services.resolver))
+    services.admission.check_read(site, read_client(request, services.resolver))
     return site, await services.counts_cache.counts(site)
 
 

@@ -46,7 +46,15 @@ class Readiness:
         ready = any(
             self._has_key(delivery) and ((delivery.redis is UP and not refusal) or not spool) for delivery in deliveries
         )
-        troubles = [*refusal, *self._site_troubles(), *self._failing_steps(), *self._spool_files(), *spool]
+        troubles = [
+            *refusal,
+            *self._site_troubles(),
+            *self._clock_troubles(),
+            *self._copy_troubles(),
+            *self._failing_steps(),
+            *self._spool_files(),
+            *spool,
+        ]
         return ready, self._dated(troubles)
 
     def _site_troubles(self) -> Iterator[tuple[str, float | None]]:
@@ -55,6 +63,11 @@ class Readiness:
                 yield f"redis takes no beacons of site {delivery.site.id}: {away.why}", away.since_s
             if not self._has_key(delivery):
                 yield f"no key of the visitor hash is known for site {delivery.site.id}", None
+        proxies = self._services.counting.proxies
+        if proxies.since_s is not None and not self._services.settings.demo:  # the demo is opened on its own machine
+            yield proxies.problem, proxies.since_s
+
+    def _clock_troubles(self) -> Iterator[tuple[str, float | None]]:
         for site_id, days in self._services.rollup.early_days.items():
             yield f"site {site_id} has visitors on {max(days)}, which has not come: a clock was ahead", None
         for store, ahead_s in (
@@ -63,9 +76,10 @@ class Readiness:
         ):
             if abs(ahead_s) > CLOCKS_APART_MAX_S:
                 yield f"{store}: its clock and this host's differ; have all hosts set theirs by NTP", None
-        proxies = self._services.counting.proxies
-        if proxies.since_s is not None and not self._services.settings.demo:  # the demo is opened on its own machine
-            yield proxies.problem, proxies.since_s
+
+    def _copy_troubles(self) -> Iterator[tuple[str, float | None]]:
+        if isinstance(away := self._services.log_rewrites.state, Away):
+            yield f"redis does not rewrite its append-only file: {away.why}", away.since_s
         rollup = self._services.rollup
         if isinstance(away := rollup.postgres, Away):
             yield f"nothing is copied to PostgreSQL: {away.why}", away.since_s

@@ -16,6 +16,7 @@ from footfall.model.periods import Periods
 from footfall.settings.settings import Settings
 from footfall.stores.spool_store import Spool
 from footfall.stores.store_pair import StorePair
+from footfall.sync.log_rewrites import LogRewrites
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
 
@@ -34,6 +35,7 @@ class Services:
     counts_cache: CountsCache
     repairs: Repairs
     rollup: Rollup
+    log_rewrites: LogRewrites
     recorder: Recorder
     reconciler: Reconciler
     counting: Counting
@@ -41,7 +43,7 @@ class Services:
 
     async def copy(self) -> None:
         """Copy what changed to Postgres, then bring this worker's logs in step with both stores."""
-        await run_each(self.rollup.step, self.reconciler.step)
+        await run_each(self.rollup.step, self.reconciler.step, self.log_rewrites.step)
 
     async def copy_everything(self) -> None:
         """Leave nothing in memory alone at the end: send, roll up, and put on the disk what Postgres lacks."""

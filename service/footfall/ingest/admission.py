@@ -21,7 +21,9 @@ ADDRESSES_REMEMBERED_MAX = 4096
 class SiteRules:
     """The settings of one site about who counts, compiled once."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, number: int) -> None:
+        self.key = number.to_bytes(4)
+        """The site in the keys of budgets: each site has its own budget for a network."""
         self.origins = Origins(site.hosts)
         self._takes_pixel_without_origin = site.pixel_without_origin
         self._excluded_networks = site.excluded_networks
@@ -54,7 +56,7 @@ class Admission:
         self._robots = Robots()
         self._busiest = BusiestNetwork()
         self._networks = NetworkLimits(settings.limits)
-        self._rules = {site.id: SiteRules(site) for site in settings.sites.values()}
+        self._rules = {site.id: SiteRules(site, number) for number, site in enumerate(settings.sites.values())}
 
     def check(self, site: Site, beacon: Beacon, sender: Sender) -> Reason | None:
         """Return None if the beacon counts, else why it is ignored: OPT_OUT, EXCLUDED, PREFETCH, FRAMED or ROBOT.
@@ -63,15 +65,15 @@ class Admission:
         what its network has spent.
         """
         # Unpacking costs less than reading so many fields of a tuple by name.
-        client, origin, referer, user_agent, is_same_site, opts_out, is_prefetch = sender
+        client, origin, referer, user_agent, is_same_site, opts_out, is_prefetch, signs = sender
         rules = self._rules[site.id]
         if not (rules.origins.accepts(origin) if origin else rules.accepts_page(referer, is_same_site)):
             raise Refused(Reason.WRONG_ORIGIN)
         if client.is_proxy:
-            self._charge(self._networks.proxy_beacons, client)
+            self._charge(self._networks.proxy_beacons, rules.key, client)
         else:
             self._busiest.saw(client.network)
-            self._charge(self._networks.beacons, client)
+            self._charge(self._networks.beacons, rules.key, client)
         # The script sends nothing for a visitor who opts out; the pixel, or an old copy of the script, still does.
         if opts_out:
             return Reason.OPT_OUT
@@ -81,11 +83,11 @@ class Admission:
             return Reason.PREFETCH
         if beacon.frames and not all(map(rules.origins.accepts, beacon.frames)):
             return Reason.FRAMED
-        if beacon.webdriver or self._robots.is_robot(user_agent):
+        if signs or beacon.webdriver or self._robots.is_robot(user_agent):
             return Reason.ROBOT
         return None
 
-    def may_add_visitor(self, client: Client, visitor: bytes) -> bool:
+    def may_add_visitor(self, site: Site, client: Client, visitor: bytes) -> bool:
         """Return whether a visitor id may enter the sketches: it is known here, or its network may add a new one.
 
         If not, the view counts without its visitor, until a later beacon of the same visitor finds budget again.
@@ -96,22 +98,23 @@ class Admission:
         if not networks.limits.enabled or visitor in networks.known:
             return True
         budget = networks.proxy_new_visitors if client.is_proxy else networks.new_visitors
-        if budget.spend(client.network, client.wide_network, self._monotonic()) > 0:
+        if budget.spend(self._rules[site.id].key, client, self._monotonic()) > 0:
             return False
         networks.known.add(visitor)
         return True
 
-    def check_read(self, client: Client) -> None:
-        """Raise Refused(RATE_LIMITED) if the client's network has read the numbers too often."""
-        self._charge(self._networks.proxy_reads if client.is_proxy else self._networks.reads, client)
+    def check_read(self, site: Site, client: Client) -> None:
+        """Raise Refused(RATE_LIMITED) if the client's network has read the site's numbers too often."""
+        budget = self._networks.proxy_reads if client.is_proxy else self._networks.reads
+        self._charge(budget, self._rules[site.id].key, client)
 
     def busiest_network_share(self) -> float:
         """Return the busiest network's part of the latest beacons, 0 to 1; near 1 it is a proxy not trusted yet."""
         return self._busiest.share()
 
-    def _charge(self, budget: Budget, client: Client) -> None:
+    def _charge(self, budget: Budget, site: bytes, client: Client) -> None:
         if not self._networks.limits.enabled:
             return
-        wait_s = budget.spend(client.network, client.wide_network, self._monotonic())
+        wait_s = budget.spend(site, client, self._monotonic())
         if wait_s > 0:
             raise Refused(Reason.RATE_LIMITED, retry_after_s=math.ceil(wait_s))

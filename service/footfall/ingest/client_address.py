@@ -13,6 +13,8 @@ HOPS_MAX = 10
 HEADER_MAX_CHARS = 1024
 PEERS_MAX = 10_000
 IPV4_BYTES, IPV6_BYTES = 4, 16
+NAT64 = IPv6Network("64:ff9b::/96")
+"""The prefix that RFC 6052 sets apart for IPv4 clients whose network speaks only IPv6."""
 
 
 class ProxySettings(Protocol):
@@ -22,6 +24,8 @@ class ProxySettings(Protocol):
     def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network | Literal["unix"], ...]: ...
     @property
     def forwarded_header(self) -> str: ...
+    @property
+    def translation_prefixes(self) -> tuple[IPv6Network, ...]: ...
 
 
 class Client(NamedTuple):
@@ -53,6 +57,8 @@ class AddressResolver:
             for length in (IPV4_BYTES, IPV6_BYTES)
         }
         self._trusts_unix = "unix" in settings.trusted_proxies
+        prefixes = {NAT64, *settings.translation_prefixes}
+        self._nat64 = [net.network_address.packed[: net.prefixlen // 8] for net in prefixes]
         self.header = istr(settings.forwarded_header)
         """The only header that may name an address."""
         self._is_rfc7239 = settings.forwarded_header.lower() == "forwarded"
@@ -102,11 +108,21 @@ class AddressResolver:
                 return True
         return False
 
-    @staticmethod
-    def _client(address: bytes, is_proxy: bool) -> Client:
+    def _client(self, address: bytes, is_proxy: bool) -> Client:
         if len(address) == IPV6_BYTES:
+            # Only here, after the trust was decided: 64:ff9b::7f00:1 must not pass for this host.
+            for prefix in self._nat64:
+                if address.startswith(prefix) and (inner := _embedded_ipv4(address, len(prefix))):
+                    return Client(inner, inner, inner, is_proxy)
             return Client(address, address[:8], address[:6], is_proxy)
         return Client(address, address, address, is_proxy)
+
+
+def _embedded_ipv4(address: bytes, prefix_bytes: int) -> bytes:
+    """Return the IPv4 address behind a prefix of 4 to 8 or 12 bytes (RFC 6052, 2.2); empty if the form is another."""
+    if address[8] and prefix_bytes < 9:  # the ninth byte stays 0, and no part of the IPv4 address stands in it
+        return b""
+    return (address[prefix_bytes:8] + address[max(prefix_bytes, 9) :])[:IPV4_BYTES]
 
 
 def parse_address(text: str) -> bytes:

@@ -85,7 +85,7 @@ class Counting:
             stored_in = await self.recorder.record(
                 site,
                 period.day,
-                visitor if self.admission.may_add_visitor(client, visitor) else None,
+                visitor if self.admission.may_add_visitor(site, client, visitor) else None,
                 previous_week_id,
                 is_view=beacon.kind is Kind.VIEW,
             )

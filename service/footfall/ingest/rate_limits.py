@@ -1,4 +1,4 @@
-"""How much one network may do: a budget for each network, and the visitors that are known already.
+"""How much one network may do: a budget for each site and network, and the visitors that are known already.
 
 Nothing here asks a store. Each worker knows what it has seen itself, so with four workers a network may do up to four
 times as much. Every table is bounded and drops the least recently used; a dropped network has its whole budget again.
@@ -8,6 +8,7 @@ import struct
 from array import array
 from collections import Counter, OrderedDict, deque
 
+from footfall.ingest.client_address import Client
 from footfall.settings.settings import Limits
 
 TEN_MINUTES_S = 600
@@ -15,6 +16,9 @@ PROXY_FACTOR = 20
 """What a trusted proxy's own address may do, in budgets of one network: it stands for many clients, not for all."""
 WATCHED_BEACONS = 1000
 TELLING_BEACONS = 100
+MODEST_PART = 64
+"""A network uses little while it stays below this part of its budget."""
+LINES_IN_48 = 256
 _HALVES = struct.Struct("=QQ")
 
 
@@ -49,23 +53,50 @@ class Buckets:
 
 
 class Budget:
-    """What a network may do, and what the /48 around it may do as a whole."""
+    """What a network may do on one site, and what the /48 around it may do there as a whole.
+
+    The /48 has two pools of equal size. A network may use both up to a 64th of its own budget, and beyond that only
+    the first. So a few busy networks empty the first, and their neighbours still find the second. If many networks
+    have emptied both, each /56, which is a subscriber line, still has a 256th of a budget of its own.
+    """
 
     def __init__(self, rate_per_s: float, burst: int, wide_factor: int, networks_max: int) -> None:
-        self._networks = Buckets(rate_per_s, burst, networks_max)
-        self._wide = Buckets(rate_per_s * wide_factor, burst * wide_factor, networks_max)
+        def buckets(factor: float, keys_max: int) -> Buckets:
+            return Buckets(rate_per_s * factor, max(1, int(burst * factor)), keys_max)
 
-    def spend(self, network: bytes, wide_network: bytes, now_s: float) -> float:
+        self._networks = buckets(1, networks_max)
+        self._modest = buckets(1 / MODEST_PART, networks_max)
+        """What a network may take from the second pool."""
+        self._first_pool = buckets(max(1, wide_factor / 2), networks_max // 4)
+        self._second_pool = buckets(wide_factor / 2, networks_max // 4)
+        self._lines = buckets(1 / LINES_IN_48, networks_max // 4)
+
+    def spend(self, site: bytes, client: Client, now_s: float) -> float:
         """Spend one unit and return 0, or spend nothing and return the seconds until one is free."""
-        # A refusal costs neither budget, so a flood from one /64 cannot use up the share of its neighbours.
+        # A refusal costs no budget, so a flood from one /64 cannot use up the share of its neighbours.
+        network = site + client.network
         if (wait_s := self._networks.wait_s(network, now_s)) > 0:
             return wait_s
-        if network != wide_network:  # an IPv4 address is its own wide network
-            if (wait_s := self._wide.wait_s(wide_network, now_s)) > 0:
+        if client.network != client.wide_network:  # an IPv4 address is its own wide network
+            wait_s = self._spend_wide(network, site + client.wide_network, now_s)
+            if wait_s > 0:
                 return wait_s
-            self._wide.take(wide_network, now_s)
         self._networks.take(network, now_s)
         return 0.0
+
+    def _spend_wide(self, network: bytes, wide_network: bytes, now_s: float) -> float:
+        if self._modest.wait_s(network, now_s) == 0 and self._second_pool.wait_s(wide_network, now_s) == 0:
+            self._modest.take(network, now_s)
+            self._second_pool.take(wide_network, now_s)
+            return 0.0
+        if (pool_wait_s := self._first_pool.wait_s(wide_network, now_s)) == 0:
+            self._first_pool.take(wide_network, now_s)
+            return 0.0
+        line = network[:-1]  # the /56 around a /64
+        if (line_wait_s := self._lines.wait_s(line, now_s)) == 0:
+            self._lines.take(line, now_s)
+            return 0.0
+        return min(pool_wait_s, line_wait_s)
 
 
 class KnownVisitors:

@@ -16,20 +16,47 @@ from footfall.ingest.visitor import USER_AGENT_MAX_CHARS
 
 REMEMBERED_MAX = 10_000
 
-OWN_WORDS = ("bot/", "Bot/", "crawler", "Crawler", "spider", "Spider", "+http")
+OWN_WORDS = (
+    *("bot/", "Bot/", "bot;", "Bot;", "bot)", "Bot)", "crawl", "Crawl", "spider", "Spider", "scraper", "Scraper"),
+    *("http://", "https://", "mailto:", "subscribers"),
+    *("monitor", "Monitor", "Synthetic", "HealthCheck", "Health Check", "Health-Check", "Observatory", "TagInspector"),
+    *("kube-probe", "GoogleHC", "Google-", "Thumbnails", "Validator", "Checker", "Scanner/", "scanner.", "LinkPreview"),
+)
 """What robots that are not on the list yet call themselves, and the beginning of an address about them.
 
 "bot" alone would be too short: it is in the names of telephones (CUBOT).
 """
 
+OWN_SHAPES = (
+    # A program's name, with or without a version, and nothing else: a browser says more of itself than that.
+    r"^(?!iP(?:hone|ad|od)|DoCoMo/|smarttv_|Dillo/)[\w.:@-]+(?:/[\w.-]*)?$",
+    # A mail address; some browsers write a version after the sign.
+    r"\w@[\w-]+\.[a-z]{2}",
+    # A name that is no old browser's, where only robots still write one.
+    r"^Mozilla/5\.0 \(compatible(?:\)|; (?!MSIE|Konqueror|IBrowse|Linux|U;|ANTGalio)[\w-]+[/;)])",
+)
+
 CORRECTIONS: Mapping[str, str | None] = {
     # Patterns that find browsers of people: taken out (None), or narrowed to what the robot sends.
     r"AP3A\.240617\.008": None,  # the build number of Android 15 on many makers' telephones
+    "Fluid": None,  # a browser for one site each, on a Mac
     "MetaIAB Facebook": None,  # the browser inside the Facebook app
     "Sogou": None,  # also a browser; its robots call themselves spiders, which OWN_WORDS finds
+    # Words of which the names of telephones are made.
+    r"008\/": r"^008\/",
+    "Butterfly": r"Butterfly\/",
+    "Expanse": "^Expanse",
+    "Fever": r"^Fever\/",
+    "Sonic": r"Sonic(?:SiteAuditor)?\/",
     r"Tumblr\/": r"^Tumblr\/",  # elsewhere than at the start: the browser inside the app
     "Viber": "^Viber",
 }
+
+PHONE = re.compile(r"\((?=[^()]{0,30}\bAndroid\b)(?:(?!-Google/)[^()]|\([^()]*\)){0,300}?(?=; wv\)|\))")
+"""The part of a user agent in which an Android telephone is named; a name may hold parentheses: Moto G (4)."""
+
+EMBEDDED_BROWSER = "http://bsalsa.com/"
+"""The address of a component with which programs of Windows show pages, in the user agents of people."""
 
 
 class Robots:
@@ -37,7 +64,7 @@ class Robots:
 
     def __init__(self, patterns: Iterable[str] | None = None) -> None:
         if patterns is None:
-            patterns = list(listed_patterns())
+            patterns = [*listed_patterns(), *OWN_SHAPES]
         words = {word for pattern in patterns if (word := plain_word(pattern)) is not None}
         shapes = [pattern for pattern in patterns if plain_word(pattern) is None]
         self._words = re.compile(_trie(words.union(OWN_WORDS)))
@@ -54,11 +81,9 @@ class Robots:
         return not user_agent or self._is_listed_cached(user_agent[:USER_AGENT_MAX_CHARS])
 
     def _is_listed(self, user_agent: str) -> bool:
+        named = PHONE.sub("(", user_agent, count=1).replace(EMBEDDED_BROWSER, "")
         return bool(
-            not user_agent.strip()
-            or self._words.search(user_agent)
-            or self._starts.match(user_agent)
-            or self._shapes.search(user_agent)
+            not named.strip() or self._words.search(named) or self._starts.match(named) or self._shapes.search(named)
         )
 
 

@@ -24,3 +24,5 @@ class Sender(NamedTuple):
     """Global Privacy Control: the visitor asks not to be measured."""
     is_prefetch: bool = False
     """The browser fetches a page that the visitor has not opened yet."""
+    signs_as_agent: bool = False
+    """The request names the keys of an automated agent (Web Bot Auth)."""

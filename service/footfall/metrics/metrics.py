@@ -104,6 +104,11 @@ class Metrics:
             "When every site that had changed was last confirmed in Postgres, seconds since 1970",
             merge="mostrecent",
         )
+        self.log_rewritten = gauge(
+            "footfall_redis_log_rewritten_timestamp_seconds",
+            "Since when the append-only file of Redis holds what was deleted, seconds since 1970; 0: since ever",
+            merge="mostrecent",
+        )
         self.visitors = gauge(
             "footfall_visitors",
             "Numbers last shown for a site: online, today, week, total (estimates, standard error 0.81 %), views_today",

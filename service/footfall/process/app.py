@@ -40,6 +40,7 @@ from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, open_redis
 from footfall.stores.spool_store import open_spool
 from footfall.stores.store_pair import StorePair
+from footfall.sync.log_rewrites import LogRewrites
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
 
@@ -114,6 +115,7 @@ async def open_services(
             counts_cache=counts_cache,
             repairs=repairs,
             rollup=rollup,
+            log_rewrites=LogRewrites(settings.sites.values(), redis, metrics, clock),
             recorder=recorder,
             reconciler=reconciler,
             counting=counting,

@@ -41,6 +41,8 @@ Label = Annotated[str, Field(min_length=1, max_length=80)]
 NetworkField = Annotated[Network, PlainValidator(validators.network)]
 ProxyField = Annotated[Network | Literal["unix"], PlainValidator(validators.proxy)]
 ListenField = Annotated[str, AfterValidator(validators.listener)]
+Nat64Field = Annotated[IPv6Network, PlainValidator(validators.nat64)]
+OpsHostField = Annotated[str, AfterValidator(validators.host_name)]
 RedisUrl = Annotated[SecretStr, AfterValidator(validators.store_url(*validators.REDIS_SCHEMES))]
 PostgresUrl = Annotated[SecretStr, AfterValidator(validators.store_url("postgresql", "postgres"))]
 
@@ -91,7 +93,7 @@ class Site(Section):
 
 
 class Limits(Section):
-    """What one network (an IPv4 address, an IPv6 /64) may do, per worker: the table `[limits]`."""
+    """What one network (an IPv4 address, an IPv6 /64) may do on one site, per worker: the table `[limits]`."""
 
     enabled: bool = True
     """false switches every limit off: for a log replay or a bench."""
@@ -108,7 +110,7 @@ class Limits(Section):
     wide_factor: Annotated[int, Field(ge=1)] = 4
     """An IPv6 /48 as a whole may do this many times what one of its /64 may."""
     networks_max: Annotated[int, Field(ge=1000)] = 100_000
-    """Networks remembered, about 200 bytes each; the least recently used is forgotten; 1000 or more."""
+    """Networks remembered for each limit, about 200 bytes each; the least recently used is forgotten; 1000 or more."""
     known_visitors_max: Annotated[int, Field(ge=1024)] = 1_048_576
     """Visitors remembered as no longer new, 8 bytes each; 1024 or more."""
 
@@ -130,6 +132,8 @@ class Settings(Section):
     """Where browsers or a proxy connect: host:port, [IPv6]:port or unix:/path."""
     ops_listen: ListenField = "127.0.0.1:8081"
     """Where /metrics, /healthz, /readyz and /version are served; keep it private."""
+    ops_hosts: Annotated[tuple[OpsHostField, ...], BeforeValidator(validators.split_commas)] = ()
+    """Names by which clients call the ops routes, besides localhost, addresses and this machine's name."""
     data_dir: Path = Path(".footfall")
     """Folder of the spool and of the embedded servers."""
     trusted_proxies: Annotated[tuple[ProxyField, ...], BeforeValidator(validators.split_commas)] = (
@@ -140,6 +144,8 @@ class Settings(Section):
     """Networks, or the word unix, whose forwarding header is believed; separated by commas."""
     forwarded_header: Annotated[str, AfterValidator(validators.header_name)] = "X-Forwarded-For"
     """The one header that carries the client's address: X-Forwarded-For, X-Real-IP, Forwarded."""
+    translation_prefixes: Annotated[tuple[Nat64Field, ...], BeforeValidator(validators.split_commas)] = ()
+    """NAT64 or SIIT prefixes (RFC 6052): the client is the IPv4 address inside; 64:ff9b::/96 always is one."""
     rollup_every_s: Annotated[float, Field(ge=5, le=300)] = 10.0
     """Seconds between two copies from Redis to PostgreSQL; 5 to 300."""
     redis_timeout_s: Annotated[float, Field(ge=0.1, le=10)] = 1.0

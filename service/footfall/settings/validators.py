@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import SecretStr
 
-from footfall.model.hosts import parse_host_rule
+from footfall.model.hosts import canonical_host, parse_host_rule
 from footfall.model.site_id import SITE_ID, SiteId
 from footfall.settings.messages import did_you_mean
 
@@ -29,6 +29,7 @@ NAMES_OF_VIETNAMS_ZONE = frozenset(
 """Small letters of what people write who mean Asia/Ho_Chi_Minh."""
 OFFSET_OF_VIETNAM = re.compile(r"(utc|gmt|etcutc|etcgmt)?\+0?7(00)?")
 OFFSET = re.compile(r"(utc|gmt|etcutc|etcgmt)?[+-][0-9]{1,4}")
+NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -123,6 +124,15 @@ def network(value: object) -> Network:
     return IPv4Network((mapped, found.prefixlen - 96)) if mapped and found.prefixlen >= 96 else found
 
 
+def nat64(value: object) -> IPv6Network:
+    """Return a prefix behind which IPv6 addresses carry an IPv4 address (RFC 6052)."""
+    found = network(value)
+    if not isinstance(found, IPv6Network) or found.prefixlen not in NAT64_LENGTHS:
+        lengths = ", ".join(f"/{length}" for length in NAT64_LENGTHS[:-1])
+        raise ValueError(f"{value!s} must be an IPv6 prefix of {lengths} or /{NAT64_LENGTHS[-1]}, as in RFC 6052")
+    return found
+
+
 def proxy(value: object) -> Network | Literal["unix"]:
     """Return a trusted proxy: a network, or the word `unix` for every peer on a unix socket."""
     return "unix" if value == "unix" else network(value)
@@ -138,6 +148,14 @@ def header_name(text: str) -> str:
     if not HEADER_NAME.fullmatch(text):
         raise ValueError("must be the name of one header, such as X-Forwarded-For")
     return text
+
+
+def host_name(text: str) -> str:
+    """Return the name of one host, without a port, in its compared form."""
+    found = canonical_host(text)
+    if found is None:
+        raise ValueError(f"{text!r} must be the name of a host alone, such as metrics.example.vn")
+    return found
 
 
 def web_address(text: str) -> str:

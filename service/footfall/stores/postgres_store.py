@@ -119,7 +119,6 @@ class Saved:
 
     ahead: Sequence[DayState]
     closed: Closed
-    salts_destroyed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +237,12 @@ class PostgresStore:
                 rows = await connection.fetch(AHEAD, site_id, names, logs, retention.needed_from, snapshot.present)
                 ahead = fuller | {row["day"]: _day_state(row) for row in rows}
             await _save_salts(connection, site_id, snapshot.salts)
-            destroyed = await connection.execute(
+            await connection.execute(
                 "DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site_id, retention.salts_from
             )
             return Saved(
                 ahead=list(ahead.values()),
                 closed=await _closed(connection, site_id, retention),
-                salts_destroyed=int(destroyed.removeprefix("DELETE ")),
             )
 
     async def days(self, site_id: SiteId, wanted: Sequence[date]) -> list[DayState]:

@@ -11,6 +11,11 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:dirty                      hash: day -> moment (us) of its last change, until Postgres has it
     ff1:{site}:closed                     hash: through (day), visitors, views, adjustments, revision, read_at (us)
     ff1:{site}:salt:2026-11-23            key of that week's visitor hash; expires by itself two hours after the week
+
+And for the whole server:
+
+    ff1:rewritten                         when its append-only file was last rewritten at Footfall's wish, s since 1970
+    ff1:rewriting                         a worker asks for a rewrite now; expires
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +40,8 @@ ORPHANS_WITHIN = timedelta(days=70)
 """Around today: days whose names Redis may have lost with its keys `days` and `dirty`, both at once."""
 PROBE_SITE = "~probe"
 """No site can have this id."""
+REWRITTEN, REWRITING = "ff1:rewritten", "ff1:rewriting"
+CLAIM_S = 1800
 
 
 class Recorded(NamedTuple):
@@ -56,6 +63,9 @@ class RedisFacts:
     maxmemory_policy: str
     aof: bool
     role: str
+    aof_rewriting: bool = False
+    """A rewrite of the append-only file runs, or waits for a dump that runs."""
+    aof_rewrite_ok: bool = True
 
 
 def ready_key(site_id: str) -> str:
@@ -255,6 +265,8 @@ class RedisStore:
             maxmemory_policy=str(info.get("maxmemory_policy", "noeviction")),
             aof=bool(info.get("aof_enabled", 0)),
             role=str(info.get("role", "")),
+            aof_rewriting=bool(info.get("aof_rewrite_in_progress", 0) or info.get("aof_rewrite_scheduled", 0)),
+            aof_rewrite_ok=info.get("aof_last_bgrewrite_status", "ok") == "ok",
         )
 
     async def rewrite_log(self) -> None:
@@ -264,6 +276,29 @@ class RedisStore:
         """
         async with self._calls.turn():
             await self._calls.client.bgrewriteaof()
+
+    async def claim_rewrite(self) -> bool:
+        """Return whether this worker may ask for the rewrite; after one that failed a worker may in half an hour."""
+        async with self._calls.turn():
+            return bool(await self._calls.client.set(REWRITING, 1, nx=True, ex=CLAIM_S))
+
+    async def note_rewritten(self, at_s: float) -> None:
+        """Record that the file holds nothing older than `at_s`, and end the claim; raises StoreUnavailable."""
+        async with self._calls.turn():
+            await self._calls.client.set(REWRITTEN, int(at_s))
+            await self._calls.client.delete(REWRITING)
+
+    async def rewritten_at_s(self) -> float:
+        """Read the moment of the last recorded rewrite; 0 if none is known. Raises StoreUnavailable.
+
+        INFO does not say it. Redis' own rewrites are not recorded.
+        """
+        try:
+            async with self._calls.turn():
+                value = await self._calls.client.get(REWRITTEN)
+            return float(int(value or 0))
+        except (StoreDamaged, ValueError):
+            return 0.0  # the next rewrite writes over it
 
     async def clock_s(self) -> float:
         """Read the server's clock, seconds since the epoch."""

@@ -161,8 +161,6 @@ class Rollup:
                 continue
             saved = await self._stores.postgres.save(site.id, snapshot, retention)
             self.postgres_ahead_s = saved.closed.read_at_us / 1e6 - self._clock()
-            if saved.salts_destroyed:
-                await self._rewrite_redis_log()
             ahead = {state.day for state in saved.ahead}
             await self._note_early_days(site, snapshot.present)
             confirmed = {day: change for day, change in snapshot.changes.items() if day not in ahead}
@@ -238,16 +236,6 @@ class Rollup:
             )
         if ended := self._reported.ended(failing.keys()):
             logger.info("Sites are rolled up again. sites=%s", some_of(ended))
-
-    async def _rewrite_redis_log(self) -> None:
-        try:
-            await self._stores.redis.rewrite_log()
-        except StoreUnavailable as error:
-            logger.warning(
-                "A key of the visitor hash was destroyed, but Redis does not rewrite its append-only file, where it"
-                " can still be read: run BGREWRITEAOF. error=%s",
-                error,
-            )
 
     async def _greet_postgres(self) -> None:
         """Learn the installation, whether Postgres' data may be older than before, and which totals were adjusted."""
