@@ -454,6 +454,19 @@ async def test_a_client_that_takes_nothing_of_an_answer_loses_its_connection_and
     ]
 
 
+async def test_a_worker_that_stops_does_not_wait_for_a_client_that_does_not_read(footfall: Footfall) -> None:
+    """An upgrade must not take as long as a stranger likes."""
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with listening(create_public_app(footfall.services)) as listener, unreading(listener) as client:
+        client.writer.write(request * 20_000)
+        await until(lambda: any(waiting_bytes(listener)))
+        for _ in range(2000):  # the client takes what it has room for
+            await asyncio.sleep(0)
+        assert any(waiting_bytes(listener))
+        async with asyncio.timeout(5):
+            await listener.cleanup()
+
+
 @pytest.mark.slow
 async def test_a_client_that_reads_slowly_keeps_its_connection(footfall: Footfall) -> None:
     """A telephone at the edge of its net takes longer than the limit for an answer, but takes something of it."""
