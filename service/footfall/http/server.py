@@ -14,7 +14,16 @@ from aiohttp.http_exceptions import BadStatusLine
 from aiohttp.typedefs import Handler
 from multidict import istr
 
-from footfall._compat import HttpConnection, HttpServer, RequestFactory, handler_of, waits_for_request, writer_of
+from footfall._compat import (
+    HttpConnection,
+    HttpServer,
+    RequestFactory,
+    handler_of,
+    hold_reading,
+    release_reading,
+    waits_for_request,
+    writer_of,
+)
 from footfall.errors import Reason, Refused
 from footfall.http.middleware import OUTERMOST
 from footfall.http.responses import Reply, refusal
@@ -292,15 +301,17 @@ class _Connection(HttpConnection):
         super().connection_made(transport)
 
     def pause_writing(self) -> None:
-        """Keep the handler waiting, and begin to watch whether the client takes anything."""
+        """Keep the handler and the next requests waiting, and begin to watch whether the client takes anything."""
         super().pause_writing()
         if self.transport is not None:
+            hold_reading(self)
             self._unread = self._ours.unread.watch(self.transport)
 
     def resume_writing(self) -> None:
         """Go on: the client has taken the answer."""
         self._stop_watching()
         super().resume_writing()
+        release_reading(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, and give the place back; a connection that was turned away never began."""
