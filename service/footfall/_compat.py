@@ -7,7 +7,7 @@ Each part has a name of ours, the version in which it was read, and the reason w
 import asyncio
 from collections.abc import Callable
 from multiprocessing import resource_tracker
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -30,6 +30,12 @@ waits_for_request: Callable[[HttpConnection], asyncio.Future[None] | None] = att
 """What a connection without a request waits on, None while it has one: `RequestHandler._waiter`, read in 3.14.5.
 
 The public `RequestHandler.close` drops the requests that were read and not answered yet.
+"""
+
+hold_reading: Callable[[HttpConnection], None] = methodcaller("_pause_reading_for_buffer")
+release_reading: Callable[[HttpConnection], None] = methodcaller("_resume_reading_if_drained")
+"""How aiohttp itself stops reading from a client while requests wait, and goes on: `RequestHandler`'s methods, read in
+3.14.5. Its transport's own, which are public, would be undone, or would undo what aiohttp holds.
 """
 
 HttpServer = web.Server

@@ -454,6 +454,35 @@ async def test_a_client_that_takes_nothing_of_an_answer_loses_its_connection_and
     ]
 
 
+async def test_requests_behind_an_answer_that_is_not_read_stay_where_they_are(footfall: Footfall) -> None:
+    """The head of a request may have a megabyte, and 32 of them would wait in memory for their turn."""
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n"
+    async with listening(create_public_app(footfall.services)) as listener, unreading(listener) as client:
+        client.writer.write((request + b"\r\n") * 20)
+        await until(lambda: any(waiting_bytes(listener)))
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        client.writer.write((request + b"X: %b\r\n" % (b"a" * 8000) * 100 + b"\r\n") * 20)
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        assert client.writer.transport.get_write_buffer_size() > 8_000_000
+        for _ in range(40):
+            assert (await client.answer())[0] == 200
+
+
+async def test_a_worker_that_stops_does_not_wait_for_a_client_that_does_not_read(footfall: Footfall) -> None:
+    """An upgrade must not take as long as a stranger likes."""
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with listening(create_public_app(footfall.services)) as listener, unreading(listener) as client:
+        client.writer.write(request * 20_000)
+        await until(lambda: any(waiting_bytes(listener)))
+        for _ in range(2000):  # the client takes what it has room for
+            await asyncio.sleep(0)
+        assert any(waiting_bytes(listener))
+        async with asyncio.timeout(5):
+            await listener.cleanup()
+
+
 @pytest.mark.slow
 async def test_a_client_that_reads_slowly_keeps_its_connection(footfall: Footfall) -> None:
     """A telephone at the edge of its net takes longer than the limit for an answer, but takes something of it."""

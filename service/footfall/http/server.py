@@ -14,7 +14,16 @@ from aiohttp.http_exceptions import BadStatusLine
 from aiohttp.typedefs import Handler
 from multidict import istr
 
-from footfall._compat import HttpConnection, HttpServer, RequestFactory, handler_of, waits_for_request, writer_of
+from footfall._compat import (
+    HttpConnection,
+    HttpServer,
+    RequestFactory,
+    handler_of,
+    hold_reading,
+    release_reading,
+    waits_for_request,
+    writer_of,
+)
 from footfall.errors import Reason, Refused
 from footfall.http.middleware import OUTERMOST
 from footfall.http.responses import Reply, refusal
@@ -148,10 +157,13 @@ class Listener(web.AppRunner):
             await asyncio.sleep(DRAIN_STEP_S)
 
     async def shutdown(self) -> None:
-        """Close idle connections, run the application's own hooks, and wait for the requests in progress."""
+        """Close idle connections and those that wait for their client to read; wait for the requests in progress."""
         connections, self._connections = self._connections, None
         if connections is not None:
             connections.pre_shutdown()
+            for connection in connections.connections:
+                if isinstance(connection, _Connection):
+                    connection.give_up_unread()
         await super().shutdown()
         if connections is not None:
             await connections.shutdown(SHUTDOWN_MAX_S)
@@ -201,6 +213,10 @@ class UnreadAnswer:
         """Stop watching: the answer was taken, or the connection has ended."""
         self._timer.cancel()
 
+    def give_up(self) -> None:
+        """End the connection; what its client has not taken is lost."""
+        self._transport.abort()
+
     def _look(self) -> None:
         left = self._transport.get_write_buffer_size()
         if left < self._left:
@@ -208,7 +224,7 @@ class UnreadAnswer:
             self._timer = self._unread.look_later(self._look)
             return
         self._unread.note_end()
-        self._transport.abort()
+        self.give_up()
 
 
 class _Connections(HttpServer):
@@ -285,15 +301,17 @@ class _Connection(HttpConnection):
         super().connection_made(transport)
 
     def pause_writing(self) -> None:
-        """Keep the handler waiting, and begin to watch whether the client takes anything."""
+        """Keep the handler and the next requests waiting, and begin to watch whether the client takes anything."""
         super().pause_writing()
         if self.transport is not None:
+            hold_reading(self)
             self._unread = self._ours.unread.watch(self.transport)
 
     def resume_writing(self) -> None:
         """Go on: the client has taken the answer."""
         self._stop_watching()
         super().resume_writing()
+        release_reading(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, and give the place back; a connection that was turned away never began."""
@@ -306,6 +324,11 @@ class _Connection(HttpConnection):
         if self._ours.limiter is not None and self._client is not None:
             self._ours.limiter.release(self._client)
             self._client = None
+
+    def give_up_unread(self) -> None:
+        """End at once if the client has an answer to read."""
+        if self._unread is not None:
+            self._unread.give_up()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer what the client sent before it ended its half of the connection, then close.
