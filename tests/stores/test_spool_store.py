@@ -472,3 +472,13 @@ async def test_a_worker_whose_own_file_is_damaged_begins_another(
     assert len(await spool.read(LOG, 0, 99)) >= 29
     assert (tmp_path / "mine.damaged").exists()
     assert len(caplog.records) == 1
+
+
+async def test_a_spool_that_was_closed_stays_closed(tmp_path: Path) -> None:
+    """A late call at the end of a worker must not open its file again, nor be a fault of its own."""
+    async with open_spool(tmp_path, "mine", SMALL_BYTES) as spool:
+        await spool.write([batch(1)])
+    for late in (spool.write([batch(2)]), spool.read(LOG, 0, 9), spool.adopt(), spool.delete(LOG, 1)):
+        with pytest.raises(StoreUnavailable, match="spool: is closed"):
+            await late
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "mine.spool"]

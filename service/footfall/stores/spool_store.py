@@ -98,6 +98,7 @@ class Spool:
         self._monotonic = monotonic
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._file: sqlite3.Connection | None = None
+        self._is_closed = False
         self._refused_open = False
         """Whether the log has a line that the file could not be opened."""
         self._reported: set[Path] = set()
@@ -178,11 +179,14 @@ class Spool:
             self._note_refused_open(error)
 
     async def close(self) -> None:
-        """Unlock the file; an empty one is removed."""
+        """Unlock the file; an empty one is removed. Later calls raise StoreUnavailable."""
+        self._is_closed = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
     async def _run(self, act: Callable[[sqlite3.Connection], Result]) -> Result:
+        if self._is_closed:
+            raise StoreUnavailable("spool", "is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._act, act)
         except (sqlite3.Error, OSError) as error:
