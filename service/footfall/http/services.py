@@ -15,6 +15,7 @@ from footfall.model.periods import Periods
 from footfall.settings.settings import Settings
 from footfall.stores.spool_store import Spool
 from footfall.stores.store_pair import StorePair
+from footfall.sync.clock_watch import ClockWatch
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
 
@@ -36,6 +37,7 @@ class Services:
     recorder: Recorder
     reconciler: Reconciler
     counting: Counting
+    clock_watch: ClockWatch
 
     async def copy(self) -> None:
         """Copy what changed to Postgres, then bring this worker's logs in step with both stores."""

@@ -38,12 +38,14 @@ from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, open_redis
 from footfall.stores.spool_store import open_spool
 from footfall.stores.store_pair import StorePair
+from footfall.sync.clock_watch import ClockWatch
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
 
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 0.5
+CLOCKS_EVERY_S = 60.0
 OPENING_MAX_S = 10.0
 """A worker serves after this time although a store hangs, and opens the remaining sites meanwhile."""
 
@@ -111,6 +113,7 @@ async def open_services(
             recorder=recorder,
             reconciler=reconciler,
             counting=counting,
+            clock_watch=ClockWatch(stores, clock),
         )
         stack.push_async_callback(counts_cache.close)
         stack.push_async_callback(repairs.opener.close)
@@ -130,6 +133,7 @@ async def run_background(services: Services) -> AsyncIterator[None]:
         repeat(services.reconciler.quick_step, PROBE_EVERY_S, stopping),
         repeat(vitals.measure, MEASURE_EVERY_S, stopping),
         repeat(services.export, MEASURE_EVERY_S, stopping),
+        repeat(services.clock_watch.step, CLOCKS_EVERY_S, stopping),
     ]
     tasks = [opening, *map(asyncio.create_task, loops)]
     try:
