@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -158,6 +158,19 @@ async def test_clocks_that_differ_are_found(redis_url: str, migrated: str, tmp_p
     assert found["clocks"].level is Level.FAIL
     assert "NTP" in found["clocks"].found
     assert "-3600" in found["clocks"].found or "-3599" in found["clocks"].found
+
+
+async def test_a_day_that_has_not_come_is_found(redis_url: str, migrated: str, tmp_path: Path) -> None:
+    """A clock was ahead and is right again: only the days that it left show it."""
+    connection = await asyncpg.connect(migrated)
+    await connection.execute(
+        "INSERT INTO footfall.site_day (site, day, visitors, views, logs) VALUES ('portal', $1, 1, 1, '{}')",
+        date.today() + timedelta(days=3),  # noqa: DTZ011 - three days are ahead in every zone
+    )
+    await connection.close()
+    found = await findings(settings_for(redis_url, migrated, tmp_path))
+    assert found["days"].level is Level.WARN
+    assert "site portal has" in found["days"].found
 
 
 async def test_a_redis_that_evicts_is_found(own_folder: Path, migrated: str) -> None:

@@ -44,6 +44,7 @@ ALARMS = (
     "footfall_corrected_counts_total",
     "footfall_salts_lost_total",
     "footfall_clock_skew_seconds",
+    "footfall_early_days",
     "footfall_busiest_network_share",
     "footfall_unresolved_clients_total",
     "footfall_loop_lag_seconds",

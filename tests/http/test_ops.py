@@ -184,6 +184,29 @@ async def test_postgres_away_is_told_and_counting_goes_on(
         assert await readiness(footfall) == (200, "ok", [])
 
 
+async def test_a_clock_that_was_ahead_is_named_until_the_calendar_has_caught_up(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """The numbers are right again; the days that a report shows later are not, and the host may do it once more."""
+    clock = FakeClock(datetime.now(UTC))
+    async with running(settings_for(redis_url, postgres_url, tmp_path), clock=clock) as footfall:
+        clock.advance(30 * 3600)
+        await footfall.send()
+        await footfall.services.copy()
+        await footfall.services.clock_watch.step()
+        status, word, problems = await readiness(footfall)
+        assert (status, word) == (200, "degraded")
+        assert [problem["what"].partition(":")[0] for problem in problems] == ["postgres", "redis"]
+        clock.set_back(30 * 3600)
+        await footfall.send(address="203.0.113.8")
+        await footfall.services.copy()
+        await footfall.services.clock_watch.step()
+        status, word, (problem,) = await readiness(footfall)
+        assert (status, word) == (200, "degraded")
+        assert "which has not come: a clock was ahead" in problem["what"]
+        assert footfall.services.metrics.registry.get_sample_value("footfall_early_days") == 1
+
+
 async def test_without_a_key_of_the_visitor_hash_nobody_is_ready_and_readiness_finds_it(
     own_valkey: Valkey, own_postgres: Postgres, tmp_path: Path
 ) -> None:

@@ -203,6 +203,7 @@ async def test_a_site_that_another_worker_holds_is_left_for_the_next_time(
     await worker.rollup.step()
     for day in (TODAY, TOMORROW):
         await worker.count(batch(1, [1], day=day))
+    stores.clock.advance(86400)
     worker.changed.note(SITE)
     await worker.rollup.step()
     await stores.sql.execute("DELETE FROM footfall.site_day WHERE day = $1", TOMORROW)

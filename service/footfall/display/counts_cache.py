@@ -88,8 +88,6 @@ class CountsCache:
         self._read = read
         self._clock = clock
         self._monotonic = monotonic
-        self.redis_ahead_s = 0.0
-        """How far Redis' clock was ahead of this host's when it was last heard."""
         self._entries = {site.id: _Entry(_unknown(site, settings)) for site in settings.sites.values()}
 
     def shown(self, site: Site) -> PreparedCounts:
@@ -121,7 +119,6 @@ class CountsCache:
         """Show a new reading; a reading older than the one shown, from a call that was overtaken, changes nothing."""
         entry = self._entries[site.id]
         now = self._monotonic()
-        self.redis_ahead_s = reading.at_ms / 1000 - self._clock()
         is_overtaken = entry.reading is not None and reading.at_ms < entry.reading.at_ms
         if is_overtaken and now - entry.read_at < WAIT_AFTER_S:
             return entry.shown

@@ -9,9 +9,6 @@ from footfall.http.services import Services
 from footfall.log_throttle import some_of
 from footfall.model.availability import UP, Away
 
-CLOCKS_APART_MAX_S = 60.0
-"""Enough for slow answers; `footfall doctor` measures closely."""
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -70,12 +67,8 @@ class Readiness:
     def _clock_troubles(self) -> Iterator[tuple[str, float | None]]:
         for site_id, days in self._services.rollup.early_days.items():
             yield f"site {site_id} has visitors on {max(days)}, which has not come: a clock was ahead", None
-        for store, ahead_s in (
-            ("redis", self._services.counts_cache.redis_ahead_s),
-            ("postgres", self._services.rollup.postgres_ahead_s),
-        ):
-            if abs(ahead_s) > CLOCKS_APART_MAX_S:
-                yield f"{store}: its clock and this host's differ; have all hosts set theirs by NTP", None
+        for store in sorted(self._services.clock_watch.apart):
+            yield f"{store}: its clock and this host's differ; have all hosts set theirs by NTP", None
 
     def _copy_troubles(self) -> Iterator[tuple[str, float | None]]:
         if isinstance(away := self._services.log_rewrites.state, Away):

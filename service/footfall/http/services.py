@@ -16,6 +16,7 @@ from footfall.model.periods import Periods
 from footfall.settings.settings import Settings
 from footfall.stores.spool_store import Spool
 from footfall.stores.store_pair import StorePair
+from footfall.sync.clock_watch import ClockWatch
 from footfall.sync.log_rewrites import LogRewrites
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
@@ -40,6 +41,7 @@ class Services:
     reconciler: Reconciler
     counting: Counting
     failures: StepFailures
+    clock_watch: ClockWatch
 
     async def copy(self) -> None:
         """Copy what changed to Postgres, then bring this worker's logs in step with both stores."""

@@ -128,6 +128,11 @@ class Metrics:
         self.clock_skew = gauge(
             "footfall_clock_skew_seconds", "Redis' clock minus this host's, in seconds", merge="mostrecent"
         )
+        self.early_days = gauge(
+            "footfall_early_days",
+            "Days in Redis that have not come, over all sites: a clock was ahead, or is",
+            merge="livemax",
+        )
         self.salts_lost = counter(
             "footfall_salts_lost_total",
             "Weeks whose visitor hash got a second key: their visitors count twice",

@@ -40,6 +40,7 @@ from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, open_redis
 from footfall.stores.spool_store import open_spool
 from footfall.stores.store_pair import StorePair
+from footfall.sync.clock_watch import ClockWatch
 from footfall.sync.log_rewrites import LogRewrites
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
@@ -47,6 +48,7 @@ from footfall.sync.rollup import Rollup
 logger = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 0.5
+CLOCKS_EVERY_S = 60.0
 OPENING_MAX_S = 10.0
 """A worker serves after this time although a store hangs, and opens the remaining sites meanwhile."""
 
@@ -120,6 +122,7 @@ async def open_services(
             reconciler=reconciler,
             counting=counting,
             failures=failures,
+            clock_watch=ClockWatch(stores, clock),
         )
         stack.push_async_callback(counts_cache.close)
         stack.push_async_callback(repairs.opener.close)
@@ -141,6 +144,7 @@ async def run_background(services: Services) -> AsyncIterator[None]:
         repeat("quick_step", services.reconciler.quick_step, PROBE_EVERY_S, stopping, failures),
         repeat("measure", vitals.measure, MEASURE_EVERY_S, stopping, failures),
         repeat("export", services.export, MEASURE_EVERY_S, stopping, failures),
+        repeat("clock_watch", services.clock_watch.step, CLOCKS_EVERY_S, stopping, failures),
     ]
     tasks = [opening, *map(asyncio.create_task, loops)]
     try:

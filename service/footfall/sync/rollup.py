@@ -84,8 +84,6 @@ class Rollup:
         """Of Postgres, when it was last asked."""
         self.early_days: dict[SiteId, set[date]] = {}
         """Of each site, the days in Redis that have not come."""
-        self.postgres_ahead_s = 0.0
-        """How far Postgres' clock was ahead of this host's when it was last heard."""
         self._closed: dict[SiteId, date] = {}
         """The last closed day of each site when it was last rolled up."""
 
@@ -160,7 +158,6 @@ class Rollup:
                     raise StoreUnavailable("redis", f"holds another installation's state of {site.id}")
                 continue
             saved = await self._stores.postgres.save(site.id, snapshot, retention)
-            self.postgres_ahead_s = saved.closed.read_at_us / 1e6 - self._clock()
             ahead = {state.day for state in saved.ahead}
             await self._note_early_days(site, snapshot.present)
             confirmed = {day: change for day, change in snapshot.changes.items() if day not in ahead}
@@ -186,6 +183,7 @@ class Rollup:
             self.early_days[site.id] = early
         elif known:
             logger.info("No day is ahead of the calendar any more. site=%s", site.id)
+        self._metrics.early_days.set(sum(map(len, self.early_days.values())))
         if early - known:
             logger.error(
                 "Visitors were counted on days that have not come: a clock was ahead. They are in the total, and on no"

@@ -1,0 +1,51 @@
+"""Notices when the clocks of this host and the stores are far apart: days begin by one, presence ends by another."""
+
+import logging
+
+from footfall.errors import StoreUnavailable
+from footfall.model.clocks import Clock
+from footfall.stores.store_pair import StorePair
+
+logger = logging.getLogger(__name__)
+
+APART_MAX_S = 60.0
+"""Far beyond what slow answers explain; `footfall doctor` measures closely."""
+
+
+class ClockWatch:
+    """Compares the clocks now and then, and reports once when two of them part and once when they agree again."""
+
+    def __init__(self, stores: StorePair, clock: Clock) -> None:
+        self._stores = stores
+        self._clock = clock
+        self.apart: set[str] = set()
+        """The stores whose clock differs from this host's."""
+
+    async def step(self) -> None:
+        """Compare both stores' clocks with this host's; a store that does not answer is left as it was."""
+        for store in ("redis", "postgres"):
+            try:
+                ahead_s = await self._ahead_s(store)
+            except StoreUnavailable as error:
+                logger.debug("A clock could not be read. error=%s", error)
+                continue
+            if abs(ahead_s) > APART_MAX_S:
+                if store not in self.apart:
+                    logger.error(
+                        "The clocks of this host and of a store differ: days and presence are wrong until they agree."
+                        " Have all hosts set theirs by NTP. store=%s ahead_s=%.0f",
+                        store,
+                        ahead_s,
+                    )
+                self.apart.add(store)
+            elif store in self.apart:
+                self.apart.remove(store)
+                logger.info("The clocks agree again. store=%s", store)
+
+    async def _ahead_s(self, store: str) -> float:
+        before_s = self._clock()
+        if store == "redis":
+            store_s = await self._stores.redis.clock_s()
+        else:
+            store_s = (await self._stores.postgres.facts()).clock_s
+        return store_s - (before_s + self._clock()) / 2
