@@ -272,6 +272,7 @@ async def test_a_site_that_cannot_be_copied_is_told_with_the_reason(
         status, word, (problem,) = await readiness(footfall)
         assert (status, word, problem["since"]) == (200, "degraded", since)
         assert problem["what"].startswith("not copied to PostgreSQL: sites portal: postgres: refuses a value")
+        assert "Failing row" not in problem["what"]  # it would repeat what a visitor left
         assert footfall.metric("footfall_sites_not_copied") == 1
         await sql.execute("ALTER TABLE footfall.site_day DROP CONSTRAINT none")
         await sql.close()
@@ -325,11 +326,14 @@ async def test_a_proxy_that_hides_its_clients_is_told_until_it_is_mended(footfal
     assert await readiness(footfall) == (200, "ok", [])
 
 
-async def test_the_demo_is_opened_on_its_own_machine(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
-    """A newcomer's first look at /readyz must not show a fault."""
+async def test_the_demo_is_opened_on_its_own_machine(
+    redis_url: str, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newcomer's first look at /readyz, or at the log, must not show a fault."""
     async with running(settings_for(redis_url, postgres_url, tmp_path, demo=True)) as footfall:
         assert (await footfall.send(address="127.0.0.1")).status == 200
         assert await readiness(footfall) == (200, "ok", [])
+    assert "proxy" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from footfall.errors import StoreUnavailable
 from footfall.model.availability import UP, Away
 from footfall.model.site_id import SiteId
 from footfall.stores.redis_store import day_key
-from footfall.sync.rollup import FAILURES_MAX, FULL_EVERY_S, RolledUp
+from footfall.sync.rollup import BUSY_MAX_S, FAILURES_MAX, FULL_EVERY_S, RolledUp
 from tests.support.footfall import NOON, SITE
 from tests.support.postgres_programs import run_program
 from tests.support.storage import (
@@ -321,3 +321,28 @@ async def test_a_foreign_redis_is_reported_once_and_left_alone(
         await worker.rollup.roll_up(worker.site)
     await stores.redis.delete(f"ff1:{{{SITE}}}:ready")
     assert await worker.opener.open(worker.site)
+
+
+async def test_rows_that_another_session_holds_for_long_are_a_failure(
+    stores: Stores, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another worker's rollup holds them for seconds; a forgotten transaction holds them for days, and was silent."""
+    await worker.count(batch(1, [1]))
+    await worker.rollup.step()
+    async with stores.sql.transaction():
+        await stores.sql.execute("SELECT FROM footfall.site_day FOR UPDATE")
+        await worker.count(batch(2, [2]))
+        worker.changed.note(SITE)
+        await worker.rollup.step()
+        assert worker.rollup.failures() == []
+        began_s = stores.clock()
+        stores.clock.advance(BUSY_MAX_S)
+        await worker.rollup.step()
+        (failure,) = worker.rollup.failures()
+        assert (failure.site_ids, failure.since_s) == ([SITE], began_s)
+        assert "another session holds rows" in failure.why
+        assert worker.metric("footfall_sites_not_copied") == 1
+        assert caplog.text.count("Sites cannot be rolled up") == 1
+    await worker.rollup.step()
+    assert worker.rollup.failures() == []
+    assert worker.metric("footfall_sites_not_copied") == 0

@@ -61,7 +61,7 @@ class Readiness:
             if not self._has_key(delivery):
                 yield f"no key of the visitor hash is known for site {delivery.site.id}", None
         proxies = self._services.counting.proxies
-        if proxies.since_s is not None and not self._services.settings.demo:  # the demo is opened on its own machine
+        if proxies.since_s is not None:
             yield proxies.problem, proxies.since_s
 
     def _clock_troubles(self) -> Iterator[tuple[str, float | None]]:

@@ -15,17 +15,20 @@ MENDED_AFTER_S = 600.0
 class ProxyWatch:
     """Remembers since when beacons carry a trusted proxy's own address; logs it hourly, and once when it is over."""
 
-    def __init__(self, header: str, metrics: Metrics) -> None:
+    def __init__(self, header: str, metrics: Metrics, *, is_demo: bool) -> None:
         self.since_s: float | None = None
         """Seconds since the epoch; None while proxies name their clients."""
         self._last_s = 0.0
         self._header = header
         self._metrics = metrics
+        self._is_demo = is_demo
         self._throttle = LogThrottle(FROM_PROXY_EVERY_S)
 
     def saw_proxy(self, at_s: float) -> None:
         """Record a beacon that carries a proxy's own address."""
         self._metrics.from_proxy.inc()
+        if self._is_demo:  # it is opened on its own machine
+            return
         self._last_s = at_s
         if self.since_s is None:
             self.since_s = at_s

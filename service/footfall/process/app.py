@@ -104,7 +104,7 @@ async def open_services(
             opener=repairs.opener,
             recorder=recorder,
             metrics=metrics,
-            proxies=ProxyWatch(settings.forwarded_header, metrics),
+            proxies=ProxyWatch(settings.forwarded_header, metrics, is_demo=settings.demo),
         )
         services = Services(
             settings=settings,
