@@ -16,6 +16,7 @@ from footfall import __version__
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.model.availability import UP
 from tests.support.footfall import FakeClock, Footfall, running, serving, settings_for, until
+from tests.support.storage import plain_redis
 
 OPS_HEADERS = {
     "Cache-Control": "no-store",
@@ -387,3 +388,17 @@ async def test_a_unix_socket_answers_to_every_name(redis_url: str, postgres_url:
     settings = settings_for(redis_url, postgres_url, tmp_path, ops_listen="unix:/run/footfall/ops.sock")
     async with running(settings) as footfall:
         assert (await footfall.ops.get("/metrics", headers={"Host": "x"})).status == 200
+
+
+async def test_a_file_that_redis_does_not_rewrite_is_named(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """Visitor ids stay readable in it beside the salt; beacons count meanwhile, so the host stays in the balancer."""
+    async with plain_redis(own_valkey.url) as redis:
+        await redis.execute_command("ACL", "SETUSER", "kept", "on", ">secret", "~*", "+@all", "-bgrewriteaof")
+    settings = settings_for(f"unix://kept:secret@{own_valkey.socket}", postgres_url, tmp_path)
+    async with running(settings) as footfall:
+        await footfall.services.copy()
+        status, word, [problem] = await readiness(footfall)
+        assert (status, word, problem["since"]) == (200, "degraded", utc(footfall.clock()))
+        assert problem["what"].startswith("redis does not rewrite its append-only file: ")
