@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from footfall.cli.terminal import say
 from footfall.errors import Stop
 from footfall.settings.settings import Settings
 from footfall.stores.spool_folder import FoundFile, foreign_folder
@@ -21,7 +22,7 @@ def adopt_folder(settings: Settings, folder: Path, *, force: bool) -> None:
         with foreign_folder(folder, spool) as foreign:
             found = foreign.look()
             for file in found:
-                print(_line(file))
+                say(_line(file))
             if not found:
                 raise Stop(f"{folder} holds no spool file (*.spool)")
             troubles = sum(bool(file.trouble) for file in found)
@@ -35,7 +36,7 @@ def adopt_folder(settings: Settings, folder: Path, *, force: bool) -> None:
     except OSError as error:
         raise Stop(f"the folder cannot be taken over: {error}", 1) from error
     batches = sum(file.batches for file in found)
-    print(
+    say(
         f"Taken over: {batches} batches. The workers of this host send them within a minute."
         f" Remove {folder} once footfall_spool_bytes has fallen again."
     )
