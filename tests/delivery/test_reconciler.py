@@ -480,9 +480,9 @@ async def test_a_damaged_spool_file_stops_no_part_of_the_reconciliation(
 ) -> None:
     """One byte in a file that was left behind stopped adoption, forgetting and resending for ever, silently."""
     folder = tmp_path / "spool"
-    for name in ("damaged", "whole"):
+    for name, log_id in (("damaged", "d" * 16), ("whole", "e" * 16)):
         async with open_spool(folder, name, 1 << 20) as spool:
-            await spool.write([batch(seq, [seq], log=f"{name:>16}") for seq in (1, 2)])
+            await spool.write([batch(seq, [seq], log=log_id) for seq in (1, 2)])
     (folder / "none.spool").write_bytes(b"x" * 8192)
     with sqlite3.connect(folder / "damaged.spool") as file:
         file.execute("UPDATE batch SET site = CAST(x'ff' AS TEXT) WHERE seq = 1")
