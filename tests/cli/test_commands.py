@@ -14,7 +14,12 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from footfall import sql_folder
+from footfall.cli.adjustments import print_journal
 from footfall.cli.commands import main
+from footfall.stores.migrations import migrate
+from footfall.stores.postgres_store import open_postgres
+from tests.support.footfall import SITE, settings_for
 from tests.support.process import SETTINGS, embedded, fresh_connections, production, ready, run, see, start
 from tests.support.project import PACKAGE
 
@@ -164,6 +169,20 @@ def test_the_old_counter_s_number_counts_once(environ: dict[str, str], typed: Ty
     )
     assert re.search(r" -500  less  robots", second)
     assert last == "+1,373,376 by 2 corrections of portal"
+
+
+async def test_events_are_listed_below_the_corrections(
+    redis_url: str, postgres_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A lost key explains a number that a webmaster asks about; the table alone would hide it from operators."""
+    await migrate(postgres_url, sql_folder())
+    settings = settings_for(redis_url, postgres_url, tmp_path)
+    async with open_postgres(postgres_url) as postgres:
+        await postgres.record_event(SITE, "salt_lost", "2026-11-23")
+    await print_journal(settings, settings.sites[SITE])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "+0 by 0 corrections of portal"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d \S+  event salt_lost: 2026-11-23", second)
 
 
 @pytest.mark.parametrize("measure", ["visitors", "views"])

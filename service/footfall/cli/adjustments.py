@@ -45,12 +45,14 @@ async def add_adjustment(settings: Settings, site: Site, correction: Correction,
 
 
 async def print_journal(settings: Settings, site: Site) -> None:
-    """Print the corrections of a site, a line each, and their sum."""
+    """Print the corrections of a site, a line each, and their sum; then what else bears on its numbers: the events."""
     async with open_postgres(settings.postgres_url.get_secret_value()) as postgres:
         journal = await postgres.adjustments(site.id)
-    for entry in journal:
-        say(_line(entry))
-    say(f"{sum(entry.amount for entry in journal):+,d} by {len(journal)} corrections of {site.id}")
+        for entry in journal:
+            say(_line(entry))
+        say(f"{sum(entry.amount for entry in journal):+,d} by {len(journal)} corrections of {site.id}")
+        for event in await postgres.events(site.id):
+            say(f"{event.at.astimezone():%Y-%m-%d %H:%M %Z}  event {event.kind}: {event.detail}")
 
 
 async def _refuse_odd_total(
