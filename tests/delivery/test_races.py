@@ -148,3 +148,24 @@ def test_a_fault_of_our_own_is_no_outage_of_redis(world: World) -> None:
     world.loop.settle()
     world.deliver(30)
     assert world.redis[0].model.sites[SITE].days[NOON.date()].views == 1
+
+
+def test_a_batch_whose_answer_was_lost_is_rolled_up_although_it_is_not_sent_again(world: World) -> None:
+    """Redis has it and the comparison finds that out; without a rollup Postgres would lack it for an hour."""
+    (worker,) = world.workers
+    worker.step("step", worker.copy)
+    world.loop.settle()
+    world.deliver(30)
+    send(world)
+    (call,) = [call for call in world.calls if call.what == "record"]
+    world.calls.remove(call)
+    call.arrive_unheard()
+    call.answer.set_exception(AttributeError("a defect"))
+    world.loop.settle()
+    world.deliver(10)
+    for _ in range(2):
+        worker.step("step", worker.copy)
+        world.loop.settle()
+        world.deliver(30)
+    (row,) = world.postgres.model.rows.values()
+    assert row.views == 1

@@ -144,6 +144,8 @@ class SiteDelivery:
                 forgotten.append((log, seq))  # Redis lost batches that this worker forgot, as Postgres has them
                 continue
             log.mark_acked(seq)
+            if seq > before:  # applied, but its answer was lost: no rollup has been asked for it
+                self._repairs.changed.note(self.site.id)
             if log.is_behind:
                 self._start_sending(sender)
         if forgotten:
