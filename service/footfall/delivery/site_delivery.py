@@ -149,6 +149,7 @@ class SiteDelivery:
             if log.is_behind:
                 self._start_sending(sender)
         if forgotten:
+            await self.read()  # Redis may have lost the whole site: it is restored then, before a day is merged
             await self._repairs.restore.merge_days(self.site, sorted({log.day for log, _ in forgotten}))
             for log, seq in forgotten:
                 log.mark_acked(seq)
