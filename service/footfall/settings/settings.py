@@ -85,6 +85,12 @@ class Site(Section):
     """Networks that are never counted: staff, monitors."""
     pixel_without_origin: bool = False
     """Also count /seen.gif without Origin and Referer from the counter's own domain; all its hosts can then count."""
+    page_query: tuple[Annotated[str, AfterValidator(validators.query_key)], ...] = ()
+    """Keys of the query that tell pages apart, such as id or ItemID; other keys name no page."""
+    pages_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Pages that are counted by themselves in a day; further pages count together, as (other); 1 to 1000000."""
+    pages_kept_days: Annotated[int, Field(ge=31, le=3660)] = 400
+    """Days for which the views of a page are kept day by day, and after that by month; 31 to 3660."""
 
     @cached_property
     def zone(self) -> ZoneInfo:

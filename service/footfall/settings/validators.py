@@ -30,6 +30,7 @@ NAMES_OF_VIETNAMS_ZONE = frozenset(
 OFFSET_OF_VIETNAM = re.compile(r"(utc|gmt|etcutc|etcgmt)?\+0?7(00)?")
 OFFSET = re.compile(r"(utc|gmt|etcutc|etcgmt)?[+-][0-9]{1,4}")
 NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)
+QUERY_KEY = re.compile(r"[A-Za-z0-9_.~$:()\[\]-]{1,64}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -86,6 +87,13 @@ def some(items: tuple[str, ...]) -> tuple[str, ...]:
     if not items:
         raise ValueError("must not be empty")
     return items
+
+
+def query_key(text: str) -> str:
+    """Return the name of a key of a page's query, as the addresses of the site's pages write it."""
+    if not QUERY_KEY.fullmatch(text):
+        raise ValueError(f"{text!r} must be the name of one key, such as id or ItemID: no ?, no =, no value")
+    return text
 
 
 def time_zone(text: str) -> str:
