@@ -2,11 +2,7 @@
 
 import asyncio
 import re
-import shutil
-import ssl
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from footfall import sql_folder
-from footfall.embedded.servers import POSTGRES_SOCKET, Postgres, Valkey, socket_folder
+from footfall.embedded.servers import Postgres, Valkey
 from footfall.errors import StoreUnavailable
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
@@ -256,77 +252,3 @@ async def test_a_report_reads_the_days_and_nothing_else(own_postgres: Postgres, 
                 await admin.fetch(f"SELECT * FROM footfall.{table}")
     finally:
         await admin.close()
-
-
-# The embedded servers have no TLS, so a relay of the test speaks it, with a certificate of its own.
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@pytest.fixture(scope="session")
-def certificate(servers_folder: Path) -> Path:
-    """Return a folder with a certificate for localhost and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = servers_folder / "tls"
-    folder.mkdir()
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem -out cert.pem -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*command.split(), *names], cwd=folder, check=True, capture_output=True)
-    return folder
-
-
-@asynccontextmanager
-async def relay(socket: Path, folder: Path, *, postgres: bool) -> AsyncIterator[int]:
-    """Speak TLS on a port and plain text with the server's socket; PostgreSQL's clients ask for TLS first."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while some := await reader.read(65536):
-                writer.write(some)
-                await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            if postgres:
-                await reader.readexactly(8)
-                writer.write(b"S")
-                await writer.start_tls(context)
-            server_reader, server_writer = await asyncio.open_unix_connection(socket)
-            for ends in ((reader, server_writer), (server_reader, writer)):
-                task = asyncio.create_task(pump(*ends))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(serve, "localhost", 0, ssl=None if postgres else context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        await asyncio.gather(*tasks)
-
-
-async def test_redis_is_reached_through_tls(restricted_redis: str, own_valkey: Valkey, certificate: Path) -> None:
-    """Everyone on the network could read a plain password; a server without a valid certificate may be an impostor."""
-    async with relay(own_valkey.socket, certificate, postgres=False) as port:
-        url = f"rediss://footfall:CHANGE-ME@localhost:{port}/0"
-        async with open_redis(f"{url}?ssl_ca_certs={certificate / 'cert.pem'}", 5) as store:
-            assert (await store.facts()).role == "master"
-        async with open_redis(url, 5) as store:
-            with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
-                await store.facts()
-
-
-async def test_postgres_is_reached_through_tls(restricted_postgres: str, own_folder: Path, certificate: Path) -> None:
-    """The example names `sslmode=verify-full`, so it has to work, and to refuse a stranger."""
-    async with relay(socket_folder(own_folder) / POSTGRES_SOCKET, certificate, postgres=True) as port:
-        url = f"postgresql://footfall_service@localhost:{port}/portal?sslmode=verify-full"
-        async with open_postgres(f"{url}&sslrootcert={certificate / 'cert.pem'}") as store:
-            assert (await store.facts()).version >= 130000
-        async with open_postgres(url) as store:
-            with pytest.raises(StoreUnavailable):
-                await store.facts()

@@ -16,6 +16,7 @@ from footfall.errors import StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK, Clock
 from footfall.model.periods import local_day, period_at, week_end
 from footfall.process.sockets import reachable_host
+from footfall.settings.authorities import Tls, postgres_tls, redis_tls
 from footfall.settings.settings import Listen, Settings, Site, parse_listen
 from footfall.stores.postgres_connection import encoding_complaint
 from footfall.stores.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
@@ -67,6 +68,8 @@ async def print_checks(settings: Settings, file: Path | None) -> bool:
 async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLOCK) -> AsyncIterator[Check]:
     """Run all checks of settings read from `file`; None means from the environment alone."""
     yield check_source(settings, file)
+    yield check_tls("redis tls", redis_tls(settings.redis_url.get_secret_value()))
+    yield check_tls("postgres tls", postgres_tls(settings.postgres_url.get_secret_value()))
     async with (
         open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s) as redis,
         open_postgres(settings.postgres_url.get_secret_value()) as postgres,
@@ -90,6 +93,11 @@ def check_source(settings: Settings, file: Path | None) -> Check:
     if file is None:
         return Check("settings", f"{sites}; there is no ./footfall.toml, and FOOTFALL_CONFIG names no file")
     return Check("settings", f"{sites} in {file.absolute()}")
+
+
+def check_tls(what: str, tls: Tls) -> Check:
+    """Report whose certificates a store may show: on the way between hosts an impostor could read all."""
+    return Check(what, tls.words, Level.OK if tls.is_safe else Level.WARN)
 
 
 async def check_redis(redis: RedisStore) -> list[Check]:

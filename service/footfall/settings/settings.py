@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails
 
 from footfall.errors import SettingsError
 from footfall.model.site_id import SiteId
-from footfall.settings import validators
+from footfall.settings import authorities, validators
 from footfall.settings.messages import did_you_mean, explain, full_stop
 from footfall.settings.sources import OPTIONS, PREFIX, read_environment, read_toml, settings_file
 from footfall.settings.validators import Listen, Network, parse_listen
@@ -42,6 +42,7 @@ NetworkField = Annotated[Network, PlainValidator(validators.network)]
 ProxyField = Annotated[Network | Literal["unix"], PlainValidator(validators.proxy)]
 ListenField = Annotated[str, AfterValidator(validators.listener)]
 Nat64Field = Annotated[IPv6Network, PlainValidator(validators.nat64)]
+CaFileField = Annotated[Path, AfterValidator(validators.authorities_file)]
 OpsHostField = Annotated[str, AfterValidator(validators.host_name)]
 RedisUrl = Annotated[SecretStr, AfterValidator(validators.store_url(*validators.REDIS_SCHEMES))]
 PostgresUrl = Annotated[SecretStr, AfterValidator(validators.store_url("postgresql", "postgres"))]
@@ -134,6 +135,8 @@ class Settings(Section):
     """PostgreSQL, as the role of the service; required unless embedded."""
     migrate_url: PostgresUrl | None = None
     """PostgreSQL, as the owner of the schema, for footfall migrate; if empty, FOOTFALL_POSTGRES_URL."""
+    ca_file: Annotated[CaFileField | None, BeforeValidator(validators.none_if_empty)] = None
+    """PEM file of the authorities that sign the certificates of Redis and PostgreSQL; if empty, the system's."""
     listen: ListenField = "127.0.0.1:8080"
     """Where browsers or a proxy connect: host:port, [IPv6]:port or unix:/path."""
     ops_listen: ListenField = "127.0.0.1:8081"
@@ -184,6 +187,11 @@ class Settings(Section):
 
 TABLES: dict[str, type[Section]] = {"sites": Site, "limits": Limits}
 SECRETS = ("redis_url", "postgres_url", "migrate_url", "ops_token")
+STORE_URLS = {
+    "redis_url": authorities.redis_url,
+    "postgres_url": authorities.postgres_url,
+    "migrate_url": authorities.postgres_url,
+}
 VARIABLES = {PREFIX + name.upper(): name for name in Settings.model_fields if name not in TABLES}
 FILE_VARIABLES = {f"{PREFIX}{name.upper()}_FILE": name for name in SECRETS}
 
@@ -213,9 +221,23 @@ def load_settings(
         problems += [_sentence(error, file, variables) for error in errors.errors()]
         raise SettingsError(problems) from None
     problems += _contradictions(settings)
+    urls = _urls_with_authorities(settings, problems)
     if problems:
         raise SettingsError(problems)
-    return settings
+    return settings.model_copy(update=urls)
+
+
+def _urls_with_authorities(settings: Settings, problems: list[str]) -> dict[str, SecretStr]:
+    """Return the stores' URLs, each with the authorities to which its driver holds the certificate."""
+    urls: dict[str, SecretStr] = {}
+    for name, complete in STORE_URLS.items():
+        secret: SecretStr | None = getattr(settings, name)
+        try:
+            if secret:
+                urls[name] = SecretStr(complete(secret.get_secret_value(), settings.ca_file))
+        except ValueError as error:
+            problems.append(full_stop(f"{PREFIX}{name.upper()}: {error}"))
+    return urls
 
 
 def _embedded_defaults(values: Mapping[str, Any], *, has_file: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The message continues the setting's name ("FOOTFALL_LISTEN: must be …") and ne
 """
 
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -200,6 +201,22 @@ def store_url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
         return secret
 
     return check
+
+
+def none_if_empty(value: object) -> object:
+    """Return None for an empty text, the form in which a file shows that there is no value."""
+    return None if value == "" else value
+
+
+def authorities_file(file: Path) -> Path:
+    """Return the path of a file that holds certificates of authorities."""
+    try:
+        ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        raise ValueError(f"{file} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)") from None
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error.strerror})") from None
+    return file
 
 
 def not_blank(secret: SecretStr) -> SecretStr:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from footfall.errors import StoreBusy, StoreUnavailable
+from footfall.stores.tls import tls_sentence
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -36,10 +37,9 @@ SENTENCES = {
     asyncpg.PostgresConnectionError: "does not answer",
     asyncpg.PostgresError: "fails",
     asyncpg.ClientConfigurationError: "cannot be asked with this URL",
-    ssl.SSLError: "cannot be reached through TLS",
 }
 """What an operator has to know of an error, by its class; a class below stands before its base."""
-NO_TLS = "rejected SSL upgrade"
+REFUSES_TLS = "rejected SSL upgrade"
 """asyncpg's words, in a plain ConnectionError, for a server that speaks no TLS."""
 BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
@@ -65,8 +65,8 @@ class PostgresConnections:
 def failure(error: Exception) -> StoreUnavailable:
     """Turn an error of the driver into a sentence of ours, with the server's own message behind it."""
     sentence = next((words for kind, words in SENTENCES.items() if isinstance(error, kind)), "does not answer")
-    if NO_TLS in str(error):
-        sentence = SENTENCES[ssl.SSLError]
+    if isinstance(error, ssl.SSLError) or REFUSES_TLS in str(error):
+        sentence = tls_sentence(error)
     # Without its DETAIL, which repeats the row that was refused.
     message = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
     return StoreUnavailable("postgres", f"{sentence}: {type(error).__name__}: {message}")

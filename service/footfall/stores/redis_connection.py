@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 
 from footfall.errors import Stop, StoreDamaged, StoreUnavailable
+from footfall.stores.tls import tls_sentence
 
 CONNECTIONS = 50
 DAMAGE = ("WRONGTYPE", "INVALIDOBJ", "attempt to ", "bad argument ")
@@ -188,8 +189,8 @@ def _sentence(error: Exception) -> str:
         return "refuses the user or its password"
     if isinstance(error, ResponseError):
         return next((words for part, words in SENTENCES.items() if part in str(error)), "fails")
-    if isinstance(error.__cause__ or error.__context__, ssl.SSLError):
-        return "cannot be reached through TLS"
+    if isinstance(cause := error.__cause__ or error.__context__, ssl.SSLError):
+        return tls_sentence(cause)
     return "does not answer"
 
 
