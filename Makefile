@@ -18,7 +18,7 @@ run: .venv/run ## Start everything, with a demo portal on http://127.0.0.1:8080;
 	@exec $(BIN)/footfall serve --embedded --demo
 
 test: .venv/dev ## Run the tests; ARGS="-k midnight" chooses some
-	@exec $(BIN)/pytest $(ARGS)
+	@exec $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: .venv/dev ## Check style and types
 	$(BIN)/ruff check .
