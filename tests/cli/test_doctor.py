@@ -10,15 +10,18 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from redis.asyncio import Redis
 
 from footfall import sql_folder
 from footfall.cli.doctor import (
+    REFUSED_SHOWN_MAX,
     Check,
     Level,
     check_memory,
     check_persistence,
     check_redis_version,
+    check_refused_pages,
     check_rewrite,
     check_schema,
     check_spool,
@@ -320,3 +323,36 @@ async def test_an_address_that_answers_with_something_else_is_found(
         await runner.cleanup()
     assert found["script"].level is Level.FAIL
     assert "text/html, not the script" in found["script"].found
+
+
+async def test_the_pages_that_were_refused_are_listed_with_the_line_to_add(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """The likeliest mistake of a site shows nowhere else: its pages simply count nothing."""
+    settings = settings_for(redis_url, postgres_url, tmp_path)
+    async with running(settings, clock=FakeClock()) as footfall:
+        for number in range(REFUSED_SHOWN_MAX + 2):
+            await footfall.send(headers={"Origin": f"https://new{number}.example.vn"})
+        await footfall.send(headers={"Origin": "https://new1.example.vn"})
+        here = settings.model_copy(update={"ops_listen": f"127.0.0.1:{footfall.ops.port}"})
+        refused = await check_refused_pages(here)
+    assert str(refused[0]) == (
+        "warn  refused pages: https://new1.example.vn names site portal, and was refused 2 times, last at"
+        ' 2054-11-25T05:00:00+00:00: if the page is yours, add "new1.example.vn" to hosts of [sites.portal]'
+    )
+    assert len(refused) == REFUSED_SHOWN_MAX + 1
+    assert refused[-1].found.startswith("and 2 more")
+
+
+async def test_what_another_program_answers_at_the_ops_address_is_not_believed(tmp_path: Path) -> None:
+    """A wrong port may lead anywhere; a list that could not be read is not an empty list."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"refused": [{"origin": 5}]})
+
+    app = web.Application()
+    app.router.add_get("/status", answer)
+    async with TestServer(app) as server:
+        settings = settings_for("redis://127.0.0.1:1", "postgresql://127.0.0.1:1/x", tmp_path)
+        (check,) = await check_refused_pages(settings.model_copy(update={"ops_listen": f"127.0.0.1:{server.port}"}))
+    assert (check.level, check.found.startswith("not known")) == (Level.WARN, True)

@@ -272,3 +272,50 @@ def test_prometheus_accepts_the_alerts() -> None:
     command = ["promtool", "check", "rules", str(DEPLOY / "prometheus-alerts.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+REFUSED_PAGES = """
+rule_files: [{rules}]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - series: 'footfall_beacons_total{{site="portal",outcome="refused",reason="wrong_origin"}}'
+        values: "0+{wrong}x120"
+      - {{series: 'footfall_beacons_total{{site="portal",outcome="counted",reason=""}}', values: "0+10x120"}}
+      - series: 'footfall_beacons_total{{site="",outcome="refused",reason="unknown_site"}}'
+        values: "0+{unknown}x120"
+    alert_rule_test:
+      - eval_time: 2h
+        alertname: FootfallRefusesPages
+        exp_alerts: {alerts}
+"""
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.parametrize(
+    ("wrong", "unknown", "sites"),
+    [
+        pytest.param(0.5, 0, [], id="a few copies of the portal"),
+        pytest.param(5, 0, ["site portal is"], id="a host is missing"),
+        pytest.param(0, 1, ["a site that is not configured is"], id="a mistyped site"),
+    ],
+)
+def test_a_host_that_is_missing_in_the_settings_wakes_someone(
+    wrong: float, unknown: float, sites: list[str], tmp_path: Path
+) -> None:
+    """No visitor sees it, and the numbers are only lower than they should be."""
+    labels = {"site portal is": {"site": "portal", "severity": "ticket"}}
+    (rule,) = re.findall(r"- alert: FootfallRefusesPages\n.*?action: ([^\n]+)", ALERTS, flags=re.DOTALL)
+    alerts = [
+        {
+            "exp_labels": labels.get(site, {"severity": "ticket"}),
+            "exp_annotations": {"summary": f"Pages that name {site.removesuffix(' is')} are refused", "action": rule},
+        }
+        for site in sites
+    ]
+    test = tmp_path / "test.yaml"
+    rules = json.dumps(str(DEPLOY / "prometheus-alerts.yaml"))
+    test.write_text(REFUSED_PAGES.format(rules=rules, wrong=wrong, unknown=unknown, alerts=json.dumps(alerts)))
+    done = subprocess.run(["promtool", "test", "rules", test], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,6 +1,7 @@
-"""The operators' routes: health, readiness, metrics, version, and who may ask."""
+"""The operators' routes: health, readiness, metrics, status, version, and who may ask."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -15,7 +16,8 @@ from redis.asyncio import Redis
 from footfall import __version__
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.model.availability import UP
-from tests.support.footfall import FakeClock, Footfall, running, serving, settings_for, until
+from footfall.model.counts import NUMBERS
+from tests.support.footfall import ORIGIN, FakeClock, Footfall, running, serving, settings_for, until
 from tests.support.storage import plain_redis
 
 OPS_HEADERS = {
@@ -23,7 +25,7 @@ OPS_HEADERS = {
     "Referrer-Policy": "strict-origin-when-cross-origin",
     "X-Content-Type-Options": "nosniff",
 }
-ROUTES = ("/metrics", "/healthz", "/readyz", "/version")
+ROUTES = ("/metrics", "/healthz", "/readyz", "/status", "/version")
 
 
 @pytest.fixture
@@ -402,3 +404,64 @@ async def test_a_file_that_redis_does_not_rewrite_is_named(
         status, word, [problem] = await readiness(footfall)
         assert (status, word, problem["since"]) == (200, "degraded", utc(footfall.clock()))
         assert problem["what"].startswith("redis does not rewrite its append-only file: ")
+
+
+async def status_of(footfall: Footfall) -> dict[str, Any]:
+    """What /status answers."""
+    answer: dict[str, Any] = await (await footfall.ops.get("/status")).json()
+    return answer
+
+
+async def test_the_status_has_the_numbers_that_the_pages_show(footfall: Footfall) -> None:
+    """One question instead of four, for a screen."""
+    await footfall.see()
+    footfall.clock.advance(5)
+    status = await status_of(footfall)
+    (site,) = status["sites"]
+    counts = await footfall.counts()
+    assert (site["id"], site["stale"], site["online"]) == ("portal", False, 1)
+    assert {name: site[name] for name in NUMBERS} == {name: counts[name] for name in NUMBERS}
+    assert (status["status"], status["problems"], status["refused"]) == ("ok", [], [])
+    assert status["stores"] == {"redis": True, "postgres": True, "spool": True}
+    assert status["copied"] is None
+    await footfall.services.copy()
+    assert (await status_of(footfall))["copied"] == utc(footfall.clock())
+    (worker,) = status["workers"]
+    assert (worker["pid"], worker["version"]) == (os.getpid(), __version__)
+
+
+async def test_a_store_that_is_away_is_away_in_the_status(
+    own_valkey: Valkey, postgres_url: str, tmp_path: Path
+) -> None:
+    """The screen is looked at most during an outage; then its numbers are the last known ones."""
+    async with running(settings_for(own_valkey.url, postgres_url, tmp_path)) as footfall:
+        await footfall.see()
+        own_valkey.kill()
+        footfall.clock.advance(10)
+        assert (await footfall.send()).status == 202
+        await footfall.services.reconciler.quick_step()
+        status = await status_of(footfall)
+        assert (status["status"], status["stores"]["redis"]) == ("degraded", False)
+        assert (status["sites"][0]["today"], status["sites"][0]["stale"]) == (1, True)
+        assert status["spool_bytes"] > 0
+
+
+async def test_the_status_names_the_pages_that_were_refused(footfall: Footfall) -> None:
+    """A host missing in the settings is the likeliest mistake of a site, and no visitor sees it."""
+    for _ in range(3):
+        assert (await footfall.send(headers={"Origin": "https://new.example.vn"})).status == 403
+    assert (await footfall.send(site="portl")).status == 404
+    pixel = await footfall.public.get("/seen.gif", params={"site": "a\x1b[2J" * 99}, headers={"Referer": f"{ORIGIN}/x"})
+    assert pixel.status == 404
+    first, *others = (await status_of(footfall))["refused"]
+    assert (first["site"], first["origin"], first["reason"], first["times"]) == (
+        "portal",
+        "https://new.example.vn",
+        "wrong_origin",
+        3,
+    )
+    assert first["advice"] == 'if the page is yours, add "new.example.vn" to hosts of [sites.portal]'
+    assert {(each["site"], each["origin"]) for each in others} == {("portl", ORIGIN), (("a?[2J" * 9)[:32], ORIGIN)}
+    metrics = await (await footfall.ops.get("/metrics")).text()
+    assert "new.example.vn" not in metrics
+    assert "portl" not in metrics

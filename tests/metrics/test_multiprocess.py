@@ -98,3 +98,16 @@ def test_the_most_recent_number_is_the_one_that_is_shown(open_slot: OpenSlot) ->
     second.metrics.visitors.labels("portal", "total").set(11)
     second.write()
     assert read(first, "footfall_visitors", site="portal", period="total") == 11
+
+
+def test_every_worker_reads_the_reports_of_all_that_run(open_slot: OpenSlot, folder: Path) -> None:
+    """What no label may hold, such as an origin, is still one answer for all workers."""
+    first, second = open_slot(0), open_slot(1)
+    first.metrics.reports.write({"pid": 1})
+    second.metrics.reports.write({"pid": 2})
+    second.metrics.reports.write({"pid": 3})
+    for slot in (first, second):
+        assert slot.metrics.reports.read() == [{"slot": 0, "pid": 1}, {"slot": 1, "pid": 3}]
+    free_slot(folder, 1)
+    free_slot(folder, 1)
+    assert first.metrics.reports.read() == [{"slot": 0, "pid": 1}]

@@ -15,6 +15,7 @@ from footfall.cli.terminal import say
 from footfall.errors import StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK, Clock
 from footfall.model.periods import local_day, period_at, week_end
+from footfall.plain_text import one_line
 from footfall.process.sockets import reachable_host
 from footfall.settings.authorities import Tls, postgres_tls, redis_tls
 from footfall.settings.settings import Listen, Settings, Site, parse_listen
@@ -33,6 +34,7 @@ REWRITE_HOURS_MAX = 30
 """A rewrite is due every day; a worker that finds it due asks within minutes."""
 HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5)
 BUSIEST_SHARE_MAX = 0.5
+REFUSED_SHOWN_MAX = 5
 BUSIEST_SHARE = re.compile(r"^footfall_busiest_network_share (\S+)$", re.MULTILINE)
 
 
@@ -85,6 +87,8 @@ async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLO
     yield await check_script(settings.public_url)
     yield await check_service(settings)
     yield await check_busiest_network(settings)
+    for check in await check_refused_pages(settings):
+        yield check
 
 
 def check_source(settings: Settings, file: Path | None) -> Check:
@@ -339,6 +343,25 @@ async def check_busiest_network(settings: Settings) -> Check:
         advice = "if that is a proxy of yours, add its address to FOOTFALL_TRUSTED_PROXIES"
         return Check(what, f"{found}; {advice}, or it passes for one visitor", Level.WARN)
     return Check(what, found)
+
+
+async def check_refused_pages(settings: Settings) -> list[Check]:
+    """List the pages whose beacons the running service refused in the last hour: a host or a site id is missing."""
+    what = "refused pages"
+    try:
+        refused = json.loads(await _ask_service(settings, "/status"))["refused"]
+        found = [
+            f"{one_line(each['origin']) or 'a page without origin'} names site {one_line(each['site'])}, and was"
+            f" refused {each['times']} times, last at {each['last']}: {one_line(each['advice'])}"
+            for each in refused
+        ]
+    except (ValueError, KeyError, TypeError):
+        return [Check(what, f"not known; no Footfall answers at /status of {settings.ops_listen}", Level.WARN)]
+    if not found:
+        return [Check(what, "none in the last hour")]
+    more = [f"and {len(found) - REFUSED_SHOWN_MAX} more; footfall status --json lists them"]
+    shown = found[:REFUSED_SHOWN_MAX] + (more if len(found) > REFUSED_SHOWN_MAX else [])
+    return [Check(what, one, Level.WARN) for one in shown]
 
 
 async def _ask_service(settings: Settings, path: str) -> str:

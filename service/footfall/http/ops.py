@@ -1,4 +1,4 @@
-"""The operators' routes, on their own listener: health, readiness, metrics, version."""
+"""The operators' routes, on their own listener: health, readiness, metrics, status, version."""
 
 import asyncio
 import hmac
@@ -7,7 +7,6 @@ import logging
 import platform
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from socket import gethostname
 
@@ -18,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from footfall import __version__
 from footfall.background import LoopLag
 from footfall.errors import Reason, Refused
+from footfall.http import status
 from footfall.http.middleware import OUTERMOST, measure_and_shape
 from footfall.http.readiness import Readiness
 from footfall.http.responses import OPS_HEADERS, Reply, lines
@@ -50,6 +50,7 @@ def create_ops_app(services: Services) -> web.Application:
     app.router.add_get("/metrics", get_metrics)
     app.router.add_get("/healthz", get_health)
     app.router.add_get("/readyz", get_readiness)
+    app.router.add_get("/status", get_status)
     app.router.add_get("/version", get_version)
     return app
 
@@ -132,18 +133,19 @@ async def get_readiness(request: web.Request) -> Reply:
     The spool bridges an outage of Redis, so a balancer must not take the host out for it.
     """
     ready, problems = await request.app[READINESS].look()
-    status = "unavailable" if not ready else "degraded" if problems else "ok"
-    listed = [{"what": problem.what, "since": _utc(problem.since_s)} for problem in problems]
-    return _json({"status": status, "problems": listed}, ready)
+    word = "unavailable" if not ready else "degraded" if problems else "ok"
+    listed = [{"what": problem.what, "since": status.utc(problem.since_s)} for problem in problems]
+    return _json({"status": word, "problems": listed}, ready)
+
+
+async def get_status(request: web.Request) -> Reply:
+    """Return one value for a screen: sites with their numbers, stores, spool, workers, problems, refused pages."""
+    return _json(await status.look(request.app[SERVICES], request.app[READINESS]), True)
 
 
 async def get_version(_: web.Request) -> Reply:
     """Return the versions of Footfall and of Python."""
     return _json({"version": __version__, "python": platform.python_version()}, True)
-
-
-def _utc(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
 
 
 def _json(fields: dict[str, object], good: bool) -> Reply:

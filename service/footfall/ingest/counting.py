@@ -12,6 +12,7 @@ from footfall.errors import Reason, Refused
 from footfall.ingest.admission import Admission
 from footfall.ingest.beacon import Beacon, Kind
 from footfall.ingest.proxy_watch import ProxyWatch
+from footfall.ingest.refused_pages import RefusedPages
 from footfall.ingest.sender import Sender
 from footfall.ingest.visitor import visitor_id
 from footfall.metrics.metrics import Metrics
@@ -52,6 +53,7 @@ class Counting:
     recorder: Recorder
     metrics: Metrics
     proxies: ProxyWatch
+    refused_pages: RefusedPages
 
     async def count_beacon(self, beacon: Beacon, sender: Sender) -> Counted | Spooled | Ignored:
         """Count one beacon now; return once it is stored.
@@ -62,6 +64,7 @@ class Counting:
         site = self.settings.sites.get(beacon.site)
         if site is None:
             self.note_refusal(Reason.UNKNOWN_SITE)
+            self.refused_pages.note(Reason.UNKNOWN_SITE, beacon.site, sender)
             raise Refused(Reason.UNKNOWN_SITE)
         try:
             ignored = self.admission.check(site, beacon, sender)
@@ -93,6 +96,7 @@ class Counting:
             if refused.reason is Reason.RATE_LIMITED and sender.client.is_proxy:
                 self.proxies.saw_proxy(self.periods.clock())
             self.note_refusal(refused.reason, site.id)
+            self.refused_pages.note(refused.reason, site.id, sender)
             raise
         return COUNTED if stored_in is StoredIn.REDIS else SPOOLED
 

@@ -33,8 +33,7 @@ class Origins:
     def accepts_referer(self, referer: str) -> bool:
         """Return whether this value of the Referer header, a whole URL, is a page of the site."""
         # Only the origin is cached: a site has many URLs and few origins.
-        scheme, mark, rest = referer[:ORIGIN_MAX_CHARS].partition("://")
-        return self.accepts(scheme + mark + re.split(r"[/?#\\]", rest, maxsplit=1)[0])
+        return self.accepts(origin_of(referer))
 
     def _accepts(self, origin: str) -> bool:
         scheme, mark, rest = origin.partition("://")
@@ -52,3 +51,13 @@ class Origins:
         return any((plain, each) in self._exact for each in ports) or any(
             host.endswith(ending) and only in ports for ending, only in self._below
         )
+
+
+def origin_of(referer: str) -> str:
+    """Return the origin in a Referer header, a whole URL.
+
+    >>> origin_of("https://portal.example.vn:8443/tin-tuc?id=1")
+    'https://portal.example.vn:8443'
+    """
+    scheme, mark, rest = referer[:ORIGIN_MAX_CHARS].partition("://")
+    return scheme + mark + re.split(r"[/?#\\]", rest, maxsplit=1)[0]

@@ -25,6 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from footfall._compat import MetricsFile, keep_metric_values_in, metric_key
 from footfall.errors import Stop
 from footfall.metrics.metrics import Metrics
+from footfall.metrics.reports import Reports, report_file
 
 FLUSH_EVERY_S = 0.5
 MEMORY = Path("/dev/shm")  # noqa: S108
@@ -45,7 +46,8 @@ def metrics_folder() -> Iterator[Path]:
 
 
 def free_slot(folder: Path, slot: int) -> None:
-    """Drop the gauges of a worker that has ended; its counters stay."""
+    """Drop the gauges and the report of a worker that has ended; its counters stay."""
+    report_file(folder, slot).unlink(missing_ok=True)
     mark_process_dead(slot, path=str(folder))
 
 
@@ -62,6 +64,7 @@ class Slot:
         self._unwritten: list[_Value] = []
         keep_metric_values_in(self._value)
         self.metrics = Metrics(CollectorRegistry())
+        self.metrics.reports = Reports(folder, number)
         self.metrics.registry = CollectorRegistry()
         self.metrics.registry.register(_Collector(self, folder))
 

@@ -21,6 +21,7 @@ from footfall.delivery.spool_writer import SpoolWriter
 from footfall.display.counts_cache import CountsCache
 from footfall.display.saved_counts import read_saved_counts
 from footfall.errors import Stop, StoreUnavailable
+from footfall.http import status
 from footfall.http.ops import create_ops_app
 from footfall.http.public import create_public_app
 from footfall.http.server import ConnectionLimiter, Listener, connections_max
@@ -29,6 +30,7 @@ from footfall.ingest.admission import Admission
 from footfall.ingest.client_address import AddressResolver
 from footfall.ingest.counting import Counting
 from footfall.ingest.proxy_watch import ProxyWatch
+from footfall.ingest.refused_pages import RefusedPages
 from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import MEASURE_EVERY_S, ProcessMetrics
 from footfall.model.clocks import MONOTONIC_CLOCK, WALL_CLOCK, Clock, MonotonicClock
@@ -105,6 +107,7 @@ async def open_services(
             recorder=recorder,
             metrics=metrics,
             proxies=ProxyWatch(settings.forwarded_header, metrics, is_demo=settings.demo),
+            refused_pages=RefusedPages(settings.sites, clock),
         )
         services = Services(
             settings=settings,
@@ -144,6 +147,7 @@ async def run_background(services: Services) -> AsyncIterator[None]:
         repeat("quick_step", services.reconciler.quick_step, PROBE_EVERY_S, stopping, failures),
         repeat("measure", vitals.measure, MEASURE_EVERY_S, stopping, failures),
         repeat("export", services.export, MEASURE_EVERY_S, stopping, failures),
+        repeat("report", partial(status.report, services), MEASURE_EVERY_S, stopping, failures),
         repeat("clock_watch", services.clock_watch.step, CLOCKS_EVERY_S, stopping, failures),
     ]
     tasks = [opening, *map(asyncio.create_task, loops)]
