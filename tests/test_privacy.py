@@ -19,6 +19,7 @@ from tests.support.raw_http import beacon, head, send_all, send_raw, statuses_of
 
 ADDRESSES = ("198.19.219.171", "2001:db8:d1ce:b00c:5ea:f00d:abba:c0de")
 AGENT = "Mozilla/5.0 (X11; Marker) Gecko/20100101 Firefox/140.0 kqzx-agent"
+REFUSED_HOST = "refused.example"
 WORDS = ("kqzx-agent", "kqzx-own-id", "kqzx-page", "kqzx-cookie", "kqzx-referer", "kqzx-query", "kqzx-header")
 
 
@@ -67,7 +68,8 @@ def views(**fields: str) -> list[bytes]:
 
 async def misbehave(port: int) -> None:
     """Send everything that might make a service log a line about a client."""
-    assert await send_all(port, views(Origin="https://kqzx-page.example")) == {403: 2}
+    assert await send_all(port, views(Origin=f"https://{REFUSED_HOST}")) == {403: 2}
+    assert await send_all(port, views(Origin="", Referer=f"https://{REFUSED_HOST}/kqzx-page?kqzx-query")) == {403: 2}
     assert await send_all(port, views(User_Agent="Googlebot/2.1 kqzx-agent")) == {200: 2}
     assert await send_all(port, views(Sec_GPC="1") + views(Sec_Purpose="prefetch")) == {200: 4}
     identifying = {"User_Agent": AGENT, "X_Forwarded_For": ADDRESSES[0]}
@@ -138,6 +140,7 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
 
     assert "Redis takes no beacons" in footfall.text
     assert "Requests were no HTTP" in footfall.text
+    assert f"pages=https://{REFUSED_HOST}(site=portal" in footfall.text  # of a page that is refused the origin alone
     assert b'reason="wrong_origin"' in metrics
     assert b"ff1:{portal}:ready" in in_redis
     assert b"portal\t" in rows
