@@ -270,6 +270,7 @@ def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, s
         pytest.param(PORTAL + "id = 'other'", "leave it out", id="two ids"),
         pytest.param(PORTAL + "online_window_s = 60", "longer than ping_after_s", id="online shorter than a ping"),
         pytest.param(PORTAL + "excluded_networks = [5]", "'5' is not a network", id="number for a network"),
+        pytest.param(PORTAL + "page_query = ['?id=1']", "one key", id="a value in a query key"),
         pytest.param(PORTAL + f"labels = {{ today = '{'x' * 81}' }}", "at most 80", id="long label"),
         pytest.param(PORTAL + "labels = { tomorrow = 'x' }", "give 'heading', 'online'", id="unknown label"),
         pytest.param(PORTAL + "time_zone = 'Hà Nội'", "IANA name", id="no zone at all"),

@@ -35,17 +35,24 @@ ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?\\]*")
 # Java's session, in the path of a browser without cookies: a secret of one visitor.
 SESSION = re.compile(r";jsessionid=.*", re.IGNORECASE)
 
+MARKS_MAX = 30
+"""Combining marks of one letter: no language has as many (UAX 15, Stream-Safe Text Format)."""
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 OCTETS = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 # RFC 3986, 6.2.2.2: only the encodings of these mean the characters themselves.
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-# An octet that stays encoded is a lone surrogate until the end, so that no step takes it for a character.
-AS_SURROGATES = {octet: 0xDC00 + octet for octet in range(0x80) if octet not in UNRESERVED}
+# An octet that stays encoded is a lone surrogate until the end, so that no step takes it for a character. Octets that
+# are not UTF-8 become the same ones, by Python's surrogateescape.
+KEPT = 0xDC00
+AS_SURROGATES = {octet: KEPT + octet for octet in range(0x80) if octet not in UNRESERVED}
 # Not str.isprintable, whose answer changes with the version of Unicode, and stored pages do not.
-ENCODED = re.compile(
+UNPRINTABLE = (
     '[\x00-\x20"<>\\\\^`{|}\x7f-\xa0\xad\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f'
     "\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff]"
 )
+PLAIN = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
+# A combining mark would compose with the last digit of an encoding, or with the = before a value.
+ENCODED = re.compile(f"(?:^|{UNPRINTABLE})[\u0300-\u036f]+|{UNPRINTABLE}")
 
 
 def normalise_page(page: str, site: Site) -> str | None:
@@ -109,7 +116,19 @@ def _query(query: str, keys: tuple[str, ...]) -> str:
 def _decoded(text: str) -> str:
     """Return the characters of a text in NFC; an octet that must stay encoded is a lone surrogate."""
     characters = OCTETS.sub(_characters, text).replace("%", "\udc25")
-    return unicodedata.normalize("NFC", characters)
+    return unicodedata.normalize("NFC", characters) if _has_few_marks(characters) else characters
+
+
+def _has_few_marks(text: str) -> bool:
+    """Return whether NFC is cheap: it sorts the marks of one letter, and 2,000 of them take a hundred times as long."""
+    if text.isascii():
+        return True
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MARKS_MAX:
+            return False
+    return True
 
 
 def _characters(octets: re.Match[str]) -> str:
@@ -117,11 +136,16 @@ def _characters(octets: re.Match[str]) -> str:
 
 
 def _encoded(text: str) -> str:
-    return ENCODED.sub(_octets, text)
+    """Return a decoded text with what must not be seen as it is in percent-encodings."""
+    return text if PLAIN.fullmatch(text) else ENCODED.sub(_octets, text)
 
 
-def _octets(character: re.Match[str]) -> str:
-    return "".join(f"%{octet:02X}" for octet in character[0].encode("utf-8", "surrogateescape"))
+def _octets(characters: re.Match[str]) -> str:
+    octets = b"".join(
+        bytes([code - KEPT]) if KEPT <= (code := ord(character)) < KEPT + 0x100 else character.encode()
+        for character in characters[0]
+    )
+    return "".join(f"%{octet:02X}" for octet in octets)
 
 
 _remembered = lru_cache(REMEMBERED_MAX)(_normalise)
