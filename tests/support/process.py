@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 
 from footfall import sql_folder
 from footfall.stores.migrations import migrate
+from tests.support.ordinary_account import python_of
 from tests.support.project import PROJECT
 
 HOST = "portal.example.vn"
@@ -85,18 +85,17 @@ async def start(
 ) -> AsyncIterator[Process]:
     """Run `python -m footfall` with `arguments`, without this process's settings; end it at the end of the block."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
+    python = python_of(user)
     child = await asyncio.create_subprocess_exec(
-        sys.executable,
+        *python.words,
         "-m",
         module,
         *arguments,
         cwd=PROJECT,
-        env=inherited | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"} | dict(environ),
+        env=inherited | python.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"} | dict(environ),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
-        user=user,
-        extra_groups=None if user is None else [],
     )
     process = Process(child)
     try:

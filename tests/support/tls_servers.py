@@ -40,6 +40,8 @@ class TlsRedis(Valkey):
 class TlsPostgres(Postgres):
     """A PostgreSQL that listens on `port`, and speaks TLS there once it has a certificate to show."""
 
+    hba = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
+
     def __init__(self, data_dir: Path) -> None:
         self.port = free_port()
         super().__init__(data_dir, {"listen_addresses": "127.0.0.1", "port": str(self.port), "fsync": "off"})

@@ -1,82 +1,54 @@
-"""How a child server runs: under which account, and whether it stops when this process dies."""
+"""The accounts of the child servers: as root an account of their own, else the one that runs this process."""
 
+import hashlib
 import os
 import pwd
-import shutil
-import signal
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
+from grp import getgrgid
 from pathlib import Path
 
+from footfall.embedded.access_list import let_pass
 from footfall.errors import Stop
+
+OWN_NUMBERS = range(60_600, 61_184)
+"""Numbers of accounts that Debian and systemd leave free, and that a container with 65,536 accounts has.
+
+A number needs no entry in /etc/passwd, so it is there where no account can be made, such as in a read-only container.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
-    """One way to run a child: the words before its command, and the account that owns the process and its files."""
+class Account:
+    """The owner of a process and its files."""
 
-    before: tuple[str, ...] = ()
-    account: pwd.struct_passwd | None = None  # None: this process's own
-    passes_closed_folders: bool = False
-
-    def popen(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
-        """Start `command` with its output appended to `log`, out of reach of the terminal's Ctrl-C."""
-        account = None if self.before else self.account  # with words before the command, setpriv changes the account
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                [*self.before, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # Ctrl-C must not reach the stores: the service drains into them before it stops them.
-                start_new_session=True,
-                user=account.pw_uid if account else None,
-                group=account.pw_gid if account else None,
-                extra_groups=[] if account else None,
-            )
-
-    def own(self, path: Path) -> None:
-        """Make `path` belong to the account of the server."""
-        if self.account:
-            os.chown(path, self.account.pw_uid, self.account.pw_gid)
+    uid: int
+    gid: int
 
 
-def choose_launch(binary: Path, folder: Path, stop_signal: signal.Signals) -> Launch:
-    """Return the best way of this system to run `binary` on `folder`; each way is tried on `true` first.
+def server_account(folder: Path) -> Account | None:
+    """Return None for this process's account; as root, which PostgreSQL refuses, the folder's owner or an own account.
 
-    On Linux setpriv stops the child when this process is killed. By one capability it also lets another account
-    through a closed folder such as /root; the alternative, opening that folder to every account, is worse.
+    An own account belongs to `folder` alone: no user and no other program has its number.
     """
-    return next(filter(_works, _launches(binary, folder, stop_signal)))
+    if os.geteuid() != 0:
+        return None
+    return folder_owner(folder) or _own_account(folder)
 
 
-def _launches(binary: Path, folder: Path, stop_signal: signal.Signals) -> Iterator[Launch]:
-    account = _server_account(folder)
-    if setpriv := shutil.which("setpriv"):
-        stop_with_us = f"--pdeathsig={stop_signal.name.removeprefix('SIG')}"
-        if account is None:
-            yield Launch((setpriv, stop_with_us))
-        else:
-            become = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
-            closed = account.pw_name == "nobody" and not (_passable(binary) and _passable(folder))
-            # Without this bit, access() ignores the capabilities of an account other than root.
-            keep = ("--ambient-caps=-all,+dac_override", "--securebits=+no_setuid_fixup") if closed else ()
-            inherit = "--inh-caps=-all,+dac_override" if closed else "--inh-caps=-all"
-            yield Launch((setpriv, stop_with_us, *become, inherit, *keep), account, closed)
-            yield Launch(
-                (setpriv, *become, inherit, *keep), account, closed
-            )  # util-linux before 2.33 has no --pdeathsig
-    yield Launch(account=account)
+def setup_account(account: Account | None) -> Account | None:
+    """Return the account that makes a cluster for `account`; raises Stop where there is none.
+
+    PostgreSQL's initdb refuses an account without an entry in /etc/passwd. `nobody` has one; the group of `account`
+    keeps other processes of `nobody` out of the folder, and from tracing initdb.
+    """
+    if account is None or account.uid not in OWN_NUMBERS:
+        return account
+    if (nobody := _nobody()) is None:
+        raise Stop("PostgreSQL refuses to run as root: start Footfall under an ordinary account")
+    return Account(nobody, account.gid)
 
 
-def _works(launch: Launch) -> bool:
-    if not launch.before:
-        return True
-    return subprocess.run([*launch.before, "true"], capture_output=True, check=False).returncode == 0
-
-
-def folder_owner(folder: Path) -> pwd.struct_passwd | None:
+def folder_owner(folder: Path) -> Account | None:
     """Return, as root, the ordinary account that owns `folder` or its nearest existing parent; else None.
 
     So the files that `sudo` makes in a user's folder belong to the user.
@@ -85,18 +57,85 @@ def folder_owner(folder: Path) -> pwd.struct_passwd | None:
         return None
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     uid = existing.stat().st_uid
-    return pwd.getpwuid(uid) if uid != 0 else None
-
-
-def _server_account(folder: Path) -> pwd.struct_passwd | None:
-    """Return None for this process's account; as root, which PostgreSQL refuses, the folder's owner or `nobody`."""
-    if os.geteuid() != 0:
+    if uid in {0, _nobody()} or uid in OWN_NUMBERS:
         return None
     try:
-        return folder_owner(folder) or pwd.getpwnam("nobody")
+        return Account(uid, pwd.getpwuid(uid).pw_gid)
     except KeyError as missing:
-        raise Stop("PostgreSQL refuses to run as root: start Footfall under an ordinary account") from missing
+        raise Stop(f"{existing} belongs to the account {uid}, which this system does not know") from missing
 
 
-def _passable(path: Path) -> bool:
-    return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents) if folder.exists())
+def former_owners() -> set[int]:
+    """Return the accounts that own the servers' files after an earlier start as root, of this version or of others."""
+    return {0, *OWN_NUMBERS} | ({nobody} if (nobody := _nobody()) is not None else set())
+
+
+def move(tree: Path, account: Account) -> None:
+    """Give `account` what the owner of `tree` has in it; follow no links, and leave what others own.
+
+    The folder itself comes last, so that a move that was cut short begins again.
+    """
+    former = tree.lstat().st_uid
+    for _, folders, files, inside in os.fwalk(tree, topdown=False):
+        for name in (*folders, *files):
+            if os.stat(name, dir_fd=inside, follow_symlinks=False).st_uid == former:
+                os.chown(name, account.uid, account.gid, dir_fd=inside, follow_symlinks=False)
+    os.chown(tree, account.uid, account.gid, follow_symlinks=False)
+
+
+def let_reach(account: Account | None, program: Path, *folders: Path) -> None:
+    """Let an own account's group pass the closed folders above `program` and `folders`, such as /root; no others pass.
+
+    Raises Stop where `program` itself is closed, and where the file system keeps no access lists.
+    """
+    if account is None or account.uid not in OWN_NUMBERS:
+        return
+    if program.stat().st_mode & 0o005 != 0o005:
+        raise Stop(
+            f"only root may run {program}, and the embedded servers do not run as root: "
+            f"chmod -R go+rX {Path(*program.parts[:-3])}, or start Footfall under an ordinary account"
+        )
+    names = (name for path in (program, *folders) for name in (path.absolute(), path.resolve()))
+    above = {parent for name in names for parent in name.parents}
+    for parent in sorted(above):
+        if not parent.stat().st_mode & 0o001:
+            try:
+                let_pass(account.gid, parent)
+            except OSError as error:
+                raise Stop(
+                    f"the account of the embedded servers cannot pass the closed folder {parent} ({error.strerror}): "
+                    "move Footfall to a folder that every account may pass, or start it under an ordinary account"
+                ) from error
+
+
+def own_name() -> str:
+    """Return the name of this process's account; raises Stop where it has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError as missing:
+        raise Stop(f"PostgreSQL refuses the account {os.geteuid()}, which has no entry in /etc/passwd") from missing
+
+
+def _own_account(folder: Path) -> Account:
+    first = int.from_bytes(hashlib.sha256(os.fsencode(folder.resolve())).digest()[:8]) % len(OWN_NUMBERS)
+    for number in (*OWN_NUMBERS[first:], *OWN_NUMBERS[:first]):
+        if _is_free(number):
+            return Account(number, number)
+    raise Stop("PostgreSQL refuses to run as root, and no account is free: start Footfall under an ordinary account")
+
+
+def _is_free(number: int) -> bool:
+    for look_up in (pwd.getpwuid, getgrgid):
+        try:
+            look_up(number)
+        except KeyError:
+            continue
+        return False
+    return True
+
+
+def _nobody() -> int | None:
+    try:
+        return pwd.getpwnam("nobody").pw_uid
+    except KeyError:
+        return None

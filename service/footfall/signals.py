@@ -1,0 +1,40 @@
+"""Signals of child processes: what this process ignores, its children do not have to ignore too."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+INHERITED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+"""What `nohup`, and a shell for its background jobs, ignore for a process and for all its children."""
+
+
+@contextmanager
+def default_signals() -> Iterator[None]:
+    """Let the children that start within the block have the default of each signal that this process ignores.
+
+    Here such a signal still does nothing. A program starts with the default of what its parent handles, and ignores
+    what its parent ignores; so for a moment the parent handles them. Only the main thread can.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ignored = [number for number in INHERITED if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, _do_nothing)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def handle_ignored_signals() -> None:
+    """Do nothing at each signal that this process ignores, so that none of its children ignores it."""
+    for number in INHERITED:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    pass
