@@ -100,7 +100,7 @@ async def running(service: Footfall) -> AsyncIterator[Server]:
         port = free_port()
         (folder / "footfall.conf").write_text(configuration(FILE.read_text("utf-8"), folder, port, service.url))
         (folder / "nginx.conf").write_text(AROUND.format(folder=folder, user="user root;" if os.geteuid() == 0 else ""))
-        for needed in ("cache/nginx", "log/nginx"):
+        for needed in ("cache", "log/nginx"):
             (folder / needed).mkdir(parents=True)
         process = subprocess.Popen([path, "-p", name, "-c", str(folder / "nginx.conf")], stderr=subprocess.PIPE)
         try:
@@ -119,8 +119,8 @@ async def running(service: Footfall) -> AsyncIterator[Server]:
 def configuration(text: str, folder: Path, port: int, upstream: str) -> str:
     """Return the example, changed to listen on loopback without TLS, ask `upstream` and write into `folder`."""
     changes = (
-        (r"listen 443 ssl;", f"listen 127.0.0.1:{port};"),
-        (r" *listen \[::\]:443 ssl;\n", ""),
+        (r"listen 443 ssl http2;", f"listen 127.0.0.1:{port};"),
+        (r" *listen \[::\]:443 ssl http2;\n", ""),
         (r" *ssl_certificate(?:_key)? .*\n", ""),
         (r"server 127\.0\.0\.1:8080\b", f"server {urlsplit(upstream).netloc}"),
         (r"(?<= )/var/", f"{folder}/"),

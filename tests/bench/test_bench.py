@@ -128,9 +128,9 @@ def test_nginx_runs_the_file_of_the_operators_but_for_places(tmp_path: Path) -> 
     changed = [line[2:].strip() for line in difflib.ndiff(theirs.splitlines(), ours.splitlines()) if line[0] in "+-"]
     assert changed
     for line in changed:
-        assert line.startswith(("server 127.0.0.1:", "proxy_cache_path", "listen", "ssl_certificate", "error_log")), (
-            line
-        )
+        assert line.startswith(
+            ("server 127.0.0.1:", "proxy_cache_path", "listen", "ssl_certificate", "error_log", "access_log")
+        ), line
     with pytest.raises(Stop, match="does not say"):
         nginx.configuration(theirs.replace("443", "8443"), tmp_path, 1234, "http://127.0.0.1:5678")
 

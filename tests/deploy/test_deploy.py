@@ -213,37 +213,6 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert [line for line in done.stderr.splitlines() if "footfall.service" in line] == []
 
 
-def test_the_proxy_sets_the_address_and_repeats_nothing() -> None:
-    """An appended header lets a client choose its address; a repeated beacon counts twice."""
-    directives = re.sub(r"^ *#.*$", "", NGINX, flags=re.MULTILINE)
-    assert "proxy_set_header X-Forwarded-For $remote_addr;" in directives
-    assert "$proxy_add_x_forwarded_for" not in NGINX
-    assert "proxy_next_upstream off;" in directives
-    assert "access_log off;" in directives
-    seen = directives[directives.index("location ~ ^/seen") :]
-    assert "proxy_cache" not in seen[: seen.index("}")]
-
-
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-def test_nginx_accepts_its_file(tmp_path: Path) -> None:
-    """nginx reads the file as an operator includes it, without a certificate, writing only into this folder."""
-    site = re.sub(r"^ *ssl_certificate.*\n", "", NGINX, flags=re.MULTILINE)
-    site = site.replace("443 ssl", "8443").replace("/var/", f"{tmp_path}/")
-    for folder in ("cache/nginx", "log/nginx"):
-        (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "footfall.conf").write_text(site)
-    temporary = "".join(
-        f"{name}_temp_path {tmp_path}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (tmp_path / "nginx.conf").write_text(
-        f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\n"
-        f"http {{\naccess_log off;\n{temporary}include {tmp_path}/footfall.conf;\n}}\n"
-    )
-    command = ["nginx", "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    assert done.returncode == 0, done.stderr
-
-
 def test_every_alarm_has_an_alert_and_every_alert_a_metric() -> None:
     """An alarm without an alert is only a log line; an alert on a renamed metric never fires."""
     registry = CollectorRegistry()
