@@ -33,6 +33,7 @@ KINDS = {
     "plain": (120, ""),
     "english": (8, 'language = "en"'),
     "browser": (8, 'visitor_id = "browser"'),
+    "articles": (2, 'page_query = ["id", "ItemID"]'),
     "labelled": (8, 'labels = { today = "Khách hôm nay", heading = "Lượt truy cập" }'),
 }
 

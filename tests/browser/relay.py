@@ -51,6 +51,8 @@ class Relay:
     url: str = ""
     beacons: list[Passed] = field(default_factory=list)
     reads: int = 0
+    pages_read: list[list[str]] = field(default_factory=list)
+    """For each read that asked for pages, the pages."""
     scripts: int = 0
     paths: set[str] = field(default_factory=set)
     down: bool = False
@@ -139,6 +141,8 @@ class Relay:
                 self.beacons.append(Passed("image", dict(request.query), dict(request.headers)))
             elif name == "counts":
                 self.reads += 1
+                if pages := request.query.getall("page", []):
+                    self.pages_read.append(pages)
             elif name == "footfall.js":
                 self.scripts += 1
             self._news.notify_all()

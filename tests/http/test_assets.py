@@ -38,6 +38,12 @@ def test_the_script_uses_no_syntax_that_chrome_70_cannot_read() -> None:
     assert re.findall(newer, without_text) == []
 
 
+def test_the_script_sends_no_key_of_a_query_but_those_of_the_sites() -> None:
+    """A key may hold a secret, such as a session; the addresses of pages hold others in percent-encodings."""
+    assert b"const pageQuery=[];" in load_assets()["/footfall.js"].body
+    assert b'const pageQuery=["id","p$x","p%24x"];' in load_assets(("p$x", "id", "id"))["/footfall.js"].body
+
+
 def test_two_workers_serve_the_same_bytes_under_the_same_tag() -> None:
     """Otherwise a balancer would make every cached copy useless."""
     assert load_assets() == load_assets()

@@ -2,20 +2,26 @@
 
 import gzip
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from string import Template
 from types import MappingProxyType
+from urllib.parse import quote
 
 import rjsmin
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from footfall.http.responses import Reply, cacheable, lines
+from footfall.settings.settings import Settings
 
 STATIC = Path(__file__).parent.parent / "static"
+PAGE_QUERY = "const pageQuery = [];"
+"""The line of the script that the server fills in."""
 SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
 DEMO_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -53,9 +59,14 @@ class Asset:
     etag: str
 
 
-def load_assets() -> Mapping[str, Asset]:
-    """Return the script (without comments and white space) and the contract, by path; every Footfall serves both."""
+def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
+    """Return the script (without comments and white space) and the contract, by path; every Footfall serves both.
+
+    `page_query` are the keys of a page's query that the script sends; it sends no other.
+    """
+    keys = sorted({form for key in page_query for form in (key, quote(key, safe=""))})
     script = (STATIC / "footfall.js").read_text(encoding="utf-8")
+    script = script.replace(PAGE_QUERY, PAGE_QUERY.replace("[]", json.dumps(keys)), 1)
     contract = (STATIC / "openapi.json").read_text(encoding="utf-8")
     return MappingProxyType(
         {"/footfall.js": _asset(rjsmin.jsmin(script), ".js"), "/openapi.json": _asset(contract, ".json")}
@@ -97,10 +108,11 @@ def _asset(text: str, suffix: str) -> Asset:
     )
 
 
-def add_assets(app: web.Application, *, demo: bool) -> None:
-    """Add a route for each file that every Footfall serves, and with `demo` for those of the demo portal."""
-    _add_routes(app, load_assets(), {"Cache-Control": SCRIPT_CACHE})
-    if demo:
+def add_assets(app: web.Application, settings: Settings) -> None:
+    """Add a route for each file that every Footfall serves, and in demo mode for those of the demo portal."""
+    page_query = chain.from_iterable(site.page_query for site in settings.sites.values())
+    _add_routes(app, load_assets(page_query), {"Cache-Control": SCRIPT_CACHE})
+    if settings.demo:
         _add_routes(app, load_demo(), {"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY})
 
 

@@ -51,7 +51,7 @@ def create_public_app(services: Services) -> web.Application:
     app.router.add_get("/counts", get_counts)
     app.router.add_get("/counts.svg", get_counts_svg)
     app.router.add_get("/counts.html", get_counts_html)
-    add_assets(app, demo=services.settings.demo)
+    add_assets(app, services.settings)
     for resource in list(app.router.resources()):
         app.router.add_route("OPTIONS", resource.canonical, answer_preflight)
     return app

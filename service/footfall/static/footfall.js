@@ -4,9 +4,11 @@
  *   <script async src="https://host/footfall.js" data-site="portal"></script>
  *
  * The block is plain HTML of the page. Elements with data-count="today" or class="footfall-today" are
- * filled; <visitor-counts></visitor-counts> becomes a list of them. Attributes of the script line:
+ * filled; <visitor-counts></visitor-counts> becomes a list of them. data-count="page_views" is filled with
+ * the views of this page, or of the page in data-page="/tin/1". Attributes of the script line:
  *
  *   data-site="portal"       the site (or ?site=portal in src, for editors that strip data attributes)
+ *   data-page="/tin/1"       what this page is called, whatever its address is; "off": it is no page
  *   data-beacon="off"        show the numbers, count nothing
  *   data-visitor="browser"   the site tells browsers apart by a random id in localStorage
  *   data-framed="on"         count this page in a frame too, where all pages around it are of the site
@@ -27,6 +29,8 @@
   if (!site || window[running]) return;
   window[running] = true;
 
+  // Keys of the query that tell pages apart: the server writes the page_query of its sites here.
+  const pageQuery = [];
   const query = "?site=" + encodeURIComponent(site);
   const savedKey = "footfall:" + site;
 
@@ -54,6 +58,7 @@
       week: "Trong tuần",
       total: "Tất cả",
       views_today: "Lượt xem hôm nay",
+      page_views: "Lượt xem",
     },
     en: {
       heading: "Visitor statistics",
@@ -62,13 +67,17 @@
       week: "This week",
       total: "All time",
       views_today: "Views today",
+      page_views: "Views",
     },
   };
-  const names = ["online", "today", "week", "total", "views_today"];
+  const names = ["online", "today", "week", "total", "views_today", "page_views"];
   const targets = name => `[data-count="${name}"],.footfall-${name}`;
   const anyTarget = ["visitor-counts"].concat(names.map(targets)).join();
   const ours = new WeakSet();
   let shown = {};
+  let page; // what the server was told that this page is
+  let asked; // pages whose views were read since the last beacon or poll; none before the first one
+  const pageViews = new Map();
 
   // The nearest lang decides ("vi-VN" is vi); a third language gets the site's.
   const pageLanguage = element => {
@@ -112,12 +121,16 @@
     if (text !== before) element.textContent = text;
   };
 
+  const pageFor = element => element.getAttribute("data-page") || page;
+  const numberFor = (name, element) => (name === "page_views" ? pageViews.get(pageFor(element)) : shown[name]);
+
   const paint = () => {
     try {
       document.querySelectorAll("visitor-counts").forEach(fillShortForm);
       names.forEach(name => {
-        document.querySelectorAll(targets(name)).forEach(element => fill(element, shown[name]));
+        document.querySelectorAll(targets(name)).forEach(element => fill(element, numberFor(name, element)));
       });
+      readPages();
     } catch (takenApartByThePage) {}
   };
 
@@ -147,11 +160,36 @@
     } catch (nothingSaved) {}
   };
 
+  const acceptPages = answer =>
+    Object.entries(answer.pages || {}).forEach(([name, number]) => {
+      if (number && number.views >= (pageViews.get(name) || 0)) pageViews.set(name, number.views);
+    });
+
+  // A list is read when it is whole, in as few requests as the server takes: 50 pages, and 8 KB of address.
+  const readPages = () => {
+    if (!asked || document.readyState === "loading") return;
+    const reads = [];
+    let number = 0;
+    document.querySelectorAll(targets("page_views")).forEach(element => {
+      const name = pageFor(element);
+      if (asked.has(name)) return;
+      asked.add(name);
+      if (number++ % 50 === 0 || reads[0].length > 5e3) reads.unshift("counts" + query);
+      reads[0] += "&page=" + encodeURIComponent(name);
+    });
+    reads.forEach(async what => {
+      try {
+        acceptPages((await ask(what))[1]);
+        paint();
+      } catch (untilTheNextPoll) {}
+    });
+  };
+
   /* ---- Beacons ------------------------------------------------------------------------------------ */
 
-  let path; // the page's path when the script last looked
-  let due = []; // paths of the views to send, oldest first
-  let sent; // path of the view in the current request, or in the one that just failed
+  let place; // the page's address when the script last looked
+  let due = []; // pages of the views to send, oldest first
+  let sent; // page of the view in the current request, or in the one that just failed
   let busy; // a request is running
   let timer; // starts the next request
   let next = 0; // time of the next request; timers stop while a phone or laptop sleeps
@@ -218,7 +256,7 @@
       "seen",
       JSON.stringify({
         site,
-        page: (sent || path).slice(0, 999),
+        page: sent || page,
         kind: sent ? "view" : "ping",
         visitor: visitor(),
         webdriver: navigator.webdriver || undefined,
@@ -273,6 +311,8 @@
         acceptSaved();
         accept(answer);
         write(savedKey, JSON.stringify(shown));
+        acceptPages(answer);
+        asked = new Set(["off"].concat(counting ? page : []));
         paint();
         failed = false;
       } else if (status < 500 && status !== 408) {
@@ -287,9 +327,27 @@
     else wait(seconds);
   };
 
+  const addressOf = url => {
+    const kept = url.search.slice(1).split("&").filter(pair => pageQuery.includes(pair.split("=")[0]));
+    return url.pathname + (kept.length ? "?" + kept.join("&") : "");
+  };
+
+  const bare = host => host.replace(/^www\./, "");
+  const canonical = () => {
+    try {
+      const link = new URL(document.querySelector('link[rel~="canonical"]').href);
+      return bare(link.host) === bare(location.host) && addressOf(link);
+    } catch (noLink) {}
+  };
+
+  // The canonical link is of the address that was loaded: routers change it late, if at all.
+  let loaded;
   const view = () => {
-    path = location.pathname;
-    if (due.length < 9) due.push(path);
+    place = addressOf(location);
+    loaded = loaded || [place, canonical()];
+    page = option("page") || (place === loaded[0] && loaded[1]) || place;
+    if (page.length > 2048) page = "off"; // a cut one would be another page
+    if (due.length < 9) due.push(page);
     if (!held) beat();
   };
 
@@ -330,7 +388,7 @@
   // A page may change its path without loading: a new path is a view. replaceState is no view, because
   // routers use it to tidy the address of a page that was counted already.
   const moved = () => {
-    if (location.pathname !== path) view();
+    if (addressOf(location) !== place) view();
   };
   const follow = (name, then) => {
     const original = history[name];
@@ -343,7 +401,7 @@
   addEventListener("popstate", moved);
   follow("pushState", moved);
   follow("replaceState", () => {
-    path = location.pathname;
+    place = addressOf(location);
   });
 
   // A page may add its block after the numbers have arrived.
@@ -359,5 +417,8 @@
 
   acceptSaved();
   paint();
-  view();
+  document.addEventListener("DOMContentLoaded", paint);
+  // Before there is a body, the canonical link may still be on its way.
+  if (document.body) view();
+  else document.addEventListener("DOMContentLoaded", view);
 })();
