@@ -35,6 +35,7 @@ class Host:
         self.redis = redis
         self.postgres = postgres
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._unmarked = 0
         self.spool = folder / "data" / "spool"
         self.url = self.ops_url = ""
         self._workers = workers
@@ -85,6 +86,34 @@ class Host:
         await self._reading
         self._process = None
 
+    @property
+    def family(self) -> list[psutil.Process]:
+        """Return the parent and then all processes below it."""
+        assert self._process is not None
+        parent = psutil.Process(self._process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    async def kill(self) -> None:
+        """Kill the parent and all workers at once, as a loss of power would."""
+        assert self._process is not None
+        assert self._reading is not None
+        family = self.family
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none acts on the end of another
+            for process in family:
+                signal_worker(process, number)
+        await self._process.wait()
+        await self._reading
+        self._process = None
+
+    @property
+    def lines_since_mark(self) -> list[str]:
+        """Return the lines since the last `mark_lines`."""
+        return list(self.lines)[-self._unmarked :] if self._unmarked else []
+
+    def mark_lines(self) -> None:
+        """Begin `lines_since_mark` anew."""
+        self._unmarked = 0
+
     def workers(self) -> list[psutil.Process]:
         """Return the workers that run now."""
         if self._process is None or self._process.returncode is not None:
@@ -114,6 +143,7 @@ class Host:
         async for raw in self._process.stdout:
             line = raw.decode(errors="replace")
             self.lines.append(line)
+            self._unmarked += 1
             if match := READY.match(line):
                 self.url = match[1].rstrip("/")
             if match := OPS.match(line):

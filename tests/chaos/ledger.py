@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
-NEVER_STORED = frozenset({"busy", "not_ready", "rate_limited"})
+NO_CONNECTION = "no_connection"
+"""Of a client that reached no service."""
+NEVER_STORED = frozenset({"busy", "not_ready", "rate_limited", NO_CONNECTION})
 """Reasons of a 503 or 429 that is given before anything is stored; after any other one the beacon may count or not."""
 
 

@@ -8,9 +8,11 @@ from tests.chaos import (
     awaits,
     clocks,
     failover,
+    full_disks,
     overload,
     postgres_faults,
     redis_faults,
+    redis_losses,
     restores,
     sketches,
     wire,
@@ -55,5 +57,15 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "F18": Fault("slow and idle clients", overload.slow_clients, alone=True),
         "F19": Fault("restorers race", restores.race, Plan(hosts=2, counting_hosts=1)),
         "F20": Fault("every await fails once", awaits.fail_each, INSIDE),
+        # F21 to F27 are kept for clusters.
+        "F28": Fault("torn append-only files", redis_losses.tear_logs),
+        "F29": Fault("older copies of Redis", redis_losses.bring_back_older_copies, Plan(redis={"appendonly": "no"})),
+        "F30": Fault("Redis emptied at a stop", redis_losses.empty_at_stop),
+        "F31": Fault("keys of another type", redis_losses.change_types),
+        "F32": Fault("the disk of Redis is full", full_disks.fill_redis),
+        "F33": Fault("the disk of Postgres is full", full_disks.fill_postgres),
+        "F34": Fault("the disk of the spool is full", full_disks.fill_spool),
+        "F35": Fault("one disk of all is full", full_disks.fill_all),
+        "F40": Fault("Postgres is read-only", postgres_faults.refuse_writes),
     }
 )

@@ -1,4 +1,4 @@
-"""F13 and F14: Postgres hangs, is killed in commit, is restored from an old dump, or gets an old snapshot late."""
+"""F13, F14 and F40: Postgres hangs, is killed in commit, goes back to an old dump, commits late, or takes no writes."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,8 +7,9 @@ from types import MappingProxyType
 
 from footfall.process.app import open_services
 from tests.chaos.inside import settings_of
-from tests.chaos.redis_faults import wait_until_counted
+from tests.chaos.redis_faults import wait_for_answer, wait_until_counted
 from tests.chaos.relay import Hold, pass_request
+from tests.chaos.signs import REDIS_AWAY, Metric, Signs, expect_named, expect_silent, none, some
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES
 from tests.chaos.waiting import until
@@ -26,6 +27,18 @@ SLOW_COMMIT = """
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.wait_in_commit();
 """
 VIEWS = "SELECT COALESCE(sum(views), 0) FROM footfall.site_day"
+COPY_FAILS = Signs(
+    "WARNING .*Sites cannot be rolled up",
+    "not copied to PostgreSQL: sites",
+    Metric("footfall_sites_not_copied", some),
+    "INFO .*Sites are rolled up again",
+)
+READ_ONLY = Signs(
+    "ERROR .*Nothing is copied to Postgres; .*read_only",
+    "nothing is copied to PostgreSQL: .*read_only",
+    Metric("footfall_store_up", none, 'store="postgres"'),
+    "INFO .*Postgres takes copies again",
+)
 COMMITTING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query ILIKE 'COMMIT%')"
 
 
@@ -56,19 +69,40 @@ async def hang_and_kill(stage: Stage) -> None:
 async def go_back_in_time(stage: Stage) -> None:
     """Restore an old dump; commit an old snapshot after a newer one; commit one whose Redis was wiped meanwhile."""
     dump = stage.folder / "dump"
-    await _wait_for_rollup(stage)
+    await wait_for_rollup(stage)
     await run_program(stage.postgres.url, "pg_dump", "--format=custom", f"--file={dump}")
     # Each loss waits until the one before it is made good: only a worker that still retains it could replace what
     # both stores lost.
-    newest = await _wait_for_rollup(stage)
+    newest = await wait_for_rollup(stage)
     await run_program(stage.postgres.url, "pg_restore", "--clean", "--if-exists", str(dump))
     await stage.connect_postgres()
-    await _wait_for_rollup(stage, newest)
+    await wait_for_rollup(stage, newest)
 
     await _commit_late(stage)
     stage.watcher.across_workers = False
     await _commit_late(stage, wipe=True)
     await wait_until_counted(stage)
+
+
+async def refuse_writes(stage: Stage) -> None:
+    """Let Postgres be read-only, as a standby is; an emptied Redis then counts nothing before it is restored."""
+    stage.watcher.across_workers = False
+    await wait_for_rollup(stage)
+    await _set_read_only(stage, "on")
+    await expect_named(stage, READ_ONLY)
+    await wait_until_counted(stage)
+    await stage.stores.redis.flushall()
+    await wait_for_answer(stage, 202)
+    await expect_named(stage, REDIS_AWAY)
+    await _set_read_only(stage, "off")
+    await wait_until_counted(stage)
+    await expect_silent(stage, REDIS_AWAY, READ_ONLY)
+
+
+async def _set_read_only(stage: Stage, state: str) -> None:
+    await stage.stores.postgres.execute("SET default_transaction_read_only = off")  # our own session still writes
+    await stage.stores.postgres.execute(f"ALTER SYSTEM SET default_transaction_read_only = {state}")
+    await stage.stores.postgres.execute("SELECT pg_reload_conf()")
 
 
 async def _commit_late(stage: Stage, *, wipe: bool = False) -> None:
@@ -79,12 +113,12 @@ async def _commit_late(stage: Stage, *, wipe: bool = False) -> None:
         await hold.reached.wait()
     if wipe:
         await stage.stores.redis.flushall()
-    await _wait_for_rollup(stage)
+    await wait_for_rollup(stage)
     stage.hosts[0].postgres.repair()
     hold.release()
 
 
-async def _wait_for_rollup(stage: Stage, newest: Mapping[str, int] = MappingProxyType({})) -> dict[str, int]:
+async def wait_for_rollup(stage: Stage, newest: Mapping[str, int] = MappingProxyType({})) -> dict[str, int]:
     """Wait until Postgres has more views of every site than now, and than in `newest`; return them."""
 
     async def views() -> dict[str, int]:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from footfall.stores.redis_store import day_key, ready_key
 from tests.chaos.relay import answer_instead
 from tests.chaos.stage import Stage
-from tests.chaos.traffic import SITES
+from tests.chaos.traffic import SITES, Answered
 from tests.chaos.waiting import until
 
 STUCK_MAX_S = 15
@@ -76,15 +76,22 @@ async def errors(stage: Stage) -> None:
     stage.expect(stage.ledger.server_errors == 0, f"server errors: {dict(stage.ledger.statuses)}")
 
 
-async def wait_until_counted(stage: Stage) -> None:
-    """Wait until a new beacon is answered 200."""
+async def wait_until_counted(stage: Stage, site: str = "") -> None:
+    """Wait until a new beacon, of this site if one is named, is answered 200."""
+    await wait_for_answer(stage, 200, site)
+
+
+async def wait_for_answer(stage: Stage, status: int, site: str = "") -> None:
+    """Wait until a new beacon is answered with this status; where none is, the row has a problem."""
     now_s, known = time.monotonic(), len(stage.traffic.answers)
+
+    def is_new(answer: Answered) -> bool:
+        return answer.status == status and answer.asked_s > now_s and site in ("", answer.site)
+
     try:
-        await until(
-            lambda: any(one.status == 200 and one.asked_s > now_s for one in stage.traffic.answers[known:]), STUCK_MAX_S
-        )
+        await until(lambda: any(map(is_new, stage.traffic.answers[known:])), STUCK_MAX_S)
     except TimeoutError:
-        stage.problems.append("no beacon was answered 200 any more")
+        stage.problems.append(f"no beacon{' of ' * bool(site)}{site} was answered {status} any more")
 
 
 @asynccontextmanager

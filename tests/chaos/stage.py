@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,17 +23,28 @@ from tests.chaos.host import Host, running_host, write_settings
 from tests.chaos.ledger import Ledger
 from tests.chaos.relay import open_relay
 from tests.chaos.traffic import SITES, Traffic
+from tests.chaos.waiting import until
 from tests.chaos.watcher import Watcher
 from tests.support.own_footfall import zone_at_noon
 
 WARM_UP_S = 1.0
 SETTLE_MAX_S = 40
 SETTLE_EVERY_S = 0.5
+SILENT_MAX_S = 10
+READINESS_LOOKS = 6
+LOUD = re.compile(r" (?:WARNING|ERROR|CRITICAL) |Traceback")
 VISITORS = 4000
 DEBUGGED = {"enable-debug-command": "local"}
 """Settings of a Valkey that may unpack a sketch for the checks."""
 ADJUSTMENT = 1_373_876
 """The old counter's number, as the first correction of the first site."""
+
+
+class BoundedValkey(Valkey):
+    """A Valkey that outlives a bound on the size of its files (RLIMIT_FSIZE): a write beyond it fails."""
+
+    def _command(self) -> list[str]:
+        return ["sh", "-c", 'trap "" XFSZ && exec "$@"', "sh", *super()._command()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,8 @@ class Plan:
     """How many of the hosts get beacons; None for all."""
     rate_per_s: float = 300
     settings: Mapping[str, object] = field(default_factory=dict)
+    redis: Mapping[str, str] = field(default_factory=dict)
+    """Settings of Redis."""
 
 
 @dataclass(slots=True)
@@ -70,6 +84,8 @@ class Stage:
     """Closed with the stage; a fault may enter servers of its own."""
     whole_sketches: bool = True
     """False once a sketch was damaged of which no other copy exists."""
+    is_calm: bool = False
+    """Whether the fault is over and every sign of it: from now on no warning and no error may be logged."""
     problems: list[str] = field(default_factory=list)
 
     def expect(self, fact: bool, otherwise: str) -> None:
@@ -115,11 +131,27 @@ class Stage:
             await asyncio.sleep(SETTLE_EVERY_S)
         return found
 
+    async def is_silent(self) -> bool:
+        """Return whether /readyz is ok, asked often enough that every worker has answered."""
+        for host in self.hosts:
+            for _ in range(READINESS_LOOKS):
+                _, answer = await host.readiness()
+                if answer["status"] != "ok":
+                    return False
+        return True
+
     async def check_at_rest(self) -> None:
         """Compare, end every Footfall, and compare again: a stop must lose nothing."""
         self.problems += await self.settle()
+        try:
+            await until(self.is_silent, SILENT_MAX_S)
+        except TimeoutError:
+            self.problems.append("/readyz is not ok at the end")
         for host in self.hosts:
             await host.stop()
+            if self.is_calm:
+                late = [line for line in host.lines_since_mark if LOUD.search(line)]
+                self.expect(not late, f"the log is not silent after the fault: {late[:1]}")
         last = await compare(self.ledger, self.stores, SITES, whole=self.whole_sketches)
         self.problems += [f"after the stop, {found}" for found in last]
         for host in self.hosts:
@@ -139,7 +171,7 @@ async def open_stage(plan: Plan, seed: int, *, quick: bool) -> AsyncIterator[Sta
     zone = zone_at_noon(datetime.now(UTC))
     async with AsyncExitStack() as exits:
         exits.callback(shutil.rmtree, folder, ignore_errors=True)
-        valkey = await exits.enter_async_context(Valkey(folder / "stores", DEBUGGED))
+        valkey = await exits.enter_async_context(BoundedValkey(folder / "stores", DEBUGGED | dict(plan.redis)))
         postgres = await exits.enter_async_context(Postgres(folder / "stores"))
         await migrate(postgres.url, sql_folder())
         stores = Stores(Redis.from_url(valkey.url), await asyncpg.connect(postgres.url))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from tests.chaos.connection import Connection
-from tests.chaos.ledger import Ledger
+from tests.chaos.ledger import NO_CONNECTION, Ledger
 
 SITES = {"north": "north.example.vn", "south": "south.example.vn"}
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -23,8 +23,9 @@ WAITING_MAX = 3000
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One answer: the time of its request (monotonic seconds), its duration, and its status (0: none)."""
+    """One answer: its site, the time of its request (monotonic seconds), its duration, and its status (0: none)."""
 
+    site: str
     asked_s: float
     took_s: float
     status: int
@@ -75,14 +76,17 @@ class Traffic:
         address = address_of(self._chance.randrange(self._visitors))
         view = self._chance.random() >= PING_SHARE
         asked_s = time.monotonic()
-        status, body = 0, b""
+        status, reason, body = 0, "", b""
         try:
             async with asyncio.timeout(ANSWER_MAX_S):
                 status, body = await self._ask(url, beacon(site, address, view=view))
+        except ConnectionRefusedError:
+            reason = NO_CONNECTION
         except (OSError, TimeoutError):
             status = 0
-        reason = json.loads(body).get("error", "") if status >= 400 else ""
-        self.answers.append(Answered(asked_s, time.monotonic() - asked_s, status))
+        if status >= 400:
+            reason = json.loads(body).get("error", "")
+        self.answers.append(Answered(site, asked_s, time.monotonic() - asked_s, status))
         self._ledger.note(site, self._day, address, status, reason, view=view)
 
     async def _ask(self, url: str, request: bytes) -> tuple[int, bytes]:

@@ -1,5 +1,6 @@
 """Several workers' metrics as one: here as two slots in one process."""
 
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import values
 
+from footfall.errors import Stop
 from footfall.metrics.multiprocess import Slot, free_slot, metrics_folder
 
 OpenSlot = Callable[[int], Slot]
@@ -88,6 +90,18 @@ def test_a_worker_that_only_starts_disturbs_no_answer(open_slot: OpenSlot) -> No
     for number in range(1, 4):
         open_slot(number)
         assert read(slot, "footfall_retries_total") == 0
+
+
+def test_a_worker_without_room_for_its_metrics_says_so(open_slot: OpenSlot, folder: Path) -> None:
+    """The folder in memory of a container is small: an operator should read a sentence, not where in the code it is."""
+    bound = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, bound[1]))
+    try:
+        with pytest.raises(Stop, match=f"no room for its metrics in {folder}"):
+            open_slot(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, bound)
+    open_slot(0)
 
 
 def test_the_most_recent_number_is_the_one_that_is_shown(open_slot: OpenSlot) -> None:

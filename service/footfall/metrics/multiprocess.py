@@ -97,8 +97,11 @@ class Slot:
             if not path.exists():
                 # Renamed when it is whole: a reader fails on an empty file.
                 new = path.with_suffix(".new")
-                new.write_bytes(EMPTY_FILE)
-                new.replace(path)
+                try:
+                    new.write_bytes(EMPTY_FILE)
+                    new.replace(path)
+                except OSError as error:
+                    raise Stop(f"A worker has no room for its metrics in {self._folder}: {error}.", 1) from error
             self._files[kind] = MetricsFile(str(path))
         return self._files[kind]
 
