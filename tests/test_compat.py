@@ -1,6 +1,7 @@
 """Canaries for what `_compat.py` uses of libraries beyond their documentation, and that no other file uses any."""
 
 import ast
+import asyncio
 import inspect
 import re
 import tomllib
@@ -13,9 +14,11 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from footfall._compat import stream_of
+from footfall.stores.redis_pool import RedisPool
 from tests.support.project import PACKAGE, PROJECT
 
-LIBRARIES = ("aiohttp", "multiprocessing", "prometheus_client")
+LIBRARIES = ("aiohttp", "multiprocessing", "prometheus_client", "redis")
 COMPAT = PACKAGE / "_compat.py"
 UNDOCUMENTED = re.compile(r"multiprocessing\.resource_tracker|prometheus_client\.(values|mmap_dict)")
 OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
@@ -43,6 +46,10 @@ MMAP = (
 WRITER = (
     "aiohttp's requests no longer have a writer. Look in web_response.py how StreamResponse sends its head:"
     " http/responses.py sends whole answers through the same object."
+)
+CONNECTION = (
+    "redis-py's connections no longer have a `_reader`. Look in asyncio/connection.py what a connection reads from:"
+    " stores/redis_pool.py asks it whether the server has ended the connection."
 )
 
 
@@ -89,6 +96,16 @@ async def test_a_server_of_aiohttp_has_the_handler_and_the_request_factory_of_it
     server = web.Server(print, request_factory=str)
     found = getattr(server, "request_handler", None), getattr(server, "request_factory", None)
     assert found == (print, str), SERVER
+
+
+async def test_a_connection_to_redis_has_a_stream_once_it_is_open(redis_url: str) -> None:
+    """The pool asks the stream; None would mean a closed connection, and an end would not be noticed."""
+    pool = RedisPool.from_url(redis_url)
+    connection = pool.make_connection()  # type: ignore[no-untyped-call]
+    assert stream_of(connection) is None, CONNECTION
+    await connection.connect()
+    assert isinstance(stream_of(connection), asyncio.StreamReader), CONNECTION
+    await connection.disconnect()
 
 
 def test_a_metric_keeps_its_numbers_where_we_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +221,7 @@ def test_no_class_of_ours_meets_a_private_name_of_the_library_class_that_it_exte
                 extended.add(node.name)
                 met += [f"{node.name}.{name}" for name in set(private_names(node)) & names_of(bases[0])]
     assert met == []
-    assert {"Reply", "Listener", "_Connections", "_Connection", "_Collector"} <= extended
+    assert {"Reply", "Listener", "_Connections", "_Connection", "_Collector", "RedisPool"} <= extended
 
 
 def module_of(file: Path) -> ModuleType:

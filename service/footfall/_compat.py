@@ -15,6 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.typedefs import Handler
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from redis.asyncio.connection import AbstractConnection
 
 RequestFactory = Callable[..., Any]
 
@@ -96,3 +97,9 @@ The collector is public, the format of its files is not: a writer of ours would 
 
 metric_key = mmap_key
 """The key of a number in such a file: `prometheus_client.mmap_dict`, read in 0.26.0, for the same reason."""
+
+stream_of: Callable[[AbstractConnection], asyncio.StreamReader | None] = attrgetter("_reader")
+"""What a connection to Redis reads from, None while it is closed: `redis.asyncio.Connection._reader`, read in 8.1.0.
+
+`stores/redis_pool.py` asks it whether the server has ended the connection. The public `can_read` notices no reset.
+"""

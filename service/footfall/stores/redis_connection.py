@@ -13,12 +13,14 @@ from importlib import resources
 from typing import Any
 
 from hiredis import pack_command
-from redis.asyncio import Connection, ConnectionPool, Redis
+from redis.asyncio import Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from footfall.errors import Stop, StoreDamaged, StoreUnavailable
+from footfall.stores.redis_pool import RedisPool
 from footfall.stores.tls import tls_sentence
 
 CONNECTIONS = 50
@@ -70,7 +72,7 @@ class _Call:
 class RedisCalls:
     """The connections to Redis; every failure is a StoreUnavailable."""
 
-    def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
+    def __init__(self, pool: RedisPool, timeout_s: float) -> None:
         self.client = Redis(connection_pool=pool)
         """For plain commands, each of which takes its `turn`."""
         self._pool = pool
@@ -104,8 +106,11 @@ class RedisCalls:
             async with asyncio.timeout(self._timeout_s), self._turns:
                 yield
         except TimeoutError as error:
+            self._pool.doubt()
             raise StoreUnavailable("redis", f"no answer within {self._timeout_s:g} s") from error
         except (RedisError, OSError) as error:
+            if not isinstance(error, ResponseError):
+                self._pool.doubt()
             raise _failure(error) from error
 
     async def _exchange(self) -> None:
@@ -143,13 +148,15 @@ async def open_calls(url: str, timeout_s: float) -> AsyncIterator[RedisCalls]:
     try:
         # redis-py 8 repeats a command up to ten times by default, and a repeated write may count again.
         # Its own deadlines are per read and write, and costly; ours is one for the whole call.
-        pool = ConnectionPool.from_url(
+        pool = RedisPool.from_url(
             url,
             socket_timeout=None,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             retry_on_timeout=False,
             max_connections=CONNECTIONS,
+            # By default redis-py asks for notices of maintenance, and then takes what has ended for such a notice.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
         # Opens no connection: it checks the options in the URL, which would fail only on first use.
         pool.make_connection()  # type: ignore[no-untyped-call]
