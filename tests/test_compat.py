@@ -57,6 +57,7 @@ CONNECTION = (
     ("module", "name", "advice"),
     [
         pytest.param("multiprocessing.resource_tracker", "ensure_running", RESOURCE_TRACKER, id="ensure_running"),
+        pytest.param("multiprocessing.resource_tracker", "ResourceTracker._stop", RESOURCE_TRACKER, id="_stop"),
         pytest.param("aiohttp.web", "RequestHandler.connection_made", REQUEST_HANDLER, id="connection_made"),
         pytest.param("aiohttp.web", "RequestHandler.connection_lost", REQUEST_HANDLER, id="connection_lost"),
         pytest.param("aiohttp.web", "RequestHandler.eof_received", REQUEST_HANDLER, id="eof_received"),

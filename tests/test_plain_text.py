@@ -1,10 +1,8 @@
 """What a terminal or a log shows of text that others wrote."""
 
-import logging
-
 import pytest
 
-from footfall.plain_text import PlainFormatter, one_line, without_escapes
+from footfall.plain_text import one_line, without_escapes
 
 
 @pytest.mark.parametrize(
@@ -26,9 +24,3 @@ def test_what_moves_a_terminal_is_shown_as_its_code(text: str, shown: str) -> No
 def test_a_value_stays_on_its_line() -> None:
     """A line end in a stored text would forge the next line of a report."""
     assert one_line("a\n2054-11-25  +9 forged\u2028b") == r"a\n2054-11-25  +9 forged\u2028b"
-
-
-def test_log_lines_hold_no_escapes() -> None:
-    """Operators read logs in terminals, and errors of stores repeat stored text."""
-    record = logging.LogRecord("footfall", logging.ERROR, "", 0, "failed. error=%s", ("\x1b[2J\nforged",), None)
-    assert PlainFormatter("%(message)s").format(record) == "failed. error=\\x1b[2J\\nforged"

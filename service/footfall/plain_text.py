@@ -1,6 +1,5 @@
 """Text that others wrote, made safe for a terminal: its control characters are shown and not obeyed."""
 
-import logging
 import re
 
 # C0 and C1 controls, marks that turn the direction of writing, and halves of characters, which cannot be printed.
@@ -25,18 +24,6 @@ def one_line(value: str) -> str:
     old\nforged
     """
     return _ESCAPES_AND_LINE_ENDS.sub(_code, value)
-
-
-class PlainFormatter(logging.Formatter):
-    """Formats log lines without control characters; only the traceback, which follows the line, has line ends."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name is logging's)
-        """Return the line itself."""
-        return one_line(super().formatMessage(record))
-
-    def formatException(self, ei: object) -> str:  # noqa: N802 (the name is logging's)
-        """Return the traceback."""
-        return without_escapes(super().formatException(ei))  # type: ignore[arg-type]
 
 
 def _code(found: re.Match[str]) -> str:

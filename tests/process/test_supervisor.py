@@ -1,6 +1,7 @@
 """The parent and its workers, as processes, under real signals."""
 
 import asyncio
+import json
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import aiohttp
 import asyncpg
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from footfall.embedded.servers import Valkey
+from footfall.embedded.servers import Postgres, Valkey
 from tests.support.process import all_ended, fresh_connections, production, ready, run, see, start, until
 
 
@@ -221,3 +223,53 @@ async def test_unix_sockets_are_served_and_removed(environ: dict[str, str], own_
         assert await process.stop() == 0
     assert not public.exists()
     assert not ops.exists()
+
+
+async def test_nothing_of_it_runs_on_after_a_stop(environ: dict[str, str]) -> None:
+    """systemd kills what the main process leaves behind, with a line for each in the journal."""
+    async with start("serve", "--workers", "2", environ=environ) as process:
+        await ready(process)
+        below = process.children
+        process.process.send_signal(signal.SIGTERM)
+        await process.process.wait()
+        assert [child.pid for child in below if child.is_running()] == []
+        assert await process.ends() == 0
+    assert len(below) == 3
+
+
+async def test_a_killed_tracker_is_replaced_without_a_word(environ: dict[str, str]) -> None:
+    """A process of Python's own, that tracks nothing here, may be ended by an administrator who knows no better."""
+    async with start("serve", "--workers", "2", environ=environ) as process:
+        await ready(process)
+        before = process.workers
+        (tracker,) = set(process.children) - set(before)
+        tracker.kill()
+        before[0].kill()
+        await process.says("A worker ended and is replaced")
+        await until(lambda: len([child for child in process.children if child.status() != psutil.STATUS_ZOMBIE]) == 3)
+        assert await process.stop() == 0
+
+
+async def test_an_outage_is_two_lines_a_worker_and_its_stop_is_clean(
+    own_folder: Path, own_valkey: Valkey, own_postgres: Postgres
+) -> None:
+    """104 portals wrote 208 lines, three times, and drivers their tracebacks; JSON has each as one object."""
+    environ = await production(own_folder, own_valkey.url, own_postgres.url)
+    file = Path(environ["FOOTFALL_CONFIG"])
+    more = "".join(f'[sites.s{number}]\nname = "x"\nhosts = ["s{number}.example.vn"]\n' for number in range(103))
+    file.write_text('log_format = "json"\nrollup_every_s = 5\n' + file.read_text() + more)
+    async with start("serve", environ=environ) as process:
+        url = (await process.says(r"Footfall is ready: ([^\s\"]+)"))[1]
+        own_valkey.kill()
+        own_postgres.kill()
+        async with fresh_connections() as http:
+            sites = [await see(http, url, f"https://s{number}.example.vn", f"s{number}") for number in range(50)]
+        assert set(sites) == {202}
+        await process.says("Redis takes no beacons")
+        await own_valkey.start()
+        await process.says("Redis takes beacons again")
+        assert await process.stop() == 0
+    lines = [json.loads(line) for line in process.lines]
+    outage = [line for line in lines if line["logger"] == "footfall.delivery.outage"]
+    assert [line["level"] for line in outage] == ["error", "info"]
+    assert len(lines) < 15, process.text

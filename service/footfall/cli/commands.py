@@ -17,8 +17,8 @@ from footfall.cli.terminal import complain, say
 from footfall.display import block
 from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
+from footfall.log_lines import start_logging
 from footfall.process import serve as serving
-from footfall.process.worker import start_logging
 from footfall.settings.settings import Settings, Site, load_settings, settings_file
 from footfall.stores.migrations import migrate as apply_migrations
 

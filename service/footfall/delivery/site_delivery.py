@@ -274,16 +274,12 @@ class SiteDelivery:
         logger.error("A fault in Footfall itself stopped a batch. site=%s", self.site.id, exc_info=error)
 
     def _mark_away(self, error: StoreUnavailable) -> None:
-        if self.redis is UP:
-            logger.error("Redis takes no beacons; they go to the disk. site=%s error=%s", self.site.id, error)
         since_s = self.redis.since_s if isinstance(self.redis, Away) else self._periods.clock()
         self.redis = Away(since_s, str(error))
 
     def _mark_up(self) -> None:
         if not isinstance(self.redis, Away):
             return
-        away_s = self._periods.clock() - self.redis.since_s
-        logger.info("Redis takes beacons again. site=%s away_s=%.0f", self.site.id, away_s)
         self.redis = UP
         for sender in self:
             if sender.log.is_behind:

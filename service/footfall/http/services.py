@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from footfall.background import StepFailures, run_each
+from footfall.delivery.outage import Outage
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import CountsCache
@@ -12,6 +13,7 @@ from footfall.ingest.admission import Admission
 from footfall.ingest.client_address import AddressResolver
 from footfall.ingest.counting import Counting
 from footfall.metrics.metrics import Metrics
+from footfall.model.availability import Away
 from footfall.model.periods import Periods
 from footfall.settings.settings import Settings
 from footfall.stores.spool_store import Spool
@@ -38,6 +40,7 @@ class Services:
     rollup: Rollup
     log_rewrites: LogRewrites
     recorder: Recorder
+    outage: Outage
     reconciler: Reconciler
     counting: Counting
     failures: StepFailures
@@ -45,7 +48,12 @@ class Services:
 
     async def copy(self) -> None:
         """Copy what changed to Postgres, then bring this worker's logs in step with both stores."""
-        await run_each(self.rollup.step, self.reconciler.step, self.log_rewrites.step)
+        await run_each(self.rollup.step, self.reconciler.step, self.log_rewrites.step, self.repairs.restore.report)
+
+    async def watch_redis(self) -> None:
+        """Log an outage of Redis when it begins and when it is over."""
+        deliveries = self.recorder.sites.values()
+        self.outage.look({each.site.id: each.redis for each in deliveries if isinstance(each.redis, Away)})
 
     async def copy_everything(self) -> None:
         """Leave nothing in memory alone at the end: send, roll up, and put on the disk what Postgres lacks."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from footfall.background import StepFailures, repeat, repeat_until_done
+from footfall.delivery.outage import Outage
 from footfall.delivery.pending import BeaconQueue
 from footfall.delivery.reconciler import PROBES_AT_ONCE, Reconciler
 from footfall.delivery.recorder import Recorder
@@ -31,11 +32,13 @@ from footfall.ingest.client_address import AddressResolver
 from footfall.ingest.counting import Counting
 from footfall.ingest.proxy_watch import ProxyWatch
 from footfall.ingest.refused_pages import RefusedPages
+from footfall.log_throttle import some_of
 from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import MEASURE_EVERY_S, ProcessMetrics
 from footfall.model.clocks import MONOTONIC_CLOCK, WALL_CLOCK, Clock, MonotonicClock
 from footfall.model.counts import Reading
 from footfall.model.periods import Periods
+from footfall.model.site_id import SiteId
 from footfall.process.sockets import BACKLOG
 from footfall.settings.settings import Settings, Site
 from footfall.stores.postgres_store import open_postgres
@@ -122,6 +125,7 @@ async def open_services(
             rollup=rollup,
             log_rewrites=LogRewrites(settings.sites.values(), redis, metrics, clock),
             recorder=recorder,
+            outage=Outage(clock, monotonic),
             reconciler=reconciler,
             counting=counting,
             failures=failures,
@@ -145,6 +149,7 @@ async def run_background(services: Services) -> AsyncIterator[None]:
     loops = [
         repeat("copy", services.copy, services.settings.rollup_every_s, stopping, failures),
         repeat("quick_step", services.reconciler.quick_step, PROBE_EVERY_S, stopping, failures),
+        repeat("watch_redis", services.watch_redis, PROBE_EVERY_S, stopping, failures),
         repeat("measure", vitals.measure, MEASURE_EVERY_S, stopping, failures),
         repeat("export", services.export, MEASURE_EVERY_S, stopping, failures),
         repeat("report", partial(status.report, services), MEASURE_EVERY_S, stopping, failures),
@@ -161,18 +166,25 @@ async def run_background(services: Services) -> AsyncIterator[None]:
 async def open_sites(services: Services) -> None:
     """Open every site before its first visitor; where Redis does not answer, show the counts of Postgres."""
     sites = list(services.recorder.sites.values())
+    errors: dict[SiteId, StoreUnavailable] = {}
     for some in (sites[first : first + PROBES_AT_ONCE] for first in range(0, len(sites), PROBES_AT_ONCE)):
         opened = await asyncio.gather(*(delivery.probe() for delivery in some))
         closed = [delivery.site for delivery, is_open in zip(some, opened, strict=True) if not is_open]
-        await asyncio.gather(*(_show_saved(services, site) for site in closed))
+        shown = await asyncio.gather(*(_show_saved(services, site) for site in closed))
+        errors |= {site.id: error for site, error in zip(closed, shown, strict=True) if error}
+    if errors:
+        names, error = some_of(list(errors)), next(iter(errors.values()))
+        logger.warning("Sites have no counts yet: both stores are away. sites=%s error=%s", names, error)
 
 
-async def _show_saved(services: Services, site: Site) -> None:
+async def _show_saved(services: Services, site: Site) -> StoreUnavailable | None:
+    """Show what Postgres has of a site, or return why it has nothing."""
     try:
         reading = await read_saved_counts(services.stores.postgres, site, services.periods.clock())
         services.counts_cache.accept_saved(site, reading)
     except StoreUnavailable as error:
-        logger.warning("A site has no counts yet: both stores are away. site=%s error=%s", site.id, error)
+        return error
+    return None
 
 
 async def serve(
@@ -181,9 +193,9 @@ async def serve(
     failures: StepFailures,
     listeners: tuple[socket.socket, socket.socket],
     ready: Callable[[], None],
-    stop: Awaitable[object],
+    stopping: asyncio.Event,
 ) -> None:
-    """Serve both listeners, public and ops, until `stop` is done.
+    """Serve both listeners, public and ops, until `stopping` is set.
 
     Then answer the requests already read, flush, roll up and close.
     """
@@ -198,7 +210,7 @@ async def serve(
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, listener, backlog=BACKLOG).start()
         ready()
-        await stop
+        await stopping.wait()
         await asyncio.gather(*(runner.drain() for runner in runners))
 
 

@@ -1,6 +1,7 @@
 """`footfall serve`: opens the listeners, the embedded servers and the workers; closes them in reverse order."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Coroutine
@@ -11,11 +12,14 @@ from pydantic import SecretStr
 
 from footfall import sql_folder
 from footfall.embedded.servers import ServerUrls, servers
+from footfall.log_lines import logs_json, start_logging
 from footfall.metrics.multiprocess import metrics_folder
 from footfall.process.sockets import listening, url_of
 from footfall.process.supervisor import Supervisor
 from footfall.settings.settings import Settings, load_settings, settings_file
 from footfall.stores.migrations import migrate
+
+logger = logging.getLogger(__name__)
 
 TERMINAL = Path("/dev/tty")
 
@@ -24,8 +28,7 @@ async def serve(*, embedded: bool, demo: bool, workers: int) -> None:
     """Serve until SIGINT or SIGTERM; SIGHUP reads the settings again. Raises Stop where Footfall cannot start."""
     reload = asyncio.Event()
     await _run_until_signal(_serve(embedded=embedded, demo=demo, workers=workers, reload=reload), reload)
-    with suppress(OSError):  # the terminal may be closed
-        print("Footfall has stopped.", flush=True)
+    _tell("Footfall has stopped.")
 
 
 def with_stores(settings: Settings, urls: ServerUrls | None) -> Settings:
@@ -40,6 +43,7 @@ def with_stores(settings: Settings, urls: ServerUrls | None) -> Settings:
 async def _serve(*, embedded: bool, demo: bool, workers: int, reload: asyncio.Event) -> None:
     def load() -> Settings:
         settings = load_settings(settings_file(os.environ), os.environ, embedded=embedded, demo=demo)
+        start_logging(settings.log_format, settings.log_level)
         return with_stores(settings, urls)
 
     urls: ServerUrls | None = None
@@ -49,16 +53,25 @@ async def _serve(*, embedded: bool, demo: bool, workers: int, reload: asyncio.Ev
         ops = await stack.enter_async_context(listening(settings.ops_listen, "FOOTFALL_OPS_LISTEN"))
         folder = stack.enter_context(metrics_folder())
         if embedded:
-            print("Footfall is starting its Valkey and PostgreSQL ...", flush=True)
+            _tell("Footfall is starting its Valkey and PostgreSQL ...")
             urls = await stack.enter_async_context(servers(settings.data_dir))
             await migrate(urls.postgres, sql_folder())
             settings = with_stores(settings, urls)
 
         def announce() -> None:
-            print(f"Footfall is ready: {url_of(settings.listen, public)}")
-            print(f"Metrics: {url_of(settings.ops_listen, ops)}/metrics", flush=True)
+            _tell(f"Footfall is ready: {url_of(settings.listen, public)}")
+            _tell(f"Metrics: {url_of(settings.ops_listen, ops)}/metrics")
 
         await Supervisor(settings, workers, public, ops, folder).run(load, reload, announce)
+
+
+def _tell(sentence: str) -> None:
+    """Print a sentence for the person who started Footfall; where programs read the log, log it."""
+    if logs_json():
+        logger.info("%s", sentence)
+        return
+    with suppress(OSError):  # the terminal may be closed
+        print(sentence, flush=True)
 
 
 async def _run_until_signal(work: Coroutine[None, None, None], reload: asyncio.Event) -> None:

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
-from footfall._compat import start_resource_tracker
+from footfall._compat import start_resource_tracker, stop_resource_tracker
 from footfall.errors import SettingsError, Stop
 from footfall.process.worker import Task
 from footfall.process.worker_process import WorkerProcess
@@ -44,8 +44,6 @@ class Supervisor:
 
         Calls `ready` when the first workers serve; raises Stop when one of them cannot.
         """
-        # Otherwise the start of the first worker starts the tracker, which unblocks SIGINT for that worker.
-        start_resource_tracker()
         try:
             for worker in [self._spawn() for _ in range(self._count)]:
                 await worker.until_ready()
@@ -58,6 +56,7 @@ class Supervisor:
                 await self._replace_ended()
         finally:
             await asyncio.gather(*(worker.stop() for worker in self._workers))
+            stop_resource_tracker()
 
     async def _until_something_happens(self, reload: asyncio.Event) -> None:
         events = [asyncio.create_task(event.wait()) for event in (reload, *(w.ended for w in self._workers))]
@@ -109,6 +108,8 @@ class Supervisor:
 
     def _spawn(self) -> WorkerProcess:
         """Start a worker in a slot that no living worker has."""
+        # Otherwise the worker's start starts the tracker, which unblocks SIGINT for that worker.
+        start_resource_tracker()
         taken = {worker.slot for worker in self._workers if not worker.ended.is_set()}
         slot = next(number for number in count() if number not in taken)
         worker = WorkerProcess(Task(self._settings, self._public, self._ops, self._metrics_folder, slot))

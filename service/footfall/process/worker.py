@@ -1,7 +1,6 @@
 """One worker process: it serves on inherited listeners until SIGTERM, or until its parent dies."""
 
 import asyncio
-import logging
 import resource
 import shutil
 import signal
@@ -16,8 +15,8 @@ from pathlib import Path
 from footfall.background import StepFailures, repeat
 from footfall.errors import Stop, StoreUnavailable
 from footfall.http.server import FILES_MAX
+from footfall.log_lines import start_logging
 from footfall.metrics.multiprocess import FLUSH_EVERY_S, Slot
-from footfall.plain_text import PlainFormatter
 from footfall.process.app import serve
 from footfall.settings.settings import Settings
 
@@ -38,7 +37,7 @@ class Task:
 
 def run_worker(task: Task, parent: Connection) -> None:
     """Serve in this process; send `parent` None once the worker serves, or the reason (sentence, exit status)."""
-    start_logging()
+    start_logging(task.settings.log_format, task.settings.log_level)
     allow_more_files()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -63,7 +62,7 @@ async def _work(task: Task, parent: Connection) -> None:
             parent.send(None)
 
     try:
-        await serve(task.settings, slot.metrics, failures, (task.public, task.ops), ready, stopping.wait())
+        await serve(task.settings, slot.metrics, failures, (task.public, task.ops), ready, stopping)
     finally:
         loop.remove_reader(parent.fileno())
         ended.set()
@@ -84,13 +83,6 @@ def allow_more_files() -> None:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, allowed))
             return
-
-
-def start_logging() -> None:
-    """Log one line per event to standard error: time, level, logger, sentence."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from footfall.errors import SettingsError
+from footfall.log_lines import LogFormat, LogLevel
 from footfall.model.site_id import SiteId
 from footfall.settings import authorities, validators
 from footfall.settings.messages import did_you_mean, explain, full_stop
@@ -171,6 +172,10 @@ class Settings(Section):
     """Seconds after which a visible page says that it is still there; 10 to 1800."""
     ops_token: Annotated[SecretStr, AfterValidator(validators.not_blank)] | None = None
     """Bearer token that the ops routes ask for; if empty, none."""
+    log_format: LogFormat = "text"
+    """How the log is written: text for people, json for programs."""
+    log_level: LogLevel = "info"
+    """What the log holds at least: debug, info, warning or error."""
     demo: bool = False
     """Serve the demo portal at /, for a site called portal."""
     limits: Limits = Limits()

@@ -31,8 +31,12 @@ class Restore:
         self._changed = changed
         self._metrics = metrics
         self._clock = clock
+        self._restored: dict[SiteId, int] = {}
+        """Sites that were restored since the last report, with the number of days."""
         self._foreign: set[SiteId] = set()
-        """Sites whose Redis holds another installation's state: logged once."""
+        """Sites whose Redis holds another installation's state."""
+        self._reported: set[SiteId] = set()
+        """Those of them that the log has."""
 
     async def merge_days(self, site: Site, days: Sequence[date]) -> list[DayState]:
         """Merge days into Redis with all that Postgres has of them; return what it has, an empty state for nothing.
@@ -59,15 +63,25 @@ class Restore:
         self._report_damaged(site, states)
         is_open = await self._stores.redis.open(site.id, states, closed, salts)
         if is_open:
-            self._foreign.discard(site.id)
             self._note_merged(site, states)
-            logger.info("Redis was restored from Postgres and is ready. site=%s days=%d", site.id, len(states))
-        elif site.id not in self._foreign:
+            self._restored[site.id] = len(states)
+            self._foreign.discard(site.id)
+        else:
             self._foreign.add(site.id)
-            logger.error(
-                "Redis holds another installation: use an empty database, or its own Postgres. site=%s", site.id
-            )
         return is_open
+
+    async def report(self) -> None:
+        """Log which sites were restored, and of which Redis has another installation: one line for all of them."""
+        if self._restored:
+            sites, days = some_of(sorted(self._restored)), sum(self._restored.values())
+            logger.info("Redis was restored from Postgres and is ready. sites=%s days=%d", sites, days)
+            self._restored.clear()
+        if foreign := sorted(self._foreign - self._reported):
+            logger.error(
+                "Redis holds another installation: use an empty database, or its own Postgres. sites=%s",
+                some_of(foreign),
+            )
+        self._reported = set(self._foreign)
 
     async def mend(self, site: Site) -> None:
         """Drop what Redis cannot read of a site, so that it is merged from Postgres, and sent again, as if lost.

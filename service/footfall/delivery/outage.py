@@ -1,0 +1,62 @@
+"""An outage of Redis in the log: one line for all sites when it begins, and one when it is over."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from footfall.log_throttle import LogThrottle, some_of
+from footfall.model.availability import Away
+from footfall.model.clocks import Clock, MonotonicClock
+from footfall.model.site_id import SiteId
+
+logger = logging.getLogger(__name__)
+
+
+class _Reported(NamedTuple):
+    """A site whose absence the log has, since when, and why."""
+
+    since_s: float
+    why: str
+
+
+class Outage:
+    """Compares which sites Redis takes no beacons of with what the log says of them.
+
+    Each begin and each end is at most one line a minute. A site that fails later, for a reason that the log has
+    already, belongs to the same outage and gets no line.
+    """
+
+    def __init__(self, clock: Clock, monotonic: MonotonicClock) -> None:
+        self._clock = clock
+        self._began = LogThrottle(monotonic=monotonic)
+        self._ended = LogThrottle(monotonic=monotonic)
+        self._reported: dict[SiteId, _Reported] = {}
+
+    def look(self, away: Mapping[SiteId, Away]) -> None:
+        """Log what changed; `away` has the sites whose beacons go to the disk now."""
+        if self._reported.keys() - away.keys():
+            self._report_end(away)
+        new = away.keys() - self._reported.keys()
+        known = {reported.why for reported in self._reported.values()}
+        if any(away[site].why not in known for site in new) and self._began.happened():
+            self._report_begin({site: away[site] for site in new})
+        elif known:
+            new = {site for site in new if away[site].why in known}
+        else:
+            return
+        self._reported |= {site: _Reported(away[site].since_s, away[site].why) for site in new}
+
+    def _report_begin(self, away: Mapping[SiteId, Away]) -> None:
+        why, _ = Counter(each.why for each in away.values()).most_common(1)[0]
+        logger.error("Redis takes no beacons; they go to the disk. sites=%s error=%s", some_of(sorted(away)), why)
+
+    def _report_end(self, away: Mapping[SiteId, Away]) -> None:
+        is_over = not self._reported.keys() & away.keys()
+        if not self._ended.happened() and not is_over:
+            return
+        back = {site: self._reported.pop(site) for site in sorted(self._reported.keys() - away.keys())}
+        away_s = self._clock() - min(reported.since_s for reported in back.values())
+        logger.info(
+            "Redis takes beacons again. sites=%s away_s=%.0f still_away=%d", some_of(list(back)), away_s, len(away)
+        )
