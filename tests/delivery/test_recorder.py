@@ -134,9 +134,11 @@ async def test_a_redis_that_can_be_read_but_not_written_is_away_until_it_takes_a
         for visitor in range(5):
             assert await count(services, visitor) is StoredIn.DISK
             await recover(services)
-        assert away(services)
+            await services.watch_redis()
+            assert away(services)
         await redis.config_set("maxmemory", 0)
         await recover(services)
+        await services.watch_redis()
         assert (away(services), await views(services)) == (False, 6)
     assert sum("Redis takes" in line for line in caplog.messages) == 2
 
