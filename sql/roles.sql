@@ -42,6 +42,9 @@ BEGIN
     GRANT SELECT ON footfall.migration, footfall.installation TO footfall_service;
     -- Days are never deleted or moved, and the trigger guard_day lets them only grow.
     GRANT SELECT, INSERT, UPDATE (visitors, views, sketch, checksum, logs) ON footfall.site_day TO footfall_service;
+    -- The trigger guard_page lets the views of pages only grow; other triggers keep their totals.
+    GRANT SELECT, INSERT, UPDATE (views, logs) ON footfall.page_day TO footfall_service;
+    GRANT SELECT ON footfall.page_month, footfall.page_total TO footfall_service;
     -- Entries of the journal never change; PostgreSQL itself records the writer and the time.
     GRANT SELECT, INSERT (site, id, amount, reason) ON footfall.adjustment TO footfall_service;
     -- Events are never changed either; PostgreSQL dates them.
@@ -49,6 +52,6 @@ BEGIN
     -- The service deletes a salt after its week, and never changes one.
     GRANT SELECT, INSERT, DELETE ON footfall.salt TO footfall_service;
 
-    GRANT SELECT ON footfall.report_day TO footfall_report;
+    GRANT SELECT ON footfall.report_day, footfall.report_page_day TO footfall_report;
 END
 $$;

@@ -1,7 +1,9 @@
 """Who sent a beacon is never kept. These tests search everything that a Footfall leaves behind for it."""
 
 import io
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.support.raw_http import beacon, head, send_all, send_raw, statuses_of
 ADDRESSES = ("198.19.219.171", "2001:db8:d1ce:b00c:5ea:f00d:abba:c0de")
 AGENT = "Mozilla/5.0 (X11; Marker) Gecko/20100101 Firefox/140.0 kqzx-agent"
 REFUSED_HOST = "refused.example"
+COUNTED = "/kqzx-counted"
 WORDS = ("kqzx-agent", "kqzx-own-id", "kqzx-page", "kqzx-cookie", "kqzx-referer", "kqzx-query", "kqzx-header")
 
 
@@ -59,9 +62,9 @@ async def read_metrics(ops_url: str) -> bytes:
         return await answer.read()
 
 
-def views(**fields: str) -> list[bytes]:
+def views(page: str = "/kqzx-page", **fields: str) -> list[bytes]:
     """Return a view from each of the known addresses, with every header and field that could identify a person."""
-    fields_of_body = {"page": "/kqzx-page", "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
+    fields_of_body = {"page": page, "visitor": "kqzx-own-id", "kqzx-header": "kqzx-header"}
     identifying = {"User_Agent": AGENT, "Cookie": "id=kqzx-cookie", "Referer": f"{ORIGIN}/kqzx-referer"}
     return [beacon(fields_of_body, X_Forwarded_For=address, **identifying | fields) for address in ADDRESSES]
 
@@ -88,10 +91,10 @@ async def misbehave(port: int) -> None:
     assert statuses_of(await send_raw(port, malformed)) == [400]
 
 
-async def all_values(redis: Any) -> list[bytes]:
-    """Return every key with its content."""
+async def all_values(redis: Any, pattern: bytes | str = "*") -> list[bytes]:
+    """Return every key that matches, with its content."""
     values: list[bytes] = []
-    async for key in redis.scan_iter(count=1000):
+    async for key in redis.scan_iter(pattern, count=1000):
         match await redis.type(key):
             case b"hash":
                 values += [key, *chain(*(await redis.hgetall(key)).items())]
@@ -118,7 +121,9 @@ async def dump(postgres_url: str) -> bytes:
 async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
     own_folder: Path, own_valkey: Valkey, own_postgres: Postgres
 ) -> None:
-    """Logs, metrics, Redis with its files, Postgres with its files, and the spool hold no address, user agent or path.
+    """Logs, metrics, Redis with its files, Postgres with its files, and the spool hold no address and no user agent.
+
+    The pages that were counted are where pages are counted, and neither in the log nor in the metrics.
 
     The test also searches for what must be there: a search in the wrong place would find nothing either.
     """
@@ -127,13 +132,13 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
     async with start("serve", environ=environ) as footfall:
         url, ops_url = await ready(footfall)
         port = int(url.rpartition(":")[2])
-        assert await send_all(port, views()) == {200: 2}
+        assert await send_all(port, views(COUNTED)) == {200: 2}
         await misbehave(port)
         async with Redis.from_url(own_valkey.url) as redis:
             await redis.save()
             in_redis = await all_values(redis)
         await own_valkey.stop()
-        assert await send_all(port, views()) == {202: 2}
+        assert await send_all(port, views(COUNTED)) == {202: 2}
         metrics = await read_metrics(ops_url)
         assert await footfall.stop() == 0
     rows = await dump(own_postgres.url)
@@ -143,12 +148,50 @@ async def test_address_and_user_agent_reach_no_file_no_metric_and_no_log(
     assert f"pages=https://{REFUSED_HOST}(site=portal" in footfall.text  # of a page that is refused the origin alone
     assert b'reason="wrong_origin"' in metrics
     assert b"ff1:{portal}:ready" in in_redis
+    assert COUNTED.encode() in in_redis
+    assert COUNTED not in footfall.text + metrics.decode()
     assert b"portal\t" in rows
     assert any(b"portal" in content for content in files_below(files / "spool"))
     assert any(b"ff1:{portal}:day" in content for content in files_below(own_valkey.folder))
     assert any(b"portal" in content for content in files_below(own_postgres.folder))
 
     assert found_in(footfall.text.encode(), metrics, rows, *in_redis, *files_below(own_folder)) == set()
+
+
+async def test_no_row_and_no_key_joins_a_visitor_with_a_page(
+    own_folder: Path, own_valkey: Valkey, postgres_url: str
+) -> None:
+    """Who read what is nowhere, also where a batch is one visitor with one page: in Redis, PostgreSQL and the spool."""
+    settings = settings_for(own_valkey.url, postgres_url, own_folder / "footfall")
+    async with running(settings) as footfall:
+        await footfall.see(page=COUNTED)
+        await footfall.services.copy()
+        async with Redis.from_url(own_valkey.url) as redis:
+            visitor = (await redis.zrange(f"ff1:{{{SITE}}}:online", 0, -1))[0]
+            assert isinstance(visitor, bytes)
+            by_key = [await all_values(redis, key) for key in await redis.keys()]
+        await own_valkey.stop()
+        assert (await footfall.send(page=COUNTED)).status == 202
+        (spool,) = (own_folder / "footfall" / "spool").glob("*.spool")
+    records: list[list[bytes] | bytes] = [*by_key, *(await dump(postgres_url)).splitlines(), *rows_of(spool)]
+    joined = [record for record in records if visitor in joining(record) and COUNTED.encode() in joining(record)]
+    assert (joined, len(records) > 10) == ([], True)
+    for trace in (visitor, COUNTED.encode()):
+        assert any(trace in joining(record) for record in by_key)
+        assert any(trace in joining(record) for record in rows_of(spool))
+
+
+def rows_of(path: Path) -> Iterator[list[bytes]]:
+    """Return the rows of all tables of a spool file."""
+    with closing(sqlite3.connect(path)) as file:
+        for (table,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for row in file.execute(f"SELECT * FROM {table}"):
+                yield [value if isinstance(value, bytes) else str(value).encode() for value in row]
+
+
+def joining(record: list[bytes] | bytes) -> bytes:
+    """Return all that stands in one record, in the forms in which it may stand there."""
+    return record if isinstance(record, bytes) else b" ".join(record)
 
 
 async def test_a_dump_leaves_the_salt_out(redis_url: str, postgres_url: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, Valkey
+from footfall.settings.settings import Limits
 from tests.attacks.under_attack import Outcome, attack, flood
 from tests.support.crafted import REGISTERS, crafted_id
 from tests.support.footfall import SITE, running, settings_for
@@ -36,6 +37,8 @@ class Attack:
     visitors: int
     portal: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+    pages: int = 0
+    """How many pages count by themselves or as `(other)`, beside the one that was there before."""
 
 
 def _own_ids(number: int, **fields: str) -> Iterator[bytes]:
@@ -61,6 +64,8 @@ def _people() -> Iterator[bytes]:
         yield from (beacon({"visitor": f"person-{n}"}) for n in range(500))
         yield from (head("GET", f"/counts?site={SITE}") for _ in range(500))
 
+
+NEW_PAGES = Limits().new_pages_per_10_min
 
 ATTACKS = (
     Attack("500 honest people behind one address: 4 pages each", _people, {200: 4000}, 2000, 500, OWN_IDS),
@@ -89,6 +94,7 @@ ATTACKS = (
         {200: 2000},
         2000,
         1,
+        pages=NEW_PAGES + 1,
     ),
     Attack("pages elsewhere", lambda: (beacon(Origin=f"https://{n}.example") for n in range(2000)), {403: 2000}, 0, 0),
     Attack("unknown sites", lambda: (beacon({"site": f"site-{n}"}) for n in range(2000)), {404: 2000}, 0, 0),

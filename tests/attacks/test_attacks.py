@@ -10,8 +10,11 @@ from tests.attacks.under_attack import Outcome, attack, flood
 from tests.support.crafted import REGISTERS
 from tests.support.footfall import running, settings_for
 
-KEYS = 10
-"""Keys of one site, whatever it receives: ready, online, days, dirty, closed, two salts, and three of day and week."""
+KEYS = 13
+"""Keys of one site, whatever it receives: ready, online, days, dirty, closed, page_totals, two salts, those of a
+day and its week."""
+PAGE_BYTES_MAX = 2 * (2048 + 200)
+"""A page and its mark of change."""
 VISITOR_BYTES_MAX = 200
 SKETCHES_BYTES_MAX = 2 * 16_384
 """Bytes of a day's and its week's sketch at their largest."""
@@ -21,7 +24,10 @@ FIVE_SIGMA = 5 * 0.0081
 def assert_bounded(outcome: Outcome) -> None:
     """An attack makes no key more than one honest visitor, and uses memory only for admitted visitors."""
     assert outcome.before.keys == outcome.after.keys == KEYS
-    assert outcome.added_bytes <= SKETCHES_BYTES_MAX + VISITOR_BYTES_MAX * outcome.visitors
+    assert (
+        outcome.added_bytes
+        <= SKETCHES_BYTES_MAX + VISITOR_BYTES_MAX * outcome.visitors + PAGE_BYTES_MAX * outcome.pages
+    )
 
 
 @pytest.mark.parametrize("each", ATTACKS, ids=lambda each: each.name)
@@ -33,6 +39,7 @@ async def test_an_attack_reaches_what_is_known_beforehand_and_no_more(
     async with running(settings) as footfall, Redis.from_url(redis_url) as redis:
         outcome = await attack(footfall, redis, each.requests())
     assert (outcome.answers, outcome.views, outcome.visitors) == (each.answers, each.views, each.visitors)
+    assert outcome.pages == each.pages
     assert outcome.after.shown == pytest.approx(outcome.after.visitors, rel=FIVE_SIGMA, abs=2)
     assert_bounded(outcome)
 

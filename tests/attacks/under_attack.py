@@ -10,10 +10,12 @@ from itertools import repeat
 
 from redis.asyncio import Redis
 
+from footfall.stores.redis_store import day_key
 from tests.support.footfall import SITE, Footfall
 from tests.support.raw_http import beacon, connected, read_answer, send_all
 
 HONEST_ADDRESS = "198.51.100.1"
+HONEST_VIEW = beacon({"page": "/"}, X_Forwarded_For=HONEST_ADDRESS)
 FLOOD_PER_S = 1000
 """Twenty times what the limits allow one network."""
 NEIGHBOUR_VIEWS = 200
@@ -30,6 +32,8 @@ class State:
     """The estimate that pages show as today's visitors."""
     keys: int
     memory_bytes: int
+    pages: int
+    """Those that count by themselves, and `(other)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,11 @@ class Outcome:
         return self.after.visitors - self.before.visitors
 
     @property
+    def pages(self) -> int:
+        """Return the pages that the attack added."""
+        return self.after.pages - self.before.pages
+
+    @property
     def added_bytes(self) -> int:
         """Return the memory that Redis uses for the attack."""
         return self.after.memory_bytes - self.before.memory_bytes
@@ -60,7 +69,7 @@ class Outcome:
 async def attack(footfall: Footfall, redis: Redis, requests: Iterable[bytes]) -> Outcome:
     """Count one honest visitor, then send the attack; the honest visitor's state is not charged to the attack."""
     port = port_of(footfall)
-    await send_all(port, [beacon(X_Forwarded_For=HONEST_ADDRESS)])
+    await send_all(port, [HONEST_VIEW])
     before = await state_of(footfall, redis)
     answers = await send_all(port, requests)
     return Outcome(answers, before, await state_of(footfall, redis))
@@ -69,7 +78,7 @@ async def attack(footfall: Footfall, redis: Redis, requests: Iterable[bytes]) ->
 async def flood(footfall: Footfall, redis: Redis) -> Outcome:
     """Send a steady flood from a network without budget left, and views of another network before and during it."""
     port = port_of(footfall)
-    await send_all(port, [beacon(X_Forwarded_For=HONEST_ADDRESS)])
+    await send_all(port, [HONEST_VIEW])
     before = await state_of(footfall, redis)
     view = beacon(X_Forwarded_For="203.0.113.66")
     answers = await send_all(port, repeat(view, footfall.services.settings.limits.beacons_burst))
@@ -119,7 +128,8 @@ async def state_of(footfall: Footfall, redis: Redis) -> State:
     keys = [key async for key in redis.scan_iter(count=1000)]
     sizes = [await redis.memory_usage(key, samples=0) or 0 for key in keys]
     visitors = await redis.zcard(f"ff1:{{{SITE}}}:online")
-    return State(reading.today_views, visitors, reading.today_visitors, len(keys), sum(sizes))
+    pages = await redis.hlen(day_key(SITE, reading.day_of, "pages"))
+    return State(reading.today_views, visitors, reading.today_visitors, len(keys), sum(sizes), pages)
 
 
 def port_of(footfall: Footfall) -> int:

@@ -117,7 +117,7 @@ async def _change(services: Services) -> None:
 
 async def _record(services: Services, site: Site) -> None:
     day = services.periods.now(site.zone)[1].day
-    await services.recorder.record(site, day, secrets.token_bytes(16), None, is_view=True)
+    await services.recorder.record(site, day, secrets.token_bytes(16), None, viewed="")
 
 
 async def _feed(redis: Redis, services: Services, fed: int, wanted: int) -> int:

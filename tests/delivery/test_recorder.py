@@ -301,7 +301,7 @@ async def test_a_beacon_that_cannot_even_be_numbered_is_refused_and_stops_no_oth
     async with open_worker(settings) as services:
         site = services.settings.sites[SITE]
         with pytest.raises(Refused) as refused:
-            await services.recorder.record(site, TODAY, "not bytes", None, is_view=True)  # type: ignore[arg-type]
+            await services.recorder.record(site, TODAY, "not bytes", None, viewed="")  # type: ignore[arg-type]
         assert refused.value.reason is Reason.INTERNAL
         assert not away(services)
         assert (await count(services), await views(services)) == (StoredIn.REDIS, 1)

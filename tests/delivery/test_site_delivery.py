@@ -59,7 +59,7 @@ async def test_one_batch_holds_no_more_visitors_than_a_script_call_takes(deliver
     """The rest goes into the next batch, in the order of arrival."""
     sender = delivery.live_sender(TODAY)
     for number in range(BATCH_MAX_VISITORS + 1):
-        sender.enqueue(number.to_bytes(16, "big"), None, is_view=True)
+        sender.enqueue(number.to_bytes(16, "big"), None, viewed="")
     first = await sender.next_batch()
     assert first is not None
     assert (first.seq, len(first.visitor_ids), first.views) == (1, 16 * BATCH_MAX_VISITORS, BATCH_MAX_VISITORS)
@@ -73,7 +73,7 @@ async def test_one_batch_holds_no_more_visitors_than_a_script_call_takes(deliver
 async def test_a_closed_log_gets_no_new_beacons(delivery: SiteDelivery) -> None:
     """What is wrong with a log is wrong for the beacons that it holds, not for later ones."""
     sender = delivery.live_sender(TODAY)
-    sender.enqueue(None, None, is_view=True)
+    sender.enqueue(None, None, viewed="")
     sender.close()
     assert delivery.live_sender(TODAY) is not sender
     assert sender in list(delivery)

@@ -8,6 +8,8 @@ from datetime import date
 from footfall.errors import StoreBusy, StoreUnavailable
 from footfall.model.batch import Batch
 from footfall.model.day_state import Closed, DayState
+from footfall.model.pages import PageBase, PageDay, packed
+from footfall.model.pages import unpacked as unpacked_pages
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
@@ -38,6 +40,8 @@ class PostgresModel:
         self._now_us = now_us
         self._installation = installation
         self.rows: dict[tuple[str, date], DayState] = {}
+        self.pages: dict[tuple[str, str, date], dict[str, int]] = {}
+        """Views by log, of each site, page and day."""
         self.kept_salts: dict[tuple[str, date], bytes] = {}
         self.journal: dict[tuple[SiteId, str], int] = {}
         self.events: set[tuple[str, str, str]] = set()
@@ -71,6 +75,7 @@ class PostgresModel:
         """The rollup's transaction; returns the rows that know more."""
         if self.rows_held:
             raise StoreBusy("postgres", "another session holds rows that this one needs")
+        self.save_pages(site, snapshot.pages)
         given = {state.day for state in snapshot.days}
         for key, row in self.rows.items():
             if key[0] == site and row.day < retention.sketches_from and row.day not in given:
@@ -89,6 +94,22 @@ class PostgresModel:
             sketch = state.sketch if keeps_sketch else None
             self.rows[site, state.day] = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch)
         return ahead
+
+    def save_pages(self, site: str, pages: Iterable[PageDay]) -> None:
+        """The pages of a snapshot, a part of the same transaction."""
+        for page in pages:
+            kept = self.pages.setdefault((site, page.page, page.day), {})
+            for log_id, views in page.logs.items():
+                kept[log_id] = max(views, kept.get(log_id, 0))
+
+    def page_bases(self, site: str, through: date, pages: Sequence[str]) -> list[PageBase]:
+        """What it has of pages up to a day, and of the days after it."""
+        return [self._page_base(site, through, page) for page in pages]
+
+    def _page_base(self, site: str, through: date, page: str) -> PageBase:
+        days = {day: dict(logs) for (of, name, day), logs in self.pages.items() if (of, name) == (site, page)}
+        views = sum(sum(logs.values()) for day, logs in days.items() if day <= through)
+        return PageBase(page, views, {day: logs for day, logs in days.items() if day > through})
 
     def tidy(self, site: str, snapshot: Snapshot, retention: Retention) -> Closed:
         """What the rollup does after its transaction."""
@@ -147,7 +168,16 @@ class SpoolFile:
     """One file: its batches, and whether a worker holds its lock."""
 
     rows: dict[tuple[str, int], Batch] = field(default_factory=dict)
+    """Without their pages, which stand apart."""
+    pages: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By log, the views of each page so far."""
     held: bool = True
+
+    def add_pages(self, log_id: str, pages: Mapping[str, int]) -> None:
+        """Views of pages so far; what is lower changes nothing."""
+        kept = self.pages.setdefault(log_id, {})
+        for page, views in pages.items():
+            kept[page] = max(views, kept.get(page, 0))
 
 
 class DiskModel:
@@ -160,21 +190,32 @@ class DiskModel:
     def write(self, name: str, batches: Iterable[Batch]) -> None:
         """All of them or, where the spool is full, none."""
         rows = self.files[name].rows
-        added = {(batch.log_id, batch.seq): batch for batch in batches if (batch.log_id, batch.seq) not in rows}
+        batches = list(batches)
+        added = {
+            (batch.log_id, batch.seq): batch._replace(pages=b"")
+            for batch in batches
+            if (batch.log_id, batch.seq) not in rows
+        }
         if len(rows) + len(added) > self.rows_max:
             raise StoreUnavailable("spool", "database or disk is full")
         rows |= added
+        for batch in batches:
+            self.files[name].add_pages(batch.log_id, unpacked_pages(batch.pages))
 
     def read(self, name: str, log_id: str, after: int, limit: int) -> list[Batch]:
         """A page of a log, in order."""
         found = [batch for (log, seq), batch in self.files[name].rows.items() if log == log_id and seq > after]
-        return sorted(found, key=lambda batch: batch.seq)[:limit]
+        page = sorted(found, key=lambda batch: batch.seq)[:limit]
+        pages = packed(dict(sorted(self.files[name].pages.get(log_id, {}).items())))
+        return [*page[:-1], page[-1]._replace(pages=pages)] if page else []
 
     def delete(self, name: str, log_id: str, last_seq: int) -> None:
         """Drop what Postgres has."""
         rows = self.files[name].rows
         for key in [key for key in rows if key[0] == log_id and key[1] <= last_seq]:
             del rows[key]
+        if log_id not in {log for log, _ in rows}:
+            self.files[name].pages.pop(log_id, None)
 
     def adopt(self, name: str) -> list[SpooledLog]:
         """Take over the files that nobody holds."""
@@ -185,6 +226,8 @@ class DiskModel:
                 self.write(name, rows.values())
             except StoreUnavailable:
                 continue
+            for log_id, pages in self.files[path].pages.items():
+                self.files[name].add_pages(log_id, pages)
             del self.files[path]
             for log_id in sorted({log_id for log_id, _ in rows}):
                 last = max((batch for batch in rows.values() if batch.log_id == log_id), key=lambda batch: batch.seq)

@@ -14,12 +14,15 @@ from footfall.model.batch import Answer, Batch
 from footfall.model.clocks import Clock
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
+from footfall.model.pages import PageBase, PageDay, names_in
+from footfall.model.pages import unpacked as unpacked_pages
 from footfall.model.periods import Period, week_of
 from footfall.model.salt import Salt
 from footfall.model.snapshot import Snapshot
-from footfall.stores.redis_store import ORPHANS_WITHIN, Recorded
+from footfall.stores.redis_store import NO_PAGES, ORPHANS_WITHIN, PageReading, Recorded
 
 Logs = dict[str, tuple[int, int]]
+Pages = dict[str, dict[str, int]]
 ID_BYTES = 16
 TWO_DAYS_S = 2 * 86400
 READ_AHEAD_US = 60_000_000
@@ -39,6 +42,11 @@ def logs_of(day: date) -> tuple[str, date]:
     return "logs", day
 
 
+def pages_of(day: date) -> tuple[str, date]:
+    """The pages of a day, as a key that may be damaged."""
+    return "pages", day
+
+
 def packed(ids: Iterable[bytes]) -> bytes:
     """The sketch of some ids, as bytes."""
     return b"".join(sorted(ids))
@@ -51,16 +59,26 @@ def unpacked(ids: bytes) -> set[bytes]:
 
 @dataclass
 class DayModel:
-    """A day's sketch and logs; both keys expire together."""
+    """A day's sketch, logs and pages; its keys expire together."""
 
     visitors: set[bytes] = field(default_factory=set)
     logs: Logs = field(default_factory=dict)
+    pages: Pages = field(default_factory=dict)
+    pages_dirty: dict[str, str] = field(default_factory=dict)
     ends_s: float = ALWAYS
 
     @property
     def views(self) -> int:
         """The sum over its logs."""
         return sum(views for _, views in self.logs.values())
+
+    def set_page(self, page: str, log_id: str, views: int, moment: str = "") -> None:
+        """The views that a log has of a page so far; what is lower changes nothing. Without a moment it stays clean."""
+        logs = self.pages.setdefault(page, {})
+        if log_id not in logs or logs[log_id] < views:
+            logs[log_id] = views
+            if moment:
+                self.pages_dirty[page] = moment
 
 
 @dataclass
@@ -85,6 +103,9 @@ class SiteModel:
     dirty: dict[date, str] = field(default_factory=dict)
     closed: Closed | None = None
     salts: dict[date, tuple[bytes, float]] = field(default_factory=dict)
+    page_totals: dict[str, tuple[date, int]] = field(default_factory=dict)
+    """What Postgres has of a page, and through which day."""
+    generation: str = ""
     damaged: set[tuple[str, date]] = field(default_factory=set)
     """Keys that Redis cannot read any more: the part's name and its day or week, `NO_DAY` where it has none."""
 
@@ -101,7 +122,7 @@ class SiteModel:
     def expire(self, now_s: float) -> None:
         """Drop the keys whose time is over."""
         for day in [day for day, kept in self.days.items() if kept.ends_s <= now_s]:
-            self.damaged -= {("visitors", day), ("logs", day)}
+            self.damaged -= {("visitors", day), ("logs", day), ("pages", day)}
         self.days = {day: kept for day, kept in self.days.items() if kept.ends_s > now_s}
         self.weeks = {week: kept for week, kept in self.weeks.items() if kept.ends_s > now_s}
         self.salts = {week: kept for week, kept in self.salts.items() if kept[1] > now_s}
@@ -160,7 +181,7 @@ class RedisModel:
         counted = {period.day, *held.listed} | ({batch.day} if batch else set())
         held.touch(DAYS, CLOSED, *(part(day) for part in (visitors_of, logs_of) for day in counted))
         if batch is not None:
-            held.touch(DIRTY, ONLINE)
+            held.touch(DIRTY, ONLINE, *([pages_of(batch.day)] if batch.pages else []))
         answer, applied = Answer.OK, 0
         if batch is not None:
             if batch.day not in held.days and batch.day <= held.through:
@@ -174,7 +195,51 @@ class RedisModel:
             else:
                 self._apply(held, day, batch, window_s)
                 applied = batch.seq
-        return Recorded(answer, applied, self._reading(held, period, window_s))
+        pages = self._page_reading(held, names_in(batch.pages)) if batch and batch.pages else NO_PAGES
+        return Recorded(answer, applied, self._reading(held, period, window_s), pages=pages)
+
+    def read_pages(self, installation: str, site: str, period: Period, window_s: int, pages: Sequence[str]) -> Recorded:
+        """`record.lua` without a batch, asked for pages."""
+        recorded = self.record(installation, site, period, window_s)
+        held = self._held(site)
+        if recorded.reading is None:
+            return recorded
+        held.touch(*map(pages_of, held.listed))
+        return recorded._replace(pages=self._page_reading(held, pages))
+
+    def remember_pages(
+        self, installation: str, site: str, asked: PageReading, bases: Iterable[PageBase]
+    ) -> PageReading:
+        """`remember_pages.lua`."""
+        held = self._held(site)
+        if self._refuses(held, installation):
+            return NO_PAGES
+        bases = list(bases)
+        later = {day for base in bases for day, logs in base.later.items() if logs}
+        is_current = (held.generation, held.through.isoformat()) == (asked.generation, asked.through)
+        held.touch(CLOSED, DAYS, *map(pages_of, held.listed | (later & held.days.keys())))
+        if is_current and later <= held.days.keys():
+            for base in bases:
+                for day, logs in base.later.items():
+                    for log_id, views in logs.items():
+                        held.days[day].set_page(base.page, log_id, views)
+                held.page_totals[base.page] = held.through, base.views
+        return self._page_reading(held, [base.page for base in bases])
+
+    def confirm_pages(self, installation: str, site: str, pages: Iterable[PageDay]) -> None:
+        """`confirm_pages.lua`."""
+        held = self._held(site)
+        pages = [page for page in pages if page.changed]
+        if not pages or self._refuses(held, installation):
+            return
+        held.touch(CLOSED, *(pages_of(page.day) for page in pages if page.day in held.days))
+        for page in pages:
+            dirty = held.days[page.day].pages_dirty if page.day in held.days else {}
+            if dirty.get(page.page) == page.changed:
+                del dirty[page.page]
+            if page.day <= held.through:
+                held.page_totals.pop(page.page, None)
+                held.generation = str(self._now_us())
 
     def snapshot(self, installation: str, site: str, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
         """`snapshot.lua`."""
@@ -182,8 +247,12 @@ class RedisModel:
         if self._refuses(held, installation):
             return None
         held.touch(DAYS, DIRTY, *map(visitors_of, held.listed))
-        wanted = [day for day in held.listed if day in held.days and (all_days or day in held.dirty)]
-        held.touch(*map(logs_of, wanted))
+        wanted = [
+            day
+            for day in held.listed
+            if day in held.days and (all_days or day in held.dirty or held.days[day].pages_dirty)
+        ]
+        held.touch(*map(logs_of, wanted), *map(pages_of, wanted))
         held.listed &= held.days.keys()
         held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
         states = [
@@ -192,7 +261,13 @@ class RedisModel:
         ]
         changes = {day: held.dirty[day] for day in wanted if day in held.dirty}
         salts = {week: held.salts[week][0] for week in weeks if week in held.salts}
-        return Snapshot(states, changes, sorted(held.listed), salts)
+        pages = [
+            PageDay(day, page, dict(logs), held.days[day].pages_dirty.get(page, ""))
+            for day in wanted
+            for page, logs in held.days[day].pages.items()
+            if all_days or page in held.days[day].pages_dirty
+        ]
+        return Snapshot(states, changes, sorted(held.listed), salts, pages)
 
     def merge(self, installation: str, site: str, days: Iterable[DayState]) -> bool:
         """`merge.lua`."""
@@ -239,7 +314,7 @@ class RedisModel:
                 held.listed.discard(day)
             elif day > held.through:
                 kept.ends_s = ALWAYS
-            elif day <= held.through and day not in held.dirty:
+            elif day not in held.dirty and not kept.pages_dirty:
                 week = held.weeks.get(week_of(day))
                 for key in (kept, week):
                     if key is not None and key.ends_s == ALWAYS:
@@ -262,13 +337,15 @@ class RedisModel:
     def damage(self, site: str, name: str, day: date = NO_DAY) -> None:
         """Another program writes over a key, or a bad byte makes it unreadable: what was in it is lost."""
         held = self._held(site)
-        if name in ("visitors", "logs"):
+        if name in ("visitors", "logs", "pages"):
             if day not in held.days:
                 return
             if name == "visitors":
                 held.days[day].visitors = set()
-            else:
+            elif name == "logs":
                 held.days[day].logs = {}
+            else:
+                held.days[day].pages = {}
         elif name == "online":
             held.online = {}
         elif name == "ready":
@@ -295,7 +372,9 @@ class RedisModel:
                 held.listed.discard(day)
                 held.dirty.pop(day, None)
                 held.ready = ""
-            elif name == "logs" and ("visitors", day) not in damaged:
+            elif name in ("logs", "pages") and ("visitors", day) not in damaged and day in held.days:
+                if name == "pages":
+                    held.days[day].logs, held.days[day].pages, held.days[day].pages_dirty = {}, {}, {}
                 self._mark_dirty(held, day)
                 held.ready = ""
         held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
@@ -311,6 +390,7 @@ class RedisModel:
             held.salts.setdefault(salt.week, (salt.key, salt.ends_s))
 
     def _merge(self, held: SiteModel, days: Iterable[DayState]) -> None:
+        held.page_totals, held.generation = {}, str(self._now_us())
         for state in days:
             held.listed.add(state.day)
             day = held.days.setdefault(state.day, DayModel())
@@ -354,8 +434,21 @@ class RedisModel:
                 held.online.pop(visitor, None)
             held.online_ends_ms = now_ms + window_s * 1000
         held.online = {visitor: seen for visitor, seen in held.online.items() if seen <= now_ms + SEEN_AHEAD_MS}
+        for page, views in unpacked_pages(batch.pages).items():
+            day.set_page(page, batch.log_id, views, str(self._now_us()))
         day.ends_s = held.weeks[week].ends_s = ALWAYS
         day.logs[batch.log_id] = (batch.seq, batch.views)
+
+    def _page_reading(self, held: SiteModel, pages: Sequence[str]) -> PageReading:
+        through = held.through.isoformat() if held.closed else ""
+        return PageReading(held.generation, through, [self._views_of(held, page) for page in pages])
+
+    def _views_of(self, held: SiteModel, page: str) -> int | None:
+        if page not in held.page_totals:
+            return None
+        through, views = held.page_totals[page]
+        later = [held.days[day] for day in held.listed if day in held.days and day > through]
+        return views + sum(sum(day.pages.get(page, {}).values()) for day in later)
 
     def _reading(self, held: SiteModel, period: Period, window_s: int) -> Reading:
         held.rebuild_week(period.week)

@@ -10,13 +10,14 @@ from typing import Any, Protocol, TypeVar
 from footfall.errors import StoreUnavailable
 from footfall.model.batch import Batch
 from footfall.model.day_state import Closed, DayState
+from footfall.model.pages import PageBase, PageDay
 from footfall.model.periods import Period
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_store import PostgresStore, Saved
-from footfall.stores.redis_store import Recorded, RedisStore
+from footfall.stores.redis_store import PageReading, Recorded, RedisStore
 from footfall.stores.spool_store import Spool, SpooledLog
 from tests.simulation.durable_models import DiskModel, PostgresModel
 from tests.simulation.models import RedisModel
@@ -133,6 +134,19 @@ class RedisPort(RedisStore):
         own = self.installation
         await self._ask("confirm", lambda redis: redis.confirm(own, site_id, changes, closed, week_ends))
 
+    async def read_pages(self, site_id: SiteId, period: Period, window_s: int, pages: Sequence[str]) -> Recorded:
+        own = self.installation
+        return await self._ask("read_pages", lambda redis: redis.read_pages(own, site_id, period, window_s, pages))
+
+    async def remember_pages(self, site_id: SiteId, asked: PageReading, bases: Iterable[PageBase]) -> PageReading:
+        own, bases = self.installation, list(bases)
+        return await self._ask("remember_pages", lambda redis: redis.remember_pages(own, site_id, asked, bases))
+
+    async def confirm_pages(self, site_id: SiteId, pages: Iterable[PageDay]) -> None:
+        own, pages = self.installation, [page for page in pages if page.changed]
+        if pages:
+            await self._ask("confirm_pages", lambda redis: redis.confirm_pages(own, site_id, pages))
+
     async def acked(self, site_id: SiteId, logs: Sequence[tuple[date, str]]) -> list[int]:
         return await self._ask("acked", lambda redis: redis.acked(site_id, logs))
 
@@ -174,6 +188,9 @@ class PostgresPort(PostgresStore):
         ahead = await self._ask("save", lambda postgres: postgres.save(site_id, snapshot, retention))
         closed = await self._ask("tidy", lambda postgres: postgres.tidy(site_id, snapshot, retention))
         return Saved(ahead, closed)
+
+    async def page_bases(self, site_id: SiteId, through: date, pages: Sequence[str]) -> list[PageBase]:
+        return await self._ask("page_bases", lambda postgres: postgres.page_bases(site_id, through, pages))
 
     async def days(self, site_id: SiteId, wanted: Sequence[date]) -> list[DayState]:
         return await self._ask("days", lambda postgres: postgres.days(site_id, wanted))

@@ -94,6 +94,11 @@ class Promises:
         for day, kept in site.days.items():
             assert dict(rows[day].logs) == kept.logs, f"the logs of {day} differ"
             assert unpacked(rows[day].sketch or b"") == kept.visitors, f"the sketches of {day} differ"
+            assert not kept.pages_dirty
+            saved = {page: logs for (_, page, of), logs in world.postgres.model.pages.items() if of == day}
+            for page, logs in kept.pages.items():
+                more = {log for log, views in logs.items() if saved[page].get(log, 0) < views}
+                assert not more, f"Postgres lacks views of {page} on {day}"
         assert not site.dirty
         for worker in world.workers:
             assert worker.recorder.queued == worker.recorder.retained_bytes == 0
@@ -105,6 +110,8 @@ class Promises:
         for day in {sent.day for sent in world.ledger}:
             views, sketch = (rows[day].views, rows[day].sketch) if day in rows else (0, b"")
             self._day_is_even(day, views, unpacked(sketch or b""))
+            for page in {sent.page for sent in world.ledger if sent.page}:
+                self._page_is_even(day, page)
 
     def _day_is_even(self, day: date, views: int, ids: set[bytes]) -> None:
         ledger = [sent for sent in self._world.ledger if sent.day == day]
@@ -115,6 +122,18 @@ class Promises:
         at_least = sum(sent.view for sent in ledger if sent.id in certain and not self._is_view_excused(sent))
         at_most = sum(sent.view for sent in ledger if sent.id in possible)
         assert at_least <= views <= at_most, f"{views} views of {day}, not {at_least} to {at_most}"
+
+    def _page_is_even(self, day: date, page: str) -> None:
+        """Of each page, exactly its counted views; what only Postgres had of pages is lost with it."""
+        ledger = [sent for sent in self._world.ledger if (sent.day, sent.page) == (day, page)]
+        views = sum(self._world.postgres.model.pages.get((self._world.site.id, page, day), {}).values())
+        certain = [sent for sent in ledger if sent.outcome == "ok" and not sent.excused]
+        at_least = sum(not (self._is_view_excused(sent) or self._is_page_excused(sent)) for sent in certain)
+        at_most = sum(sent.outcome != "refused" for sent in ledger)
+        assert at_least <= views <= at_most, f"{views} views of {page} on {day}, not {at_least} to {at_most}"
+
+    def _is_page_excused(self, sent: Sent) -> bool:
+        return sent.risked and self._postgres_lost_data
 
     def _is_view_excused(self, sent: Sent) -> bool:
         gone = not sent.worker.alive or sent.worker.forgot
@@ -144,6 +163,9 @@ class Promises:
         for name, day, logs in self._logs():
             views = sum(brought for _, brought in logs.values())
             assert views <= possible[day], f"{name} has {views} views of {day}, and {possible[day]} were sent"
+        of_page = Counter((sent.page, sent.day) for sent in self._world.ledger if sent.outcome != "refused")
+        for name, page, day, views in self._page_views():
+            assert views <= of_page[page, day], f"{name} has {views} views of {page} on {day}"
 
     def _no_log_goes_back(self) -> None:
         """In no store, unless the store itself went back: what arrives late or twice changes nothing."""
@@ -170,6 +192,16 @@ class Promises:
                 yield from ((f"redis {number}", day, kept.logs) for day, kept in whole)
         for (_, day), row in self._world.postgres.model.rows.items():
             yield "postgres", day, row.logs
+
+    def _page_views(self) -> Iterator[tuple[str, str, date, int]]:
+        """Of every copy of a page's day: whose it is, which page and day, its views."""
+        for number, server in enumerate(self._world.redis):
+            for site in self._sites(server):
+                for day, kept in site.days.items():
+                    for page, logs in kept.pages.items():
+                        yield f"redis {number}", page, day, sum(logs.values())
+        for (_, page, day), logs in self._world.postgres.model.pages.items():
+            yield "postgres", page, day, sum(logs.values())
 
     def _held(self) -> set[bytes]:
         """The ids of all beacons that some store, disk or living worker has."""

@@ -38,6 +38,8 @@ from tests.simulation.ports import Call, PostgresPort, RedisPort, Server, SpoolP
 from tests.support.footfall import FakeClock
 
 Result = TypeVar("Result")
+PAGES = ("/", "/a", "/", "/b", "")
+"""Pages of views, in turn: some come in every batch, some seldom."""
 OWNER: ContextVar["Worker"] = ContextVar("owner")
 """The worker whose code runs: what it starts dies with it."""
 
@@ -183,6 +185,8 @@ class Sent:
     day: date
     view: bool
     worker: Worker
+    page: str = ""
+    """Of a view; empty for a page that is not of the site."""
     outcome: str = "waiting"
     """waiting, ok (200 or 202), refused (certainly not counted), or unknown."""
     risked: bool = False
@@ -245,13 +249,14 @@ class World:
     def send(self, worker: Worker, *, view: bool) -> None:
         """A page sends a beacon, from a visitor of its own."""
         day = local_day(self.clock(), self.site.zone)
-        sent = Sent(len(self.ledger).to_bytes(16, "big"), day, view, worker)
+        number = len(self.ledger)
+        sent = Sent(number.to_bytes(16, "big"), day, view, worker, PAGES[number % len(PAGES)] if view else "")
         self.ledger.append(sent)
         worker.run(self._await(worker, sent))
 
     async def _await(self, worker: Worker, sent: Sent) -> None:
         try:
-            await worker.recorder.record(self.site, sent.day, sent.id, None, is_view=sent.view)
+            await worker.recorder.record(self.site, sent.day, sent.id, None, sent.page if sent.view else None)
         except Refused as refused:
             sent.outcome = "refused" if refused.reason is Reason.BUSY else "unknown"
         else:

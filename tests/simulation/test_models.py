@@ -18,13 +18,15 @@ from footfall import sql_folder
 from footfall.model.batch import Batch
 from footfall.model.clocks import WALL_CLOCK
 from footfall.model.day_state import Closed, DayState
+from footfall.model.pages import PageBase, PageDay
+from footfall.model.pages import packed as packed_pages
 from footfall.model.periods import local_day, period_at, week_end, week_of
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.snapshot import Snapshot
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
-from footfall.stores.redis_store import RedisStore, day_key, open_redis, ready_key
+from footfall.stores.redis_store import PageReading, RedisStore, day_key, open_redis, ready_key
 from footfall.stores.spool_store import Spool, open_spool
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.simulation.models import ALWAYS, RedisModel, packed, unpacked
@@ -36,6 +38,8 @@ OWN = "ours"
 LOGS = ("a1", "b2")
 TODAY = local_day(time.time(), VIETNAM)
 DAYS = (TODAY, TODAY - timedelta(days=1), TODAY - timedelta(days=9), TODAY - timedelta(days=10))
+PAGES = ("/", "/a", "/b", "(other)")
+DAMAGED = ("ready", "online", "days", "dirty", "closed", "visitors", "logs", "pages")
 IDS = [secrets.token_bytes(16) for _ in range(8)]
 """So few that the estimate of each set of them is its size."""
 
@@ -57,6 +61,8 @@ class Pair:
         self.model = RedisModel(WALL_CLOCK, lambda: next(ticks))
         self.snapshots: list[tuple[Snapshot, Snapshot]] = []
         self.numbers: dict[tuple[date, str], int] = {}
+        self.asked_pages: tuple[PageReading, PageReading] | None = None
+        """An older reading, whose answer from Postgres comes late."""
 
     async def sketch(self, ids: Sequence[bytes]) -> bytes:
         """What Redis makes of these ids."""
@@ -74,7 +80,9 @@ class Pair:
         seq = max(1, known + self.chance.choice([-1, 0, 1, 1, 1, 1, 2, 3]))
         skip_gap = self.chance.random() < 0.2
         period, now_ms = period_at(time.time(), VIETNAM), int(time.time() * 1000)
+        pages = packed_pages(dict.fromkeys(self.chance.sample(PAGES, self.chance.randint(0, 2)), seq))
         batch = Batch(SITE, day, log, seq, seq * 3, now_ms, packed(self.some_ids()), packed(self.some_ids()[:1]))
+        batch = batch._replace(pages=pages)
         sent = (
             None
             if self.chance.random() < 0.1
@@ -84,7 +92,8 @@ class Pair:
         model = self.model.record(self.store.installation, SITE, period, 300, sent, skip_gap=skip_gap)
         if real.reading is not None and model.reading is not None:
             model = model._replace(reading=model.reading._replace(at_ms=real.reading.at_ms))
-        assert model == real
+        assert list(model.pages.views) == list(real.pages.views)
+        assert model._replace(pages=real.pages) == real
         if real.answer in ("ok", "dup"):
             self.numbers[day, log] = max(known, real.acked)
 
@@ -99,6 +108,10 @@ class Pair:
         for one, other in zip(_by_day(model.days), _by_day(real.days), strict=True):
             assert (one.day, one.visitors, one.logs) == (other.day, other.visitors, other.logs)
             assert registers(await self.sketch(list(unpacked(one.sketch or b"")))) == registers(other.sketch)
+        pages = [
+            sorted((page.day, page.page, page.logs, bool(page.changed)) for page in s.pages) for s in (model, real)
+        ]
+        assert pages[0] == pages[1]
         self.snapshots.append((real, model))
 
     async def confirm(self) -> None:
@@ -107,8 +120,26 @@ class Pair:
         real, model = self.chance.choice(self.snapshots[-4:])
         closed = self.closed()
         ends = {day: int(week_end(week_of(day), VIETNAM)) for day in real.present}
+        if self.chance.random() < 0.8:
+            await self.store.confirm_pages(SITE, real.pages)
+            self.model.confirm_pages(self.store.installation, SITE, model.pages)
         await self.store.confirm(SITE, real.changes, closed, ends)
         self.model.confirm(self.store.installation, SITE, model.changes, closed, ends)
+
+    async def read_and_remember_pages(self) -> None:
+        period, pages = period_at(time.time(), VIETNAM), self.chance.sample(PAGES, 2)
+        real = (await self.store.read_pages(SITE, period, 300, pages)).pages
+        model = self.model.read_pages(self.store.installation, SITE, period, 300, pages).pages
+        assert (list(model.views), model.through) == (list(real.views), real.through)
+        asked = self.asked_pages or (real, model)
+        self.asked_pages = (real, model) if self.chance.random() < 0.5 else None
+        later = {
+            day: {log: self.chance.randint(1, 9) for log in LOGS} for day in DAYS if day.isoformat() > real.through
+        }
+        bases = [PageBase(page, self.chance.randint(0, 9), later) for page in pages]
+        real = await self.store.remember_pages(SITE, asked[0], bases)
+        model = self.model.remember_pages(self.store.installation, SITE, asked[1], bases)
+        assert (list(model.views), model.through) == (list(real.views), real.through)
 
     async def merge(self) -> None:
         if not self.store.installation:
@@ -143,17 +174,18 @@ class Pair:
     async def day_ends(self) -> None:
         """A day expires: both of its keys go in the same moment."""
         day = self.chance.choice(DAYS)
-        await self.raw.delete(day_key(SITE, day, "visitors"), day_key(SITE, day, "logs"))
+        parts = ("visitors", "logs", "pages", "pages:dirty")
+        await self.raw.delete(*(day_key(SITE, day, part) for part in parts))
         if SITE in self.model.sites:
             self.model.sites[SITE].days.pop(day, None)
 
     async def damage_and_mend(self) -> None:
         """A key of another type, in place of any of a site's keys."""
-        name, day = self.chance.choice(["ready", "online", "days", "dirty", "closed", "visitors", "logs"]), date.min
+        name, day = self.chance.choice(DAMAGED), date.min
         key = ready_key(SITE).removesuffix("ready") + name
         if self.store.installation != OWN or SITE not in self.model.sites:
             return
-        if name in ("visitors", "logs"):
+        if name in ("visitors", "logs", "pages"):
             day = self.chance.choice(DAYS)
             key = day_key(SITE, day, name)
         if not await self.raw.exists(key):
@@ -183,7 +215,8 @@ class Pair:
         held = self.model.sites.get(SITE)
         for day in DAYS:
             kept = held.days.get(day) if held else None
-            for part in ("visitors", "logs") if kept and kept.logs else ("visitors",):
+            has = {"visitors": True, "logs": bool(kept and kept.logs), "pages": bool(kept and kept.pages)}
+            for part in (part for part, is_there in has.items() if is_there):
                 ends_s = await self.raw.expiretime(day_key(SITE, day, part))
                 if kept is None:
                     assert ends_s == -2
@@ -203,6 +236,7 @@ async def test_the_model_of_redis_answers_as_the_scripts_do(redis_url: str, chan
         store.installation = OWN
         pair = Pair(redis, store, chance)
         often = [pair.record] * 8 + [pair.snapshot, pair.confirm] * 2
+        often += [pair.read_and_remember_pages] * 2
         often += [pair.merge, pair.acked, pair.salts, pair.day_ends, pair.damage_and_mend]
         seldom = [pair.wipe, pair.another_installation]
         for _ in range(CALLS):
@@ -230,7 +264,9 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
                 states.append(DayState(day, len(ids), await pair.sketch(ids), logs))
             salts = {week_of(chance.choice(DAYS)): chance.randbytes(32)}
             present = [*(state.day for state in states), *chance.sample(DAYS, 1)]
-            snapshot = Snapshot(states, {}, present, salts)
+            touched = [(state.day, page) for state in states for page in chance.sample(PAGES, 2)]
+            pages = [PageDay(day, page, {chance.choice(LOGS): chance.randint(0, 3)}) for day, page in touched]
+            snapshot = Snapshot(states, {}, present, salts, pages)
             retention = Retention(
                 today=TODAY,
                 week=week_of(TODAY),
@@ -252,6 +288,8 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
             assert replace(closed, read_at_us=real.closed.read_at_us) == real.closed
             assert _by_day(model.days(SITE, DAYS)) == _by_day(await store.days(SITE, DAYS))
             assert model.open_days(SITE, retention)[0] == (await store.open_days(SITE, retention))[0]
+            through = chance.choice(DAYS)
+            assert model.page_bases(SITE, through, PAGES) == await store.page_bases(SITE, through, PAGES)
             asked = [(SITE, day, log) for day in DAYS for log in (*LOGS, "c3")]
             assert model.durable(asked) == await store.durable(asked)
             weeks = sorted({week_of(day) for day in DAYS})
@@ -275,7 +313,8 @@ async def _use(spool: Spool, model: DiskModel, name: str, chance: random.Random)
     log, seq = chance.choice(LOGS), chance.randint(1, 12)
     match chance.randint(0, 3):
         case 0 | 1:
-            rows = [Batch(SITE, TODAY, log, seq, seq * 3, 0, packed(IDS[:2]), b"", 2)]
+            pages = packed_pages({page: chance.randint(1, 9) for page in chance.sample(PAGES, chance.randint(0, 2))})
+            rows = [Batch(SITE, TODAY, log, seq, seq * 3, 0, packed(IDS[:2]), b"", 2, pages)]
             await spool.write(rows)
             model.write(name, rows)
         case 2:

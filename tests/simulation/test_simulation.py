@@ -10,6 +10,7 @@ takes the same ways again. Without the variable every run takes new ones, except
 Finding the shortest way takes minutes; FOOTFALL_SHRINK=no leaves it out. FOOTFALL_RUNS=10000 searches for half an hour.
 """
 
+import copy
 import os
 import secrets
 from pathlib import Path
@@ -61,7 +62,7 @@ class Footfall(RuleBasedStateMachine):
         self.world.disk.model.rows_max = rows_max
         self.promises = Promises(self.world)
         self.copies: list[Server] = []
-        self.dumps: list[dict[object, object]] = []
+        self.dumps: list[tuple[dict[object, object], dict[object, object]]] = []
         for _ in range(2):
             self.world.start_worker()
         self.world.loop.settle()
@@ -196,7 +197,7 @@ class Footfall(RuleBasedStateMachine):
         """What these keys hold can be made again from the others and from Postgres: nothing counts as lost."""
         self.redis(which).model.damage(self.world.site.id, name)
 
-    @rule(which=ANY, name=st.sampled_from(["visitors", "logs"]), age=ANY)
+    @rule(which=ANY, name=st.sampled_from(["visitors", "logs", "pages"]), age=ANY)
     def day_is_damaged(self, which: int, name: str, age: int) -> None:
         """A key of another type in its place, or a sketch lost beside its logs: a part of what Redis has is lost."""
         model = self.redis(which).model
@@ -233,13 +234,16 @@ class Footfall(RuleBasedStateMachine):
 
     @rule()
     def postgres_is_dumped(self) -> None:
-        self.dumps = [dict(self.world.postgres.model.rows), *self.dumps[:1]]
+        model = self.world.postgres.model
+        self.dumps = [(dict(model.rows), copy.deepcopy(model.pages)), *self.dumps[:1]]
 
     @precondition(lambda self: self.dumps)
     @rule(age=ANY)
     def postgres_is_restored(self, age: int) -> None:
-        self.world.postgres.model.rows = dict(self.dumps[age % len(self.dumps)])
-        self.world.postgres.model.restarts += 1
+        rows, pages = self.dumps[age % len(self.dumps)]
+        model = self.world.postgres.model
+        model.rows, model.pages = dict(rows), copy.deepcopy(pages)
+        model.restarts += 1
         self.promises.postgres_lost_data()
 
     @rule()

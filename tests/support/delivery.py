@@ -26,7 +26,7 @@ async def count(services: Services, visitor: int = 1, *, days_ago: int = 0) -> S
     """Record one view, and return where it is stored: Redis = 200, the disk = 202."""
     day = TODAY - timedelta(days=days_ago)
     return await services.recorder.record(
-        services.settings.sites[SITE], day, visitor.to_bytes(16, "big"), None, is_view=True
+        services.settings.sites[SITE], day, visitor.to_bytes(16, "big"), None, viewed=""
     )
 
 

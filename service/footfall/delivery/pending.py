@@ -41,26 +41,34 @@ class SharedAnswer(asyncio.Future[StoredIn]):
 class PendingBatch:
     """Beacons of one log that wait for a sequence number or for their batch to be stored."""
 
-    __slots__ = ("answer", "beacons", "is_full", "previous_week_ids", "site_id", "views", "visitor_ids")
+    __slots__ = ("answer", "beacons", "is_full", "pages", "previous_week_ids", "site_id", "views", "visitor_ids")
 
     def __init__(self, site_id: SiteId) -> None:
         self.site_id = site_id
         self.answer = SharedAnswer(loop=asyncio.get_running_loop())
         self.visitor_ids: dict[bytes, None] = {}
         self.previous_week_ids: dict[bytes, None] = {}
+        self.pages: dict[str, int] = {}
+        """Views of each page."""
         self.views = 0
         self.beacons = 0
         self.is_full = False
         """One script call takes no more visitors."""
 
-    def add(self, visitor_id: bytes | None, previous_week_id: bytes | None, *, is_view: bool) -> None:
-        """Add a beacon; a view counts even without a visitor id."""
+    def add(self, visitor_id: bytes | None, previous_week_id: bytes | None, viewed: str | None) -> None:
+        """Add a beacon; a view counts even without a visitor id.
+
+        `viewed` is the page of a view, "" for a view of no page of the site, None for a ping.
+        """
         if visitor_id is not None:
             self.visitor_ids[visitor_id] = None
             self.is_full = len(self.visitor_ids) >= BATCH_MAX_VISITORS
         if previous_week_id is not None:
             self.previous_week_ids[previous_week_id] = None
-        self.views += is_view
+        if viewed is not None:
+            self.views += 1
+            if viewed:
+                self.pages[viewed] = self.pages.get(viewed, 0) + 1
         self.beacons += 1
 
 

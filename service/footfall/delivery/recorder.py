@@ -24,16 +24,18 @@ class Recorder:
         }
 
     def record(
-        self, site: Site, day: date, visitor_id: bytes | None, previous_week_id: bytes | None, *, is_view: bool
+        self, site: Site, day: date, visitor_id: bytes | None, previous_week_id: bytes | None, viewed: str | None
     ) -> SharedAnswer:
         """Record one beacon of `day`; what is returned answers once the beacon is in Redis or on this host's disk.
+
+        `viewed` is the page of a view, "" for a view of no page of the site, None for a ping.
 
         Raises Refused(BUSY) where the queue is full: nothing was stored. Awaiting the answer raises
         Refused(SPOOL_FULL) where neither Redis nor the disk takes the beacon. A caller that stops waiting cancels
         nothing: the beacon counts.
         """
         self._queue.enter(site.id)
-        return self.sites[site.id].enqueue(day, visitor_id, previous_week_id, is_view=is_view)
+        return self.sites[site.id].enqueue(day, visitor_id, previous_week_id, viewed)
 
     @property
     def queued(self) -> int:

@@ -13,7 +13,7 @@ from footfall.delivery.spool_writer import SpoolWriter
 from footfall.errors import Reason, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch import Batch
-from footfall.model.batch_log import BatchLog, Need
+from footfall.model.batch_log import NO_PAGES, BatchLog, Need
 from footfall.settings.settings import Site
 from footfall.stores.spool_store import Spool
 
@@ -58,12 +58,12 @@ class LogSender:
         self.is_closed = False
         """No new beacons: the next one starts another log."""
 
-    def enqueue(self, visitor_id: bytes | None, previous_week_id: bytes | None, *, is_view: bool) -> SharedAnswer:
+    def enqueue(self, visitor_id: bytes | None, previous_week_id: bytes | None, viewed: str | None) -> SharedAnswer:
         """Add a beacon to the batch that is being filled; return the answer that it will get."""
         if not self._pending or self._pending[-1].is_full:
             self._pending.append(PendingBatch(self.log.site_id))
         pending = self._pending[-1]
-        pending.add(visitor_id, previous_week_id, is_view=is_view)
+        pending.add(visitor_id, previous_week_id, viewed)
         return pending.answer
 
     @property
@@ -122,6 +122,8 @@ class LogSender:
         """
         log, metrics = self.log, self._outlets.metrics
         skipped = log.gap_before(batch) if log.skip_gap else 0
+        if skipped and not log.on_disk:
+            batch = log.with_all_pages(batch)
         is_first_time = log.mark_sent(batch)
         if batch.seq == self._unanswered:
             metrics.retries.inc()
@@ -167,7 +169,8 @@ class LogSender:
 
     def carry(self, batch: Batch, views: int, pending: PendingBatch | None) -> Batch:
         """Carry a batch that another log has released, with its own `views`; return it under its new seq."""
-        moved = self.log.append(views, batch.visitor_ids, batch.previous_week_ids, batch.seen_ms, batch.beacons)
+        pages = pending.pages if pending is not None else NO_PAGES
+        moved = self.log.append(views, batch.visitor_ids, batch.previous_week_ids, batch.seen_ms, batch.beacons, pages)
         self.log.retain(moved)
         if pending is not None:
             self._awaiting[moved.seq] = pending
@@ -201,6 +204,7 @@ class LogSender:
             b"".join(pending.previous_week_ids),
             self._outlets.redis.now_ms(),
             pending.beacons,
+            pending.pages,
         )
         return batch, self._pending.popleft()
 

@@ -55,18 +55,18 @@ class SiteDelivery:
         return [*self._sends.values(), *self._spools.values()]
 
     def enqueue(
-        self, day: date, visitor_id: bytes | None, previous_week_id: bytes | None, *, is_view: bool
+        self, day: date, visitor_id: bytes | None, previous_week_id: bytes | None, viewed: str | None
     ) -> SharedAnswer:
         """Add a beacon to the day's log for Redis or, while Redis is away, to its log on the disk."""
         if self.redis is UP:
             if (sender := self._live.get(day)) is None or sender.is_closed:
                 sender = self.live_sender(day)
-            answer = sender.enqueue(visitor_id, previous_week_id, is_view=is_view)
+            answer = sender.enqueue(visitor_id, previous_week_id, viewed)
             if sender not in self._sends:
                 self._start_sending(sender)
         else:
             sender = self.spooling_sender(day)
-            answer = sender.enqueue(visitor_id, previous_week_id, is_view=is_view)
+            answer = sender.enqueue(visitor_id, previous_week_id, viewed)
             self._start_spooling(sender)
         return answer
 

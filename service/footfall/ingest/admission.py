@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import date
 from functools import lru_cache
 from ipaddress import ip_address
 
@@ -10,6 +11,7 @@ from footfall.errors import Reason, Refused
 from footfall.ingest.beacon import Beacon
 from footfall.ingest.client_address import Client
 from footfall.ingest.origins import Origins
+from footfall.ingest.page_limits import SitePages
 from footfall.ingest.rate_limits import Budget, BusiestNetwork, NetworkLimits
 from footfall.ingest.robots import Robots
 from footfall.ingest.sender import Sender
@@ -19,11 +21,12 @@ ADDRESSES_REMEMBERED_MAX = 4096
 
 
 class SiteRules:
-    """The settings of one site about who counts, compiled once."""
+    """The settings of one site about who counts, compiled once, and its pages."""
 
-    def __init__(self, site: Site, number: int) -> None:
+    def __init__(self, site: Site, number: int, networks: NetworkLimits) -> None:
         self.key = number.to_bytes(4)
         """The site in the keys of budgets: each site has its own budget for a network."""
+        self.pages = SitePages(site.pages_max, self.key, networks)
         self.origins = Origins(site.hosts)
         self._takes_pixel_without_origin = site.pixel_without_origin
         self._excluded_networks = site.excluded_networks
@@ -56,7 +59,9 @@ class Admission:
         self._robots = Robots()
         self._busiest = BusiestNetwork()
         self._networks = NetworkLimits(settings.limits)
-        self._rules = {site.id: SiteRules(site, number) for number, site in enumerate(settings.sites.values())}
+        self._rules = {
+            site.id: SiteRules(site, number, self._networks) for number, site in enumerate(settings.sites.values())
+        }
 
     def check(self, site: Site, beacon: Beacon, sender: Sender) -> Reason | None:
         """Return None if the beacon counts, else why it is ignored: OPT_OUT, EXCLUDED, PREFETCH, FRAMED or ROBOT.
@@ -102,6 +107,14 @@ class Admission:
             return False
         networks.known.add(visitor)
         return True
+
+    def page_to_count(self, site: Site, page: str, day: date, client: Client) -> str:
+        """Return the page under which a view of `page` counts: itself, or `(other)` beyond the bounds."""
+        return self._rules[site.id].pages.admit(page, day, client, self._monotonic())
+
+    def learn_pages(self, site: Site, pages: Iterable[str]) -> None:
+        """Remember pages that are not new, such as those that Redis has when a worker starts."""
+        self._rules[site.id].pages.learn(pages)
 
     def check_read(self, site: Site, client: Client) -> None:
         """Raise Refused(RATE_LIMITED) if the client's network has read the site's numbers too often."""

@@ -35,7 +35,7 @@ class Beacon(NamedTuple):
     """
 
     site: str
-    page: str
+    page: str | None
     kind: Kind
     visitor: str | None
     webdriver: bool
@@ -46,9 +46,9 @@ class Beacon(NamedTuple):
 def parse_beacon(body: bytes) -> Beacon:
     """Return the beacon in a JSON object; raises Refused(BAD_JSON | BAD_FIELD | TOO_LARGE).
 
-    Only `site` is required: without `page` it is "/", without `kind` it is "view", and `null` means absent. Unknown
-    fields are ignored, so that a script and a service of different years understand each other. A key that appears
-    twice is refused, because two readers could take different values.
+    Only `site` is required: without `page` a view is of no page, without `kind` it is "view", and `null` means absent.
+    Unknown fields are ignored, so that a script and a service of different years understand each other. A key that
+    appears twice is refused, because two readers could take different values.
 
     >>> parse_beacon(b'{"site": "portal", "page": "/tin-tuc/1"}')
     Beacon(site='portal', page='/tin-tuc/1', kind=<Kind.VIEW: 'view'>, visitor=None, webdriver=False, frames=())
@@ -71,7 +71,7 @@ def _parse(body: bytes) -> Beacon:
         raise Refused(Reason.BAD_JSON)
     return Beacon(
         site=_text(fields.get("site"), SITE_ID),
-        page="/" if (page := fields.get("page")) is None else _text(page, PAGE),
+        page=None if (page := fields.get("page")) is None else _text(page, PAGE),
         kind=Kind.VIEW if (kind := fields.get("kind")) is None else _kind(kind),
         visitor=None if (visitor := fields.get("visitor")) is None else _text(visitor, VISITOR),
         webdriver=_flag(fields.get("webdriver")),

@@ -5,12 +5,15 @@ flood of refused beacons stays cheap.
 """
 
 from dataclasses import dataclass
+from datetime import date
 
 from footfall.delivery.pending import StoredIn
 from footfall.delivery.recorder import Recorder
 from footfall.errors import Reason, Refused
 from footfall.ingest.admission import Admission
 from footfall.ingest.beacon import Beacon, Kind
+from footfall.ingest.client_address import Client
+from footfall.ingest.pages import normalise_page
 from footfall.ingest.proxy_watch import ProxyWatch
 from footfall.ingest.refused_pages import RefusedPages
 from footfall.ingest.sender import Sender
@@ -18,7 +21,7 @@ from footfall.ingest.visitor import visitor_id
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods
 from footfall.model.retention import WEEK
-from footfall.settings.settings import Settings
+from footfall.settings.settings import Settings, Site
 from footfall.sync.site_opener import SiteOpener
 
 
@@ -90,7 +93,7 @@ class Counting:
                 period.day,
                 visitor if self.admission.may_add_visitor(site, client, visitor) else None,
                 previous_week_id,
-                is_view=beacon.kind is Kind.VIEW,
+                self._viewed(site, beacon, period.day, client) if beacon.kind is Kind.VIEW else None,
             )
         except Refused as refused:
             if refused.reason is Reason.RATE_LIMITED and sender.client.is_proxy:
@@ -99,6 +102,11 @@ class Counting:
             self.refused_pages.note(refused.reason, site.id, sender)
             raise
         return COUNTED if stored_in is StoredIn.REDIS else SPOOLED
+
+    def _viewed(self, site: Site, beacon: Beacon, day: date, client: Client) -> str:
+        """Return the page under which a view counts; "" for no page of the site."""
+        page = normalise_page(beacon.page, site) if beacon.page else None
+        return "" if page is None else self.admission.page_to_count(site, page, day, client)
 
     def note_refusal(self, reason: Reason, site_id: str = "") -> None:
         """Count a refused beacon; of an unknown site the label is empty, since clients must not name metrics."""

@@ -137,6 +137,9 @@ class NetworkLimits:
         self.proxy_reads = self._budget(PROXY_FACTOR * limits.reads_per_s, PROXY_FACTOR * limits.reads_burst)
         at_once = PROXY_FACTOR * limits.new_visitors_per_10_min
         self.proxy_new_visitors = self._budget(at_once / TEN_MINUTES_S, at_once)
+        self.new_pages = self._budget(limits.new_pages_per_10_min / TEN_MINUTES_S, limits.new_pages_per_10_min)
+        at_once = PROXY_FACTOR * limits.new_pages_per_10_min
+        self.proxy_new_pages = self._budget(at_once / TEN_MINUTES_S, at_once)
 
     def _budget(self, rate_per_s: float, burst: int) -> Budget:
         return Budget(rate_per_s, burst, self.limits.wide_factor, self.limits.networks_max)

@@ -30,11 +30,13 @@ class Batch(NamedTuple):
     previous_week_ids: bytes = b""
     """Last week's ids of visitors who are in this batch: they are removed from `online`. 16 bytes each."""
     beacons: int = 0
+    pages: bytes = b""
+    """For every page that it touches, the views that the log has of it so far; see `model/pages.py`."""
 
     @property
     def size_bytes(self) -> int:
         """Memory that it takes."""
-        return len(self.visitor_ids) + len(self.previous_week_ids) + BATCH_OVERHEAD_BYTES
+        return len(self.visitor_ids) + len(self.previous_week_ids) + len(self.pages) + BATCH_OVERHEAD_BYTES
 
 
 class Answer(StrEnum):

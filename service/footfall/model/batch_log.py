@@ -14,14 +14,18 @@ worker sends again from the seq that Redis names; there is no other repair.
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Mapping
 from datetime import date
 from enum import Enum, auto
 from operator import attrgetter
+from types import MappingProxyType
 
 from footfall.model.batch import Answer, Batch
+from footfall.model.pages import packed
 from footfall.model.site_id import SiteId
 
 _seq_of = attrgetter("seq")
+NO_PAGES: Mapping[str, int] = MappingProxyType({})
 
 
 class Need(Enum):
@@ -54,6 +58,7 @@ class BatchLog:
         "log_id",
         "merged",
         "on_disk",
+        "pages",
         "retained",
         "retained_bytes",
         "sent",
@@ -73,6 +78,8 @@ class BatchLog:
         self.retained_bytes = 0
         self.assigned = self.stored = self.sent = self.acked = self.durable = 0
         self.views = self._sent_views = 0
+        self.pages: dict[str, int] = {}
+        """Views of each page so far."""
         self.sent_batch_views = 0
         """Page views that batch `sent` added to those before it."""
         self._loaded_after = 0
@@ -90,10 +97,24 @@ class BatchLog:
         log.views = log._sent_views = views
         return log
 
-    def append(self, views: int, visitor_ids: bytes, previous_week_ids: bytes, seen_ms: int, beacons: int) -> Batch:
-        """Assign the next seq to some beacons. A seq is used once, even if its batch is never stored."""
+    def append(
+        self,
+        views: int,
+        visitor_ids: bytes,
+        previous_week_ids: bytes,
+        seen_ms: int,
+        beacons: int,
+        pages: Mapping[str, int] = NO_PAGES,
+    ) -> Batch:
+        """Assign the next seq to some beacons, with the views of each page among them.
+
+        A seq is used once, even if its batch is never stored.
+        """
         self.assigned += 1
         self.views += views
+        so_far = self.pages
+        touched = {page: so_far.get(page, 0) + added for page, added in pages.items()}
+        so_far.update(touched)
         return Batch(
             self.site_id,
             self.day,
@@ -104,7 +125,12 @@ class BatchLog:
             visitor_ids,
             previous_week_ids,
             beacons,
+            packed(touched) if touched else b"",
         )
+
+    def with_all_pages(self, batch: Batch) -> Batch:
+        """Return a batch that follows lost ones, with the views of every page: it brings what they would have."""
+        return batch._replace(pages=packed(self.pages)) if self.pages else batch
 
     def retain(self, batch: Batch) -> None:
         """Retain a batch in memory until it is durable; it may be sent now."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from footfall.model.day_state import DayState
+from footfall.model.pages import PageDay
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +19,5 @@ class Snapshot:
     """All days in Redis, in order."""
     salts: Mapping[date, bytes]
     """By week, its Monday."""
+    pages: Sequence[PageDay] = ()
+    """Of its days, the pages that Postgres has not confirmed (or all pages)."""

@@ -115,6 +115,8 @@ class Limits(Section):
     """Reads of the numbers at once from one network: two for each of those 6,000."""
     new_visitors_per_10_min: Annotated[int, Field(ge=1)] = 1000
     """New visitors from one network, at once and in every ten minutes; beyond it only views count."""
+    new_pages_per_10_min: Annotated[int, Field(ge=1)] = 200
+    """Pages new to a worker from one network, at once and in every ten minutes; beyond it views count as (other)."""
     wide_factor: Annotated[int, Field(ge=1)] = 4
     """An IPv6 /48 as a whole may do this many times what one of its /64 may."""
     networks_max: Annotated[int, Field(ge=1000)] = 100_000

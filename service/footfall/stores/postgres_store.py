@@ -11,6 +11,7 @@ import asyncpg
 
 from footfall.errors import StoreUnavailable
 from footfall.model.day_state import Closed, DayState
+from footfall.model.pages import PageBase, PageDay
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
@@ -28,7 +29,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The newest migration that this program relies on."""
 
 LIMITS = """
@@ -58,6 +59,27 @@ SAVE = """
         AND (kept.logs <> EXCLUDED.logs OR kept.visitors < EXCLUDED.visitors
             OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum
             OR kept.sketch IS NULL AND kept.day >= $8)
+"""
+SAVE_PAGES = """
+    INSERT INTO footfall.page_day AS kept (site, page, day, views, logs)
+    SELECT $1, page, day, footfall.sum_of_views(logs), logs
+    FROM unnest($2::text[], $3::date[], $4::jsonb[]) AS copy (page, day, logs)
+    WHERE NOT EXISTS (
+        SELECT FROM footfall.page_day AS known WHERE (known.site, known.page, known.day) = ($1, copy.page, copy.day)
+            AND footfall.most_views(known.logs, copy.logs) = known.logs
+    )
+    ORDER BY page, day
+    ON CONFLICT (site, page, day) DO UPDATE SET
+        views = footfall.sum_of_views(footfall.most_views(kept.logs, EXCLUDED.logs)),
+        logs = footfall.most_views(kept.logs, EXCLUDED.logs)
+"""
+PAGE_BASES = """
+    SELECT asked.page, COALESCE(total.views, 0) - COALESCE(sum(later.views), 0)::bigint AS views,
+        COALESCE(jsonb_object_agg(later.day, later.logs) FILTER (WHERE later.day IS NOT NULL), '{}') AS later
+    FROM unnest($2::text[]) WITH ORDINALITY AS asked(page, place)
+    LEFT JOIN footfall.page_total AS total ON (total.site, total.page) = ($1, asked.page)
+    LEFT JOIN footfall.page_day AS later ON (later.site, later.page) = ($1, asked.page) AND later.day > $3
+    GROUP BY asked.place, asked.page, total.views ORDER BY asked.place
 """
 DROP_SKETCHES = """
     UPDATE footfall.site_day SET sketch = NULL, checksum = NULL
@@ -94,6 +116,12 @@ PROBES = {
         "INSERT INTO footfall.site_day (site, day, visitors, views, logs) VALUES ('~probe', '2000-01-01', 1, 0, '{}')",
         "UPDATE footfall.site_day SET (visitors, sketch, checksum, logs) = (2, NULL, NULL, logs) WHERE site = '~probe'",
         "SELECT footfall.covers(logs, logs), sketch FROM footfall.site_day WHERE site = '~probe'",
+    ),
+    "page_day": (
+        "INSERT INTO footfall.page_day (site, page, day, views, logs) VALUES ('~probe', '/', '2000-01-01', 0, '{}')",
+        "UPDATE footfall.page_day SET (views, logs) = (1, '{\"probe\": 1}') WHERE site = '~probe'",
+        "SELECT views FROM footfall.page_total WHERE site = '~probe'",
+        "SELECT views FROM footfall.page_month WHERE site = '~probe'",
     ),
     "adjustment": (
         "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ('~probe', '~probe', 1, 'probe')",
@@ -209,7 +237,7 @@ class PostgresStore:
 
         A row is written only where the snapshot covers it, its logs and its sketch; rows that know more come back as
         `ahead`, and so do the needed days that are not in Redis at all. Salts and sketches that are no longer needed
-        are destroyed.
+        are destroyed. The pages of the snapshot are merged into theirs, row by row, whatever the days know.
 
         Raises StoreBusy where another session holds a row for longer than a second: nothing was saved then.
         """
@@ -234,6 +262,7 @@ class PostgresStore:
                     [json.dumps(state.logs) for state in days],
                     retention.sketches_from,
                 )
+                await _save_pages(connection, site_id, snapshot.pages)
                 rows = await connection.fetch(AHEAD, site_id, names, logs, retention.needed_from, snapshot.present)
                 ahead = fuller | {row["day"]: _day_state(row) for row in rows}
             await _save_salts(connection, site_id, snapshot.salts)
@@ -260,6 +289,12 @@ class PostgresStore:
             rows = await connection.fetch(DAYS.format(">= $2"), site_id, retention.needed_from)
             closed = await _closed(connection, site_id, retention)
         return [_day_state(row) for row in rows], closed
+
+    async def page_bases(self, site_id: SiteId, through: date, pages: Sequence[str]) -> list[PageBase]:
+        """Return, for each page in the order given, its views up to `through` and those of the days after it."""
+        async with self._connections.connection() as connection:
+            rows = await connection.fetch(PAGE_BASES, site_id, list(pages), through)
+        return [PageBase(row["page"], max(0, row["views"]), _later_days(row["later"])) for row in rows]
 
     async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes]:
         """Offer salts and return those in force by week, committed: the first that were offered."""
@@ -367,6 +402,21 @@ async def _save_salts(connection: "Connection", site_id: SiteId, salts: Mapping[
         list(salts),
         list(salts.values()),
     )
+
+
+async def _save_pages(connection: "Connection", site_id: SiteId, pages: Sequence[PageDay]) -> None:
+    if pages:
+        await connection.execute(
+            SAVE_PAGES,
+            site_id,
+            [page.page for page in pages],
+            [page.day for page in pages],
+            [json.dumps(page.logs) for page in pages],
+        )
+
+
+def _later_days(later: str) -> dict[date, dict[str, int]]:
+    return {date.fromisoformat(day): logs for day, logs in json.loads(later).items()}
 
 
 async def _fuller(connection: "Connection", site_id: SiteId, snapshot: Snapshot) -> dict[date, DayState]:

@@ -7,6 +7,9 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:days                       set of the days that are in Redis
     ff1:{site}:day:2026-11-23:visitors    HyperLogLog of the day's visitor ids
     ff1:{site}:day:2026-11-23:logs        hash: log id -> seq:views, applied up to there, with the views so far
+    ff1:{site}:day:2026-11-23:pages       hash: page -> log id=views log id=views ..., the views of each log so far
+    ff1:{site}:day:2026-11-23:pages:dirty hash: page -> moment (us) of its last change, until Postgres has it
+    ff1:{site}:page_totals                hash: page -> through:views, what Postgres has of its closed days; expires
     ff1:{site}:week:2026-11-23:visitors   HyperLogLog, union of the week's days
     ff1:{site}:dirty                      hash: day -> moment (us) of its last change, until Postgres has it
     ff1:{site}:closed                     hash: through (day), visitors, views, adjustments, revision, read_at (us)
@@ -28,6 +31,7 @@ from footfall.errors import StoreDamaged
 from footfall.model.batch import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
+from footfall.model.pages import PageBase, PageDay, as_text, from_text, packed
 from footfall.model.periods import Period, week_of
 from footfall.model.retention import DAY
 from footfall.model.salt import SALT_BYTES, Salt
@@ -38,10 +42,25 @@ from footfall.stores.redis_connection import RedisCalls, Script, open_calls
 
 ORPHANS_WITHIN = timedelta(days=70)
 """Around today: days whose names Redis may have lost with its keys `days` and `dirty`, both at once."""
+PAGES_AT_ONCE = 2000
+"""Pages that one call confirms."""
 PROBE_SITE = "~probe"
 """No site can have this id."""
 REWRITTEN, REWRITING = "ff1:rewritten", "ff1:rewriting"
 CLAIM_S = 1800
+
+
+class PageReading(NamedTuple):
+    """Views of pages, all days together; None where Redis does not remember what Postgres has of a page."""
+
+    generation: str
+    """Changes when what was remembered is forgotten: an answer of Postgres to an earlier question comes too late."""
+    through: str
+    """The last closed day."""
+    views: Sequence[int | None]
+
+
+NO_PAGES = PageReading("", "", ())
 
 
 class Recorded(NamedTuple):
@@ -52,6 +71,8 @@ class Recorded(NamedTuple):
     reading: Reading | None = None
     installation: str = ""
     """With NOTREADY: whose state Redis holds; empty for none."""
+    pages: PageReading = NO_PAGES
+    """The pages of the batch, or those that were asked for (OK, DUP)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +114,15 @@ class RedisStore:
         self._calls = calls
         self.installation = ""
         """Whose state may be counted into; while it is unknown (empty), any. Set by `sync.installation` alone."""
-        self._record = Script("record")
-        self._snapshot = Script("snapshot")
-        self._merge = Script("merge_day", "merge")
-        self._open = Script("merge_day", "open")
-        self._confirm = Script("confirm")
+        self._record = Script("pages", "record")
+        self._snapshot = Script("pages", "snapshot")
+        self._merge = Script("pages", "merge_day", "merge")
+        self._open = Script("pages", "merge_day", "open")
+        self._confirm = Script("pages", "confirm")
+        self._confirm_pages = Script("pages", "confirm_pages")
+        self._remember_pages = Script("pages", "remember_pages")
         self._salts = Script("salts")
-        self._mend = Script("mend")
+        self._mend = Script("pages", "mend")
         self._probe = Script("probe")
 
     async def record(
@@ -110,12 +133,7 @@ class RedisStore:
         `skip_gap` skips seqs that no process can send any more. Raises StoreUnavailable: the batch may have been
         counted or not, and sending the same one again settles it.
         """
-        arguments: list[Any] = [
-            self.installation,
-            period.day.isoformat(),
-            *_week(period.week),
-            window_s * 1000,
-        ]
+        arguments = self._reading_arguments(period, window_s)
         if batch is not None:
             arguments += [
                 batch.day.isoformat(),
@@ -127,12 +145,24 @@ class RedisStore:
                 batch.visitor_ids,
                 batch.previous_week_ids,
                 "skip" if skip_gap else "",
+                batch.pages,
             ]
+        return await self._run_record(site_id, period, arguments)
+
+    async def read_pages(self, site_id: SiteId, period: Period, window_s: int, pages: Sequence[str]) -> Recorded:
+        """Read the site's numbers, and the views of some pages in the order given; raises StoreUnavailable."""
+        arguments = [*self._reading_arguments(period, window_s), *[""] * 10, packed(dict.fromkeys(pages, 0))]
+        return await self._run_record(site_id, period, arguments)
+
+    def _reading_arguments(self, period: Period, window_s: int) -> list[Any]:
+        return [self.installation, period.day.isoformat(), *_week(period.week), window_s * 1000]
+
+    async def _run_record(self, site_id: SiteId, period: Period, arguments: Sequence[Any]) -> Recorded:
         answer, *rest = await self._calls.run(self._record, ready_key(site_id), arguments)
         match Answer(answer.decode().lower()):
             case Answer.OK | Answer.DUP as counted:
                 with _reading_values(site_id):
-                    return Recorded(counted, rest[0], _reading(period, rest[1:]))
+                    return Recorded(counted, rest[0], _reading(period, rest[2:]), pages=_page_reading(rest[1]))
             case Answer.GAP:
                 return Recorded(Answer.GAP, rest[0])
             case Answer.OLD:
@@ -152,12 +182,14 @@ class RedisStore:
         salts, present, days = rest
         states: list[DayState] = []
         changes: dict[date, str] = {}
+        page_days: list[PageDay] = []
         with _reading_values(site_id):
-            for name, changed, sketch, visitors, logs in days:
+            for name, changed, sketch, visitors, logs, pages in days:
                 day = date.fromisoformat(name.decode())
                 if not is_sound(sketch):
                     raise ValueError("sketch")
                 states.append(DayState(day, visitors, sketch, _logs(logs)))
+                page_days += _page_days(day, pages)
                 if changed:
                     changes[day] = changed.decode()
             return Snapshot(
@@ -165,6 +197,7 @@ class RedisStore:
                 changes=changes,
                 present=sorted(date.fromisoformat(name.decode()) for name in present),
                 salts={week: _salt_key(salt) for week, salt in zip(weeks, salts, strict=True) if salt},
+                pages=page_days,
             )
 
     async def merge(self, site_id: SiteId, days: Iterable[DayState]) -> bool:
@@ -202,6 +235,29 @@ class RedisStore:
         for day, week_ends_s in week_ends.items():
             arguments += [day.isoformat(), week_of(day).isoformat(), week_ends_s]
         await self._calls.run(self._confirm, ready_key(site_id), arguments)
+
+    async def confirm_pages(self, site_id: SiteId, pages: Iterable[PageDay]) -> None:
+        """Confirm that Postgres has committed pages of a snapshot as they were in it; raises StoreUnavailable."""
+        changed = [page for page in pages if page.changed]
+        for some in (changed[first : first + PAGES_AT_ONCE] for first in range(0, len(changed), PAGES_AT_ONCE)):
+            arguments: list[Any] = [self.installation]
+            for page in some:
+                arguments += [page.day.isoformat(), page.page, page.changed]
+            await self._calls.run(self._confirm_pages, ready_key(site_id), arguments)
+
+    async def remember_pages(self, site_id: SiteId, asked: PageReading, bases: Iterable[PageBase]) -> PageReading:
+        """Remember what Postgres has of pages, and return their views in the same order.
+
+        `asked` is the reading that found them missing: where Redis has forgotten or closed something since, it
+        remembers nothing, and the views are None. Raises StoreUnavailable.
+        """
+        arguments: list[Any] = [self.installation, asked.generation, asked.through]
+        for base in bases:
+            later = ";".join(f"{day.isoformat()} {as_text(logs)}" for day, logs in base.later.items() if logs)
+            arguments += [base.page, base.views, later]
+        answer, *rest = await self._calls.run(self._remember_pages, ready_key(site_id), arguments)
+        with _reading_values(site_id):
+            return _page_reading(rest[0]) if answer == b"OK" else NO_PAGES
 
     async def acked(self, site_id: SiteId, logs: Sequence[tuple[date, str]]) -> list[int]:
         """Read the seq up to which each (day, log id) is applied; 0 for a log that Redis does not know."""
@@ -365,6 +421,16 @@ def _logs(flat: Sequence[bytes]) -> dict[str, tuple[int, int]]:
         seq, _, views = entry.partition(b":")
         logs[log_id.decode()] = int(seq), int(views)
     return logs
+
+
+def _page_days(day: date, flat: Sequence[bytes]) -> list[PageDay]:
+    entries = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    return [PageDay(day, page.decode(), from_text(logs.decode()), changed.decode()) for page, logs, changed in entries]
+
+
+def _page_reading(values: Sequence[Any]) -> PageReading:
+    generation, through, *views = values
+    return PageReading(generation.decode(), through.decode(), views)
 
 
 def _day(name: bytes) -> date | None:

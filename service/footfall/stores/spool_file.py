@@ -16,6 +16,7 @@ from typing import Any
 from zlib import crc32
 
 from footfall.model.batch import Batch
+from footfall.model.pages import unpacked
 from footfall.model.site_id import SiteId
 from footfall.stores.spool_salvage import PAGE_BYTES, salvaged_records, wal_is_cut
 
@@ -37,6 +38,8 @@ COLUMNS = ", ".join(NAMES)
 SEQ = NAMES.index("seq")
 LOG = NAMES.index("log")
 Row = tuple[Any, ...]
+PageRow = tuple[str, str, int, int]
+"""Log, page, views so far, checksum."""
 SCHEMA = """
 BEGIN;
 CREATE TABLE IF NOT EXISTS batch (
@@ -51,6 +54,14 @@ CREATE TABLE IF NOT EXISTS batch (
     beacons  INTEGER NOT NULL,
     checksum INTEGER NOT NULL,  -- of all of the above: SQLite notices only damage that breaks its own structure
     PRIMARY KEY (log, seq)
+) WITHOUT ROWID;
+-- Views of pages, apart from the batches: no row joins a visitor with a page. `seq` would tell the batch of a page.
+CREATE TABLE IF NOT EXISTS page (
+    log      TEXT    NOT NULL,
+    page     TEXT    NOT NULL,
+    views    INTEGER NOT NULL,  -- of the log so far
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (log, page)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS content (
     one       INTEGER PRIMARY KEY CHECK (one = 1),
@@ -134,6 +145,42 @@ def insert(file: sqlite3.Connection, rows: Iterable[Row]) -> None:
     file.executemany(f"INSERT OR IGNORE INTO batch ({COLUMNS}) VALUES ({marks})", rows)  # noqa: S608 (own names)
 
 
+def insert_pages(file: sqlite3.Connection, pages: Iterable[PageRow]) -> None:
+    """Insert views of pages so far; of a page that the file has already, the higher number stays."""
+    file.executemany(
+        "INSERT INTO page VALUES (?, ?, ?, ?) ON CONFLICT (log, page)"
+        " DO UPDATE SET views = excluded.views, checksum = excluded.checksum WHERE excluded.views > views",
+        pages,
+    )
+
+
+def page_rows(batches: Iterable[Batch]) -> list[PageRow]:
+    """Return the rows of the pages that batches touch, in an order that says nothing of the batches."""
+    so_far: dict[tuple[str, str], int] = {}
+    for batch in batches:
+        for page, views in unpacked(batch.pages).items():
+            so_far[batch.log_id, page] = max(views, so_far.get((batch.log_id, page), 0))
+    return [(*key, views, _checksum((*key, views))) for key, views in sorted(so_far.items())]
+
+
+def read_pages(file: sqlite3.Connection, log_id: str | None = None) -> tuple[list[PageRow], int]:
+    """Read the pages, of one log or of all, that are as they were written; and count those that are not.
+
+    What a damaged file hides is not counted; a former version's file has no pages.
+    """
+    sound: list[PageRow] = []
+    damaged = 0
+    with suppress(sqlite3.Error):
+        if file.execute("SELECT 1 FROM sqlite_master WHERE name = 'page'").fetchone():
+            query = "SELECT log, page, views, checksum FROM page WHERE ?1 IS NULL OR log = ?1"
+            for row in file.execute(query, (log_id,)):
+                if row[-1] == _checksum(row[:-1]):
+                    sound.append(row)
+                else:
+                    damaged += 1
+    return sound, damaged
+
+
 def used_bytes(file: sqlite3.Connection) -> int:
     """Return the bytes of a file that are in use."""
     pages = file.execute("PRAGMA page_count").fetchone()[0] - file.execute("PRAGMA freelist_count").fetchone()[0]
@@ -169,6 +216,7 @@ def examine(file: sqlite3.Connection | None, path: Path) -> Examined:
             trouble = f"should hold {content[0]} batches and has {sound + damaged}, or others"
     if damaged and not trouble:
         trouble = f"{damaged} of its batches are damaged"
+    trouble = trouble or _trouble_of_pages(file)
     lost = max(damaged, content[0] - sound if content else 0)
     return Examined(sound, lost, trouble, content is None, has_structure)
 
@@ -215,7 +263,7 @@ def beside(path: Path, companion: str) -> Path:
 
 def row_of(batch: Batch) -> Row:
     """Return the row of a batch."""
-    values = (batch.site_id, batch.day.isoformat(), *batch[2:])
+    values = (batch.site_id, batch.day.isoformat(), *batch[2 : len(NAMES) - 1])
     return (*values, _checksum(values))
 
 
@@ -245,6 +293,11 @@ def _trouble_of_former(file: sqlite3.Connection, path: Path) -> str:
         return "its -wal file is damaged: SQLite reads only what stands before the damage"
     (found,) = file.execute("PRAGMA quick_check(1)").fetchone()
     return "" if found == "ok" else str(found)
+
+
+def _trouble_of_pages(file: sqlite3.Connection | None) -> str:
+    damaged = read_pages(file)[1] if file else 0
+    return f"the views of {damaged} of its pages are damaged" if damaged else ""
 
 
 def _wal_of(path: Path) -> Path:

@@ -26,6 +26,7 @@ from typing import TypeVar
 
 from footfall.errors import StoreUnavailable
 from footfall.model.batch import Batch
+from footfall.model.pages import packed
 from footfall.model.site_id import SiteId
 from footfall.stores.spool_file import (
     COLUMNS,
@@ -35,16 +36,20 @@ from footfall.stores.spool_file import (
     SET_ASIDE,
     SUFFIX,
     Examined,
+    PageRow,
     Row,
     batch_of,
     beside,
     create,
     examine,
     insert,
+    insert_pages,
     is_busy,
     is_damage,
     is_sound,
     locked,
+    page_rows,
+    read_pages,
     remove,
     row_of,
     salvaged_rows,
@@ -125,20 +130,33 @@ class Spool:
         """
         if self.full:
             raise StoreUnavailable("spool", "has reached its size")
-        rows = [row_of(batch) for batch in batches]
-        await self._run(lambda file: self._changed(file, lambda: insert(file, rows)))
+        batches = list(batches)
+        rows, pages = [row_of(batch) for batch in batches], page_rows(batches)
+
+        def write(file: sqlite3.Connection) -> None:
+            insert(file, rows)
+            insert_pages(file, pages)
+
+        await self._run(lambda file: self._changed(file, lambda: write(file)))
 
     async def read(self, log_id: str, after: int, limit: int) -> list[Batch]:
-        """Return up to `limit` batches of a log with seqs above `after`, in order; a damaged one is dropped."""
+        """Return up to `limit` batches of a log with seqs above `after`, in order; a damaged one is dropped.
+
+        The last one carries the views of every page that the spool has of the log: it does not know their batches.
+        """
         return await self._run(lambda file: self._read(file, log_id, after, limit))
 
     async def delete(self, log_id: str, last_seq: int) -> None:
         """Drop the batches of a log up to `last_seq`, which Postgres has."""
-        await self._run(
-            lambda file: self._changed(
-                file, lambda: file.execute("DELETE FROM batch WHERE log = ? AND seq <= ?", (log_id, last_seq))
+
+        def drop(file: sqlite3.Connection) -> None:
+            file.execute("DELETE FROM batch WHERE log = ? AND seq <= ?", (log_id, last_seq))
+            # Its last batch carries the pages: once that one is durable, so are they.
+            file.execute(
+                "DELETE FROM page WHERE log = ?1 AND NOT EXISTS (SELECT 1 FROM batch WHERE log = ?1)", (log_id,)
             )
-        )
+
+        await self._run(lambda file: self._changed(file, lambda: drop(file)))
 
     async def adopt(self) -> list[SpooledLog]:
         """Take over the files of workers that have ended; return what they hold."""
@@ -240,7 +258,8 @@ class Spool:
             rows = file.execute(query, (log_id, after, limit)).fetchall()
             damaged = [(log_id, row[SEQ]) for row in rows if not is_sound(row)]
             if not damaged:
-                return [batch_of(row) for row in rows]
+                batches = [batch_of(row) for row in rows]
+                return [*batches[:-1], self._with_pages(file, batches[-1])] if batches else []
             self._drop(file, damaged)
             self._damaged += len(damaged)
             logger.error(
@@ -249,6 +268,17 @@ class Spool:
                 self._path.name,
                 len(damaged),
             )
+
+    def _with_pages(self, file: sqlite3.Connection, batch: Batch) -> Batch:
+        pages, damaged = read_pages(file, batch.log_id)
+        if damaged:
+            logger.error(
+                "Views of pages on the disk were damaged and are dropped. Check the disk of the data folder."
+                " file=%s pages=%d",
+                self._path.name,
+                damaged,
+            )
+        return batch._replace(pages=packed({page: views for _, page, views, _ in pages}))
 
     def _drop(self, file: sqlite3.Connection, keys: list[tuple[str, int]]) -> None:
         def drop() -> None:
@@ -309,7 +339,7 @@ class Spool:
             return []
         if orphan is None or found.trouble:
             return self._salvage(file, path, found, orphan if found.has_structure else None)
-        logs = self._move(file, sound_rows(orphan)) if found.sound else {}
+        logs = self._move(file, sound_rows(orphan), read_pages(orphan)[0]) if found.sound else {}
         remove(path)
         return list(logs.values())
 
@@ -324,7 +354,11 @@ class Spool:
                 known.add((row[LOG], row[SEQ]))
                 yield row
 
-        logs = self._move(file, noted(sound_rows(orphan) if orphan else salvaged_rows(path)))
+        logs = self._move(
+            file,
+            noted(sound_rows(orphan) if orphan else salvaged_rows(path)),
+            read_pages(orphan)[0] if orphan else (),
+        )
         aside = set_aside(path)
         lost = max(0, found.lost - max(0, len(known) - found.sound))
         self._damaged += lost
@@ -340,7 +374,7 @@ class Spool:
         )
         return list(logs.values())
 
-    def _move(self, file: sqlite3.Connection, rows: Iterable[Row]) -> dict[str, SpooledLog]:
+    def _move(self, file: sqlite3.Connection, rows: Iterable[Row], pages: Iterable[PageRow]) -> dict[str, SpooledLog]:
         """Insert the rows of another file; return the logs that they belong to."""
         logs: dict[str, SpooledLog] = {}
 
@@ -351,10 +385,14 @@ class Spool:
                     logs[batch.log_id] = SpooledLog(batch.site_id, batch.day, batch.log_id, batch.seq, batch.views)
                 yield row
 
+        def move() -> None:
+            insert(file, noted())
+            insert_pages(file, (page for page in pages if page[0] in logs))
+
         # A move from one file to another needs no new disk space: a full spool must not stay behind for ever.
         file.execute(f"PRAGMA max_page_count = {PAGES_ANY}")
         try:
-            self._changed(file, lambda: insert(file, noted()))
+            self._changed(file, move)
         finally:
             file.execute(f"PRAGMA max_page_count = {self._max_pages}")
         return logs

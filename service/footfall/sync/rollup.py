@@ -165,6 +165,8 @@ class Rollup:
             week_ends = {day: salt_ends_s(week_of(day), site.zone) for day in snapshot.present}
             # Days that a clock ahead had closed are opened again only where Redis has all of them.
             closed = replace(saved.closed, today=date.max) if ahead else saved.closed
+            # Its pages first: a day whose pages are not confirmed does not expire.
+            await self._stores.redis.confirm_pages(site.id, snapshot.pages)
             await self._stores.redis.confirm(site.id, confirmed, closed, week_ends)
             self._metrics.merged.labels("to_postgres").inc(len(snapshot.days) - len(ahead & week_ends.keys()))
             if not ahead:

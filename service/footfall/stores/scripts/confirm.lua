@@ -25,8 +25,9 @@ for at = first_present, #ARGV, 3 do
   elseif day > closed_through then -- closed by a clock that was ahead, it may have an expiry
     redis.call('PERSIST', day_sketch(day))
     redis.call('PERSIST', day_logs(day))
-  elseif day <= closed_through and redis.call('HEXISTS', DIRTY, day) == 0 then
-    for _, key in ipairs({day_sketch(day), day_logs(day), week_sketch(week)}) do
+    redis.call('PERSIST', day_pages(day))
+  elseif redis.call('HEXISTS', DIRTY, day) == 0 and redis.call('EXISTS', day_pages_dirty(day)) == 0 then
+    for _, key in ipairs({day_sketch(day), day_logs(day), day_pages(day), week_sketch(week)}) do
       if redis.call('TTL', key) == -1 then redis.call('EXPIREAT', key, math.max(two_days_on, week_ends)) end
     end
   end

@@ -37,6 +37,8 @@ local function closed_is_damaged()
   end
   return false
 end
+if is_damage(redis.pcall('HGET', PAGE_TOTALS, GENERATION)) then drop(PAGE_TOTALS) end
+
 if closed_is_damaged() then
   drop(CLOSED)
   redis.call('DEL', READY) -- the total would lack the closed days until the next rollup
@@ -82,8 +84,23 @@ local function sketch_is_damaged(sketch) -- PFCOUNT would believe the count that
   return has_impossible_registers(sketch)
 end
 
+-- Whether the pages of a day, or what changed of them, cannot be read. The logs would say that these views are counted.
+local function pages_are_damaged(day)
+  local pages = redis.pcall('HGETALL', day_pages(day))
+  if is_damage(pages) then return true end
+  for at = 2, #pages, 2 do
+    local rest, logs = string.gsub(pages[at] .. ' ', '%w+=%d+ ', '')
+    if rest ~= '' or logs == 0 then return true end
+  end
+  return is_damage(redis.pcall('HGETALL', day_pages_dirty(day)))
+end
+
 local function drop_unreadable_logs(day) -- the sketch stays: it may know visitors whose batches no process has any more
   local dropped = #answer
+  if pages_are_damaged(day) then
+    redis.call('DEL', day_pages_dirty(day), day_logs(day))
+    drop(day_pages(day))
+  end
   local logs = redis.pcall('HGETALL', day_logs(day))
   if is_damage(logs) then
     drop(day_logs(day))
@@ -102,7 +119,7 @@ for at = first_day, #ARGV, 2 do
   local day, week = ARGV[at], ARGV[at + 1]
   if sketch_is_damaged(day_sketch(day)) or has_lost_sketch(day) then
     drop(day_sketch(day))
-    redis.call('DEL', day_logs(day), READY)
+    redis.call('DEL', day_logs(day), day_pages(day), day_pages_dirty(day), READY)
     redis.call('SREM', DAYS, day)
     redis.call('HDEL', DIRTY, day)
   elseif redis.call('EXISTS', day_sketch(day)) == 1 then

@@ -14,7 +14,9 @@ local function merge_day(day, week, sunday, sketch, logs)
     redis.call('PFMERGE', week_sketch(week), joining)
     redis.call('DEL', joining)
   end
-  for _, key in ipairs({day_sketch(day), day_logs(day), week_sketch(week)}) do redis.call('PERSIST', key) end
+  for _, key in ipairs({day_sketch(day), day_logs(day), day_pages(day), week_sketch(week)}) do
+    redis.call('PERSIST', key)
+  end
   -- The next rollup looks at the day again: it confirms the day, and sets its expiry again.
   mark_dirty(day)
   for log_id, seq, views in string.gmatch(logs, '(%x+)=(%d+):(%d+)') do
@@ -25,6 +27,8 @@ local function merge_day(day, week, sunday, sketch, logs)
   end
 end
 
+-- The pages of the days stay in Postgres until they are asked for; what Redis remembers of it may lack the merged logs.
 local function merge_days(first) -- the rest of ARGV: day, its week, that week's Sunday, sketch, logs; for each day
   for at = first, #ARGV, 5 do merge_day(unpack(ARGV, at, at + 4)) end
+  forget_page_totals()
 end

@@ -1,11 +1,13 @@
 -- Count one batch of one log, once, and answer the site's numbers. Without a batch it only answers them.
 -- ARGV: installation, today, week (its Monday), sunday, online window (ms); then, with a batch: its day, that day's
 -- week, that week's Sunday, log id, seq, views so far, last seen (ms), visitor ids (16 bytes each), ids to remove
--- from online, 'skip' to skip seqs that no process has any more.
--- Answers: {OK|DUP, seq that is applied, counts...}, {GAP, seq}, {OLD}, {NOTREADY, installation found}.
+-- from online, 'skip' to skip seqs that no process has any more, and for each page that it touches a line 'views page'
+-- with the log's views of it so far; without a batch, its day is '' and the lines name the pages that are asked for.
+-- Answers: {OK|DUP, seq that is applied, views of the pages (see page_views), counts...}, {GAP, seq}, {OLD},
+-- {NOTREADY, installation found}.
 
 local installation, today, week, sunday, window, day, day_week, day_sunday, log_id, batch_seq, batch_views,
-  batch_seen, visitor_ids, previous_week_ids, skip_gap = unpack(ARGV)
+  batch_seen, visitor_ids, previous_week_ids, skip_gap, pages = unpack(ARGV)
 
 local refused = refusal(installation)
 if refused then return refused end
@@ -24,7 +26,7 @@ local function ids(packed, each) -- `unpack` fails at 8,000 values, so `each` ge
   end
 end
 
-if day then
+if day and day ~= '' then
   local seq, views = tonumber(batch_seq), tonumber(batch_views)
   local in_redis = redis.call('EXISTS', day_sketch(day)) == 1
   if not in_redis and has_lost_sketch(day) then return damaged(LOST_SKETCH .. day) end
@@ -58,6 +60,7 @@ if day then
     end
     redis.call('ZREMRANGEBYSCORE', ONLINE, '-inf', now - window_ms)
     redis.call('ZREMRANGEBYSCORE', ONLINE, '(' .. (now + SEEN_AHEAD_MS), '+inf') -- Redis' clock was ahead
+    if pages then set_page_views(day, log_id, pages) end
     redis.call('PERSIST', day_sketch(day))
     redis.call('PERSIST', day_logs(day))
     redis.call('PERSIST', week_sketch(day_week))
@@ -69,4 +72,4 @@ end
 
 local numbers, lost = counts(today, week, sunday, window_ms, now)
 if not numbers then return damaged(lost) end
-return {answer, applied, unpack(numbers)}
+return {answer, applied, page_views(names_in(pages or '')), unpack(numbers)}

@@ -1,7 +1,8 @@
 -- One atomic look at what Postgres should have of a site.
 -- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts are wanted.
 -- Answers: {OK, {salt of each week, '' = none}, {all days in Redis},
---           {{day, changes, sketch, visitors, {log id, 'seq:views', ...}}, ...}}
+--           {{day, changes, sketch, visitors, {log id, 'seq:views', ...},
+--             {page, 'log_id=views log_id=views ...', its last change ('' = none), ...}}, ...}}
 --          or {NOTREADY, installation found}.
 
 local installation, wanted = ARGV[1], ARGV[2]
@@ -19,6 +20,7 @@ for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
     present[#present + 1], is_listed[day] = day, true
   else
     redis.call('SREM', DAYS, day) -- it has expired; listed, it would not be merged again where it is needed
+    redis.call('DEL', day_pages(day), day_pages_dirty(day)) -- a program that knew no pages let them stay
   end
 end
 for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
@@ -27,12 +29,34 @@ for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
     redis.call('HDEL', DIRTY, day) -- nothing of it is in Redis, and it would keep later days from being closed
   end
 end
+local function pages_of(day) -- those that changed, or all
+  local pages, changed = {}, redis.call('HGETALL', day_pages_dirty(day))
+  if wanted == 'all' then
+    local changes, all = {}, redis.call('HGETALL', day_pages(day))
+    for at = 1, #changed, 2 do changes[changed[at]] = changed[at + 1] end
+    for at = 1, #all, 2 do
+      pages[#pages + 1], pages[#pages + 2], pages[#pages + 3] = all[at], all[at + 1], changes[all[at]] or ''
+    end
+  else
+    local names = {}
+    for at = 1, #changed, 2 do names[#names + 1] = changed[at] end
+    for at, entry in ipairs(read_hash(day_pages(day), names)) do
+      if entry then
+        pages[#pages + 1], pages[#pages + 2], pages[#pages + 3] = names[at], entry, changed[2 * at]
+      end
+    end
+  end
+  return pages
+end
+
 for _, day in ipairs(present) do
   local changes = redis.call('HGET', DIRTY, day)
-  if changes or wanted == 'all' then
+  -- A program that knew no pages may have confirmed the day: its pages are still to be copied.
+  if changes or wanted == 'all' or redis.call('EXISTS', day_pages_dirty(day)) == 1 then
     local visitors = redis.call('PFCOUNT', day_sketch(day)) -- before GET: it refreshes the count kept in the sketch
     days[#days + 1] = {
       day, changes or '', redis.call('GET', day_sketch(day)), visitors, redis.call('HGETALL', day_logs(day)),
+      pages_of(day),
     }
   end
 end
