@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -17,7 +17,7 @@ from footfall import __version__
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.model.availability import UP
 from footfall.model.counts import NUMBERS
-from tests.support.footfall import ORIGIN, FakeClock, Footfall, running, serving, settings_for, until
+from tests.support.footfall import HOST, ORIGIN, VIETNAM, FakeClock, Footfall, running, serving, settings_for, until
 from tests.support.storage import plain_redis
 
 OPS_HEADERS = {
@@ -232,6 +232,35 @@ async def test_without_a_key_of_the_visitor_hash_nobody_is_ready_and_readiness_f
         await own_postgres.start()
         assert (await readiness(footfall))[:2] == (200, "ok")
         assert (await footfall.send()).status == 200
+
+
+async def test_one_cause_is_one_problem_however_many_portals_it_has(
+    own_valkey: Valkey, own_postgres: Postgres, tmp_path: Path
+) -> None:
+    """104 portals were 104 lines for one Redis, and 103 more on Monday for keys that the next beacon asks for."""
+    ids = [f"portal-{number}" for number in range(12)]
+    sites = {site: {"name": site, "hosts": [HOST]} for site in ids}
+    settings = settings_for(own_valkey.url, own_postgres.url, tmp_path, sites=sites)
+    monday = datetime(2054, 11, 30, 0, 0, 5, tzinfo=VIETNAM)
+    async with running(settings, clock=FakeClock(monday - timedelta(days=15))) as footfall:
+        footfall.clock.set(monday)
+        assert await readiness(footfall) == (200, "ok", [])
+        assert [(await footfall.send(site=site)).status for site in ids] == [200] * 12
+        own_valkey.kill()
+        assert [(await footfall.send(site=site)).status for site in ids] == [202] * 12
+        named = (
+            "sites portal-0,portal-1,portal-2,portal-3,portal-4,portal-5,portal-6,portal-7,portal-8,portal-9 and 2 more"
+        )
+        status, word, problems = await readiness(footfall)
+        assert (status, word) == (200, "degraded")
+        assert [problem["what"].partition(": redis: ")[0] for problem in problems] == [
+            f"redis takes no beacons of {named}"
+        ]
+        own_postgres.kill()
+        footfall.clock.advance(timedelta(days=14).total_seconds())
+        status, word, problems = await readiness(footfall)
+        assert (status, word) == (503, "unavailable")
+        assert f"no key of the visitor hash is known for {named}" in [problem["what"] for problem in problems]
 
 
 async def test_a_redis_that_is_full_is_told_from_before_the_first_beacon_until_it_has_room(

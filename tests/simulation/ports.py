@@ -217,7 +217,7 @@ class SpoolPort(Spool):
         self._damaged = 0
         self._damaged_files = []
         self._max_pages = 16
-        self.used_bytes = 0
+        self.used_bytes = self.folder_bytes = 0
         self.troubles = ()
 
     async def _ask(self, what: str, act: Callable[[DiskModel], Result]) -> Result:

@@ -144,6 +144,19 @@ async def test_many_adopters_and_starters_lose_nothing(tmp_path: Path) -> None:
         await spool.close()
 
 
+async def test_the_folder_is_measured_with_all_that_takes_disk(tmp_path: Path) -> None:
+    """The number said 332 KB of 4.4 MB: it left out the journal, other workers' files and those kept damaged."""
+    (tmp_path / "old.damaged").write_bytes(bytes(300_000))
+    async with open_spool(tmp_path, "one", SMALL_BYTES) as one, open_spool(tmp_path, "two", SMALL_BYTES) as two:
+        for spool in (one, two):
+            await spool.write([batch(1, range(100), log=f"own{spool._path.stem}")])  # noqa: SLF001
+        await one.adopt()
+        on_disk = {path.name: path.lstat().st_blocks * 512 for path in tmp_path.iterdir()}
+        assert {Path(name).suffix for name in on_disk} >= {".damaged", ".spool", ".spool-journal"}
+        assert one.folder_bytes == sum(on_disk.values())
+        assert 0 < one.used_ratio < 1
+
+
 async def test_a_full_spool_refuses_until_batches_are_deleted(spool: Spool) -> None:
     """Other services share the disk. A full spool means 503, and its batches stay."""
     last = await fill(spool)

@@ -38,7 +38,7 @@ def adopt_folder(settings: Settings, folder: Path, *, force: bool) -> None:
     batches = sum(file.batches for file in found)
     say(
         f"Taken over: {batches} batches. The workers of this host send them within a minute."
-        f" Remove {folder} once footfall_spool_bytes has fallen again."
+        f" Remove {folder} once footfall_spool_used_ratio has fallen again."
     )
 
 

@@ -89,7 +89,8 @@ class Reconciler:
     async def _export(self) -> None:
         self._metrics.queue_beacons.set(self._recorder.queued)
         self._metrics.retained_bytes.set(self._recorder.retained_bytes)
-        self._metrics.spool_bytes.set(self._spool.used_bytes)
+        self._metrics.spool_bytes.set(self._spool.folder_bytes)
+        self._metrics.spool_used_ratio.set(self._spool.used_ratio)
         self._metrics.damaged_batches.inc(self._spool.take_damaged())
 
     async def close(self) -> None:

@@ -1,6 +1,7 @@
 """Whether a beacon can be answered 200 or 202 now, and every problem with its beginning."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from footfall.delivery.site_delivery import SiteDelivery
@@ -37,15 +38,16 @@ class Readiness:
         stuck = [delivery for delivery in deliveries if delivery.redis is not UP or not self._has_key(delivery)]
         for delivery in stuck[:1] or deliveries[:1]:
             await delivery.probe()
-            await self._learn_key(delivery)
+        keyless = await self._without_key(deliveries)
         refusal = await self._write_refusal([delivery for delivery in deliveries if delivery.redis is UP][:1])
         spool = await self._spool_trouble()
         ready = any(
             self._has_key(delivery) and ((delivery.redis is UP and not refusal) or not spool) for delivery in deliveries
         )
         troubles = [
-            *refusal,
-            *self._site_troubles(),
+            *self._site_troubles(refusal),
+            *keyless,
+            *self._proxy_troubles(),
             *self._clock_troubles(),
             *self._copy_troubles(),
             *self._failing_steps(),
@@ -54,12 +56,33 @@ class Readiness:
         ]
         return ready, self._dated(troubles)
 
-    def _site_troubles(self) -> Iterator[tuple[str, float | None]]:
-        for delivery in self._services.recorder.sites.values():
-            if isinstance(away := delivery.redis, Away):
-                yield f"redis takes no beacons of site {delivery.site.id}: {away.why}", away.since_s
+    def _site_troubles(self, refused: list[tuple[str, str, float | None]]) -> Iterator[tuple[str, float | None]]:
+        """Name the sites whose beacons Redis does not take: one cause is one problem, however many sites it has."""
+        by_cause: dict[str, list[tuple[str, str, float | None]]] = {}
+        away = (
+            (delivery.site.id, delivery.redis.why, delivery.redis.since_s)
+            for delivery in self._services.recorder.sites.values()
+            if isinstance(delivery.redis, Away)
+        )
+        for trouble in (*away, *refused):
+            # Behind the sentence stand the driver's words, in which each connection ends differently.
+            by_cause.setdefault(": ".join(trouble[1].split(": ")[:2]), []).append(trouble)
+        for troubles in by_cause.values():
+            ids, words, moments = zip(*troubles, strict=True)
+            since_s = min((moment for moment in moments if moment is not None), default=None)
+            yield f"redis takes no beacons of {_sites(ids)}: {words[0]}", since_s
+
+    async def _without_key(self, deliveries: list[SiteDelivery]) -> list[tuple[str, float | None]]:
+        """Ask for the first key that is not known, as a beacon of its site does; a key that is found is no problem."""
+        keyless = [delivery for delivery in deliveries if not self._has_key(delivery)]
+        for delivery in keyless[:1]:
+            await self._learn_key(delivery)
             if not self._has_key(delivery):
-                yield f"no key of the visitor hash is known for site {delivery.site.id}", None
+                names = _sites([delivery.site.id for delivery in keyless])
+                return [(f"no key of the visitor hash is known for {names}", None)]
+        return []
+
+    def _proxy_troubles(self) -> Iterator[tuple[str, float | None]]:
         proxies = self._services.counting.proxies
         if proxies.since_s is not None:
             yield proxies.problem, proxies.since_s
@@ -80,13 +103,13 @@ class Readiness:
         for failure in rollup.failures():
             yield f"not copied to PostgreSQL: sites {some_of(failure.site_ids)}: {failure.why}", failure.since_s
 
-    async def _write_refusal(self, deliveries: list[SiteDelivery]) -> list[tuple[str, float | None]]:
+    async def _write_refusal(self, deliveries: list[SiteDelivery]) -> list[tuple[str, str, float | None]]:
         """Ask a Redis that answers whether it also takes writes; what one site learns holds for its server."""
         for delivery in deliveries:
             try:
                 await self._services.stores.redis.check_writes(delivery.site.id)
             except StoreUnavailable as error:
-                return [(f"redis takes no beacons of site {delivery.site.id}: {error}", None)]
+                return [(delivery.site.id, str(error), None)]
         return []
 
     def _failing_steps(self) -> Iterator[tuple[str, float | None]]:
@@ -112,15 +135,16 @@ class Readiness:
         return self._services.repairs.opener.salts.of(delivery.site, period.week) is not None
 
     async def _learn_key(self, delivery: SiteDelivery) -> None:
-        """Ask the stores for the key as a beacon does, since no beacon comes while the balancer sends none."""
-        if not self._has_key(delivery):
-            _, period = self._services.periods.now(delivery.site.zone)
-            try:
-                await self._services.repairs.opener.salt(delivery.site, period.week)
-            except Refused:
-                return
+        """Ask the stores for the key, since no beacon comes while the balancer sends none."""
+        _, period = self._services.periods.now(delivery.site.zone)
+        with suppress(Refused):
+            await self._services.repairs.opener.salt(delivery.site, period.week)
 
     def _dated(self, troubles: list[tuple[str, float | None]]) -> list[Problem]:
         now_s = self._services.periods.clock()
         self._first_seen_s = {what: self._first_seen_s.get(what, now_s) for what, _ in troubles}
         return [Problem(what, self._first_seen_s[what] if since_s is None else since_s) for what, since_s in troubles]
+
+
+def _sites(ids: Sequence[str]) -> str:
+    return f"{'site' if len(ids) == 1 else 'sites'} {some_of(ids)}"

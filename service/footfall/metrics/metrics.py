@@ -16,7 +16,7 @@ ROLLUP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 class Metrics:
     """The metrics of one process; the shapes also work in prometheus_client's multiprocess mode."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:  # noqa: PLR0915 - one for each metric
         self.registry, self.reports = registry, Reports()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -56,7 +56,16 @@ class Metrics:
         )
         self.spooled = counter("footfall_spooled_beacons_total", "Beacons written to this host's disk (202)")
         self.drained = counter("footfall_drained_batches_total", "Spooled batches that reached Redis")
-        self.spool_bytes = gauge("footfall_spool_bytes", "Disk space in use by the spool")
+        self.spool_bytes = gauge(
+            "footfall_spool_bytes",
+            "What the spool folder takes of the disk: files of all workers, journals, files that are kept damaged",
+            merge="livemax",
+        )
+        self.spool_used_ratio = gauge(
+            "footfall_spool_used_ratio",
+            "How much of FOOTFALL_SPOOL_MAX_BYTES the fullest worker's spool holds, 0 to 1; at 1 it refuses beacons",
+            merge="livemax",
+        )
         self.retained_bytes = gauge("footfall_kept_bytes", "Memory in use by batches that Postgres does not have yet")
         self.forgotten = counter(
             "footfall_forgotten_batches_total",

@@ -23,6 +23,8 @@ from footfall.stores.spool_salvage import PAGE_BYTES, salvaged_records, wal_is_c
 PRIMARY_CODE = 0xFF
 """Part of an SQLite error code; the rest are details."""
 SUFFIX = ".spool"
+BLOCK_BYTES = 512
+"""The unit of st_blocks (stat(2))."""
 SET_ASIDE = ".damaged"
 """Suffix of a file that was not whole: what could be read of it was taken over, and an operator may look at it."""
 COMPANIONS = ("-wal", "-journal")
@@ -185,6 +187,15 @@ def used_bytes(file: sqlite3.Connection) -> int:
     """Return the bytes of a file that are in use."""
     pages = file.execute("PRAGMA page_count").fetchone()[0] - file.execute("PRAGMA freelist_count").fetchone()[0]
     return int(pages) * PAGE_BYTES
+
+
+def disk_bytes(folder: Path) -> int:
+    """Return what the files of a folder take of the disk; a file that another worker removes meanwhile is none."""
+    taken = 0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            taken += path.lstat().st_blocks * BLOCK_BYTES
+    return taken
 
 
 def examine(file: sqlite3.Connection | None, path: Path) -> Examined:

@@ -41,6 +41,7 @@ from footfall.stores.spool_file import (
     batch_of,
     beside,
     create,
+    disk_bytes,
     examine,
     insert,
     insert_pages,
@@ -115,8 +116,15 @@ class Spool:
         self._damaged = 0
         self._damaged_files: list[DamagedFile] = []
         self.used_bytes = 0
+        self.folder_bytes = 0
+        """What the folder takes of the disk: files of all workers, their journals, and files that are kept damaged."""
         self.troubles: tuple[str, ...] = ()
         """Files in the folder that an operator should look at, as sentences."""
+
+    @property
+    def used_ratio(self) -> float:
+        """Return how much of its size the spool has used, 0 to 1."""
+        return self.used_bytes / (self._max_pages * PAGE_BYTES)
 
     @property
     def full(self) -> bool:
@@ -182,7 +190,7 @@ class Spool:
         with _reserved(self._folder, wait=True):
             file = create(self._path)
         file.execute(f"PRAGMA max_page_count = {self._max_pages}")
-        self.used_bytes = used_bytes(file)
+        self._measure(file)
         self._file = file
         if self._refused_open:
             self._refused_open = False
@@ -290,7 +298,11 @@ class Spool:
     def _changed(self, file: sqlite3.Connection, act: Callable[[], object]) -> None:
         with file:
             act()
+        self._measure(file)
+
+    def _measure(self, file: sqlite3.Connection) -> None:
         self.used_bytes = used_bytes(file)
+        self.folder_bytes = disk_bytes(self._folder)
 
     def _adopt(self, file: sqlite3.Connection) -> list[SpooledLog]:
         adopted: list[SpooledLog] = []
@@ -313,6 +325,7 @@ class Spool:
                 for path in sorted(self._folder.glob(f"*{SET_ASIDE}"))
             ]
             self.troubles = tuple(troubles)
+        self._measure(file)
         return adopted
 
     def _take_over(self, file: sqlite3.Connection, path: Path) -> list[SpooledLog]:
