@@ -31,7 +31,9 @@ LINES_KEPT = 4000
 class Host:
     """One machine's Footfall: a parent and its workers on one pair of listeners, with a spool folder."""
 
-    def __init__(self, folder: Path, redis: Relay, postgres: Relay, workers: int, settings: Path) -> None:
+    def __init__(
+        self, folder: Path, redis: Relay, postgres: Relay, workers: int, settings: Path, files: int | None = None
+    ) -> None:
         self.redis = redis
         self.postgres = postgres
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
@@ -39,6 +41,7 @@ class Host:
         self.spool = folder / "data" / "spool"
         self.url = self.ops_url = ""
         self._workers = workers
+        self._bounded = [] if files is None else ["prlimit", f"--nofile={files}:{files}"]
         self._environ = {
             "FOOTFALL_CONFIG": str(settings),
             "FOOTFALL_DATA_DIR": str(folder / "data"),
@@ -54,7 +57,7 @@ class Host:
     async def start(self) -> None:
         """Start it and wait until it serves; after a stop it starts on the same ports."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
-        command = [sys.executable, "-m", "footfall", "serve", "--workers", str(self._workers)]
+        command = [*self._bounded, sys.executable, "-m", "footfall", "serve", "--workers", str(self._workers)]
         self._process = await asyncio.create_subprocess_exec(
             *command,
             env=inherited | self._environ,

@@ -14,7 +14,9 @@ from tests.chaos import (
     redis_faults,
     redis_losses,
     restores,
+    scarcity,
     sketches,
+    spool_damage,
     wire,
     workers,
 )
@@ -32,6 +34,7 @@ class Fault:
     """The fault measures time or memory, so no other fault may run at the same time."""
 
 
+FEW_FILES = Plan(workers=1, files=scarcity.FILES)
 INSIDE = Plan(hosts=0)
 """The fault starts its workers itself, in our own process."""
 
@@ -66,6 +69,9 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "F33": Fault("the disk of Postgres is full", full_disks.fill_postgres),
         "F34": Fault("the disk of the spool is full", full_disks.fill_spool),
         "F35": Fault("one disk of all is full", full_disks.fill_all),
+        "F36": Fault("a flipped bit in each spool file", spool_damage.flip_bits),
+        "F37": Fault("unread answers", scarcity.read_nothing, FEW_FILES, alone=True),
+        "F38": Fault("few open files", scarcity.run_out_of_files, FEW_FILES, alone=True),
         "F40": Fault("Postgres is read-only", postgres_faults.refuse_writes),
     }
 )

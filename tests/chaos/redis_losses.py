@@ -72,7 +72,8 @@ async def empty_at_stop(stage: Stage) -> None:
         await stage.pause(0, STOP_TAKES_S)
         await stage.stores.redis.flushall()
         await stopping
-        await host.start()
+        async with stage.without_traffic():
+            await host.start()
         await wait_until_counted(stage)
         await expect_named(stage, RESTORED)
         await expect_silent(stage, RESTORED)

@@ -22,7 +22,7 @@ from tests.chaos.equality import Stores, compare, count_difference
 from tests.chaos.host import Host, running_host, write_settings
 from tests.chaos.ledger import Ledger
 from tests.chaos.relay import open_relay
-from tests.chaos.traffic import SITES, Traffic
+from tests.chaos.traffic import ANSWER_MAX_S, SITES, Traffic
 from tests.chaos.waiting import until
 from tests.chaos.watcher import Watcher
 from tests.support.own_footfall import zone_at_noon
@@ -59,6 +59,8 @@ class Plan:
     settings: Mapping[str, object] = field(default_factory=dict)
     redis: Mapping[str, str] = field(default_factory=dict)
     """Settings of Redis."""
+    files: int | None = None
+    """How many files a process of Footfall may open; None: as many as ours."""
 
 
 @dataclass(slots=True)
@@ -100,6 +102,14 @@ class Stage:
     async def pause(self, shortest_s: float, longest_s: float | None = None) -> None:
         """Let traffic flow for a while."""
         await asyncio.sleep(self.chance.uniform(shortest_s, longest_s or shortest_s))
+
+    @asynccontextmanager
+    async def without_traffic(self) -> AsyncIterator[None]:
+        """Send no beacon within the block, which begins when all are answered: so none of them stays unknown."""
+        usual, self.traffic.rate_per_s = self.traffic.rate_per_s, 0
+        await until(lambda: not self.traffic.waiting, ANSWER_MAX_S + 1)
+        yield
+        self.traffic.rate_per_s = usual
 
     async def metric(self, name: str, labels: str = "") -> float:
         """Return a metric, summed over all workers of all hosts."""
@@ -214,7 +224,9 @@ async def _prepare_host(
     write_settings(settings, SITES, zone, **plan.settings)
     redis = await exits.enter_async_context(open_relay(socket_of(valkey)))
     pg_socket = socket_of(valkey).parent / POSTGRES_SOCKET
-    return Host(folder, redis, await exits.enter_async_context(open_relay(pg_socket)), plan.workers, settings)
+    return Host(
+        folder, redis, await exits.enter_async_context(open_relay(pg_socket)), plan.workers, settings, plan.files
+    )
 
 
 def socket_of(valkey: Valkey) -> Path:

@@ -66,6 +66,11 @@ class Traffic:
         for connection in [connection for idle in self._idle.values() for connection in idle]:
             connection.close()
 
+    @property
+    def waiting(self) -> int:
+        """Return the number of beacons that have no answer yet."""
+        return len(self._waiting)
+
     def stop(self) -> None:
         """Stop sending."""
         self._stopping.set()

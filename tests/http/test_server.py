@@ -454,6 +454,16 @@ async def test_a_client_that_takes_nothing_of_an_answer_loses_its_connection_and
     ]
 
 
+async def test_the_system_drops_an_answer_that_its_client_does_not_take(footfall: Footfall) -> None:
+    """It would keep megabytes for each connection that was ended, for a minute or two, and offer them to the client."""
+    async with listening(create_public_app(footfall.services), unread_s=0.2) as listener, unreading(listener) as client:
+        client.writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+        await until(lambda: any(waiting_bytes(listener)))
+        await until(lambda: footfall.metric("footfall_unread_answers_total") == 1)
+        with pytest.raises(ConnectionResetError):
+            [await client.answer() for _ in range(3)]
+
+
 async def test_requests_behind_an_answer_that_is_not_read_stay_where_they_are(footfall: Footfall) -> None:
     """The head of a request may have a megabyte, and 32 of them would wait in memory for their turn."""
     request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n"

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import resource
+import socket
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +42,8 @@ UNREAD_S = 10.0
 """How long a client may take nothing of an answer that waits for it."""
 HALF_CLOSED_STEP_S = 0.05
 """How often a connection whose client sends no more is asked whether all its requests are answered."""
+NO_LINGER = struct.pack("ii", 1, 0)
+"""Value of SO_LINGER: the system resets a connection that is closed, and keeps nothing for its client."""
 LINGER_S = 2.0
 """How long the rest of a refused body is read and dropped."""
 DRAIN_S = 1.0
@@ -214,7 +218,9 @@ class UnreadAnswer:
         self._timer.cancel()
 
     def give_up(self) -> None:
-        """End the connection; what its client has not taken is lost."""
+        """End the connection; what its client has not taken is lost, also what the system holds of it."""
+        if (connection := self._transport.get_extra_info("socket")) is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         self._transport.abort()
 
     def _look(self) -> None:
