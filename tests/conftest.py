@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest_asyncio
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.redis_store import RedisStore
 from tests.support.storage import RawRedis, Stores, open_stores, plain_redis, ready_site
+from tests.support.watchdog import pytest_addoption, pytest_configure
+
+__all__ = ["pytest_addoption", "pytest_configure"]
 
 # Nothing of a test has to outlive the machine, so its PostgreSQL need not wait for the disk.
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -103,6 +107,14 @@ async def own_postgres(own_folder: Path) -> AsyncIterator[Postgres]:
     """A running PostgreSQL to stop, kill, suspend and start again; durable, as faults are its purpose."""
     async with Postgres(own_folder) as server:
         yield server
+
+
+@pytest.fixture
+def hangups_ignored() -> Iterator[None]:
+    """This process under `nohup`: what it starts ignores a hangup too, unless its signals are reset."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

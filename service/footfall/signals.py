@@ -1,4 +1,4 @@
-"""Signals of child processes: what this process ignores, its children do not have to ignore too."""
+"""Signals of child processes: what this process ignores, a child in a session of its own need not ignore too."""
 
 import signal
 import threading
@@ -13,8 +13,9 @@ INHERITED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 def default_signals() -> Iterator[None]:
     """Let the children that start within the block have the default of each signal that this process ignores.
 
-    Here such a signal still does nothing. A program starts with the default of what its parent handles, and ignores
-    what its parent ignores; so for a moment the parent handles them. Only the main thread can.
+    It is for children in a session of their own, which no terminal reaches. Here such a signal still does nothing.
+    A program starts with the default of what its parent handles, and ignores what its parent ignores; so for a moment
+    the parent handles these signals. Only the main thread can.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -27,13 +28,6 @@ def default_signals() -> Iterator[None]:
     finally:
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
-
-
-def handle_ignored_signals() -> None:
-    """Do nothing at each signal that this process ignores, so that none of its children ignores it."""
-    for number in INHERITED:
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, _do_nothing)
 
 
 def _do_nothing(_number: int, _frame: object) -> None:

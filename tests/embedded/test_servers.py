@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, ServerUrls, Valkey, servers, socket_folder
 from footfall.errors import Stop
+from footfall.signals import default_signals
 from tests.support.ordinary_account import python_of, rights
 from tests.support.project import PROJECT
 
@@ -26,15 +27,17 @@ def parent_of_servers(data_dir: Path, user: str | None = None) -> Iterator[subpr
     """Run the servers of `data_dir` in another process; enter the block once they answer."""
     python = python_of(user)
     command = [*python.words, "-m", "tests.support.servers", str(data_dir)]
-    with subprocess.Popen(
-        command,
-        cwd=PROJECT,
-        env=os.environ | python.environ,
-        start_new_session=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as parent:
+    with default_signals():
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=os.environ | python.environ,
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    with process as parent:
         assert parent.stdout is not None
         assert parent.stderr is not None
         if parent.stdout.readline() != "ready\n":

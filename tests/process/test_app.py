@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -20,11 +22,13 @@ import pytest
 from footfall.embedded.servers import Valkey, socket_folder
 from footfall.errors import Stop
 from footfall.process.app import open_services, run_background
+from footfall.signals import default_signals
 from tests.support.footfall import FakeClock, running, settings_for
-from tests.support.process import HEADERS, all_ended, embedded, fresh_connections, ready, see, start, until
+from tests.support.process import HEADERS, TIMEOUT_S, all_ended, embedded, fresh_connections, ready, see, start, until
 from tests.support.project import PROJECT
 
 DEMO = ("serve", "--embedded", "--demo")
+Demo = subprocess.Popen[bytes]
 
 
 async def numbers(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
@@ -95,21 +99,66 @@ async def test_a_stop_while_the_servers_start_leaves_nothing_behind(own_folder: 
         assert await process.stop() == 0
 
 
-@pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid, to give the demo a terminal of its own")
-async def test_a_terminal_that_is_closed_stops_the_demo(own_folder: Path) -> None:
-    """Closing the window is the third way to stop the demo; it must leave no process behind either."""
+@contextmanager
+def in_a_terminal(
+    command: list[str], environ: dict[str, str], log: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a command in a terminal of its own, with its output in `log`; yield it and our end of the terminal."""
     ours, theirs = pty.openpty()
-    environ = os.environ | embedded(own_folder)
-    command = ["setsid", "--ctty", sys.executable, "-m", "footfall", *DEMO]
-    demo = subprocess.Popen(command, cwd=PROJECT, env=environ, stdin=theirs, stdout=theirs, stderr=theirs)
+    with log.open("wb") as output, default_signals():
+        process = subprocess.Popen(
+            ["setsid", "--ctty", *command], cwd=PROJECT, env=environ, stdin=theirs, stdout=output, stderr=output
+        )
     os.close(theirs)
-    output = b""
-    while b"Metrics: " not in output:
-        output += await asyncio.to_thread(os.read, ours, 1000)
-    below = psutil.Process(demo.pid).children(recursive=True)
-    assert len(below) >= 3
-    os.close(ours)
-    assert await asyncio.to_thread(demo.wait) == 0
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.wait(TIMEOUT_S)
+
+
+async def ended(process: Demo, why: str) -> int:
+    """Return the exit status; fail with a sentence where the process does not end."""
+    try:
+        return await asyncio.to_thread(process.wait, TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"the demo did not end within {TIMEOUT_S} s after {why}")
+
+
+NEEDS_SETSID = pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid, for a terminal of its own")
+FOOTFALL = [sys.executable, "-m", "footfall", *DEMO]
+
+
+@NEEDS_SETSID
+async def test_a_terminal_that_is_closed_stops_the_demo(own_folder: Path, hangups_ignored: None) -> None:
+    """Closing the window is the third way to stop the demo; it must leave no process behind either."""
+    log = own_folder.with_suffix(".log")
+    with in_a_terminal(FOOTFALL, os.environ | embedded(own_folder), log) as (demo, terminal):
+        await until(lambda: b"Metrics: " in log.read_bytes())
+        below = psutil.Process(demo.pid).children(recursive=True)
+        assert len(below) >= 3
+        os.close(terminal)
+        assert await ended(demo, "its terminal was closed") == 0
+    await all_ended(below)
+
+
+@NEEDS_SETSID
+async def test_under_nohup_a_terminal_that_is_closed_stops_nothing(own_folder: Path) -> None:
+    """Who types nohup wants it to stay; a hangup then only reads the settings again, as SIGHUP always does."""
+    log = own_folder.with_suffix(".log")
+    with in_a_terminal(["nohup", *FOOTFALL], os.environ | embedded(own_folder), log) as (demo, terminal):
+        await until(lambda: b"Metrics: " in log.read_bytes())
+        address = re.search(rb"Footfall is ready: (\S+)", log.read_bytes())
+        assert address is not None
+        os.close(terminal)
+        await until(lambda: log.read_bytes().count(b"The settings were read again") == 1)
+        assert (await visit(address[1].decode()))["views_today"] == 1
+        demo.send_signal(signal.SIGHUP)
+        await until(lambda: log.read_bytes().count(b"The settings were read again") == 2)
+        assert (await visit(address[1].decode()))["views_today"] == 2
+        below = psutil.Process(demo.pid).children(recursive=True)
+        demo.terminate()
+        assert await ended(demo, "SIGTERM") == 0
     await all_ended(below)
 
 

@@ -12,6 +12,7 @@ import aiohttp
 import psutil
 
 from footfall import sql_folder
+from footfall.signals import default_signals
 from footfall.stores.migrations import migrate
 from tests.support.ordinary_account import python_of
 from tests.support.project import PROJECT
@@ -22,6 +23,7 @@ TIMEOUT_S = 40
 LOOK_EVERY_S = 0.01
 OF_PYTHON = ("Traceback", "never awaited", "resource_tracker", "never retrieved", "Warning: ", "Exception ignored")
 """What an operator cannot act on."""
+PLAIN_OUTPUT = {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 SETTINGS = f'[sites.portal]\nname = "Cổng thử"\nhosts = ["{HOST}"]\n'
 
 
@@ -89,17 +91,21 @@ async def start(
     """Run `python -m footfall` with `arguments`, without this process's settings; end it at the end of the block."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
     python = python_of(user)
-    child = await asyncio.create_subprocess_exec(
-        *python.words,
-        "-m",
-        module,
-        *arguments,
-        cwd=PROJECT,
-        env=inherited | python.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"} | dict(environ),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with default_signals():
+        child = await asyncio.create_subprocess_exec(
+            *python.words,
+            "-m",
+            module,
+            *arguments,
+            cwd=PROJECT,
+            env=inherited
+            | python.environ
+            | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+            | dict(environ),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
     process = Process(child)
     try:
         yield process
