@@ -34,7 +34,8 @@ ALERTS = (DEPLOY / "prometheus-alerts.yaml").read_text("utf-8")
 ALARMS = (
     "footfall_store_up",
     "footfall_sites_not_ready",
-    "footfall_spool_bytes",
+    "footfall_spool_used_ratio",
+    "footfall_newest_worker_start_timestamp_seconds",
     "footfall_rollup_last_success_timestamp_seconds",
     "footfall_rollup_errors_total",
     "footfall_sites_not_copied",

@@ -181,6 +181,11 @@ class Metrics:
         self.process_start = gauge(
             "process_start_time_seconds", "Start of the oldest worker, seconds since 1970", merge="livemin"
         )
+        self.newest_start = gauge(
+            "footfall_newest_worker_start_timestamp_seconds",
+            "Start of the newest worker, seconds since 1970: it changes whenever a worker is replaced",
+            merge="livemax",
+        )
         self.build = gauge("footfall_build_info", "1, with the version as label", "version", merge="max")
         self.build.labels(__version__).set(1)
 

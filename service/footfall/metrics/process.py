@@ -23,6 +23,7 @@ class ProcessMetrics:
         self._failures = LogThrottle()
         metrics.workers.set(1)
         metrics.process_start.set(self._process.create_time())
+        metrics.newest_start.set(self._process.create_time())
         metrics.process_max_fds.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
     async def measure(self) -> None:
