@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import shutil
 import struct
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError
 
 from footfall.embedded import access_list
 from footfall.embedded.access_list import NO_ID, let_pass
-from footfall.embedded.accounts import OWN_NUMBERS
+from footfall.embedded.accounts import OWN_NUMBERS, server_account
 from footfall.embedded.servers import (
     PASSWORD,
     POSTGRES_SOCKET,
@@ -77,10 +78,10 @@ async def test_under_root_the_servers_have_an_account_of_their_own_without_right
         assert accounts(own_folder) == {account}
 
 
-async def test_two_data_folders_have_two_accounts(own_folder: Path) -> None:
-    """One counter's servers must not read another counter's files."""
-    async with Valkey(own_folder / "one") as one, Valkey(own_folder / "two") as two:
-        assert rights(one.pid)["Uid"] != rights(two.pid)["Uid"]
+def test_data_folders_have_accounts_of_their_own() -> None:
+    """One counter's servers must not read another counter's files; each folder keeps its account."""
+    chosen = [server_account(Path(f"/srv/{name}")) for name in ("one", "two", "one")]
+    assert chosen[0] == chosen[2] != chosen[1]
 
 
 async def test_another_account_gets_nowhere(own_folder: Path) -> None:
@@ -160,6 +161,21 @@ async def test_under_a_closed_folder_the_servers_run_and_others_stay_outside(own
         assert b"Permission denied" in tries("ls", closed).stderr
         assert b"Permission denied" in tries("ls", closed / "data").stderr
         assert b"Permission denied" in run_as(account, account, "ls", closed).stderr
+
+
+async def test_programs_in_a_closed_folder_are_reached_or_a_sentence_says_what_to_do(own_folder: Path) -> None:
+    """Footfall may be installed below root's home; and with a strict umask only root can run what it installed."""
+    programs = own_folder / "closed" / "site" / "programs"
+    programs.mkdir(parents=True)
+    (own_folder / "closed").chmod(0o700)
+    server = Valkey(own_folder / "data")
+    server._binary = Path(shutil.copy(server._binary, programs))  # noqa: SLF001
+    async with server:
+        assert rights(server.pid)["CapEff"] == "0" * 16
+    assert tries("ls", programs).returncode != 0
+    server._binary.chmod(0o700)  # noqa: SLF001
+    with pytest.raises(Stop, match=r"only root may run .*valkey-server.* chmod -R go\+rX"):
+        await server.start()
 
 
 def test_the_rights_of_others_stay_as_they_are(own_folder: Path) -> None:

@@ -23,12 +23,14 @@ class Account:
 
     uid: int
     gid: int
+    own: bool = False
+    """Whether it is an account that nothing but the servers of one data folder has."""
 
 
 def server_account(folder: Path) -> Account | None:
     """Return None for this process's account; as root, which PostgreSQL refuses, the folder's owner or an own account.
 
-    An own account belongs to `folder` alone: no user and no other program has its number.
+    No user and no other program has the number of an own account; another data folder has another one, by all odds.
     """
     if os.geteuid() != 0:
         return None
@@ -41,7 +43,7 @@ def setup_account(account: Account | None) -> Account | None:
     PostgreSQL's initdb refuses an account without an entry in /etc/passwd. `nobody` has one; the group of `account`
     keeps other processes of `nobody` out of the folder, and from tracing initdb.
     """
-    if account is None or account.uid not in OWN_NUMBERS:
+    if account is None or not account.own:
         return account
     if (nobody := _nobody()) is None:
         raise Stop("PostgreSQL refuses to run as root: start Footfall under an ordinary account")
@@ -57,11 +59,13 @@ def folder_owner(folder: Path) -> Account | None:
         return None
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     uid = existing.stat().st_uid
-    if uid in {0, _nobody()} or uid in OWN_NUMBERS:
+    if uid in {0, _nobody()}:
         return None
     try:
         return Account(uid, pwd.getpwuid(uid).pw_gid)
     except KeyError as missing:
+        if uid in OWN_NUMBERS:
+            return None
         raise Stop(f"{existing} belongs to the account {uid}, which this system does not know") from missing
 
 
@@ -88,12 +92,12 @@ def let_reach(account: Account | None, program: Path, *folders: Path) -> None:
 
     Raises Stop where `program` itself is closed, and where the file system keeps no access lists.
     """
-    if account is None or account.uid not in OWN_NUMBERS:
+    if account is None or not account.own:
         return
     if program.stat().st_mode & 0o005 != 0o005:
         raise Stop(
             f"only root may run {program}, and the embedded servers do not run as root: "
-            f"chmod -R go+rX {Path(*program.parts[:-3])}, or start Footfall under an ordinary account"
+            f"chmod -R go+rX {Path(*program.parts[:-4])}, or start Footfall under an ordinary account"
         )
     names = (name for path in (program, *folders) for name in (path.absolute(), path.resolve()))
     above = {parent for name in names for parent in name.parents}
@@ -120,7 +124,7 @@ def _own_account(folder: Path) -> Account:
     first = int.from_bytes(hashlib.sha256(os.fsencode(folder.resolve())).digest()[:8]) % len(OWN_NUMBERS)
     for number in (*OWN_NUMBERS[first:], *OWN_NUMBERS[:first]):
         if _is_free(number):
-            return Account(number, number)
+            return Account(number, number, own=True)
     raise Stop("PostgreSQL refuses to run as root, and no account is free: start Footfall under an ordinary account")
 
 
