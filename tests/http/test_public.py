@@ -49,7 +49,8 @@ async def test_a_counted_beacon_is_answered_with_the_numbers_that_include_it(foo
     """A page needs one request, not two, and its visitor sees itself."""
     response = await footfall.send(page="/tin-tuc/1")
     answer = await response.json()
-    now = answer.pop("as_of")
+    now, peak_online_at = answer.pop("as_of"), answer.pop("peak_online_at")
+    assert peak_online_at == now
     assert answer == {
         "site": "portal",
         "online": 1,
@@ -66,6 +67,15 @@ async def test_a_counted_beacon_is_answered_with_the_numbers_that_include_it(foo
         "ping_after_s": 60,
         "language": "vi",
         "visitor_id": "network",
+        "yesterday": 0,
+        "last_week": 0,
+        "month": 1,
+        "last_month": 0,
+        "year": 1,
+        "views_month": 1,
+        "views_total": 1,
+        "peak_online": 1,
+        "definitions": 2,
     }
     assert now.endswith("+07:00")
     assert (response.status, fields_of(response)) == (

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from footfall.errors import Reason
 from footfall.metrics.metrics import Metrics
+from footfall.model.counts import NUMBERS
 from tests.support.footfall import Footfall, running, settings_for
 
 PROMISED = {
@@ -33,7 +34,7 @@ CLOSED_SETS = {
     "outcome": {"counted", "spooled", "ignored", "refused"},
     "reason": {"", *Reason},
     "answer": {"ok", "dup", "gap", "old", "notready", "error"},
-    "period": {"online", "today", "week", "total", "views_today"},
+    "period": set(NUMBERS),
     "store": {"redis", "postgres", "spool"},
     "step": {"copy", "quick_step", "measure", "export", "flush_metrics", "open_sites"},
     "direction": {"to_postgres", "to_redis"},

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from footfall.model.counts import Counts, Reading
+from footfall.model.counts import NUMBERS, Counts, Reading
 from footfall.model.site_id import SiteId
 
 COUNTS = Counts(
@@ -28,6 +28,15 @@ COUNTS = Counts(
     language="vi",
     visitor_id="network",
     labels={},
+    yesterday=51,
+    last_week=480,
+    month=1600,
+    last_month=2100,
+    year=20_300,
+    views_month=3100,
+    views_total=2_500_000,
+    peak_online=41,
+    peak_online_at=datetime(2026, 3, 2, 9, 15, 0, 0, ZoneInfo("Asia/Ho_Chi_Minh")),
 )
 READING = Reading(
     day_of=date(2026, 11, 24),
@@ -53,19 +62,19 @@ def test_the_json_is_what_a_script_cached_for_a_year_reads() -> None:
     assert COUNTS.as_json().decode() == (
         '{"site":"portal","online":4,"today":63,"week":495,"total":1373876,"views_today":118,"measure":"visitors",'
         '"day_of":"2026-11-23","week_of":"2026-11-23","revision":"9c882ac6-1","as_of":"2026-11-23T08:31:07.250+07:00",'
-        '"stale":false,"poll_after_s":15,"ping_after_s":60,"language":"vi","visitor_id":"network"}'
+        '"stale":false,"poll_after_s":15,"ping_after_s":60,"language":"vi","visitor_id":"network",'
+        '"yesterday":51,"last_week":480,"month":1600,"last_month":2100,"year":20300,"views_month":3100,'
+        '"views_total":2500000,"peak_online":41,"peak_online_at":"2026-03-02T09:15:00.000+07:00","definitions":2}'
     )
 
 
 def test_unknown_is_null_and_never_zero() -> None:
     """A zero would be a claim; a page shows a dash, or the last number that the page knew."""
-    unknown = COUNTS._replace(
-        online=None, today=None, week=None, total=None, views_today=None, day_of=None, week_of=None, as_of=None
-    )
+    names = {*NUMBERS, "peak_online_at", "day_of", "week_of", "as_of"}
+    fields: dict[str, Any] = dict.fromkeys(names)
+    unknown = COUNTS._replace(**fields)
     answer = json.loads(unknown.as_json())
-    assert {name for name, value in answer.items() if value is None} == {
-        "online", "today", "week", "total", "views_today", "day_of", "week_of", "as_of"
-    }  # fmt: skip
+    assert {name for name, value in answer.items() if value is None} == names
 
 
 def test_labels_are_written_only_where_the_site_has_its_own() -> None:

@@ -53,15 +53,15 @@ def test_a_day_is_closed_two_hours_after_its_end(local: str, closed_through: dat
     ("local", "week", "needed_from", "closed_through", "salts_from"),
     [
         pytest.param("2026-11-22T23:59:59.9", -7, -7, -2, -7, id="Sunday, before midnight"),
-        pytest.param("2026-11-23T00:00:00", 0, -1, -2, -7, id="Monday, midnight"),
-        pytest.param("2026-11-23T01:59:59.9", 0, -1, -2, -7, id="Monday, just before two hours later"),
+        pytest.param("2026-11-23T00:00:00", 0, -7, -2, -7, id="Monday, midnight"),
+        pytest.param("2026-11-23T01:59:59.9", 0, -7, -2, -7, id="Monday, just before two hours later"),
         pytest.param("2026-11-23T02:00:00", 0, 0, -1, 0, id="Monday, two hours later"),
     ],
 )
-def test_last_weeks_sunday_and_salt_are_needed_two_hours_into_monday(
+def test_last_weeks_days_and_salt_are_needed_two_hours_into_monday(
     local: str, week: int, needed_from: int, closed_through: int, salts_from: int
 ) -> None:
-    """A beacon received before midnight still counts in its day, under the salt of its week.
+    """A beacon received before midnight still counts in its day and in the union of its week, under its salt.
 
     The expected days are counted from the Monday.
     """
@@ -92,7 +92,7 @@ def test_a_week_with_25_hours_on_its_sunday_is_closed_two_hours_after_its_end() 
     berlin = ZoneInfo("Europe/Berlin")
     monday = date(2026, 10, 26)
     before, after = retention_at("2026-10-26T01:59:59.9", berlin), retention_at("2026-10-26T02:00", berlin)
-    assert (before.week, before.salts_from, before.needed_from) == (monday, monday - WEEK, monday - DAY)
+    assert (before.week, before.salts_from, before.needed_from) == (monday, monday - WEEK, monday - WEEK)
     assert (after.week, after.salts_from, after.needed_from) == (monday, monday, monday)
 
 
@@ -116,7 +116,7 @@ def test_what_is_closed_ended_two_hours_ago_and_what_is_open_did_not(at_s: int, 
     first_open = retention.closed_through + DAY
     assert start_of(first_open, zone) + CLOSING_DELAY_S <= at_s < start_of(first_open + DAY, zone) + CLOSING_DELAY_S
     assert retention.week == week_of(local_day(at_s, zone))
-    assert retention.needed_from == min(retention.week, first_open)
+    assert retention.needed_from == week_of(first_open)
 
 
 @given(SECONDS, st.sampled_from(ZONES))

@@ -10,13 +10,16 @@ from footfall.model.batch import Batch
 from footfall.model.day_state import Closed, DayState
 from footfall.model.pages import PageBase, PageDay, packed
 from footfall.model.pages import unpacked as unpacked_pages
-from footfall.model.retention import Retention
+from footfall.model.peak import Peak, higher
+from footfall.model.periods import week_of
+from footfall.model.retention import DAY, WEEK, Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.model.sketch import covers as sketch_covers
 from footfall.model.snapshot import Snapshot
+from footfall.model.sums import Sums, Tally
 from footfall.stores.spool_store import SpooledLog
-from tests.simulation.models import unpacked
+from tests.simulation.models import READ_AHEAD_US, unpacked
 
 
 def covers(some: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:
@@ -42,6 +45,8 @@ class PostgresModel:
         self.rows: dict[tuple[str, date], DayState] = {}
         self.pages: dict[tuple[str, str, date], dict[str, int]] = {}
         """Views by log, of each site, page and day."""
+        self.weeks: dict[tuple[str, date], int] = {}
+        """The visitors of each week."""
         self.kept_salts: dict[tuple[str, date], bytes] = {}
         self.journal: dict[tuple[SiteId, str], int] = {}
         self.events: set[tuple[str, str, str]] = set()
@@ -92,7 +97,11 @@ class PostgresModel:
                 continue
             keeps_sketch = row.sketch is not None or state.day >= retention.sketches_from
             sketch = state.sketch if keeps_sketch else None
-            self.rows[site, state.day] = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch)
+            peak = higher(row.peak, state.peak)
+            kept = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch, peak=peak)
+            self.rows[site, state.day] = kept
+        for week, visitors in snapshot.weeks.items():
+            self.weeks[site, week] = max(self.weeks.get((site, week), 0), visitors)
         return ahead
 
     def save_pages(self, site: str, pages: Iterable[PageDay]) -> None:
@@ -156,7 +165,38 @@ class PostgresModel:
             adjustments=sum(amounts),
             revision=f"{self._installation[:8]}-{len(amounts)}",
             today=retention.today,
+            sums=self._sums(site, rows, through),
+            peak=self._peak(site, retention),
         )
+
+    def _sums(self, site: str, rows: Sequence[DayState], through: date) -> Sums:
+        def of(days: Callable[[date], bool]) -> Tally:
+            some = [row for row in rows if days(row.day)]
+            return Tally(sum(row.visitors for row in some), sum(row.views for row in some))
+
+        def union(week: date) -> Tally:
+            days = of(lambda day: week_of(day) == week)
+            return days._replace(visitors=self.weeks.get((site, week), None if days.visitors else 0))
+
+        month, week = through.replace(day=1), week_of(through)
+        last_month = (month - DAY).replace(day=1)
+        return Sums(
+            through,
+            day=of(lambda day: day == through),
+            week=union(week),
+            last_week=union(week - WEEK),
+            month=of(lambda day: day >= month),
+            last_month=of(lambda day: last_month <= day < month),
+            year=of(lambda day: day.year == through.year),
+        )
+
+    def _peak(self, site: str, retention: Retention) -> Peak | None:
+        highest = None
+        for (of, day), row in self.rows.items():
+            is_past = row.peak is not None and row.peak.at_ms * 1000 <= self._now_us() + READ_AHEAD_US
+            if of == site and day <= retention.today and is_past:
+                highest = higher(highest, row.peak)
+        return highest
 
 
 def _day(state: DayState) -> date:

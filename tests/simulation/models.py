@@ -16,9 +16,12 @@ from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.pages import PageBase, PageDay, names_in
 from footfall.model.pages import unpacked as unpacked_pages
+from footfall.model.peak import Peak
 from footfall.model.periods import Period, week_of
+from footfall.model.retention import DAY, WEEK
 from footfall.model.salt import Salt
 from footfall.model.snapshot import Snapshot
+from footfall.model.sums import spans_of
 from footfall.stores.redis_store import NO_PAGES, ORPHANS_WITHIN, PageReading, Recorded
 
 Logs = dict[str, tuple[int, int]]
@@ -29,6 +32,7 @@ READ_AHEAD_US = 60_000_000
 SEEN_AHEAD_MS = 1000
 ALWAYS = float("inf")
 NO_DAY = date.min
+NO_PEAK = Peak(0, 0)
 READY, ONLINE, DAYS, DIRTY, CLOSED = ((name, NO_DAY) for name in ("ready", "online", "days", "dirty", "closed"))
 
 
@@ -106,6 +110,9 @@ class SiteModel:
     page_totals: dict[str, tuple[date, int]] = field(default_factory=dict)
     """What Postgres has of a page, and through which day."""
     generation: str = ""
+    peak: Peak | None = None
+    """The highest `online`; it and those of the days are fields of `closed`."""
+    day_peaks: dict[date, Peak] = field(default_factory=dict)
     damaged: set[tuple[str, date]] = field(default_factory=set)
     """Keys that Redis cannot read any more: the part's name and its day or week, `NO_DAY` where it has none."""
 
@@ -148,6 +155,19 @@ class SiteModel:
         if known and any(known.through < day <= closed.through for day in self.dirty):
             return
         self.closed = closed
+        highest = self.peak or NO_PEAK
+        if (closed.peak or NO_PEAK).online > highest.online or highest.at_ms * 1000 > soon_us:
+            self.peak = closed.peak
+
+    def raise_peak(self, today: date, online: int, now_ms: int) -> bool:
+        """Keep a highest `online`; tell whether it is the highest of the day."""
+        highest = self.peak or NO_PEAK
+        if online > highest.online or highest.at_ms > now_ms + SEEN_AHEAD_MS:
+            self.peak = Peak(online, now_ms)
+        of_day = online > self.day_peaks.get(today, NO_PEAK).online
+        if of_day:
+            self.day_peaks[today] = Peak(online, now_ms)
+        return of_day
 
 
 class RedisModel:
@@ -196,7 +216,9 @@ class RedisModel:
                 self._apply(held, day, batch, window_s)
                 applied = batch.seq
         pages = self._page_reading(held, names_in(batch.pages)) if batch and batch.pages else NO_PAGES
-        return Recorded(answer, applied, self._reading(held, period, window_s), pages=pages)
+        has_counted = batch is not None and answer is Answer.OK
+        reading = self._reading(held, period, window_s, has_counted=has_counted)
+        return Recorded(answer, applied, reading, pages=pages)
 
     def read_pages(self, installation: str, site: str, period: Period, window_s: int, pages: Sequence[str]) -> Recorded:
         """`record.lua` without a batch, asked for pages."""
@@ -256,7 +278,13 @@ class RedisModel:
         held.listed &= held.days.keys()
         held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
         states = [
-            DayState(day, len(held.days[day].visitors), packed(held.days[day].visitors), dict(held.days[day].logs))
+            DayState(
+                day,
+                len(held.days[day].visitors),
+                packed(held.days[day].visitors),
+                dict(held.days[day].logs),
+                peak=held.day_peaks.get(day),
+            )
             for day in wanted
         ]
         changes = {day: held.dirty[day] for day in wanted if day in held.dirty}
@@ -267,7 +295,9 @@ class RedisModel:
             for page, logs in held.days[day].pages.items()
             if all_days or page in held.days[day].pages_dirty
         ]
-        return Snapshot(states, changes, sorted(held.listed), salts, pages)
+        unions = {week: len(held.weeks[week].visitors) for week in weeks if week in held.weeks}
+        weeks_counted = {week: visitors for week, visitors in unions.items() if visitors}
+        return Snapshot(states, changes, sorted(held.listed), salts, pages, weeks_counted)
 
     def merge(self, installation: str, site: str, days: Iterable[DayState]) -> bool:
         """`merge.lua`."""
@@ -315,6 +345,7 @@ class RedisModel:
             elif day > held.through:
                 kept.ends_s = ALWAYS
             elif day not in held.dirty and not kept.pages_dirty:
+                held.day_peaks.pop(day, None)
                 week = held.weeks.get(week_of(day))
                 for key in (kept, week):
                     if key is not None and key.ends_s == ALWAYS:
@@ -351,7 +382,7 @@ class RedisModel:
         elif name == "ready":
             held.ready = ""
         elif name == "closed":
-            held.closed = None
+            held.closed, held.peak, held.day_peaks = None, None, {}
         elif name == "days":
             held.listed = set()
         else:
@@ -450,7 +481,7 @@ class RedisModel:
         later = [held.days[day] for day in held.listed if day in held.days and day > through]
         return views + sum(sum(day.pages.get(page, {}).values()) for day in later)
 
-    def _reading(self, held: SiteModel, period: Period, window_s: int) -> Reading:
+    def _reading(self, held: SiteModel, period: Period, window_s: int, *, has_counted: bool) -> Reading:
         held.rebuild_week(period.week)
         now_ms = int(self._clock() * 1000)
         today = held.days.get(period.day) or DayModel()
@@ -458,12 +489,23 @@ class RedisModel:
         closed = held.closed or Closed(0, date.min, 0, 0, 0, "")
         in_week = [kept for day, kept in held.days.items() if week_of(day) == period.week]
         still_open = [kept for day, kept in held.days.items() if day > closed.through]
+        others = [
+            (day, len(kept.visitors), kept.views)
+            for day, kept in held.days.items()
+            if day > closed.through and day != period.day
+        ]
+        last_week = WeekModel()
+        if closed.through < period.week - DAY:
+            held.rebuild_week(period.week - WEEK)
+            last_week = held.weeks.get(period.week - WEEK) or last_week
+        online = sum(now_ms - window_s * 1000 < seen_ms <= now_ms + SEEN_AHEAD_MS for seen_ms in held.online.values())
+        if has_counted and held.raise_peak(period.day, online, now_ms) and period.day in held.days:
+            self._mark_dirty(held, period.day)
+        sums = closed.sums if closed.sums and closed.sums.through == closed.through else None
         return Reading(
             day_of=period.day,
             week_of=period.week,
-            online=sum(
-                now_ms - window_s * 1000 < seen_ms <= now_ms + SEEN_AHEAD_MS for seen_ms in held.online.values()
-            ),
+            online=online,
             today_visitors=len(today.visitors),
             today_views=today.views,
             week_visitors=len(week.visitors),
@@ -473,4 +515,6 @@ class RedisModel:
             adjustments=closed.adjustments,
             revision=closed.revision,
             at_ms=now_ms,
+            spans=spans_of(period.day, sums, others, len(last_week.visitors)) if sums else None,
+            peak=held.peak if held.peak and held.peak.at_ms <= now_ms + SEEN_AHEAD_MS else None,
         )

@@ -20,10 +20,12 @@ from footfall.model.clocks import WALL_CLOCK
 from footfall.model.day_state import Closed, DayState
 from footfall.model.pages import PageBase, PageDay
 from footfall.model.pages import packed as packed_pages
+from footfall.model.peak import Peak
 from footfall.model.periods import local_day, period_at, week_end, week_of
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.snapshot import Snapshot
+from footfall.model.sums import Sums, Tally
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import PageReading, RedisStore, day_key, open_redis, ready_key
@@ -40,6 +42,7 @@ TODAY = local_day(time.time(), VIETNAM)
 DAYS = (TODAY, TODAY - timedelta(days=1), TODAY - timedelta(days=9), TODAY - timedelta(days=10))
 PAGES = ("/", "/a", "/b", "(other)")
 DAMAGED = ("ready", "online", "days", "dirty", "closed", "visitors", "logs", "pages")
+WEEKS = sorted({week_of(day) for day in DAYS})
 IDS = [secrets.token_bytes(16) for _ in range(8)]
 """So few that the estimate of each set of them is its size."""
 
@@ -91,7 +94,9 @@ class Pair:
         real = await self.store.record(SITE, period, 300, sent, skip_gap=skip_gap)
         model = self.model.record(self.store.installation, SITE, period, 300, sent, skip_gap=skip_gap)
         if real.reading is not None and model.reading is not None:
-            model = model._replace(reading=model.reading._replace(at_ms=real.reading.at_ms))
+            one, other = model.reading.peak, real.reading.peak
+            assert (one and one.online) == (other and other.online)  # their moments differ by the calls
+            model = model._replace(reading=model.reading._replace(at_ms=real.reading.at_ms, peak=other))
         assert list(model.pages.views) == list(real.pages.views)
         assert model._replace(pages=real.pages) == real
         if real.answer in ("ok", "dup"):
@@ -99,14 +104,16 @@ class Pair:
 
     async def snapshot(self) -> None:
         all_days = self.chance.random() < 0.5
-        real = await self.store.snapshot(SITE, [week_of(TODAY)], all_days=all_days)
-        model = self.model.snapshot(self.store.installation, SITE, [week_of(TODAY)], all_days=all_days)
+        real = await self.store.snapshot(SITE, WEEKS, all_days=all_days)
+        model = self.model.snapshot(self.store.installation, SITE, WEEKS, all_days=all_days)
         if real is None or model is None:
             assert real is model
             return
         assert (model.present, model.salts, model.changes.keys()) == (real.present, real.salts, real.changes.keys())
+        assert model.weeks == real.weeks
         for one, other in zip(_by_day(model.days), _by_day(real.days), strict=True):
             assert (one.day, one.visitors, one.logs) == (other.day, other.visitors, other.logs)
+            assert (one.peak and one.peak.online) == (other.peak and other.peak.online)
             assert registers(await self.sketch(list(unpacked(one.sketch or b"")))) == registers(other.sketch)
         pages = [
             sorted((page.day, page.page, page.logs, bool(page.changed)) for page in s.pages) for s in (model, real)
@@ -206,8 +213,19 @@ class Pair:
 
     def closed(self) -> Closed:
         through = TODAY - timedelta(days=self.chance.choice([1, 2, 8, 9, 11]))
+        of = through if self.chance.random() < 0.9 else TODAY - timedelta(days=5)  # as a former version leaves it
+        tallies = [Tally(self.chance.randint(0, 9), self.chance.randint(0, 9)) for _ in range(6)]
+        tallies[1:3] = [tally if self.chance.random() < 0.9 else Tally(None, 3) for tally in tallies[1:3]]
+        peak = Peak(self.chance.randint(1, 12), int(time.time() * 1000) - 5000)
         return Closed(
-            self.chance.randint(1, 50), through, self.chance.randint(0, 9), self.chance.randint(0, 9), 5, "r-1"
+            self.chance.randint(1, 50),
+            through,
+            self.chance.randint(0, 9),
+            self.chance.randint(0, 9),
+            5,
+            "r-1",
+            sums=Sums(of, *tallies),
+            peak=peak if self.chance.random() < 0.5 else None,
         )
 
     async def compare_ends(self) -> None:
@@ -254,19 +272,21 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
         open_redis(redis_url, 5.0) as sketches,
         open_postgres(postgres_url) as store,
     ):
-        model = PostgresModel(lambda: 0, await store.installation())
+        model = PostgresModel(lambda: int(time.time() * 1e6), await store.installation())
         pair = Pair(redis, sketches, chance)
         for _ in range(CALLS // 4):
             states = []
             for day in chance.sample(DAYS, chance.randint(0, 3)):
                 ids = pair.some_ids()
                 logs = {log: (number, number * 3) for log in LOGS if (number := chance.randint(0, 3))}
-                states.append(DayState(day, len(ids), await pair.sketch(ids), logs))
+                peak = Peak(chance.randint(1, 5), chance.randint(1, 10**12)) if chance.random() < 0.5 else None
+                states.append(DayState(day, len(ids), await pair.sketch(ids), logs, peak=peak))
+            unions = {week_of(day): chance.randint(1, 99) for day in chance.sample(DAYS, chance.randint(0, 2))}
             salts = {week_of(chance.choice(DAYS)): chance.randbytes(32)}
             present = [*(state.day for state in states), *chance.sample(DAYS, 1)]
             touched = [(state.day, page) for state in states for page in chance.sample(PAGES, 2)]
             pages = [PageDay(day, page, {chance.choice(LOGS): chance.randint(0, 3)}) for day, page in touched]
-            snapshot = Snapshot(states, {}, present, salts, pages)
+            snapshot = Snapshot(states, {}, present, salts, pages, unions)
             retention = Retention(
                 today=TODAY,
                 week=week_of(TODAY),

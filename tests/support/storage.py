@@ -152,9 +152,11 @@ class Stores:
     clock: FakeClock
     stack: AsyncExitStack
 
-    async def worker(self, clock: FakeClock | None = None, *, sites: Iterable[str] = (SITE,)) -> Worker:
+    async def worker(
+        self, clock: FakeClock | None = None, *, sites: Iterable[str] = (SITE,), time_zone: str = VIETNAM.key
+    ) -> Worker:
         """One more worker, that knows nothing yet; the first of its sites is the one that it counts."""
-        portals = {site: {"name": site, "hosts": [f"{site}.example.vn"]} for site in sites}
+        portals = {site: {"name": site, "hosts": [f"{site}.example.vn"], "time_zone": time_zone} for site in sites}
         settings: Settings = settings_for(self.redis_url, self.postgres_url, Path(), sites=portals)
         redis = await self.stack.enter_async_context(open_redis(self.redis_url, TIMEOUT_S))
         postgres = await self.stack.enter_async_context(open_postgres(self.postgres_url))

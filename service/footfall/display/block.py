@@ -1,9 +1,9 @@
 """The block as HTML: the lines to paste, and the fragment for server-side includes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from footfall.display.labels import SHOWN, format_number, labels_of, numbers_of
+from footfall.display.labels import format_number, labels_of, numbers_of
 from footfall.model.counts import Counts
 from footfall.settings.settings import Site
 
@@ -17,15 +17,15 @@ def snippet(site: Site, public_url: str) -> str:
     by_browser = ' data-visitor="browser"' if site.visitor_id == "browser" else ""
     pixel = f'<img src="{base}/seen.gif?site={site.id}" alt="" width="1" height="1" referrerpolicy="origin">'
     return (
-        _block(labels_of(site, site.language), site.language, dict.fromkeys(SHOWN))
+        _block(labels_of(site, site.language), site.language, dict.fromkeys(site.show))
         + f"<noscript>{pixel}</noscript>\n"
         + f'<script async src="{base}/footfall.js" data-site="{site.id}"{by_browser}></script>\n'
     )
 
 
-def counts_html(site: Site, counts: Counts, language: str) -> str:
-    """Return the block with its numbers filled in, for a server-side include."""
-    return _block(labels_of(site, language), language, numbers_of(counts))
+def counts_html(site: Site, counts: Counts, language: str, show: Sequence[str] = ()) -> str:
+    """Return the block with its numbers filled in, by default the site's, for a server-side include."""
+    return _block(labels_of(site, language), language, numbers_of(counts, show or site.show))
 
 
 def _block(labels: Mapping[str, str], language: str, numbers: Mapping[str, int | None]) -> str:

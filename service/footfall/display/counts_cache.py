@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
@@ -170,9 +171,10 @@ class CountsCache:
 
 def _unknown(site: Site, settings: Settings) -> Counts:
     """Return a site's counts before any store has answered."""
+    unknown: dict[str, Any] = dict.fromkeys(NUMBERS)
     return Counts(
         site=site.id,
-        **dict.fromkeys(NUMBERS),
+        **unknown,
         measure=site.measure,
         day_of=None,
         week_of=None,
@@ -184,4 +186,5 @@ def _unknown(site: Site, settings: Settings) -> Counts:
         language=site.language,
         visitor_id=site.visitor_id,
         labels={str(name): words for name, words in site.labels.items()},
+        show=site.show,
     )

@@ -1,14 +1,12 @@
 """What the block says: its words in both languages, and its numbers as people read them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from footfall.model.counts import NUMBERS, Counts
+from footfall.model.counts import Counts
 from footfall.settings.settings import Site
 
 UNKNOWN = "–"
-SHOWN = NUMBERS[:4]
-"""The numbers of the block; `views_today` is for pages that ask for it."""
 SEPARATOR = MappingProxyType({"vi": ".", "en": ","})
 LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -19,6 +17,15 @@ LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "week": "Trong tuần",
             "total": "Tất cả",
             "views_today": "Lượt xem hôm nay",
+            "page_views": "Lượt xem",
+            "yesterday": "Hôm qua",
+            "last_week": "Tuần trước",
+            "month": "Tháng này",
+            "last_month": "Tháng trước",
+            "year": "Năm nay",
+            "views_month": "Lượt xem tháng này",
+            "views_total": "Tổng lượt xem",
+            "peak_online": "Đông nhất",
         },
         "en": {
             "heading": "Visitor statistics",
@@ -27,6 +34,15 @@ LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "week": "This week",
             "total": "All time",
             "views_today": "Views today",
+            "page_views": "Views",
+            "yesterday": "Yesterday",
+            "last_week": "Last week",
+            "month": "This month",
+            "last_month": "Last month",
+            "year": "This year",
+            "views_month": "Views this month",
+            "views_total": "All views",
+            "peak_online": "Most online",
         },
     }
 )
@@ -48,6 +64,6 @@ def labels_of(site: Site, language: str) -> Mapping[str, str]:
     return {**LABELS[language], **dict(own)}
 
 
-def numbers_of(counts: Counts) -> dict[str, int | None]:
-    """Return the numbers that the block shows, by the name of their label."""
-    return {name: getattr(counts, name) for name in SHOWN}
+def numbers_of(counts: Counts, names: Iterable[str]) -> dict[str, int | None]:
+    """Return the numbers of these names, in their order, by the name of their label."""
+    return {name: getattr(counts, name) for name in names}

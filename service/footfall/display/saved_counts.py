@@ -3,6 +3,7 @@
 from footfall.model.counts import Reading
 from footfall.model.periods import period_at
 from footfall.model.retention import Retention
+from footfall.model.sums import spans_of
 from footfall.settings.settings import Site
 from footfall.stores.postgres_store import PostgresStore
 
@@ -13,6 +14,7 @@ async def read_saved_counts(postgres: PostgresStore, site: Site, at_s: float) ->
     days, closed = await postgres.open_days(site.id, retention)
     today = [state for state in days if state.day == period.day]
     still_open = [state for state in days if state.day > retention.closed_through]
+    others = [(state.day, state.visitors, state.views) for state in still_open if state.day != period.day]
     return Reading(
         day_of=period.day,
         week_of=period.week,
@@ -26,4 +28,6 @@ async def read_saved_counts(postgres: PostgresStore, site: Site, at_s: float) ->
         adjustments=closed.adjustments,
         revision=closed.revision,
         at_ms=closed.read_at_us // 1000,
+        spans=spans_of(period.day, closed.sums, others, 0) if closed.sums else None,
+        peak=closed.peak,
     )

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from html import escape
 from typing import Literal
 
@@ -22,10 +23,16 @@ ROW_HEIGHT = 26
 GAP = 24
 
 
-def counts_svg(site: Site, counts: Counts, language: str, theme: Theme) -> str:
-    """Return the block as an image, as wide as its words need; "auto" follows the reader's light or dark setting."""
+def counts_svg(site: Site, counts: Counts, language: str, theme: Theme, show: Sequence[str] = ()) -> str:
+    """Return the block as an image, as wide as its words need; by default with the site's numbers.
+
+    The theme "auto" follows the reader's light or dark setting.
+    """
     labels = labels_of(site, language)
-    rows = [(labels[name], format_number(number, language)) for name, number in numbers_of(counts).items()]
+    rows = [
+        (labels[name], format_number(number, language))
+        for name, number in numbers_of(counts, show or site.show).items()
+    ]
     heading = labels["heading"]
     row_widths = [_width(label, TEXT_SIZE) + GAP + _width(number, TEXT_SIZE) for label, number in rows]
     width = 2 * PADDING + max(_width(heading, HEADING_SIZE), *row_widths)

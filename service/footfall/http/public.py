@@ -1,6 +1,7 @@
 """The public routes: pages send beacons and read the numbers."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TypeVar
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from footfall.http.sender import read_client, read_sender
 from footfall.http.services import SERVICES, Services
 from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
 from footfall.ingest.counting import Counted, Ignored, Spooled
+from footfall.model.counts import NUMBERS
 from footfall.settings.settings import Site
 
 BODY_TIMEOUT_S = 5
@@ -104,14 +106,14 @@ async def get_counts_svg(request: web.Request) -> Reply:
     """Return the block as an image, for pages where nothing else is possible."""
     site, shown = await _read(request)
     theme = _choice(request, "theme", THEMES)
-    image = counts_svg(site, shown.counts, _language(request, site), theme)
+    image = counts_svg(site, shown.counts, _language(request, site), theme, _show(request))
     return _reply(request, shown, COUNTS_SVG, image.encode())
 
 
 async def get_counts_html(request: web.Request) -> Reply:
     """Return the block as an HTML fragment, for server-side includes."""
     site, shown = await _read(request)
-    fragment = counts_html(site, shown.counts, _language(request, site))
+    fragment = counts_html(site, shown.counts, _language(request, site), _show(request))
     return _reply(request, shown, COUNTS_HTML, fragment.encode())
 
 
@@ -159,6 +161,16 @@ def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Cho
         if choice == chosen:
             return choice
     raise Refused(Reason.BAD_FIELD)
+
+
+def _show(request: web.Request) -> Sequence[str]:
+    """Return the names of the numbers that the query asks for; raises Refused(BAD_FIELD)."""
+    if (asked := request.query.get("show")) is None:
+        return ()
+    names = asked.split(",")
+    if len(names) > len(NUMBERS) or not set(names) <= set(NUMBERS):
+        raise Refused(Reason.BAD_FIELD)
+    return names
 
 
 def _language(request: web.Request, site: Site) -> str:

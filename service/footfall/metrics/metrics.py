@@ -121,7 +121,7 @@ class Metrics:
         )
         self.visitors = gauge(
             "footfall_visitors",
-            "Numbers last shown for a site: online, today, week, total (estimates, standard error 0.81 %), views_today",
+            "Numbers last shown for a site, by their names in the answers: online, today, week, month, ...",
             "site",
             "period",
             merge="mostrecent",

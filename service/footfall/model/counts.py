@@ -4,15 +4,24 @@ Tuples, as every value that is made per batch: a frozen dataclass takes almost t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from footfall.model.peak import Peak, higher
+from footfall.model.retention import DAY, WEEK
 from footfall.model.site_id import SiteId
+from footfall.model.sums import NOTHING, Spans, Tally
 
-NUMBERS = ("online", "today", "week", "total", "views_today")
+SPANS = ("yesterday", "last_week", "month", "last_month", "year")
+"""Names of the numbers that follow the site's measure and are made of days that are over, and of today."""
+NUMBERS = ("online", "today", "week", "total", "views_today", *SPANS, "views_month", "views_total", "peak_online")
 """Names of the numbers in JSON, in the metric's label `period`, and in the settings' `labels`."""
+SHOWN = NUMBERS[:4]
+"""What the block shows where a site does not choose."""
+DEFINITIONS = 2
+"""Rises when the meaning of a number changes; `deploy/NUMBERS.md` says what changed."""
 
 
 class Reading(NamedTuple):
@@ -38,6 +47,10 @@ class Reading(NamedTuple):
     """Changes with every adjustment; the part before `-` names the installation."""
     at_ms: int
     """The store's own clock, milliseconds since the epoch."""
+    spans: Spans | None = None
+    """The numbers around today, without today's own; `None` where the closed days are not known with their sums."""
+    peak: Peak | None = None
+    """The most visitors that were online at once; `None` before the first one."""
 
     @property
     def installation(self) -> str:
@@ -47,13 +60,63 @@ class Reading(NamedTuple):
     def not_below(self, shown: "Reading") -> tuple["Reading", list[str]]:
         """Return this reading, raised to `shown` where it is lower within the same period, and the names raised."""
         floors: dict[str, Any] = {}
-        for period, names in _NEVER_FALL_WITHIN.items():
+        for period, guarded in _NEVER_FALL_WITHIN.items():
             if getattr(self, period) == getattr(shown, period):
-                known = ((name, getattr(shown, name)) for name in names)
+                known = ((name, getattr(shown, name)) for name in guarded)
                 floors |= {name: floor for name, floor in known if floor and (getattr(self, name) or 0) < floor}
-        return (self._replace(**floors), list(floors)) if floors else (self, [])
+        raised = self._replace(**floors) if floors else self
+        names = list(floors)
+        if raised.spans is not shown.spans:  # the same object for as long as the closed days are the same
+            raised, of_spans = raised.spans_not_below(shown)
+            names += of_spans
+        if raised.peak != shown.peak and self.installation == shown.installation:
+            is_past = shown.peak is not None and shown.peak.at_ms <= self.at_ms  # else of a clock that was ahead
+            raised = raised._replace(peak=higher(raised.peak, shown.peak)) if is_past else raised
+        return raised, names
+
+    def span(self, name: str) -> Tally | None:
+        """Return the number of that name with today's part in it; None where it is unknown."""
+        if self.spans is None:
+            return None
+        closed: Tally = getattr(self.spans, name)
+        return closed.plus(Tally(self.today_visitors, self.today_views)) if name in _HOLD_TODAY else closed
+
+    def spans_not_below(self, shown: "Reading") -> tuple["Reading", list[str]]:
+        """Raise the spans to what was shown of them; what was shown of a day, week or month that ended stays true."""
+        if self.spans is None:
+            return self._replace(spans=shown.spans) if self.day_of == shown.day_of else self, []
+        raised: dict[str, Tally] = {}
+        for name, floor in self._floors(shown):
+            own, closed = self.span(name), getattr(self.spans, name)
+            if own is None or floor is None:
+                continue
+            lacking = Tally(max(0, (floor.visitors or 0) - (own.visitors or 0)), max(0, floor.views - own.views))
+            if lacking != NOTHING:
+                known = closed if not lacking.visitors else closed._replace(visitors=closed.visitors or 0)
+                raised[name] = known.plus(lacking)
+        return (self._replace(spans=self.spans._replace(**raised)), list(raised)) if raised else (self, [])
+
+    def _floors(self, shown: "Reading") -> Iterator[tuple[str, Tally | None]]:
+        """Yield what was shown of each span, where it is of the same days as this reading's."""
+        month, shown_month = self.day_of.replace(day=1), shown.day_of.replace(day=1)
+        if self.day_of == shown.day_of:
+            yield "yesterday", shown.span("yesterday")
+        elif self.day_of == shown.day_of + DAY:
+            yield "yesterday", Tally(shown.today_visitors, shown.today_views)
+        if self.week_of == shown.week_of:
+            yield "last_week", shown.span("last_week")
+        elif self.week_of == shown.week_of + WEEK:
+            yield "last_week", Tally(shown.week_visitors, shown.week_views)
+        if month == shown_month:
+            yield "month", shown.span("month")
+            yield "last_month", shown.span("last_month")
+        elif (month - DAY).replace(day=1) == shown_month:
+            yield "last_month", shown.span("month")
+        if self.day_of.year == shown.day_of.year:
+            yield "year", shown.span("year")
 
 
+_HOLD_TODAY = frozenset({"month", "year"})
 _NEVER_FALL_WITHIN: Mapping[str, tuple[str, ...]] = {
     "day_of": ("today_visitors", "today_views"),
     "week_of": ("week_visitors", "week_views"),
@@ -82,10 +145,26 @@ class Counts(NamedTuple):
     language: str
     visitor_id: str
     labels: Mapping[str, str]
+    yesterday: int | None = None
+    last_week: int | None = None
+    month: int | None = None
+    last_month: int | None = None
+    year: int | None = None
+    views_month: int | None = None
+    views_total: int | None = None
+    peak_online: int | None = None
+    peak_online_at: datetime | None = None
+    definitions: int = DEFINITIONS
+    show: tuple[str, ...] = SHOWN
 
     def with_reading(self, reading: Reading, zone: ZoneInfo) -> "Counts":
         """Return the same site's counts with the numbers of `reading`; its moment is given in `zone`."""
         is_views = self.measure == "views"
+        spans = {name: reading.span(name) for name in SPANS}
+        month = spans["month"]
+        shown: dict[str, Any] = {
+            name: tally and (tally.views if is_views else tally.visitors) for name, tally in spans.items()
+        }
         return self._replace(
             online=reading.online,
             today=reading.today_views if is_views else reading.today_visitors,
@@ -95,21 +174,34 @@ class Counts(NamedTuple):
             day_of=reading.day_of,
             week_of=reading.week_of,
             revision=reading.revision,
-            as_of=datetime.fromtimestamp(reading.at_ms / 1000, UTC).astimezone(zone),
+            as_of=_moment(reading.at_ms, zone),
             stale=False,
+            **shown,
+            views_month=month and month.views,
+            views_total=reading.total_views,
+            peak_online=reading.peak and reading.peak.online,
+            peak_online_at=reading.peak and _moment(reading.peak.at_ms, zone),
         )
 
     def as_json(self) -> bytes:
-        """Encode for the answer; `labels` only where the site sets some."""
-        fields: dict[str, object] = self._asdict()
+        """Encode for the answer; `labels` and `show` only where the site sets some."""
+        fields: dict[str, Any] = self._asdict()
         fields["day_of"] = self.day_of and self.day_of.isoformat()
         fields["week_of"] = self.week_of and self.week_of.isoformat()
-        fields["as_of"] = self.as_of and self.as_of.isoformat(timespec="milliseconds")
+        for moment in ("as_of", "peak_online_at"):
+            at = fields[moment]
+            fields[moment] = at and at.isoformat(timespec="milliseconds")
         if self.labels:
             fields["labels"] = dict(self.labels)
         else:
             del fields["labels"]
+        if self.show == SHOWN:
+            del fields["show"]
         return _ENCODER.encode(fields).encode()
+
+
+def _moment(at_ms: int, zone: ZoneInfo) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone)
 
 
 # Made once: json.dumps with options makes one per call.

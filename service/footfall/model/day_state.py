@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from footfall.model.peak import Peak
+from footfall.model.sums import Sums
+
 
 @dataclass(frozen=True, slots=True)
 class DayState:
@@ -22,6 +25,8 @@ class DayState:
     logs: Mapping[str, tuple[int, int]]
     damaged: bool = False
     """The saved sketch failed its checks and was left out; the numbers stay."""
+    peak: Peak | None = None
+    """The most visitors that were online at once on this day."""
 
     @classmethod
     def empty(cls, day: date) -> "DayState":
@@ -51,3 +56,7 @@ class Closed:
     revision: str
     today: date = date.max
     """The reader's day: a `through` that is not before it comes from a clock that was ahead; `date.max` = not known."""
+    sums: Sums | None = None
+    """Of the periods around `through`."""
+    peak: Peak | None = None
+    """The highest of all days that have come."""

@@ -21,7 +21,7 @@ class Retention:
     week: date
     """The current week."""
     needed_from: date
-    """First day that has to be in Redis: of the current week, or the first that is not closed."""
+    """First day that has to be in Redis: of the week of the first day that is not closed, whose number is the union."""
     closed_through: date
     """Last closed day: two hours after its end its number moves from Redis to Postgres."""
     salts_from: date
@@ -41,7 +41,7 @@ class Retention:
         return cls(
             today=today,
             week=week_of(today),
-            needed_from=min(week_of(today), still_open),
+            needed_from=week_of(still_open),
             closed_through=still_open - DAY,
             salts_from=week_of(still_open),
             sketches_from=today - SKETCHES_RETAINED,
@@ -51,3 +51,9 @@ class Retention:
     def shared_weeks(self) -> tuple[date, date]:
         """The weeks whose salts workers share: the current one, and the next one, a week ahead."""
         return self.week, self.week + WEEK
+
+    @property
+    def weeks(self) -> list[date]:
+        """The weeks of which Redis may have the salt or the union: from the oldest sketches to the next week."""
+        since = week_of(self.sketches_from)
+        return [since + n * WEEK for n in range((self.week - since).days // 7 + 2)]

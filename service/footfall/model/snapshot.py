@@ -1,7 +1,7 @@
 """One atomic look at what Redis holds of a site. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from footfall.model.day_state import DayState
@@ -21,3 +21,5 @@ class Snapshot:
     """By week, its Monday."""
     pages: Sequence[PageDay] = ()
     """Of its days, the pages that Postgres has not confirmed (or all pages)."""
+    weeks: Mapping[date, int] = field(default_factory=dict)
+    """Visitors of the union of each week, by its Monday."""

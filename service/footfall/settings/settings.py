@@ -37,7 +37,12 @@ DEMO_SITE = "portal"
 DEMO_NAME = "Cổng thông tin điện tử xã Sông Mây"
 MIB = 1024 * 1024
 
-LabelName = Literal["heading", "online", "today", "week", "total", "views_today"]
+NumberName = Literal[
+    "online", "today", "week", "total", "views_today", "yesterday", "last_week", "month", "last_month", "year",
+    "views_month", "views_total", "peak_online",
+]  # fmt: skip
+"""The names of `footfall.model.counts.NUMBERS`."""
+LabelName = Literal["heading", NumberName]
 Label = Annotated[str, Field(min_length=1, max_length=80)]
 NetworkField = Annotated[Network, PlainValidator(validators.network)]
 ProxyField = Annotated[Network | Literal["unix"], PlainValidator(validators.proxy)]
@@ -76,13 +81,15 @@ class Site(Section):
     language: Literal["vi", "en"] = "vi"
     """Language of the block: vi or en."""
     measure: Literal["visitors", "views"] = "visitors"
-    """What today, week and total show: visitors or views; both are always recorded."""
+    """What today, week, total and the other periods show: visitors or views; both are always recorded."""
     visitor_id: Literal["network", "browser"] = "network"
     """Visitors are told apart by network and user agent; "browser" adds a random id kept in the browser."""
     online_window_s: Annotated[int, Field(ge=60, le=3600)] = 300
     """Seconds for which a visitor stays online after the last beacon; 60 to 3600."""
     labels: dict[LabelName, Label] = {}
-    """Own words for heading, online, today, week, total and views_today; at most 80 characters each."""
+    """Own words for heading and for the numbers, by their names; at most 80 characters each."""
+    show: Annotated[tuple[NumberName, ...], AfterValidator(validators.some)] = ("online", "today", "week", "total")
+    """Numbers of the block, in their order; also views_today, yesterday, last_week, month, last_month, year, ..."""
     excluded_networks: tuple[NetworkField, ...] = ()
     """Networks that are never counted: staff, monitors."""
     pixel_without_origin: bool = False

@@ -59,6 +59,14 @@
       total: "Tất cả",
       views_today: "Lượt xem hôm nay",
       page_views: "Lượt xem",
+      yesterday: "Hôm qua",
+      last_week: "Tuần trước",
+      month: "Tháng này",
+      last_month: "Tháng trước",
+      year: "Năm nay",
+      views_month: "Lượt xem tháng này",
+      views_total: "Tổng lượt xem",
+      peak_online: "Đông nhất",
     },
     en: {
       heading: "Visitor statistics",
@@ -68,12 +76,20 @@
       total: "All time",
       views_today: "Views today",
       page_views: "Views",
+      yesterday: "Yesterday",
+      last_week: "Last week",
+      month: "This month",
+      last_month: "Last month",
+      year: "This year",
+      views_month: "Views this month",
+      views_total: "All views",
+      peak_online: "Most online",
     },
   };
-  const names = ["online", "today", "week", "total", "views_today", "page_views"];
+  const names = Object.keys(words.en).slice(1);
   const targets = name => `[data-count="${name}"],.footfall-${name}`;
   const anyTarget = ["visitor-counts"].concat(names.map(targets)).join();
-  const ours = new WeakSet();
+  const ours = new WeakMap(); // our lists, and the numbers in them
   let shown = {};
   let page; // what the server was told that this page is
   let asked; // pages whose views were read since the last beacon or poll; none before the first one
@@ -90,19 +106,24 @@
   // <visitor-counts> becomes a list in the page's own DOM, so that the page's style sheet applies.
   const fillShortForm = host => {
     let list = host.firstElementChild;
+    const show = host.getAttribute("data-show") || shown.show || "online today week total";
+    const wanted = String(show).split(/\W+/).filter(name => names.includes(name));
     if (!list) {
       list = document.createElement("ul");
-      ours.add(list);
-      const wanted = (host.getAttribute("data-show") || "online today week total").split(/\W+/);
-      wanted.filter(name => names.includes(name)).forEach(name => {
-        const number = document.createElement("b");
-        number.setAttribute("data-count", name);
-        list.appendChild(document.createElement("li")).append("", number);
-      });
+      ours.set(list, "");
       host.textContent = "";
       host.appendChild(list);
     }
     if (!ours.has(list)) return;
+    if (ours.get(list) !== String(wanted)) {
+      ours.set(list, String(wanted));
+      list.textContent = "";
+      wanted.forEach(name => {
+        const number = document.createElement("b");
+        number.setAttribute("data-count", name);
+        list.appendChild(document.createElement("li")).append("", number);
+      });
+    }
     const language = languageOf(host);
     const labels = Object.assign({}, words[language], language === shown.language && shown.labels);
     const label = name => host.getAttribute("data-label-" + name) || labels[name];

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -18,6 +18,7 @@ from footfall.model.site_id import SiteId
 from footfall.model.sketch import checksum, is_sound
 from footfall.model.sketch import covers as sketch_covers
 from footfall.model.snapshot import Snapshot
+from footfall.stores.closed_days import peak_of, read_closed
 from footfall.stores.postgres_connection import (
     COMMAND_TIMEOUT_S,
     PostgresConnections,
@@ -29,7 +30,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The newest migration that this program relies on."""
 
 LIMITS = """
@@ -44,9 +45,11 @@ LIMITS = """
 """They end with the transaction, because a pooler hands the session to others."""
 
 SAVE = """
-    INSERT INTO footfall.site_day AS kept (site, day, visitors, views, sketch, checksum, logs)
+    INSERT INTO footfall.site_day AS kept
+        (site, day, visitors, views, sketch, checksum, logs, peak_online, peak_online_at)
     SELECT $1, *
-    FROM unnest($2::date[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb[]) AS copy (day)
+    FROM unnest($2::date[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb[],
+        $9::bigint[], $10::timestamptz[]) AS copy (day)
     ORDER BY day
     ON CONFLICT (site, day) DO UPDATE SET
         visitors = LEAST(GREATEST(kept.visitors, EXCLUDED.visitors), 9007199254740991),
@@ -54,11 +57,28 @@ SAVE = """
         -- A clock that was ahead may have dropped the sketch of a day that is still young: it is saved again.
         sketch = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.sketch END,
         checksum = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.checksum END,
-        logs = EXCLUDED.logs
+        logs = EXCLUDED.logs,
+        peak_online = GREATEST(kept.peak_online, EXCLUDED.peak_online),
+        peak_online_at = CASE
+            WHEN kept.peak_online > COALESCE(EXCLUDED.peak_online, 0) THEN kept.peak_online_at
+            WHEN EXCLUDED.peak_online > COALESCE(kept.peak_online, 0) THEN EXCLUDED.peak_online_at
+            ELSE LEAST(kept.peak_online_at, EXCLUDED.peak_online_at)
+        END
     WHERE footfall.covers(EXCLUDED.logs, kept.logs)
         AND (kept.logs <> EXCLUDED.logs OR kept.visitors < EXCLUDED.visitors
             OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum
-            OR kept.sketch IS NULL AND kept.day >= $8)
+            OR kept.sketch IS NULL AND kept.day >= $8
+            OR EXCLUDED.peak_online > COALESCE(kept.peak_online, 0))
+"""
+SAVE_WEEKS = """
+    INSERT INTO footfall.site_week AS kept (site, week, visitors, views)
+    SELECT $1, week, visitors, LEAST(9007199254740991, (SELECT COALESCE(sum(views), 0) FROM footfall.site_day AS part
+        WHERE part.site = $1 AND day >= week AND day < week + 7))
+    FROM unnest($2::date[], $3::bigint[]) AS copy (week, visitors)
+    ORDER BY week
+    ON CONFLICT (site, week) DO UPDATE SET
+        visitors = GREATEST(kept.visitors, EXCLUDED.visitors), views = GREATEST(kept.views, EXCLUDED.views)
+    WHERE kept.visitors < EXCLUDED.visitors OR kept.views < EXCLUDED.views
 """
 SAVE_PAGES = """
     INSERT INTO footfall.page_day AS kept (site, page, day, views, logs)
@@ -86,35 +106,25 @@ DROP_SKETCHES = """
     WHERE site = $1 AND day < $2 AND sketch IS NOT NULL AND NOT day = ANY($3)
 """
 FULLER = """
-    SELECT kept.day, kept.visitors, kept.sketch, kept.checksum, kept.logs
+    SELECT kept.*
     FROM footfall.site_day AS kept JOIN unnest($2::date[], $3::bigint[]) AS copy(day, visitors) USING (day)
     WHERE kept.site = $1 AND kept.visitors > copy.visitors AND kept.sketch IS NOT NULL
     ORDER BY day FOR UPDATE OF kept
 """
 """Rows that count more visitors than the copy: of these alone the sketches are compared."""
 AHEAD = """
-    SELECT kept.day, kept.visitors, kept.sketch, kept.checksum, kept.logs
+    SELECT kept.*
     FROM footfall.site_day AS kept LEFT JOIN unnest($2::date[], $3::jsonb[]) AS copy(day, logs) USING (day)
     WHERE kept.site = $1 AND (day = ANY($2) OR day >= $4 AND day <> ALL($5))
         AND NOT footfall.covers(copy.logs, kept.logs)
 """
-CLOSED = """
-    SELECT (extract(epoch FROM now()) * 1e6)::bigint AS read_at_us,
-        LEAST((SELECT COALESCE(sum(visitors), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2),
-            9007199254740991)::bigint AS visitors,
-        LEAST((SELECT COALESCE(sum(views), 0) FROM footfall.site_day WHERE site = $1 AND day <= $2),
-            9007199254740991)::bigint AS views,
-        LEAST(GREATEST(COALESCE(sum(amount), 0), -9007199254740991), 9007199254740991)::bigint AS adjustments,
-        (SELECT left(id, 8) FROM footfall.installation) || '-' || count(*) AS revision
-    FROM footfall.adjustment WHERE site = $1
-"""
-"""Sums are held to what a page can show: an overflow would stop the copies of the site."""
-DAYS = "SELECT day, visitors, sketch, checksum, logs FROM footfall.site_day WHERE site = $1 AND day {} ORDER BY day"
+DAYS = "SELECT * FROM footfall.site_day WHERE site = $1 AND day {} ORDER BY day"
 
 PROBES = {
     "site_day": (
         "INSERT INTO footfall.site_day (site, day, visitors, views, logs) VALUES ('~probe', '2000-01-01', 1, 0, '{}')",
         "UPDATE footfall.site_day SET (visitors, sketch, checksum, logs) = (2, NULL, NULL, logs) WHERE site = '~probe'",
+        "UPDATE footfall.site_day SET (peak_online, peak_online_at) = (1, now()) WHERE site = '~probe'",
         "SELECT footfall.covers(logs, logs), sketch FROM footfall.site_day WHERE site = '~probe'",
     ),
     "page_day": (
@@ -122,6 +132,11 @@ PROBES = {
         "UPDATE footfall.page_day SET (views, logs) = (1, '{\"probe\": 1}') WHERE site = '~probe'",
         "SELECT views FROM footfall.page_total WHERE site = '~probe'",
         "SELECT views FROM footfall.page_month WHERE site = '~probe'",
+    ),
+    "site_week": (
+        "INSERT INTO footfall.site_week (site, week, visitors, views) VALUES ('~probe', '2000-01-03', 1, 0)",
+        "UPDATE footfall.site_week SET (visitors, views) = (2, 1) WHERE site = '~probe'",
+        "SELECT visitors FROM footfall.site_week WHERE site = '~probe'",
     ),
     "adjustment": (
         "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ('~probe', '~probe', 1, 'probe')",
@@ -261,8 +276,11 @@ class PostgresStore:
                     [state.sketch and checksum(state.sketch) for state in days],
                     [json.dumps(state.logs) for state in days],
                     retention.sketches_from,
+                    [state.peak and state.peak.online for state in days],
+                    [state.peak and datetime.fromtimestamp(state.peak.at_ms / 1000, UTC) for state in days],
                 )
                 await _save_pages(connection, site_id, snapshot.pages)
+                await connection.execute(SAVE_WEEKS, site_id, list(snapshot.weeks), list(snapshot.weeks.values()))
                 rows = await connection.fetch(AHEAD, site_id, names, logs, retention.needed_from, snapshot.present)
                 ahead = fuller | {row["day"]: _day_state(row) for row in rows}
             await _save_salts(connection, site_id, snapshot.salts)
@@ -271,7 +289,7 @@ class PostgresStore:
             )
             return Saved(
                 ahead=list(ahead.values()),
-                closed=await _closed(connection, site_id, retention),
+                closed=await read_closed(connection, site_id, retention),
             )
 
     async def days(self, site_id: SiteId, wanted: Sequence[date]) -> list[DayState]:
@@ -287,7 +305,7 @@ class PostgresStore:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             rows = await connection.fetch(DAYS.format(">= $2"), site_id, retention.needed_from)
-            closed = await _closed(connection, site_id, retention)
+            closed = await read_closed(connection, site_id, retention)
         return [_day_state(row) for row in rows], closed
 
     async def page_bases(self, site_id: SiteId, through: date, pages: Sequence[str]) -> list[PageBase]:
@@ -431,22 +449,9 @@ async def _fuller(connection: "Connection", site_id: SiteId, snapshot: Snapshot)
     return fuller
 
 
-async def _closed(connection: "Connection", site_id: SiteId, retention: Retention) -> Closed:
-    (row,) = await connection.fetch(CLOSED, site_id, retention.closed_through)
-    return Closed(
-        read_at_us=row["read_at_us"],
-        through=retention.closed_through,
-        visitors=row["visitors"],
-        views=row["views"],
-        adjustments=row["adjustments"],
-        revision=row["revision"],
-        today=retention.today,
-    )
-
-
 def _day_state(row: asyncpg.Record) -> DayState:
     """Shape a row; a sketch that is damaged is left out, and the logs and counts stay."""
     sketch = row["sketch"]
     is_damaged = sketch is not None and not (checksum(sketch) == row["checksum"] and is_sound(sketch))
     logs = {log_id: (seq, views) for log_id, (seq, views) in json.loads(row["logs"]).items()}
-    return DayState(row["day"], row["visitors"], None if is_damaged else sketch, logs, is_damaged)
+    return DayState(row["day"], row["visitors"], None if is_damaged else sketch, logs, is_damaged, peak_of(row))

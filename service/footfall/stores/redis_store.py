@@ -12,7 +12,8 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:page_totals                hash: page -> through:views, what Postgres has of its closed days; expires
     ff1:{site}:week:2026-11-23:visitors   HyperLogLog, union of the week's days
     ff1:{site}:dirty                      hash: day -> moment (us) of its last change, until Postgres has it
-    ff1:{site}:closed                     hash: through (day), visitors, views, adjustments, revision, read_at (us)
+    ff1:{site}:closed                     hash: through (day), visitors, views, adjustments, revision, read_at (us);
+                                          sums; peak and peak:2026-11-23 (online:ms), of all days and of one
     ff1:{site}:salt:2026-11-23            key of that week's visitor hash; expires by itself two hours after the week
 
 And for the whole server:
@@ -25,6 +26,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from footfall.errors import StoreDamaged
@@ -32,12 +34,14 @@ from footfall.model.batch import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.pages import PageBase, PageDay, as_text, from_text, packed
+from footfall.model.peak import Peak
 from footfall.model.periods import Period, week_of
-from footfall.model.retention import DAY
+from footfall.model.retention import DAY, WEEK
 from footfall.model.salt import SALT_BYTES, Salt
 from footfall.model.site_id import SiteId
 from footfall.model.sketch import is_sound
 from footfall.model.snapshot import Snapshot
+from footfall.model.sums import Spans, Sums, spans_of
 from footfall.stores.redis_connection import RedisCalls, Script, open_calls
 
 ORPHANS_WITHIN = timedelta(days=70)
@@ -48,6 +52,8 @@ PROBE_SITE = "~probe"
 """No site can have this id."""
 REWRITTEN, REWRITING = "ff1:rewritten", "ff1:rewriting"
 CLAIM_S = 1800
+SEEN_AHEAD_MS = 1000
+"""A clock that is adjusted goes back by this much at once; what is later is of a clock that was ahead."""
 
 
 class PageReading(NamedTuple):
@@ -155,7 +161,8 @@ class RedisStore:
         return await self._run_record(site_id, period, arguments)
 
     def _reading_arguments(self, period: Period, window_s: int) -> list[Any]:
-        return [self.installation, period.day.isoformat(), *_week(period.week), window_s * 1000]
+        weeks = *_week(period.week), *_week(period.week - WEEK)
+        return [self.installation, period.day.isoformat(), *weeks, window_s * 1000]
 
     async def _run_record(self, site_id: SiteId, period: Period, arguments: Sequence[Any]) -> Recorded:
         answer, *rest = await self._calls.run(self._record, ready_key(site_id), arguments)
@@ -173,22 +180,22 @@ class RedisStore:
     async def snapshot(self, site_id: SiteId, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
         """Look at the unconfirmed days of a site (or at all days) in one moment; None when it is not ready.
 
-        `weeks` are those whose salts come along. Raises StoreUnavailable.
+        `weeks` are those whose salts and visitors come along. Raises StoreUnavailable.
         """
         arguments = [self.installation, "all" if all_days else "dirty", *(week.isoformat() for week in weeks)]
         answer, *rest = await self._calls.run(self._snapshot, ready_key(site_id), arguments)
         if answer != b"OK":
             return None
-        salts, present, days = rest
+        salts, unions, present, days = rest
         states: list[DayState] = []
         changes: dict[date, str] = {}
         page_days: list[PageDay] = []
         with _reading_values(site_id):
-            for name, changed, sketch, visitors, logs, pages in days:
+            for name, changed, sketch, visitors, logs, peak, pages in days:
                 day = date.fromisoformat(name.decode())
                 if not is_sound(sketch):
                     raise ValueError("sketch")
-                states.append(DayState(day, visitors, sketch, _logs(logs)))
+                states.append(DayState(day, visitors, sketch, _logs(logs), peak=_peak(peak)))
                 page_days += _page_days(day, pages)
                 if changed:
                     changes[day] = changed.decode()
@@ -198,6 +205,7 @@ class RedisStore:
                 present=sorted(date.fromisoformat(name.decode()) for name in present),
                 salts={week: _salt_key(salt) for week, salt in zip(weeks, salts, strict=True) if salt},
                 pages=page_days,
+                weeks={week: visitors for week, visitors in zip(weeks, unions, strict=True) if visitors},
             )
 
     async def merge(self, site_id: SiteId, days: Iterable[DayState]) -> bool:
@@ -386,6 +394,8 @@ def _closed(closed: Closed) -> tuple[str | int, ...]:
         closed.adjustments,
         closed.revision,
         closed.today.isoformat(),
+        closed.sums.encode() if closed.sums else "",
+        closed.peak.encode() if closed.peak else "",
     )
 
 
@@ -449,7 +459,24 @@ def _salt_key(key: bytes) -> bytes:
 
 
 def _reading(period: Period, fields: Sequence[Any]) -> Reading:
-    *numbers, revision, at_ms = fields
-    if min(numbers[:-1]) < 0:  # all but the adjustments; PFCOUNT answers -2^63 for registers that no hash can have
-        raise ValueError("count")
-    return Reading._make((period.day, period.week, *numbers, revision.decode(), at_ms))
+    *numbers, revision, at_ms, sums, peak, last_week, open_days = fields
+    if min(*numbers[:-1], last_week) < 0:  # PFCOUNT answers -2^63 for registers that no hash can have
+        raise ValueError("count")  # the last one are the adjustments
+    spans = _spans(period.day, sums, tuple(map(tuple, open_days)), last_week)
+    highest = _peak(peak)
+    if highest and highest.at_ms > at_ms + SEEN_AHEAD_MS:  # of a clock that was ahead
+        highest = None
+    return Reading._make((period.day, period.week, *numbers, revision.decode(), at_ms, spans, highest))
+
+
+@lru_cache(maxsize=1024)
+def _spans(today: date, sums: bytes, open_days: Sequence[tuple[bytes, int, int]], last_week_open: int) -> Spans | None:
+    """Return the numbers around `today`; kept, because they change with the closed days only, and each beacon asks."""
+    if (closed := Sums.decode(sums.decode())) is None:
+        return None
+    days = [(date.fromisoformat(name.decode()), visitors, views) for name, visitors, views in open_days]
+    return spans_of(today, closed, days, last_week_open)
+
+
+def _peak(entry: bytes) -> Peak | None:
+    return Peak.decode(entry.decode())

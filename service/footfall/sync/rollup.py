@@ -150,9 +150,7 @@ class Rollup:
             await self._opener.open(site)  # shares next week's salt while there is still time
         for _ in range(ATTEMPTS):
             retention = Retention.at(self._clock(), site.zone)
-            snapshot = await self._stores.redis.snapshot(
-                site.id, [retention.salts_from, *retention.shared_weeks], all_days=all_days
-            )
+            snapshot = await self._stores.redis.snapshot(site.id, retention.weeks, all_days=all_days)
             if snapshot is None:
                 if not await self._opener.open(site):
                     raise StoreUnavailable("redis", f"holds another installation's state of {site.id}")

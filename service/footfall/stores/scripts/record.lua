@@ -1,13 +1,13 @@
 -- Count one batch of one log, once, and answer the site's numbers. Without a batch it only answers them.
--- ARGV: installation, today, week (its Monday), sunday, online window (ms); then, with a batch: its day, that day's
--- week, that week's Sunday, log id, seq, views so far, last seen (ms), visitor ids (16 bytes each), ids to remove
--- from online, 'skip' to skip seqs that no process has any more, and for each page that it touches a line 'views page'
--- with the log's views of it so far; without a batch, its day is '' and the lines name the pages that are asked for.
+-- ARGV: installation, today, week (its Monday), sunday, last week, its Sunday, online window (ms); then, with a batch:
+-- its day, that day's week, that week's Sunday, log id, seq, views so far, last seen (ms), visitor ids (16 bytes each),
+-- ids to remove from online, 'skip' to skip seqs that no process has any more, and for each page that it touches a line
+-- 'views page' with the log's views of it so far; without a batch, its day is '' and the lines name the pages that are asked for.
 -- Answers: {OK|DUP, seq that is applied, views of the pages (see page_views), counts...}, {GAP, seq}, {OLD},
 -- {NOTREADY, installation found}.
 
-local installation, today, week, sunday, window, day, day_week, day_sunday, log_id, batch_seq, batch_views,
-  batch_seen, visitor_ids, previous_week_ids, skip_gap, pages = unpack(ARGV)
+local installation, today, week, sunday, last_week, last_sunday, window, day, day_week, day_sunday, log_id, batch_seq,
+  batch_views, batch_seen, visitor_ids, previous_week_ids, skip_gap, pages = unpack(ARGV)
 
 local refused = refusal(installation)
 if refused then return refused end
@@ -70,6 +70,7 @@ if day and day ~= '' then
   end
 end
 
-local numbers, lost = counts(today, week, sunday, window_ms, now)
+local has_counted = day and day ~= '' and answer == 'OK'
+local numbers, lost = counts(today, week, sunday, last_week, last_sunday, window_ms, now, has_counted)
 if not numbers then return damaged(lost) end
 return {answer, applied, page_views(names_in(pages or '')), unpack(numbers)}

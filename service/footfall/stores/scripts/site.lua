@@ -68,14 +68,36 @@ local function rebuild_week(week, sunday)
   if #sketches > 0 then redis.call('PFMERGE', week_sketch(week), unpack(sketches)) end
 end
 
+local function peak_of(entry) -- '41:1795490000000' -> 41, 1795490000000; 0, 0 for none, or what no script of ours wrote
+  local online, at = string.match(entry or '', '^(%d+):(%d+)$')
+  return tonumber(online or 0), tonumber(at or 0)
+end
+
+-- Keep `online` where it is the highest so far, of the day and of all days; answer the highest of all, '' for none.
+-- One of a moment that has not come is of a clock that was ahead.
+local function raise_peak(today, online, now, best, best_today)
+  local highest, highest_at = peak_of(best)
+  local entry = string.format('%.0f:%.0f', online, now)
+  if online > peak_of(best_today) then
+    redis.call('HSET', CLOSED, 'peak:' .. today, entry)
+    if redis.call('EXISTS', day_sketch(today)) == 1 then mark_dirty(today) end
+  end
+  if online <= highest and highest_at <= now + SEEN_AHEAD_MS then return best end
+  redis.call('HSET', CLOSED, 'peak', entry)
+  return entry
+end
+
 -- The numbers of a site: today, its week, and everything; in the order of the fields of `Reading` after `week_of`.
 -- Where a part is lost that belongs into them: nil, and which part.
-local function counts(today, week, sunday, window_ms, now)
+-- After them: the sums of the closed days ('' = none of `through`), the highest `online` ('' = none yet), the visitors
+-- of last week while it is not closed, and the other open days, each as day, visitors, views.
+local function counts(today, week, sunday, last_week, last_sunday, window_ms, now, has_counted)
   rebuild_week(week, sunday)
-  local closed = redis.call('HMGET', CLOSED, 'through', 'visitors', 'views', 'adjustments', 'revision')
+  local closed = redis.call('HMGET', CLOSED, 'through', 'visitors', 'views', 'adjustments', 'revision', 'sums', 'peak',
+    'peak:' .. today)
   local through = closed[1]
   if not through or not string.match(through, DAY_FORM) then return nil, 'the closed days are lost' end
-  local total_visitors, total_views, week_views = tonumber(closed[2] or 0), tonumber(closed[3] or 0), 0
+  local total_visitors, total_views, week_views, open_days = tonumber(closed[2] or 0), tonumber(closed[3] or 0), 0, {}
   for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
     local is_in_week, is_open = day >= week and day <= sunday, day > through
     if is_in_week or is_open then
@@ -86,6 +108,7 @@ local function counts(today, week, sunday, window_ms, now)
         if visitors == 0 and has_lost_sketch(day) then return nil, LOST_SKETCH .. day end
         total_views = total_views + views
         total_visitors = total_visitors + visitors
+        if day ~= today then open_days[#open_days + 1] = {day, visitors, views} end
       end
     end
   end
@@ -95,13 +118,25 @@ local function counts(today, week, sunday, window_ms, now)
     rebuild_week(week, sunday)
     week_visitors = redis.call('PFCOUNT', week_sketch(week))
   end
+  local last_week_visitors = 0
+  if through < last_sunday then
+    rebuild_week(last_week, last_sunday)
+    last_week_visitors = redis.call('PFCOUNT', week_sketch(last_week))
+  end
+  local online = redis.call('ZCOUNT', ONLINE, '(' .. (now - window_ms), now + SEEN_AHEAD_MS)
+  local sums, peak = closed[6] or '', closed[7] or ''
+  if has_counted then peak = raise_peak(today, online, now, peak, closed[8]) end
   return {
-    redis.call('ZCOUNT', ONLINE, '(' .. (now - window_ms), now + SEEN_AHEAD_MS),
+    online,
     today_visitors, views_of(today),
     week_visitors, week_views,
     total_visitors, total_views,
     tonumber(closed[4] or 0), closed[5] or '',
     now,
+    string.sub(sums, 1, #through) == through and sums or '', -- an older version may have closed a day without them
+    peak,
+    last_week_visitors,
+    open_days,
   }
 end
 
@@ -109,8 +144,8 @@ end
 -- or a day that is now to be closed has changes that Postgres lacks: the total would dip by them.
 -- What a clock that was ahead has left gives way: a reading of a moment that has not come, and days closed that have not
 -- ended on the reader's `today`. The caller has made sure that Redis has the days that are open again.
-local function accept_closed(read_at, through, visitors, views, adjustments, revision, today)
-  local known = redis.call('HMGET', CLOSED, 'read_at', 'through')
+local function accept_closed(read_at, through, visitors, views, adjustments, revision, today, sums, peak)
+  local known = redis.call('HMGET', CLOSED, 'read_at', 'through', 'peak')
   local known_at, known_through, soon = tonumber(known[1] or 0), known[2] or '', now_us() + READ_AHEAD_US
   local is_later = tonumber(read_at) > known_at or known_at > soon and tonumber(read_at) <= soon
   if not is_later or through < known_through and known_through < today then return end
@@ -118,7 +153,9 @@ local function accept_closed(read_at, through, visitors, views, adjustments, rev
     if known_through ~= '' and day > known_through and day <= through then return end
   end
   redis.call('HSET', CLOSED, 'read_at', read_at, 'through', through, 'visitors', visitors, 'views', views,
-    'adjustments', adjustments, 'revision', revision)
+    'adjustments', adjustments, 'revision', revision, 'sums', sums)
+  local highest, highest_at = peak_of(known[3])
+  if peak_of(peak) > highest or highest_at * 1000 > soon then redis.call('HSET', CLOSED, 'peak', peak) end
 end
 
 -- A salt destroys itself at its end (s since the epoch); the first one offered stays.

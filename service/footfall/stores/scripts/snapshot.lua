@@ -1,7 +1,7 @@
 -- One atomic look at what Postgres should have of a site.
--- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts are wanted.
--- Answers: {OK, {salt of each week, '' = none}, {all days in Redis},
---           {{day, changes, sketch, visitors, {log id, 'seq:views', ...},
+-- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts and visitors are wanted.
+-- Answers: {OK, {salt of each week, '' = none}, {visitors of each week}, {all days in Redis},
+--           {{day, changes, sketch, visitors, {log id, 'seq:views', ...}, peak ('' = none),
 --             {page, 'log_id=views log_id=views ...', its last change ('' = none), ...}}, ...}}
 --          or {NOTREADY, installation found}.
 
@@ -10,8 +10,11 @@ local installation, wanted = ARGV[1], ARGV[2]
 local refused = refusal(installation)
 if refused then return refused end
 
-local salts = {}
-for at = 3, #ARGV do salts[#salts + 1] = redis.call('GET', salt_key(ARGV[at])) or '' end
+local salts, weeks = {}, {}
+for at = 3, #ARGV do
+  salts[#salts + 1] = redis.call('GET', salt_key(ARGV[at])) or ''
+  weeks[#weeks + 1] = redis.call('PFCOUNT', week_sketch(ARGV[at]))
+end
 
 local present, days, is_listed = {}, {}, {}
 for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
@@ -56,8 +59,9 @@ for _, day in ipairs(present) do
     local visitors = redis.call('PFCOUNT', day_sketch(day)) -- before GET: it refreshes the count kept in the sketch
     days[#days + 1] = {
       day, changes or '', redis.call('GET', day_sketch(day)), visitors, redis.call('HGETALL', day_logs(day)),
+      redis.call('HGET', CLOSED, 'peak:' .. day) or '',
       pages_of(day),
     }
   end
 end
-return {'OK', salts, present, days}
+return {'OK', salts, weeks, present, days}

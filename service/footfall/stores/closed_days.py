@@ -1,0 +1,100 @@
+"""What Postgres has of the days that are closed: their sums, for Redis and for pages while Redis is away."""
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from footfall.model.day_state import Closed
+from footfall.model.peak import Peak
+from footfall.model.periods import week_of
+from footfall.model.retention import DAY, Retention
+from footfall.model.site_id import SiteId
+from footfall.model.sums import Sums, Tally
+
+if TYPE_CHECKING:
+    from footfall.stores.postgres_connection import Connection
+
+SUMMED = {
+    "": "true",
+    "day_": "day = $2",
+    "week_": "day >= $4",
+    "last_week_": "day >= $4 - 7 AND day < $4",
+    "month_": "day >= $5",
+    "last_month_": "day >= $6 AND day < $5",
+    "year_": "day >= $7",
+}
+"""Which closed days each sum is over: $2 is the last one; then its week, its month, the month before, its year."""
+SUMS = ", ".join(
+    f"LEAST(COALESCE(sum({number}) FILTER (WHERE {days}), 0), 9007199254740991)::bigint AS {name}{number}"
+    for name, days in SUMMED.items()
+    for number in ("visitors", "views")
+)
+"""Held to what a page can show: an overflow would stop the copies of the site."""
+CLOSED = f"""
+    SELECT (extract(epoch FROM now()) * 1e6)::bigint AS read_at_us,
+        sums.*, journal.*, highest.*,
+        (SELECT visitors FROM footfall.site_week WHERE site = $1 AND week = $4) AS week_union,
+        (SELECT visitors FROM footfall.site_week WHERE site = $1 AND week = $4 - 7) AS last_week_union
+    FROM (
+        SELECT {SUMS} FROM footfall.site_day WHERE site = $1 AND day <= $2
+    ) AS sums, (
+        SELECT LEAST(GREATEST(COALESCE(sum(amount), 0), -9007199254740991), 9007199254740991)::bigint AS adjustments,
+            (SELECT left(id, 8) FROM footfall.installation) || '-' || count(*) AS revision
+        FROM footfall.adjustment WHERE site = $1
+    ) AS journal LEFT JOIN (
+        SELECT peak_online, peak_online_at FROM footfall.site_day
+        WHERE site = $1 AND day <= $3 AND peak_online_at <= now() + interval '1 minute'
+        ORDER BY peak_online DESC, peak_online_at LIMIT 1
+    ) AS highest ON true
+"""  # noqa: S608 - made of this file's own words
+
+
+async def read_closed(connection: "Connection", site_id: SiteId, retention: Retention) -> Closed:
+    """Read the closed days of a site, the corrections of its total, and its highest `online`."""
+    through = retention.closed_through
+    month = through.replace(day=1)
+    (row,) = await connection.fetch(
+        CLOSED,
+        site_id,
+        through,
+        retention.today,
+        week_of(through),
+        month,
+        (month - DAY).replace(day=1),
+        through.replace(month=1, day=1),
+    )
+    return Closed(
+        read_at_us=row["read_at_us"],
+        through=through,
+        visitors=row["visitors"],
+        views=row["views"],
+        adjustments=row["adjustments"],
+        revision=row["revision"],
+        today=retention.today,
+        sums=Sums(
+            through,
+            day=_tally(row, "day"),
+            week=_week_tally(row, "week"),
+            last_week=_week_tally(row, "last_week"),
+            month=_tally(row, "month"),
+            last_month=_tally(row, "last_month"),
+            year=_tally(row, "year"),
+        ),
+        peak=peak_of(row),
+    )
+
+
+def _tally(row: asyncpg.Record, name: str) -> Tally:
+    return Tally(row[f"{name}_visitors"], row[f"{name}_views"])
+
+
+def _week_tally(row: asyncpg.Record, name: str) -> Tally:
+    """Return a week's union; unknown where it had visitors before unions were saved."""
+    union = row[f"{name}_union"]
+    return Tally(0 if union is None and not row[f"{name}_visitors"] else union, row[f"{name}_views"])
+
+
+def peak_of(row: asyncpg.Record) -> Peak | None:
+    """Shape a row's `peak_online` and its moment."""
+    online, at = row["peak_online"], row["peak_online_at"]
+    return None if online is None or at is None else Peak(online, round(at.timestamp() * 1000))
