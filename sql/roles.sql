@@ -48,6 +48,10 @@ BEGIN
     -- The trigger guard_page lets the views of pages only grow; other triggers keep their totals.
     GRANT SELECT, INSERT, UPDATE (views, logs) ON footfall.page_day TO footfall_service;
     GRANT SELECT ON footfall.page_month, footfall.page_total TO footfall_service;
+    -- Starting numbers and moves of pages are journals: a move is written by its function alone.
+    GRANT SELECT, INSERT (site, id, page, views) ON footfall.page_import TO footfall_service;
+    GRANT SELECT ON footfall.page_move, footfall.page_alias TO footfall_service;
+    GRANT EXECUTE ON FUNCTION footfall.move_page(text, text, text) TO footfall_service;
     -- Entries of the journal never change; PostgreSQL itself records the writer and the time.
     GRANT SELECT, INSERT (site, id, amount, reason) ON footfall.adjustment TO footfall_service;
     -- Events are never changed either; PostgreSQL dates them.

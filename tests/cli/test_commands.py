@@ -5,9 +5,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from uuid import uuid4
 
 import asyncpg
@@ -16,40 +14,14 @@ from redis.asyncio import Redis
 
 from footfall import sql_folder
 from footfall.cli.adjustments import print_journal
-from footfall.cli.commands import main
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
+from tests.cli.conftest import Type
 from tests.support.footfall import SITE, settings_for
-from tests.support.process import SETTINGS, embedded, fresh_connections, production, ready, run, see, start
+from tests.support.process import SETTINGS, embedded, fresh_connections, ready, run, see, start
 from tests.support.project import PACKAGE
 
-Type = Callable[..., tuple[int, str]]
-COMMANDS = ("serve", "migrate", "rollup", "adjust", "snippet", "spool", "doctor", "version")
-
-
-@pytest.fixture
-async def environ(own_folder: Path, redis_url: str, postgres_url: str) -> dict[str, str]:
-    """Return the environment of a Footfall on the session's stores, migrated."""
-    return await production(own_folder, redis_url, postgres_url)
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
-    """Types a command, in this process, which is faster than another one: its exit status and its output."""
-
-    def type_command(*arguments: str, environ: Mapping[str, str] = MappingProxyType({})) -> tuple[int, str]:
-        for name in [name for name in os.environ if name.startswith("FOOTFALL_")]:
-            monkeypatch.delenv(name)
-        for name, value in {"COLUMNS": "200", "NO_COLOR": "1", **environ}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["footfall", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        output = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, output.out + output.err
-
-    return type_command
+COMMANDS = ("serve", "migrate", "rollup", "adjust", "pages", "import", "snippet", "spool", "doctor", "version")
 
 
 async def test_help_tells_what_there_is() -> None:

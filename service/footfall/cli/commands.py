@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from footfall import __version__, sql_folder
 from footfall.cli.adjustments import AMOUNT_MAX, Correction, add_adjustment, print_journal
 from footfall.cli.doctor import print_checks
+from footfall.cli.pages import Days, ImportChoices, import_pages, move_page, print_pages
 from footfall.cli.rollup import roll_up_sites
 from footfall.cli.spool import adopt_folder
 from footfall.cli.terminal import complain, say
@@ -23,6 +25,7 @@ from footfall.settings.settings import Settings, Site, load_settings, settings_f
 from footfall.stores.migrations import migrate as apply_migrations
 
 WORKERS_MAX = 64
+IMPORT_ID_MAX_CHARS = 100
 
 app = typer.Typer(
     help="Footfall: the visitor counter behind a portal's footer (online, today, this week, all time).",
@@ -35,6 +38,8 @@ app = typer.Typer(
 
 spool = typer.Typer(help="Batches that wait on a disk.", no_args_is_help=True)
 app.add_typer(spool, name="spool")
+imports = typer.Typer(help="Starting numbers from another counter.", no_args_is_help=True)
+app.add_typer(imports, name="import")
 
 SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="Id of a configured site, such as portal.")]
 EmbeddedOption = Annotated[
@@ -134,6 +139,57 @@ def adjust(  # noqa: PLR0913 - an option each
         raise Stop("--add must not be 0, and must lie between -2^53 and 2^53")
     correction = Correction(name.strip(), add, reason.strip())
     asyncio.run(add_adjustment(settings, corrected, correction, is_forced=force))
+
+
+@app.command()
+def pages(  # noqa: PLR0913 - an option each
+    site: SiteArgument,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, by the site's calendar.")
+    ] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many pages.")] = 20,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
+    move: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="OLD NEW", help="Show the views of a renamed page as those of its new address."),
+    ] = None,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """List the pages of a site with the most views, or move the views of a page that was renamed.
+
+    Without --from and --to, views of all time and starting numbers. Today's views are included.
+    """
+    settings = _stores(embedded=embedded)
+    counted = _site(settings, site)
+    days = Days(first.date() if first else None, last.date() if last else None)
+    if move is not None:
+        if first or last or as_csv:
+            raise Stop("--move stands alone: the views of all days are moved")
+        asyncio.run(move_page(settings, counted, *move))
+        return
+    if days.first and days.last and days.first > days.last:
+        raise Stop(f"--from {days.first} is after --to {days.last}")
+    asyncio.run(print_pages(settings, counted, days, top, as_csv=as_csv))
+
+
+@imports.command("pages")
+def import_page_views(
+    site: SiteArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="CSV in UTF-8 with two columns: page and views.")],
+    name: Annotated[
+        str | None, typer.Option("--id", help="Your name for this import; the same name again replaces its numbers.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    skip: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out lines that are not understood.")] = False,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """Add the views that pages had at another counter; the same file again adds nothing."""
+    settings = _stores(embedded=embedded)
+    if name is not None and not (0 < len(name.strip()) <= IMPORT_ID_MAX_CHARS and name.isprintable()):
+        raise Stop(f"--id must be a name of 1 to {IMPORT_ID_MAX_CHARS} characters")
+    choices = ImportChoices(name and name.strip(), dry_run, skip)
+    asyncio.run(import_pages(settings, _site(settings, site), file, choices))
 
 
 @spool.command("adopt")

@@ -1,7 +1,13 @@
 """What the commands print: text of stores and settings passes through here, so that none of it steers a terminal."""
 
+import csv
+import io
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import typer
 
 from footfall.log_lines import is_journal
 from footfall.plain_text import without_escapes
@@ -12,7 +18,26 @@ def say(text: str, *, end: str = "\n") -> None:
     print(without_escapes(text), end=end, flush=True)
 
 
+def say_rows(rows: Iterable[Iterable[object]]) -> None:
+    """Print rows as CSV; a spreadsheet takes no cell for a formula."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    say(text.getvalue(), end="")
+
+
+@contextmanager
+def progress_bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that moves a bar on; where standard error is no terminal there is no bar."""
+    with typer.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        yield bar.update
+
+
 def complain(text: str) -> None:
     """Print the reason of a failure to standard error; in systemd's journal it has the priority of an error."""
     priority = "<3>" if is_journal(sys.stderr, os.environ) else ""
     print(f"{priority}footfall: {without_escapes(text)}", file=sys.stderr)
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and not isinstance(value, int) else text

@@ -30,7 +30,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """The newest migration that this program relies on."""
 
 LIMITS = """
@@ -137,6 +137,11 @@ PROBES = {
         "INSERT INTO footfall.site_week (site, week, visitors, views) VALUES ('~probe', '2000-01-03', 1, 0)",
         "UPDATE footfall.site_week SET (visitors, views) = (2, 1) WHERE site = '~probe'",
         "SELECT visitors FROM footfall.site_week WHERE site = '~probe'",
+    ),
+    "page_import": (
+        "INSERT INTO footfall.page_import (site, id, page, views) VALUES ('~probe', '~probe', '/', 1)",
+        "SELECT page, views FROM footfall.page_import WHERE site = '~probe'",
+        "SELECT target FROM footfall.page_move JOIN footfall.page_alias USING (site, target) WHERE site = '~probe'",
     ),
     "adjustment": (
         "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ('~probe', '~probe', 1, 'probe')",

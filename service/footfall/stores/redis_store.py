@@ -127,6 +127,7 @@ class RedisStore:
         self._confirm = Script("pages", "confirm")
         self._confirm_pages = Script("pages", "confirm_pages")
         self._remember_pages = Script("pages", "remember_pages")
+        self._forget_pages = Script("pages", "forget_pages")
         self._salts = Script("salts")
         self._mend = Script("pages", "mend")
         self._probe = Script("probe")
@@ -266,6 +267,10 @@ class RedisStore:
         answer, *rest = await self._calls.run(self._remember_pages, ready_key(site_id), arguments)
         with _reading_values(site_id):
             return _page_reading(rest[0]) if answer == b"OK" else NO_PAGES
+
+    async def forget_pages(self, site_id: SiteId) -> None:
+        """Forget what is remembered of Postgres' pages, which changed there; raises StoreUnavailable."""
+        await self._calls.run(self._forget_pages, ready_key(site_id), [self.installation])
 
     async def acked(self, site_id: SiteId, logs: Sequence[tuple[date, str]]) -> list[int]:
         """Read the seq up to which each (day, log id) is applied; 0 for a log that Redis does not know."""
