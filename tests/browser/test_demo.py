@@ -8,11 +8,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from footfall.http.assets import DEMO_PAGES
+from footfall.http.assets import DEMO_ARTICLES, DEMO_PAGES
 from tests.browser.conftest import NewContext
 from tests.browser.pages import layout_shift, number
 
 PATHS = [path for _, vi_path, en_path in DEMO_PAGES for path in (vi_path, en_path)]
+ARTICLES = [path for _, vi_path, en_path in DEMO_ARTICLES for path in (vi_path, en_path)]
 Scheme = Literal["light", "dark"]
 
 # Compares every text with the nearest colour behind it, by the formula of WCAG 2.
@@ -58,7 +59,7 @@ async def test_every_page_fits_the_screen_and_can_be_read(
 ) -> None:
     """Contrast of AA in light and dark; no sideways scrolling, not even with text of twice the size."""
     page, _ = screen
-    for path in PATHS:
+    for path in [*PATHS, *ARTICLES[:2]]:
         await page.goto(service_url + path)
         await expect(number(page, "today")).not_to_have_text("–")
         assert (path, await page.evaluate(LOW_CONTRAST)) == (path, [])
@@ -100,7 +101,7 @@ async def test_the_footer_counts_and_speaks_the_pages_language(page: Page, servi
 async def test_every_link_leads_somewhere(page: Page, service_url: str) -> None:
     """Visitors of a demonstration remember a dead link."""
     targets: set[str] = set()
-    for path in PATHS:
+    for path in [*PATHS, *ARTICLES]:
         await page.goto(service_url + path)
         targets |= set(await page.evaluate("[...document.links].map(link => link.href)"))
     for target in sorted(targets):
@@ -133,6 +134,10 @@ async def test_the_page_says_where_it_is(page: Page, service_url: str) -> None:
         assert await page.locator("html").get_attribute("lang") == lang
         for landmark in ("banner", "main", "contentinfo"):
             assert await page.get_by_role(landmark).count() == 1
+    for path in ARTICLES:
+        await page.goto(service_url + path)
+        assert await page.locator("h1").count() == 1
+        assert await page.locator('.menu a[aria-current="true"]').get_attribute("href") == path.rpartition("/")[0]
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 
 from footfall.display.block import snippet
-from footfall.http.assets import DEMO_PAGES, STATIC, load_assets, load_demo
+from footfall.http.assets import DEMO_ARTICLES, DEMO_PAGES, STATIC, load_assets, load_demo
 from footfall.settings.settings import Site
 from tests.support.footfall import Footfall, running, settings_for
 
@@ -67,10 +67,10 @@ def test_the_demo_pastes_what_the_snippet_prints() -> None:
 def test_demo_pages_are_whole(language: str, column: int) -> None:
     """Each page is in its language, links to its other language, and is marked in the menu."""
     demo = load_demo()
-    for page in DEMO_PAGES:
+    for page in [*DEMO_PAGES, *DEMO_ARTICLES]:
         text = demo[page[column]].body.decode()
         assert f'<html lang="{language}">' in text
-        assert text.count('aria-current="page"') == 1
+        assert text.count('aria-current="page"') + text.count('aria-current="true"') == 2  # menu, language
         assert text.count(f'href="{page[3 - column]}"') >= 2
         assert re.search(r"<title>[^<$]+ – [^<$]+</title>", text)
         assert "$" not in text

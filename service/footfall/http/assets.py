@@ -38,6 +38,14 @@ DEMO_PAGES = (
 )
 """Pages of the demo portal: file, path in Vietnamese, path in English."""
 
+DEMO_ARTICLES = (
+    ("help-desk", "/tin-tuc/diem-ho-tro", "/en/news/help-desk"),
+    ("water", "/tin-tuc/cap-nuoc", "/en/news/water"),
+    ("trees", "/tin-tuc/trong-cay", "/en/news/trees"),
+    ("road", "/tin-tuc/quy-hoach", "/en/news/road"),
+)
+"""Articles of its news, likewise."""
+
 CONTENT_TYPES = MappingProxyType(
     {
         ".css": "text/css; charset=utf-8",
@@ -81,7 +89,8 @@ def load_demo() -> Mapping[str, Asset]:
         for file in sorted(folder.iterdir())
         if file.is_file()
     }
-    for name, vi_path, en_path in DEMO_PAGES:
+    articles = [(f"news/{name}", vi_path, en_path) for name, vi_path, en_path in DEMO_ARTICLES]
+    for name, vi_path, en_path in [*DEMO_PAGES, *articles]:
         assets[vi_path] = _asset(_demo_page(folder / "vi", name, vi_path, other=en_path), ".html")
         assets[en_path] = _asset(_demo_page(folder / "en", name, en_path, other=vi_path), ".html")
     return MappingProxyType(assets)
@@ -91,8 +100,10 @@ def _demo_page(folder: Path, name: str, path: str, other: str) -> str:
     """Return a page in the layout of its language; the first line of its file is the title."""
     layout = (folder / "layout.html").read_text(encoding="utf-8")
     title, _, content = (folder / f"{name}.html").read_text(encoding="utf-8").partition("\n")
-    link = f'<li><a href="{path}">'
-    layout = layout.replace(link, f'<li><a href="{path}" aria-current="page">', 1)
+    layout = layout.replace(f'<li><a href="{path}">', f'<li><a href="{path}" aria-current="page">', 1)
+    section = path.rpartition("/")[0]
+    if name.startswith("news/"):
+        layout = layout.replace(f'<li><a href="{section}">', f'<li><a href="{section}" aria-current="true">', 1)
     title = title.removeprefix("<title>").removesuffix("</title>")
     return Template(layout).substitute(title=title, content=content, other=other)
 
