@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from footfall import __version__
 from footfall.metrics.reports import Reports
-from footfall.model.counts import NUMBERS
+from footfall.model.counts import NEVER_FALLING
 
 REQUEST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -101,7 +101,7 @@ class Metrics:
             "Readings lower than what was already shown for the same period; the higher number was kept",
             "number",
         )
-        for number in NUMBERS:  # from 0, or the first increase would be none to Prometheus
+        for number in NEVER_FALLING:  # from 0, or the first increase would be none to Prometheus
             self.corrected.labels(number)
         self.rollup_seconds = histogram(
             "footfall_rollup_seconds", "Duration of the rollup of one site, in seconds", ROLLUP_SECONDS

@@ -123,6 +123,7 @@ _NEVER_FALL_WITHIN: Mapping[str, tuple[str, ...]] = {
     "installation": ("total_visitors", "total_views"),
 }
 """By the field that names a period: the numbers that never fall within it."""
+NEVER_FALLING = tuple(name for names in _NEVER_FALL_WITHIN.values() for name in names)
 
 
 class Counts(NamedTuple):
