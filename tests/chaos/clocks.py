@@ -1,17 +1,24 @@
-"""F12 and F16: days pass while Postgres is away, and clocks are set."""
+"""F12, F16 and F39: days pass while Postgres is away, clocks are set, and clocks that were ahead are corrected."""
 
 from datetime import date, datetime, timedelta
 
 from footfall.model.periods import local_day
 from footfall.model.retention import Retention
-from footfall.stores.redis_store import day_key
-from tests.chaos.inside import counting_lines, send, worker
+from footfall.model.site_id import SiteId
+from footfall.stores.redis_store import day_key, ready_key
+from tests.chaos.inside import VISITORS, counting_lines, send, worker
+from tests.chaos.ledger import Outcome
 from tests.chaos.relay import answer_instead, open_relay
 from tests.chaos.stage import Stage, socket_of
-from tests.chaos.traffic import SITES
+from tests.chaos.traffic import SITES, address_of
 from tests.support.footfall import VIETNAM, FakeClock, Footfall
 
 FRIDAY = datetime(2054, 11, 27, 20, tzinfo=VIETNAM)
+AHEAD = (timedelta(hours=7), timedelta(hours=30))
+FAR_AHEAD = timedelta(days=40)
+"""By then sketches are dropped for their age."""
+NOT_COME = "not come: a clock was ahead"
+ADJUSTED = 1000
 STEP_S = 3600
 LINES_MAX = 100
 DAY = timedelta(days=1)
@@ -61,6 +68,92 @@ async def set_clocks(stage: Stage) -> None:
                 )
                 await one.services.copy()
         await _catch_up(one)
+
+
+async def correct_clocks(stage: Stage) -> None:
+    """Correct the clocks of a worker and of both stores that were ahead, beside a worker whose clock is right.
+
+    Within one rollup every number is right again; days that have not come are named until they come.
+    """
+    clock = FakeClock(FRIDAY)
+    with counting_lines() as lines:
+        async with worker(stage, clock, "right") as right:
+            for ahead in (*stage.chance.sample(AHEAD, len(AHEAD)), FAR_AHEAD):
+                lines.clear()
+                await _be_ahead(stage, right, ahead)
+                stage.expect(any(NOT_COME in line for line in lines), f"the log names no day that is {ahead} ahead")
+                await _expect_early_days(stage, right, named=True)
+                if ahead is not FAR_AHEAD:
+                    clock.advance(2 * DAY.total_seconds())
+                    await _catch_up(right)
+                    await _expect_early_days(stage, right, named=False)
+            for site in SITES:
+                await right.services.stores.postgres.adjust(SiteId(site), "chaos", ADJUSTED, "a correction")
+            await right.services.copy()
+            await _expect_right_numbers(stage, right)
+            clock.advance(STEP_S)
+            await _catch_up(right)
+
+
+async def _be_ahead(stage: Stage, right: Footfall, ahead: timedelta) -> None:
+    """Run a worker whose clock is ahead, as are those of the stores; then correct all of them."""
+    clock = FakeClock(datetime.fromtimestamp(right.clock() + ahead.total_seconds(), VIETNAM))
+    async with worker(stage, clock, f"ahead-{ahead.days}") as wrong:
+        for footfall in (right, wrong):
+            await _send_some(stage, footfall, 20)
+        for footfall in (wrong, right):
+            await footfall.services.copy()
+        for site in SITES:
+            await _leave_ahead(stage, site, ahead)
+        clock.set_back(ahead.total_seconds())
+        for site in SITES:
+            senders = [*sorted(_visitors(stage, site))[:5], *(address_of(VISITORS + turn) for turn in range(5))]
+            answers = [
+                await send(stage, (right, wrong)[turn % 2], site, address) for turn, address in enumerate(senders)
+            ]
+            online, present = answers[-1].get("online"), len(set(senders))
+            stage.expect(online == present, f"{site}: {online} are online after {ahead} ahead, and {present} present")
+        for footfall in (wrong, right):
+            await footfall.services.copy()
+        for footfall in (wrong, right):
+            await _expect_right_numbers(stage, footfall)
+
+
+def _visitors(stage: Stage, site: str) -> set[str]:
+    """Return the addresses that are in the ledger of a site."""
+    entries = [entry for (noted, _), entry in stage.ledger.days.items() if noted == site]
+    return set().union(*(entry.visitors[Outcome.OK] for entry in entries))
+
+
+async def _leave_ahead(stage: Stage, site: str, ahead: timedelta) -> None:
+    """Leave in Redis what it holds after its own clock and that of Postgres were ahead."""
+    redis, ahead_s = stage.stores.redis, int(ahead.total_seconds())
+    online, closed = (ready_key(site).removesuffix("ready") + name for name in ("online", "closed"))
+    for visitor, seen_ms in await redis.zrange(online, 0, -1, withscores=True):
+        await redis.zadd(online, {visitor: seen_ms + ahead_s * 1000})
+    await redis.expire(online, ahead_s + 300)
+    await redis.hincrby(closed, "read_at", ahead_s * 1_000_000)
+
+
+async def _expect_right_numbers(stage: Stage, footfall: Footfall) -> None:
+    """Compare the answer to a beacon with the days in Postgres after a rollup."""
+    today = local_day(footfall.clock(), VIETNAM)
+    for site in SITES:
+        answer = await send(stage, footfall, site)
+        await footfall.services.copy()
+        days = await stage.stores.in_postgres(site)
+        total = sum(day.visitors for day in days.values()) + await stage.stores.adjustments(site)
+        right = {"today": days[today].visitors, "views_today": days[today].views, "total": total}
+        shown = {name: answer.get(name) for name in right}
+        stage.expect(shown == right, f"{site} shows {shown}, and the days say {right}")
+
+
+async def _expect_early_days(stage: Stage, footfall: Footfall, *, named: bool) -> None:
+    async with footfall.ops.get("/readyz") as response:
+        in_readyz = NOT_COME in await response.text()
+    in_metrics = footfall.metric("footfall_early_days") > 0
+    stage.expect(in_readyz is named, f"/readyz names days that have not come: {in_readyz}")
+    stage.expect(in_metrics is named, f"the metric counts days that have not come: {in_metrics}")
 
 
 async def _live_through(stage: Stage, one: Footfall, two: Footfall, clock: FakeClock) -> None:

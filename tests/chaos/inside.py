@@ -33,9 +33,12 @@ async def worker(stage: Stage, clock: FakeClock, name: str, *, redis_url: str = 
         yield footfall
 
 
-async def send(stage: Stage, footfall: Footfall, site: str) -> dict[str, object]:
-    """Send a view of a random visitor, record it under the day of the worker's clock, and return the answer."""
-    address = address_of(stage.chance.randrange(VISITORS))
+async def send(stage: Stage, footfall: Footfall, site: str, address: str = "") -> dict[str, object]:
+    """Send a view, of a random visitor unless one is named, and return the answer.
+
+    The ledger has it under the day of the worker's clock.
+    """
+    address = address or address_of(stage.chance.randrange(VISITORS))
     day = local_day(footfall.clock(), footfall.services.settings.sites[site].zone)
     headers = {"Origin": f"https://{SITES[site]}", "User-Agent": AGENT, "X-Forwarded-For": address}
     async with footfall.public.post("/seen", json={"site": site}, headers=headers) as response:

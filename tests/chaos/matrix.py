@@ -72,6 +72,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "F36": Fault("a flipped bit in each spool file", spool_damage.flip_bits),
         "F37": Fault("unread answers", scarcity.read_nothing, FEW_FILES, alone=True),
         "F38": Fault("few open files", scarcity.run_out_of_files, FEW_FILES, alone=True),
+        "F39": Fault("clocks were ahead", clocks.correct_clocks, INSIDE),
         "F40": Fault("Postgres is read-only", postgres_faults.refuse_writes),
     }
 )

@@ -30,13 +30,14 @@ ASKED_EACH = 400
 ENDED_MAX_S = 30
 ESTABLISHED = 1
 """Of a connection: the first byte of its TCP_INFO."""
-NOTHING_FREE_S = 4
+NOTHING_FREE_S = 6
 IDLE_SHARE = 0.7
 """Of one core: a worker that spins uses all of it."""
 UNREAD = Signs(
     "WARNING .*Connections were ended: their clients took nothing of an answer",
     metric=Metric("footfall_unread_answers_total", some, is_counter=True),
 )
+NO_FILE = Signs("(?:WARNING|ERROR) .*Too many open files")
 CROWDED = Signs("WARNING .*Connections were turned away: too many are open")
 
 
@@ -63,6 +64,7 @@ async def run_out_of_files(stage: Stage) -> None:
     """Take all places of a service that may open few files, then leave it no file at all for some seconds."""
     (host,) = stage.hosts
     (worker,) = host.workers()
+    stage.traffic.waiting_max = TRAFFIC_MAX
     with ExitStack() as stack:
         for _ in range(CROWD):
             stack.enter_context(_connected(host))
@@ -76,9 +78,10 @@ async def run_out_of_files(stage: Stage) -> None:
         await asyncio.sleep(NOTHING_FREE_S)
         used_s = sum(worker.cpu_times()[:2]) - began_s
     worker.rlimit(psutil.RLIMIT_NOFILE, (FILES, FILES))
+    await expect_named(stage, NO_FILE)
     stage.expect(used_s < IDLE_SHARE * NOTHING_FREE_S, f"without a free file the worker ran for {used_s:.1f} s")
     await wait_until_counted(stage)
-    await expect_silent(stage, CROWDED)
+    await expect_silent(stage, CROWDED, NO_FILE)
 
 
 @contextmanager

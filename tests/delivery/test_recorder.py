@@ -17,7 +17,7 @@ from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import day_key
 from tests.support.delivery import away, count, metric, open_worker, views
-from tests.support.footfall import SITE, FakeClock, settings_for
+from tests.support.footfall import SITE, FakeClock, running, settings_for
 from tests.support.storage import LOG, TODAY, batch, period_of, plain_redis, ready_site
 
 WINDOW_S = 300
@@ -59,6 +59,16 @@ async def test_a_beacon_is_answered_once_redis_has_it_and_not_before(settings: S
             own_valkey.resume()
         assert await counting is StoredIn.REDIS
         assert await views(services) == 2
+
+
+async def test_a_beacon_is_online_although_the_clock_was_corrected_before_it(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """By a clock that was seven hours ahead, what comes after its correction is seven hours old, and not online."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
+        assert (await footfall.see(address="203.0.113.1"))["online"] == 1
+        footfall.clock.set_back(7 * 3600)
+        assert (await footfall.see(address="203.0.113.2"))["online"] == 2
 
 
 async def test_a_batch_that_arrives_again_late_takes_nothing_back(redis_url: str) -> None:

@@ -110,7 +110,7 @@ class Worker:
         self.rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
         spool_writer = SpoolWriter(spool_port, metrics)
         outlets = Outlets(
-            redis=RedisWriter(redis_port, repairs.restore, self.counts_cache, periods, metrics),
+            redis=RedisWriter(redis_port, repairs.restore, self.counts_cache, periods, metrics, clock.monotonic),
             spool_writer=spool_writer,
             spool=spool_port,
             queue=BeaconQueue(settings.queue_max_beacons, metrics),

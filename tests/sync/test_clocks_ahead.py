@@ -47,6 +47,14 @@ async def test_presence_and_readings_of_seven_hours_ahead_give_way(stores: Store
     assert total(await worker.count()) == 1006
 
 
+async def test_a_visitor_of_the_future_who_stays_is_online(stores: Stores, worker: Worker) -> None:
+    """The answer to a beacon includes its sender, although its old presence is of the future and is let go."""
+    await worker.count(batch(1, range(5), seen_ms=int(time.time() * 1000)))
+    await set_ahead(stores, 7)
+    read = await worker.count(batch(2, [3], seen_ms=int(time.time() * 1000)))
+    assert read.online == 1
+
+
 async def test_tomorrow_counted_today_is_in_the_total_and_not_in_today(stores: Stores, worker: Worker) -> None:
     """At +30 h all of today is closed: its visitors would reach the total only when the calendar has caught up."""
     await worker.rollup.step()

@@ -7,6 +7,7 @@ from footfall.display.counts_cache import CountsCache
 from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch import Batch
+from footfall.model.clocks import MONOTONIC_CLOCK, MonotonicClock
 from footfall.model.periods import Periods
 from footfall.settings.settings import Site
 from footfall.stores.redis_store import Recorded, RedisStore
@@ -17,7 +18,13 @@ class RedisWriter:
     """The record script as a worker calls it: one call, one answer, never repeated here."""
 
     def __init__(
-        self, redis: RedisStore, restore: Restore, counts_cache: CountsCache, periods: Periods, metrics: Metrics
+        self,
+        redis: RedisStore,
+        restore: Restore,
+        counts_cache: CountsCache,
+        periods: Periods,
+        metrics: Metrics,
+        monotonic: MonotonicClock = MONOTONIC_CLOCK,
     ) -> None:
         self._redis = redis
         self._restore = restore
@@ -25,11 +32,19 @@ class RedisWriter:
         self._periods = periods
         self._metrics = metrics
         self._up = metrics.store_up.labels("redis")
+        self._monotonic = monotonic
         self._skew_s = 0.0
+        self._heard_s = 0.0
+        """Redis' time when it last answered, seconds since the epoch."""
+        self._heard_at_s = monotonic()
 
     def now_ms(self) -> int:
-        """Return Redis' time, as last heard, in milliseconds since the epoch: batches are stamped with it."""
-        return int((self._periods.clock() + self._skew_s) * 1000)
+        """Return Redis' time, as last heard, in milliseconds since the epoch: batches are stamped with it.
+
+        This host's clock may be set back at any moment: what comes then is not old.
+        """
+        at_least_s = self._heard_s + self._monotonic() - self._heard_at_s
+        return int(max(self._periods.clock() + self._skew_s, at_least_s) * 1000)
 
     async def record(self, site: Site, batch: Batch, *, skip_gap: bool) -> Recorded:
         """Send a batch; raises StoreUnavailable: Redis may have applied the batch or not."""
@@ -64,7 +79,8 @@ class RedisWriter:
             raise
         if recorded.reading is not None:
             self._up.set(1)
-            self._skew_s = recorded.reading.at_ms / 1000 - self._periods.clock()
+            self._heard_s, self._heard_at_s = recorded.reading.at_ms / 1000, self._monotonic()
+            self._skew_s = self._heard_s - self._periods.clock()
             self._metrics.clock_skew.set(self._skew_s)
             self._counts_cache.accept(site, recorded.reading)
         return recorded

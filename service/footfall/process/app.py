@@ -93,7 +93,7 @@ async def open_services(
         rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
         spool_writer = SpoolWriter(spool, metrics, monotonic)
         outlets = Outlets(
-            redis=RedisWriter(redis, repairs.restore, counts_cache, periods, metrics),
+            redis=RedisWriter(redis, repairs.restore, counts_cache, periods, metrics, monotonic),
             spool_writer=spool_writer,
             spool=spool,
             queue=BeaconQueue(settings.queue_max_beacons, metrics),

@@ -48,6 +48,8 @@ if day and day ~= '' then
       redis.call('PFADD', day_sketch(day), unpack(slice))
       redis.call('PFADD', week_sketch(day_week), unpack(slice))
     end)
+    -- Redis' clock was ahead; before GT, which would keep such a moment for a visitor who is back.
+    redis.call('ZREMRANGEBYSCORE', ONLINE, '(' .. (now + SEEN_AHEAD_MS), '+inf')
     local seen = math.min(tonumber(batch_seen), now)
     if seen > now - window_ms then
       ids(visitor_ids, function(slice)
@@ -59,7 +61,6 @@ if day and day ~= '' then
       redis.call('PEXPIRE', ONLINE, window_ms)
     end
     redis.call('ZREMRANGEBYSCORE', ONLINE, '-inf', now - window_ms)
-    redis.call('ZREMRANGEBYSCORE', ONLINE, '(' .. (now + SEEN_AHEAD_MS), '+inf') -- Redis' clock was ahead
     if pages then set_page_views(day, log_id, pages) end
     redis.call('PERSIST', day_sketch(day))
     redis.call('PERSIST', day_logs(day))
