@@ -18,7 +18,9 @@ from footfall.cli.doctor import (
     REFUSED_SHOWN_MAX,
     Check,
     Level,
+    check_demo,
     check_memory,
+    check_ops_access,
     check_persistence,
     check_redis_version,
     check_refused_pages,
@@ -100,6 +102,35 @@ async def test_everything_is_well_where_everything_is_well(redis_url: str, postg
     # The clock of this test stands still in another year, which one check must find.
     assert {what for what, check in found.items() if check.level is not Level.OK} == {"clocks"}
     assert "too few beacons" in found["busiest network"].found
+
+
+@pytest.mark.parametrize(
+    ("listen", "token", "level"),
+    [
+        pytest.param("127.0.0.1:9090", None, Level.OK, id="this machine"),
+        pytest.param("unix:/run/footfall/ops.sock", None, Level.OK, id="socket"),
+        pytest.param("0.0.0.0:9090", "abc", Level.OK, id="token"),
+        pytest.param("0.0.0.0:9090", None, Level.WARN, id="open"),
+        pytest.param("[::]:9090", None, Level.WARN, id="open, IPv6"),
+        pytest.param("count.example.vn:9090", None, Level.WARN, id="open, by name"),
+    ],
+)
+def test_reports_that_are_open_to_other_machines_are_found(
+    listen: str, token: str | None, level: Level, tmp_path: Path
+) -> None:
+    """Metrics and status name portals and pages; a listener for all without a token is seldom meant."""
+    settings = settings_for("unix:///nowhere", "postgresql:///nowhere", tmp_path, ops_listen=listen, ops_token=token)
+    assert check_ops_access(settings).level is level
+
+
+@pytest.mark.parametrize("demo", [False, True])
+async def test_the_demo_is_named(redis_url: str, postgres_url: str, tmp_path: Path, demo: bool) -> None:
+    """A demo that is left running in the place of a portal counts visitors of nothing."""
+    settings = settings_for(redis_url, postgres_url, tmp_path).model_copy(update={"demo": demo})
+    async with running(settings, clock=FakeClock()) as footfall:
+        here = settings.model_copy(update={"ops_listen": f"127.0.0.1:{footfall.ops.port}", "demo": False})
+        check = await check_demo(here)
+    assert (check.level, "--demo" in check.found) == ((Level.WARN, True) if demo else (Level.OK, False))
 
 
 async def test_stores_that_cannot_be_reached_are_found_and_the_rest_is_checked(tmp_path: Path) -> None:

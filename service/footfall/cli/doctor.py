@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 
 import aiohttp
@@ -86,6 +87,8 @@ async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLO
     yield check_spool(settings)
     yield await check_script(settings.public_url)
     yield await check_service(settings)
+    yield check_ops_access(settings)
+    yield await check_demo(settings)
     yield await check_busiest_network(settings)
     for check in await check_refused_pages(settings):
         yield check
@@ -330,6 +333,30 @@ async def check_service(settings: Settings) -> Check:
     return Check(what, f"/readyz says {status}: {'; '.join(problems)}", Level.FAIL)
 
 
+def check_ops_access(settings: Settings) -> Check:
+    """Check whether metrics and status, the reports for operators, are open to other machines."""
+    what = "ops access"
+    where = parse_listen(settings.ops_listen)
+    if isinstance(where, Path) or _is_loopback(where.host):
+        return Check(what, "from this machine alone")
+    if settings.ops_token:
+        return Check(what, "from other machines with the token alone")
+    advice = "set FOOTFALL_OPS_TOKEN, or let the ops listener listen on 127.0.0.1"
+    return Check(what, f"metrics and status are open to all who reach {settings.ops_listen}: {advice}", Level.WARN)
+
+
+async def check_demo(settings: Settings) -> Check:
+    """Check whether the running service shows the demo portal in the place of one's own pages."""
+    what = "demo"
+    try:
+        is_demo = bool(json.loads(await _ask_service(settings, "/status"))["demo"])
+    except (ValueError, KeyError, TypeError):
+        return Check(what, f"not known; no Footfall answers at /status of {settings.ops_listen}", Level.WARN)
+    if is_demo:
+        return Check(what, "the demo portal is served at /; for portals of your own start without --demo", Level.WARN)
+    return Check(what, "off")
+
+
 async def check_busiest_network(settings: Settings) -> Check:
     """Check whether one network sends most beacons: it may be a proxy that is not trusted yet."""
     what = "busiest network"
@@ -362,6 +389,13 @@ async def check_refused_pages(settings: Settings) -> list[Check]:
     more = [f"and {len(found) - REFUSED_SHOWN_MAX} more; footfall status --json lists them"]
     shown = found[:REFUSED_SHOWN_MAX] + (more if len(found) > REFUSED_SHOWN_MAX else [])
     return [Check(what, one, Level.WARN) for one in shown]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # the name of this host
+        return False
 
 
 async def _ask_service(settings: Settings, path: str) -> str:

@@ -43,6 +43,7 @@ async def look(services: Services, readiness: Readiness) -> dict[str, Any]:
     return {
         "status": "unavailable" if not ready else "degraded" if problems else "ok",
         "version": __version__,
+        "demo": services.settings.demo,
         "now": utc(services.periods.clock()),
         "sites": await _sites(services),
         "stores": {store: samples.get(f"footfall_store_up.{store}", 1.0) == 1.0 for store in STORES},
