@@ -21,7 +21,7 @@ from tests.support.footfall import SITE, settings_for
 from tests.support.process import SETTINGS, embedded, fresh_connections, ready, run, see, start
 from tests.support.project import PACKAGE
 
-COMMANDS = ("serve", "migrate", "rollup", "adjust", "pages", "import", "snippet", "spool", "doctor", "version")
+COMMANDS = ("serve", "check", "migrate", "rollup", "adjust", "pages", "import", "snippet", "spool", "doctor", "version")
 
 
 async def test_help_tells_what_there_is() -> None:
@@ -295,6 +295,27 @@ async def test_a_rollup_tells_each_site(environ: dict[str, str], redis_url: str)
     assert "portal: days saved 0" in output
     assert "library: not rolled up: redis: holds another installation" in output
     assert "footfall: 1 of 2 sites were not rolled up" in output
+
+
+def test_the_snippets_of_all_sites_are_printed_before_there_is_a_store(
+    environ: dict[str, str], typed: Type, tmp_path: Path
+) -> None:
+    """The lines for a hundred webmasters are made in one go; a portal may have a counter's name of its own."""
+    file = tmp_path / "two.toml"
+    own = 'public_url = "https://count.library.example.vn"'
+    file.write_text(
+        "".join(f'[sites.{site}]\nname = "x"\nhosts = ["{site}.vn"]\n{url}\n' for site, url in (("a", ""), ("b", own)))
+    )
+    alone = {"FOOTFALL_CONFIG": str(file), "FOOTFALL_REDIS_URL": "", "FOOTFALL_POSTGRES_URL": ""}
+    status, output = typed("snippet", "--all", environ=environ | alone)
+    assert status == 0
+    first, second = output.split("<!-- b -->\n")
+    assert first.startswith("<!-- a -->\n")
+    assert 'src="http://127.0.0.1:8080/footfall.js" data-site="a"' in first
+    assert 'src="https://count.library.example.vn/footfall.js" data-site="b"' in second
+    for wrong in ((), ("a", "--all")):
+        status, output = typed("snippet", *wrong, environ=environ | alone)
+        assert (status, output) == (2, "footfall: name one site, or give --all; configured are: a, b\n")
 
 
 def test_the_snippet_is_only_what_is_to_be_pasted(environ: dict[str, str], typed: Type) -> None:

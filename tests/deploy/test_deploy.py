@@ -207,11 +207,24 @@ def test_nothing_dumps_its_memory() -> None:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     """systemd ignores unknown directives, and their hardening with them; systemd-analyze reports them."""
-    unit = tmp_path / "footfall.service"
+    unit, listener = tmp_path / "footfall.service", tmp_path / "footfall.socket"
+    listener.write_text((DEPLOY / "footfall.socket").read_text("utf-8"))
     # On the operator's machine, only the program and the signal's sender have other paths.
     unit.write_text(UNIT.replace("/opt/footfall/bin/footfall", sys.executable).replace("/bin/kill", sys.executable))
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=30)
-    assert [line for line in done.stderr.splitlines() if "footfall.service" in line] == []
+    done = subprocess.run(
+        ["systemd-analyze", "verify", unit, listener], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert [line for line in done.stderr.splitlines() if "footfall." in line] == []
+
+
+def test_a_start_and_a_reload_with_bad_settings_fail() -> None:
+    """Both ended well, and the mistake stood in a log that the operator had no reason to read."""
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read_string(UNIT)
+    assert unit["Service"]["Type"] == "notify"
+    reloads = re.findall(r"^ExecReload=(.*)$", UNIT, flags=re.MULTILINE)
+    assert reloads == ["/opt/footfall/bin/footfall check --running $MAINPID", "/bin/kill -HUP $MAINPID"]
 
 
 def test_every_alarm_has_an_alert_and_every_alert_a_metric() -> None:

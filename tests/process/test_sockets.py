@@ -34,7 +34,7 @@ async def test_a_port_that_is_being_let_go_is_waited_for() -> None:
         done, _ = await asyncio.wait([opening], timeout=0.2)
         assert not done
         other.close()
-        assert url_of(setting, await opening) == f"http://{setting}"
+        assert url_of(await opening) == f"http://{setting}"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ async def test_a_unix_socket_is_open_to_its_group_and_removed_at_the_end(tmp_pat
     path = tmp_path / "footfall.sock"
     async with listening(f"unix:{path}", "FOOTFALL_LISTEN") as listener:
         assert path.stat().st_mode & 0o777 == 0o660
-        assert url_of(f"unix:{path}", listener) == f"unix:{path}"
+        assert url_of(listener) == f"unix:{path}"
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
     assert not path.exists()

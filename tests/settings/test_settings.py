@@ -188,8 +188,8 @@ def test_an_offset_is_no_zone(written: str, toml: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "hint"),
     [
-        pytest.param("FOOTFALL_WORKERS", "; give footfall serve the option --workers.", id="option"),
-        pytest.param("FOOTFALL_EMBEDDED", "; give footfall serve the option --embedded.", id="another option"),
+        pytest.param("FOOTFALL_EMBEDDED", "; give footfall serve the option --embedded.", id="option"),
+        pytest.param("FOOTFALL_WORKER", "; did you mean FOOTFALL_WORKERS?", id="one letter"),
         pytest.param("FOOTFALL_LIMITS_ENABLED", "; the table limits stands in footfall.toml only.", id="limits"),
         pytest.param("FOOTFALL_SITES", "; the table sites stands in footfall.toml only.", id="sites"),
         pytest.param("FOOTFALL_REDIS", "; did you mean FOOTFALL_REDIS_URL?", id="a part"),
@@ -198,14 +198,24 @@ def test_an_offset_is_no_zone(written: str, toml: Path) -> None:
     ],
 )
 def test_an_unknown_variable_gets_advice_that_is_right(variable: str, hint: str, toml: Path) -> None:
-    """The prefix alone made FOOTFALL_WORKERS and FOOTFALL_REDIS_URL alike, and an operator believes what is printed."""
+    """The prefix alone made FOOTFALL_COLOUR and FOOTFALL_REDIS_URL alike, and an operator believes what is printed."""
     assert problems_of(toml, STORES | {variable: "4"}) == [f"{variable}: is not a setting of Footfall{hint}"]
 
 
-def test_the_number_of_workers_in_the_file_is_an_option_too(toml: Path) -> None:
+def test_an_option_that_stands_in_the_file_is_named(toml: Path) -> None:
     """The advice is the same wherever it was tried."""
-    [problem] = problems_of(write(toml, "workers = 4\n" + PORTAL), STORES)
-    assert problem.endswith("is not a setting of Footfall; give footfall serve the option --workers.")
+    [problem] = problems_of(write(toml, "embedded = true\n" + PORTAL), STORES)
+    assert problem.endswith("is not a setting of Footfall; give footfall serve the option --embedded.")
+
+
+def test_the_number_of_workers_is_a_setting_too(toml: Path) -> None:
+    """systemd's unit and the image start `footfall serve` without options."""
+    assert load_settings(toml, STORES).workers == 1
+    assert load_settings(toml, STORES | {"FOOTFALL_WORKERS": "4"}).workers == 4
+    assert 1 <= load_settings(write(toml, 'workers = "auto"\n' + PORTAL), STORES).workers <= 64
+    for wrong in ("0", "65", "all", "-1", "1.5"):
+        [problem] = problems_of(toml, STORES | {"FOOTFALL_WORKERS": wrong})
+        assert problem == "FOOTFALL_WORKERS: must be a number from 1 to 64, or the word auto."
 
 
 @pytest.mark.parametrize("path", ["/abc", "/0/1", "/-1", "/0x1", "/ 1", "//1", "/1/"])
@@ -428,3 +438,36 @@ def test_a_setting_is_the_same_in_the_code_the_reference_and_the_example() -> No
     assert rows == settings
     assert {variable: name for variable, name, _, _ in row.findall(page)} == VARIABLES
     assert set(re.findall(r"FOOTFALL_[A-Z_]+[A-Z]", page)) <= known
+
+
+def test_each_portal_may_have_a_file_of_its_own(toml: Path) -> None:
+    """With a hundred portals one file is a place for mistakes; a portal's file can be its owner's."""
+    folder = toml.parent / "sites.d"
+    folder.mkdir()
+    write(folder / "library.toml", PORTAL.replace("sites.portal", "sites.library"))
+    write(folder / "notes.txt", "[")
+    assert list(load_settings(toml, STORES).sites) == ["portal", "library"]
+    toml.write_text("")
+    assert list(load_settings(toml, STORES).sites) == ["library"]
+
+
+def test_a_mistake_in_a_portal_s_file_names_that_file(toml: Path) -> None:
+    """And what belongs to all portals stands in one place."""
+    folder = toml.parent / "sites.d"
+    folder.mkdir()
+    twice = write(folder / "a.toml", PORTAL)
+    wrong = write(folder / "b.toml", PORTAL.replace("sites.portal", "sites.library") + "langage = 'vi'")
+    all_else = write(folder / "c.toml", "public_url = 'https://count.example.vn'")
+    broken = write(folder / "d.toml", "[")
+    found = problems_of(toml, STORES)
+    assert found[0] == f"sites.portal ({twice}): stands in {toml} already; keep one of them."
+    assert found[1] == f"{all_else}: must have tables such as [sites.portal] alone; all else stands in footfall.toml."
+    assert found[2].startswith(f"{broken}: is not TOML")
+    assert found[3] == f"sites.library.langage ({wrong}): is not a setting of Footfall; did you mean language?"
+
+
+def test_what_asks_no_store_needs_none(toml: Path) -> None:
+    """A webmaster's lines are printed before the first store is there."""
+    assert load_settings(toml, {}, needs_stores=False).sites.keys() == {"portal"}
+    with pytest.raises(SettingsError):
+        load_settings(toml, {})

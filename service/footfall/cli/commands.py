@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -21,14 +23,17 @@ from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.log_lines import start_logging
 from footfall.process import serve as serving
+from footfall.process.systemd import changed_variables
+from footfall.settings.env_file import read_env_file
 from footfall.settings.settings import Settings, Site, load_settings, settings_file
+from footfall.settings.validators import worker_count
 from footfall.stores.migrations import migrate as apply_migrations
 
-WORKERS_MAX = 64
 IMPORT_ID_MAX_CHARS = 100
+ENV_FILE: ContextVar[Path | None] = ContextVar("env_file", default=None)
+"""What --env-file names; each command reads it once, and `serve` at each SIGHUP."""
 
 app = typer.Typer(
-    help="Footfall: the visitor counter behind a portal's footer (online, today, this week, all time).",
     epilog="Settings come from footfall.toml, or the file that FOOTFALL_CONFIG names, and from FOOTFALL_… variables.",
     no_args_is_help=True,
     add_completion=False,
@@ -49,6 +54,17 @@ EmbeddedOption = Annotated[
         help="Use the stores of the running `footfall serve --embedded` (make run), found by FOOTFALL_DATA_DIR.",
     ),
 ]
+
+
+@app.callback()
+def options(
+    env_file: Annotated[
+        Path | None,
+        typer.Option("--env-file", metavar="FILE", help="Read variables from a file as well, such as footfall.env."),
+    ] = None,
+) -> None:
+    """Footfall: the visitor counter behind a portal's footer (online, today, this week, all time)."""
+    ENV_FILE.set(env_file)
 
 
 def main() -> None:
@@ -73,17 +89,40 @@ def serve(
         bool, typer.Option("--embedded", help="Start a Valkey and a PostgreSQL too, with data in FOOTFALL_DATA_DIR.")
     ] = False,
     demo: Annotated[bool, typer.Option("--demo", help="Serve the demo portal at /, site id portal.")] = False,
-    workers: Annotated[str, typer.Option(metavar="N|auto", help="Worker processes; auto is one per core.")] = "1",
+    workers: Annotated[
+        str | None, typer.Option(metavar="N|auto", help="Worker processes, instead of FOOTFALL_WORKERS.")
+    ] = None,
 ) -> None:
     """Count beacons and serve the numbers, until Ctrl-C or SIGTERM. SIGHUP reads the settings again."""
-    if workers == "auto":
-        number = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    elif workers.isdecimal() and 1 <= int(workers) <= WORKERS_MAX:
-        number = int(workers)
-    else:
-        raise Stop(f"--workers must be a number from 1 to {WORKERS_MAX}, or the word auto")
+    try:
+        number = None if workers is None else worker_count(workers)
+    except ValueError as error:
+        raise Stop(f"--workers {error}") from None
     start_logging()
-    asyncio.run(serving.serve(embedded=embedded, demo=demo, workers=number))
+    asyncio.run(serving.serve(serving.Options(_environ, embedded=embedded, demo=demo, workers=number)))
+
+
+@app.command("check")
+def check_settings(
+    embedded: Annotated[bool, typer.Option("--embedded", help="For a `footfall serve --embedded`.")] = False,
+    running: Annotated[
+        int | None, typer.Option(metavar="PID", help="Say which variables a running Footfall has otherwise.")
+    ] = None,
+) -> None:
+    """Check the settings alone: all problems, a sentence each, and exit status 2; no store is asked.
+
+    Run it before a reload; the unit does.
+    """
+    environ = _environ()
+    file = settings_file(environ)
+    settings = load_settings(file, environ, embedded=embedded)
+    names = ", ".join(sorted(settings.sites))
+    say(f"The settings are right. Sites in {file or 'the environment'}: {names}")
+    if running is not None and (changed := changed_variables(running, environ)):
+        complain(
+            f"{', '.join(changed)}: changed since Footfall started. A reload does not read variables of the service"
+            " again; systemctl restart footfall does."
+        )
 
 
 @app.command()
@@ -206,23 +245,29 @@ def adopt_spool(
 
 @app.command()
 def snippet(
-    site: SiteArgument,
+    site: Annotated[str, typer.Argument(metavar="[SITE]", help="Id of a configured site, such as portal.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="Print those of all sites, each below its id.")] = False,
     embedded: Annotated[
         bool, typer.Option("--embedded", help="For a `footfall serve --embedded` (make run); it need not run.")
     ] = False,
 ) -> None:
-    """Print the lines to paste into the pages of a site."""
-    settings = _settings(embedded=embedded)
-    say(block.snippet(_site(settings, site), settings.public_url), end="")
+    """Print the lines to paste into the pages of a site; no store is asked."""
+    environ = _environ()
+    settings = load_settings(settings_file(environ), environ, embedded=embedded, needs_stores=False)
+    if every == bool(site):
+        raise Stop(f"name one site, or give --all; configured are: {', '.join(sorted(settings.sites))}")
+    for one in settings.sites.values() if every else [_site(settings, site)]:
+        heading = f"<!-- {one.id} -->\n" if every else ""
+        say(heading + block.snippet(one, one.public_url or settings.public_url), end="")
 
 
-@app.command("doctor")
-def check(embedded: EmbeddedOption = False) -> None:
+@app.command()
+def doctor(embedded: EmbeddedOption = False) -> None:
     """Check the installation: a line a check, with what to do; the exit status is 1 if a check fails.
 
     Settings, both stores, their versions, persistence and clocks, the schema, each site's zone, the script.
     """
-    if not asyncio.run(print_checks(_stores(embedded=embedded), settings_file(os.environ))):
+    if not asyncio.run(print_checks(_stores(embedded=embedded), settings_file(_environ()))):
         sys.exit(1)
 
 
@@ -233,7 +278,14 @@ def version() -> None:
 
 
 def _settings(*, embedded: bool = False) -> Settings:
-    return load_settings(settings_file(os.environ), os.environ, embedded=embedded)
+    environ = _environ()
+    return load_settings(settings_file(environ), environ, embedded=embedded)
+
+
+def _environ() -> Mapping[str, str]:
+    """Return the variables, those of the file that --env-file names last."""
+    file = ENV_FILE.get()
+    return os.environ if file is None else {**os.environ, **read_env_file(file)}
 
 
 def _stores(*, embedded: bool) -> Settings:

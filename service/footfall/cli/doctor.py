@@ -85,7 +85,8 @@ async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLO
     for site in settings.sites.values():
         yield check_zone(site, clock())
     yield check_spool(settings)
-    yield await check_script(settings.public_url)
+    for url in dict.fromkeys([site.public_url or settings.public_url for site in settings.sites.values()]):
+        yield await check_script(url)
     yield await check_service(settings)
     yield check_ops_access(settings)
     yield await check_demo(settings)

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -16,6 +17,7 @@ from footfall.log_lines import logs_json, start_logging
 from footfall.metrics.multiprocess import metrics_folder
 from footfall.process.sockets import listening, url_of
 from footfall.process.supervisor import Supervisor
+from footfall.process.systemd import READY, STOPPING, inherited_socket, notify
 from footfall.settings.settings import Settings, load_settings, settings_file
 from footfall.stores.migrations import migrate
 
@@ -24,10 +26,27 @@ logger = logging.getLogger(__name__)
 TERMINAL = Path("/dev/tty")
 
 
-async def serve(*, embedded: bool, demo: bool, workers: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says of a service."""
+
+    environ: Callable[[], Mapping[str, str]]
+    """Reads the variables, at the start and at each SIGHUP."""
+    embedded: bool = False
+    demo: bool = False
+    workers: int | None = None
+    """None is what the settings say."""
+
+    def load(self) -> Settings:
+        """Return the checked settings; raises SettingsError."""
+        environ = self.environ()
+        return load_settings(settings_file(environ), environ, embedded=self.embedded, demo=self.demo)
+
+
+async def serve(options: Options) -> None:
     """Serve until SIGINT or SIGTERM; SIGHUP reads the settings again. Raises Stop where Footfall cannot start."""
     reload = asyncio.Event()
-    await _run_until_signal(_serve(embedded=embedded, demo=demo, workers=workers, reload=reload), reload)
+    await _run_until_signal(_serve(options, reload), reload)
     _tell("Footfall has stopped.")
 
 
@@ -40,27 +59,32 @@ def with_stores(settings: Settings, urls: ServerUrls | None) -> Settings:
     )
 
 
-async def _serve(*, embedded: bool, demo: bool, workers: int, reload: asyncio.Event) -> None:
+async def _serve(options: Options, reload: asyncio.Event) -> None:
     def load() -> Settings:
-        settings = load_settings(settings_file(os.environ), os.environ, embedded=embedded, demo=demo)
+        settings = options.load()
         start_logging(settings.log_format, settings.log_level)
         return with_stores(settings, urls)
 
     urls: ServerUrls | None = None
     settings = load()
     async with AsyncExitStack() as stack:
-        public = await stack.enter_async_context(listening(settings.listen, "FOOTFALL_LISTEN"))
+        public = inherited_socket(os.environ)
+        if public is None:
+            public = await stack.enter_async_context(listening(settings.listen, "FOOTFALL_LISTEN"))
         ops = await stack.enter_async_context(listening(settings.ops_listen, "FOOTFALL_OPS_LISTEN"))
         folder = stack.enter_context(metrics_folder())
-        if embedded:
+        if options.embedded:
             _tell("Footfall is starting its Valkey and PostgreSQL ...")
             urls = await stack.enter_async_context(servers(settings.data_dir))
             await migrate(urls.postgres, sql_folder())
             settings = with_stores(settings, urls)
 
+        workers = options.workers or settings.workers
+
         def announce() -> None:
-            _tell(f"Footfall is ready: {url_of(settings.listen, public)}")
-            _tell(f"Metrics: {url_of(settings.ops_listen, ops)}/metrics")
+            notify(READY, f"STATUS=Serving with {workers} workers on {url_of(public)}")
+            _tell(f"Footfall is ready: {url_of(public)}")
+            _tell(f"Metrics: {url_of(ops)}/metrics")
 
         await Supervisor(settings, workers, public, ops, folder).run(load, reload, announce)
 
@@ -88,6 +112,7 @@ async def _run_until_signal(work: Coroutine[None, None, None], reload: asyncio.E
         nonlocal stopping
         if not stopping:
             stopping = True
+            notify(STOPPING)
             task.cancel()
 
     def hang_up() -> None:

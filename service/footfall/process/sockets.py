@@ -43,13 +43,13 @@ async def listening(setting: str, variable: str) -> AsyncIterator[socket.socket]
                     where.unlink()
 
 
-def url_of(setting: str, listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
     """Return the address to type for a listener, with the port that the system chose."""
-    where = parse_listen(setting)
-    if isinstance(where, Path):
-        return f"unix:{where}"
-    port: int = listener.getsockname()[1]
-    return f"http://{Listen(reachable_host(where.host), port)}"
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"http://{Listen(reachable_host(host), port)}"
 
 
 def reachable_host(host: str) -> str:

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from footfall._compat import start_resource_tracker, stop_resource_tracker
 from footfall.errors import SettingsError, Stop
+from footfall.process.systemd import READY, notify, reloading
 from footfall.process.worker import Task
 from footfall.process.worker_process import WorkerProcess
 from footfall.settings.settings import Settings
@@ -22,7 +23,7 @@ from footfall.settings.settings import Settings
 logger = logging.getLogger(__name__)
 
 RESTART_AFTER_S = 1.0
-FIXED = ("listen", "ops_listen", "data_dir")
+FIXED = ("listen", "ops_listen", "data_dir", "workers")
 """Settings that only a new start of Footfall changes: the parent has opened what they name."""
 
 
@@ -67,6 +68,13 @@ class Supervisor:
                 event.cancel()
 
     async def _reload(self, load: Callable[[], Settings]) -> None:
+        notify(reloading())
+        try:
+            await self._replace_all(load)
+        finally:
+            notify(READY)
+
+    async def _replace_all(self, load: Callable[[], Settings]) -> None:
         before = self._settings
         try:
             self._settings = load()

@@ -28,7 +28,7 @@ from footfall.log_lines import LogFormat, LogLevel
 from footfall.model.site_id import SiteId
 from footfall.settings import authorities, validators
 from footfall.settings.messages import did_you_mean, explain, full_stop
-from footfall.settings.sources import OPTIONS, PREFIX, read_environment, read_toml, settings_file
+from footfall.settings.sources import OPTIONS, PREFIX, read_environment, read_sites, read_toml, settings_file
 from footfall.settings.validators import Listen, Network, parse_listen
 
 __all__ = ["Limits", "Listen", "Settings", "Site", "load_settings", "parse_listen", "settings_file"]
@@ -49,6 +49,7 @@ ProxyField = Annotated[Network | Literal["unix"], PlainValidator(validators.prox
 ListenField = Annotated[str, AfterValidator(validators.listener)]
 Nat64Field = Annotated[IPv6Network, PlainValidator(validators.nat64)]
 CaFileField = Annotated[Path, AfterValidator(validators.authorities_file)]
+WorkersField = Annotated[int, BeforeValidator(validators.worker_count)]
 OpsHostField = Annotated[str, AfterValidator(validators.host_name)]
 RedisUrl = Annotated[SecretStr, AfterValidator(validators.store_url(*validators.REDIS_SCHEMES))]
 PostgresUrl = Annotated[SecretStr, AfterValidator(validators.store_url("postgresql", "postgres"))]
@@ -92,6 +93,8 @@ class Site(Section):
     """Numbers of the block, in their order; also views_today, yesterday, last_week, month, last_month, year, ..."""
     excluded_networks: tuple[NetworkField, ...] = ()
     """Networks that are never counted: staff, monitors."""
+    public_url: Annotated[str, AfterValidator(validators.web_address_or_none)] = ""
+    """URL at which the browsers of this portal reach Footfall, where it is another one than public_url of all."""
     pixel_without_origin: bool = False
     """Also count /seen.gif without Origin and Referer from the counter's own domain; all its hosts can then count."""
     page_query: tuple[Annotated[str, AfterValidator(validators.query_key)], ...] = ()
@@ -153,6 +156,8 @@ class Settings(Section):
     """Where /metrics, /healthz, /readyz and /version are served; keep it private."""
     ops_hosts: Annotated[tuple[OpsHostField, ...], BeforeValidator(validators.split_commas)] = ()
     """Names by which clients call the ops routes, besides localhost, addresses and this machine's name."""
+    workers: WorkersField = 1
+    """Worker processes: 1 to 64, or auto for one per core."""
     data_dir: Path = Path(".footfall")
     """Folder of the spool and of the embedded servers."""
     trusted_proxies: Annotated[tuple[ProxyField, ...], BeforeValidator(validators.split_commas)] = (
@@ -211,15 +216,22 @@ FILE_VARIABLES = {f"{PREFIX}{name.upper()}_FILE": name for name in SECRETS}
 
 
 def load_settings(
-    file: Path | None, environ: Mapping[str, str], *, embedded: bool = False, demo: bool = False
+    file: Path | None,
+    environ: Mapping[str, str],
+    *,
+    embedded: bool = False,
+    demo: bool = False,
+    needs_stores: bool = True,
 ) -> Settings:
-    """Return the checked settings of `file` and `environ`; where both set a value, `environ` wins.
+    """Return the checked settings of `file`, of `sites.d` beside it, and of `environ`, which wins over a file.
 
-    `embedded` uses its own stores, and the demo portal where there is no file. Raises SettingsError with every
-    problem. Contradictions between settings are looked for only when every single value is right.
+    `embedded` uses its own stores, and the demo portal where there is no file. `needs_stores` is false for a command
+    that asks none. Raises SettingsError with every problem. Contradictions between settings are looked for only when
+    every single value is right.
     """
     problems: list[str] = []
     tables = {} if file is None else read_toml(file, problems)
+    parts = read_sites(file, tables, problems) if file and tables is not None else {}
     variables = read_environment(environ, VARIABLES, FILE_VARIABLES, problems)
     if tables is None:
         raise SettingsError(problems)
@@ -228,11 +240,12 @@ def load_settings(
         values["demo"] = True
     if embedded:
         values = _embedded_defaults(values, has_file=file is not None) | values
-    problems += _stores_at_odds(values, environ, embedded)
+    if needs_stores:
+        problems += _stores_at_odds(values, environ, embedded)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as errors:
-        problems += [_sentence(error, file, variables) for error in errors.errors()]
+        problems += [_sentence(error, _file_of(error, parts, file), variables) for error in errors.errors()]
         raise SettingsError(problems) from None
     problems += _contradictions(settings)
     urls = _urls_with_authorities(settings, problems)
@@ -299,6 +312,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
                 f"sites.{key}.online_window_s: {site.online_window_s} must be longer than ping_after_s "
                 f"({settings.ping_after_s}), or visitors who stay would come and go."
             )
+
+
+def _file_of(error: ErrorDetails, parts: Mapping[str, Path], file: Path | None) -> Path | None:
+    """Return the file in which a setting stands."""
+    loc = error["loc"]
+    return parts.get(str(loc[1]), file) if loc[0] == "sites" and len(loc) > 1 else file
 
 
 def _sentence(error: ErrorDetails, file: Path | None, variables: Mapping[str, str]) -> str:

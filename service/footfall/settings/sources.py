@@ -14,8 +14,9 @@ from footfall.settings.messages import did_you_mean, full_stop
 PREFIX = "FOOTFALL_"
 CONFIG_VARIABLE = "FOOTFALL_CONFIG"
 DEFAULT_FILE = Path("footfall.toml")
+SITES_FOLDER = "sites.d"
 
-OPTIONS = {"workers": "--workers", "embedded": "--embedded"}
+OPTIONS = {"embedded": "--embedded"}
 """What is said on the command line only."""
 TABLES = ("SITES", "LIMITS")
 
@@ -44,6 +45,27 @@ def read_toml(file: Path, problems: list[str]) -> dict[str, Any] | None:
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{file}: is not TOML: {error}.")
     return None
+
+
+def read_sites(file: Path, tables: dict[str, Any], problems: list[str]) -> dict[str, Path]:
+    """Add the tables `[sites.…]` of the files `sites.d/*.toml` beside `file`; return the file of each such site."""
+    own = tables.get("sites", {})
+    if not isinstance(own, dict):
+        return {}  # validation reports it
+    found: dict[str, Path] = {}
+    for part in sorted(file.parent.glob(f"{SITES_FOLDER}/*.toml")):
+        read = read_toml(part, problems) or {}
+        sites = read.pop("sites", {})
+        if read or not isinstance(sites, dict):
+            problems.append(f"{part}: must have tables such as [sites.portal] alone; all else stands in {file.name}.")
+            continue
+        for site, table in sites.items():
+            if site in own or site in found:
+                problems.append(f"sites.{site} ({part}): stands in {found.get(site, file)} already; keep one of them.")
+            else:
+                found[site] = part
+                tables["sites"] = tables.get("sites", {}) | {site: table}
+    return found
 
 
 def read_environment(

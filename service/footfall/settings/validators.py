@@ -3,8 +3,10 @@
 The message continues the setting's name ("FOOTFALL_LISTEN: must be …") and never repeats a secret.
 """
 
+import os
 import re
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -22,6 +24,7 @@ from footfall.settings.messages import did_you_mean
 Network = IPv4Network | IPv6Network
 
 PORT_MAX = 65_535
+WORKERS_MAX = 64
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 NAMES_OF_VIETNAMS_ZONE = frozenset(
     {"ict", "indochinatime", "hanoi", "asiahanoi", "saigon", "hochiminh", "hochiminhcity", "asiahochiminhcity"}
@@ -179,6 +182,11 @@ def web_address(text: str) -> str:
     return text.rstrip("/")
 
 
+def web_address_or_none(text: str) -> str:
+    """Return such a URL, or an empty text."""
+    return text and web_address(text)
+
+
 def store_url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
     """Return a validator of secret URLs with one of `schemes`; its messages hold no part of the URL."""
     wanted = f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
@@ -217,6 +225,16 @@ def authorities_file(file: Path) -> Path:
     except OSError as error:
         raise ValueError(f"{file} cannot be read ({error.strerror})") from None
     return file
+
+
+def worker_count(value: object) -> int:
+    """Return the number of worker processes that a text means: a number, or `auto` for one per core."""
+    if value == "auto":
+        return min(WORKERS_MAX, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+    text = str(value)
+    if not text.isdecimal() or not 1 <= int(text) <= WORKERS_MAX:
+        raise ValueError(f"must be a number from 1 to {WORKERS_MAX}, or the word auto")
+    return int(text)
 
 
 def not_blank(secret: SecretStr) -> SecretStr:
