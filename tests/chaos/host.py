@@ -23,7 +23,7 @@ from tests.support.project import PROJECT
 READY = re.compile(r"Footfall is ready: (http://\S+)")
 OPS = re.compile(r"Metrics: (http://\S+)/metrics")
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
-START_MAX_S = 30
+START_MAX_S = 60
 STOP_MAX_S = 45
 LINES_KEPT = 4000
 

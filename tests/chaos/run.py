@@ -14,7 +14,7 @@ from tests.chaos.matrix import FAULTS, Fault
 from tests.chaos.stage import Stage, flowing, open_stage
 
 LINES_SHOWN = 60
-ACT_MAX_S = 100
+ACT_MAX_S = 150
 
 
 @dataclass(frozen=True, slots=True)

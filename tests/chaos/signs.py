@@ -10,7 +10,7 @@ from aiohttp import ClientError
 from tests.chaos.stage import Stage
 from tests.chaos.waiting import until
 
-SIGN_MAX_S = 20
+SIGN_MAX_S = 30
 LOOK_EVERY_S = 0.2
 
 
