@@ -57,21 +57,22 @@ BEGIN
 END
 $$;
 
--- A repeated import may lower a number, so the total is changed before one is made.
+-- A repeated import may lower a number: then there is a total to be lowered, and none to be made.
 CREATE FUNCTION footfall.total_imported_pages() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO footfall.page_total (site, page, views)
-    SELECT site, COALESCE(alias.target, page), 0
-    FROM imported LEFT JOIN footfall.page_alias AS alias USING (site, page) GROUP BY 1, 2 ORDER BY 1, 2
-    ON CONFLICT (site, page) DO NOTHING;
-    UPDATE footfall.page_total AS total
-    SET views = LEAST(GREATEST(total.views + added.views, 0), 9007199254740991)
+    INSERT INTO footfall.page_total AS total (site, page, views)
+    SELECT site, COALESCE(alias.target, page), LEAST(sum(views), 9007199254740991)
+    FROM imported LEFT JOIN footfall.page_alias AS alias USING (site, page)
+    GROUP BY 1, 2 HAVING sum(views) >= 0 ORDER BY 1, 2
+    ON CONFLICT (site, page) DO UPDATE SET views = LEAST(total.views + EXCLUDED.views, 9007199254740991);
+    UPDATE footfall.page_total AS total SET views = GREATEST(total.views + lowered.views, 0)
     FROM (
         SELECT site, COALESCE(alias.target, page) AS page, sum(views) AS views
-        FROM imported LEFT JOIN footfall.page_alias AS alias USING (site, page) GROUP BY 1, 2
-    ) AS added
-    WHERE (total.site, total.page) = (added.site, added.page);
+        FROM imported LEFT JOIN footfall.page_alias AS alias USING (site, page)
+        GROUP BY 1, 2 HAVING sum(views) < 0
+    ) AS lowered
+    WHERE (total.site, total.page) = (lowered.site, lowered.page);
     RETURN NULL;
 END
 $$;
