@@ -9,7 +9,7 @@ COMPILE := .venv-tools/bin/uv pip compile pyproject.toml --quiet --no-config --u
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench chaos attacks replay reference lock audit clean
+.PHONY: help run test lint bench chaos attacks replay reference dist lock audit clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name words; do printf '  make %-9s %s\n' "$$name" "$$words"; done
@@ -40,6 +40,9 @@ replay: .venv/dev ## Send the page views of an access log: LOG=access.log, to a 
 
 reference: .venv/dev ## Write deploy/SETTINGS.md and deploy/METRICS.md again, from the declarations
 	@exec $(BIN)/python -m tests.support.reference
+
+dist: .venv/dev ## Make an archive in dist/ that installs on a machine without internet
+	@exec $(BIN)/python -m tests.support.distribution
 
 lock: .venv-tools/done ## Choose the newest versions of all dependencies and write them down with their hashes
 	$(COMPILE) --upgrade --extra embedded --group dev -o requirements-dev.lock

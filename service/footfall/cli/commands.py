@@ -32,11 +32,14 @@ from footfall.stores.migrations import migrate as apply_migrations
 IMPORT_ID_MAX_CHARS = 100
 ENV_FILE: ContextVar[Path | None] = ContextVar("env_file", default=None)
 """What --env-file names; each command reads it once, and `serve` at each SIGHUP."""
+COMPLETE_VARIABLE = "_FOOTFALL_COMPLETE"
+"""With it a shell asks for what completes a line, or for the script that asks so."""
 
 app = typer.Typer(
     epilog="Settings come from footfall.toml, or the file that FOOTFALL_CONFIG names, and from FOOTFALL_… variables.",
     no_args_is_help=True,
-    add_completion=False,
+    # Its two options, which install a completion, are in no help text: the archive of a release brings the scripts.
+    add_completion=COMPLETE_VARIABLE in os.environ,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
