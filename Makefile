@@ -17,7 +17,7 @@ help: ## This list
 run: .venv/run ## Start everything, with a demo portal on http://127.0.0.1:8080; Ctrl-C stops it
 	@exec $(BIN)/footfall serve --embedded --demo
 
-test: .venv/dev ## Run the tests; ARGS="-k midnight" chooses some
+test: .venv/dev .venv/npm/done ## Run the tests; ARGS="-k midnight" chooses some
 	@exec $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: .venv/dev ## Check style and types
@@ -68,6 +68,13 @@ clean: ## Remove what was built here; the data in .footfall stay
 	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@ .venv/run
+
+# The routers that the browser tests load. Without npm these tests are skipped, except in CI.
+.venv/npm/done: tests/browser/package-lock.json .venv/dev
+	@mkdir -p .venv/npm
+	@cp tests/browser/package.json tests/browser/package-lock.json .venv/npm
+	@if command -v npm >/dev/null; then npm ci --prefix .venv/npm --ignore-scripts --no-audit --no-fund --loglevel error; fi
+	@touch $@
 
 .venv/bin/python:
 	@$(FIND_PYTHON); "$$python" -m venv --clear .venv

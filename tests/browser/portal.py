@@ -64,7 +64,8 @@ class Portal:
         if page is None or request.path == "/favicon.ico":
             return web.Response(status=204)
         text, headers = page
-        return web.Response(text=text, content_type="text/html", headers=headers)
+        kind = "text/javascript" if request.path.endswith(".js") else "text/html"
+        return web.Response(text=text, content_type=kind, headers=headers)
 
 
 @asynccontextmanager

@@ -11,15 +11,18 @@ from footfall.settings.settings import Site
 def snippet(site: Site, public_url: str) -> str:
     """Return the lines that a webmaster pastes: the block, the pixel for pages without script, the script.
 
-    Every number has two marks, because some editors strip data attributes and others classes.
+    Every number has two marks, because some editors strip data attributes and others classes; for the same reason
+    the script's address names the site too. `hidden` and `loading` keep the pixel from counting beside the script where
+    a program parses the page without running scripts, so that noscript holds elements. There is no id: a page may
+    have two blocks.
     """
     base = escape(public_url.rstrip("/"))
     by_browser = ' data-visitor="browser"' if site.visitor_id == "browser" else ""
-    pixel = f'<img src="{base}/seen.gif?site={site.id}" alt="" width="1" height="1" referrerpolicy="origin">'
+    pixel = f'<img hidden loading="lazy" src="{base}/seen.gif?site={site.id}" alt="" referrerpolicy="origin">'
     return (
         _block(labels_of(site, site.language), site.language, dict.fromkeys(site.show))
         + f"<noscript>{pixel}</noscript>\n"
-        + f'<script async src="{base}/footfall.js" data-site="{site.id}"{by_browser}></script>\n'
+        + f'<script async src="{base}/footfall.js?site={site.id}" data-site="{site.id}"{by_browser}></script>\n'
     )
 
 
@@ -34,8 +37,9 @@ def _block(labels: Mapping[str, str], language: str, numbers: Mapping[str, int |
         f"{format_number(number, language)}</b></li>\n"
         for name, number in numbers.items()
     )
+    heading = escape(labels["heading"])
     return (
         f'<div class="footfall" lang="{language}">\n'
-        f'  <h2 id="footfall-heading">{escape(labels["heading"])}</h2>\n'
-        f'  <ul aria-labelledby="footfall-heading">\n{items}  </ul>\n</div>\n'
+        f"  <h2>{heading}</h2>\n"
+        f'  <ul aria-label="{heading}">\n{items}  </ul>\n</div>\n'
     )

@@ -1,0 +1,84 @@
+"""Pages that a program loads and puts in place: real Turbo, htmx, React Router and Vue Router."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from footfall.display.block import snippet
+from footfall.model.site_id import SiteId
+from footfall.settings.settings import Site
+from tests.browser.conftest import ReadCounts
+from tests.browser.pages import settle
+from tests.browser.portal import Portal, html
+from tests.browser.relay import Relay
+
+LOADERS = {
+    "turbo": ("@hotwired/turbo/dist/turbo.es2017-umd.js", ""),
+    "htmx": ("htmx.org/dist/htmx.min.js", 'hx-boost="true"'),
+}
+PATHS = ("/1", "/2", "/3", "/4")
+LINKS = "".join(f'<a href="{path}">{path}</a> ' for path in PATHS)
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """Return the folder of the packages in package.json. Without it, its tests are skipped; in CI that is an error."""
+    folder = Path(sys.prefix, "npm", "node_modules")
+    if not folder.exists():
+        absent = "the routers of tests/browser/package.json are not here: make test installs them, where there is npm"
+        if os.environ.get("CI"):
+            pytest.fail(absent)
+        pytest.skip(absent)
+    return folder
+
+
+@pytest.fixture
+def pasted(relay: Relay, site: str) -> str:
+    """Return what the webmaster pasted."""
+    return snippet(Site(id=SiteId(site), name="Portal", hosts=("localhost",)), relay.url)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+async def test_a_page_that_a_program_fetches_and_puts_in_place_is_one_view(  # noqa: PLR0913 (fixtures)
+    page: Page, portal: Portal, relay: Relay, counts: ReadCounts, packages: Path, pasted: str, site: str, loader: str
+) -> None:
+    """A parser without script reads what is in noscript as elements, and a pixel there would count beside the script."""
+    file, attribute = LOADERS[loader]
+    portal.put("/loader.js", (packages / file).read_text())
+    head = '<script src="/loader.js"></script>'
+    for path in PATHS:
+        portal.put(path, html(f"<div {attribute}>{LINKS}</div><h1>{path}</h1>", pasted, head=head))
+    await page.goto(portal.url + PATHS[0])
+    await relay.passed(1)
+    for views, path in enumerate(PATHS[1:], start=2):
+        await page.click(f'a[href="{path}"]')
+        await expect(page.locator("h1")).to_have_text(path)
+        await relay.passed(views)
+    await settle(page, relay)
+    assert portal.asked.count("/loader.js") == 1, "no page was loaded by the browser"
+    assert [(beacon.kind, beacon.body["page"]) for beacon in relay.beacons] == [("view", path) for path in PATHS]
+    assert (await counts(site))["views_today"] == len(PATHS)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("template.innerHTML = text; document.body.append(template.content)", id="template"),
+        pytest.param(
+            "document.body.append(...new DOMParser().parseFromString(text, 'text/html').body.childNodes)", id="parser"
+        ),
+    ],
+)
+async def test_the_pasted_lines_in_markup_that_is_parsed_without_script_count_nothing(
+    page: Page, portal: Portal, relay: Relay, pasted: str, how: str
+) -> None:
+    """Frameworks of many kinds do this; a script that arrives so does not run, and neither may the image."""
+    await page.goto(portal.put("*", html("<p>Text</p>")))
+    await page.evaluate(f"text => {{ const template = document.createElement('template'); {how} }}", pasted)
+    assert await page.locator("noscript img").count() == 1, "the image became an element of the page"
+    await page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    await settle(page, relay)
+    assert relay.kinds == []
