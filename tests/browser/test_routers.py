@@ -45,7 +45,7 @@ def pasted(relay: Relay, site: str) -> str:
 async def test_a_page_that_a_program_fetches_and_puts_in_place_is_one_view(  # noqa: PLR0913 (fixtures)
     page: Page, portal: Portal, relay: Relay, counts: ReadCounts, packages: Path, pasted: str, site: str, loader: str
 ) -> None:
-    """A parser without script reads what is in noscript as elements, and a pixel there would count beside the script."""
+    """Without script a parser makes elements of what is in noscript, and a pixel there would count too."""
     file, attribute = LOADERS[loader]
     portal.put("/loader.js", (packages / file).read_text())
     head = '<script src="/loader.js"></script>'
