@@ -50,7 +50,7 @@ async def test_a_counted_beacon_is_answered_with_the_numbers_that_include_it(foo
     response = await footfall.send(page="/tin-tuc/1")
     answer = await response.json()
     now, peak_online_at = answer.pop("as_of"), answer.pop("peak_online_at")
-    assert peak_online_at == now
+    assert peak_online_at <= now
     assert answer == {
         "site": "portal",
         "online": 1,
@@ -58,6 +58,7 @@ async def test_a_counted_beacon_is_answered_with_the_numbers_that_include_it(foo
         "week": 1,
         "total": 1,
         "views_today": 1,
+        "pages": {"/tin-tuc/1": {"views": 1}},
         "measure": "visitors",
         "day_of": "2054-11-25",
         "week_of": "2054-11-23",

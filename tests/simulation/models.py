@@ -14,7 +14,7 @@ from footfall.model.batch import Answer, Batch
 from footfall.model.clocks import Clock
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
-from footfall.model.pages import PageBase, PageDay, names_in
+from footfall.model.pages import NO_PAGES, PageBase, PageDay, PageReading, names_in
 from footfall.model.pages import unpacked as unpacked_pages
 from footfall.model.peak import Peak
 from footfall.model.periods import Period, week_of
@@ -22,7 +22,7 @@ from footfall.model.retention import DAY, WEEK
 from footfall.model.salt import Salt
 from footfall.model.snapshot import Snapshot
 from footfall.model.sums import spans_of
-from footfall.stores.redis_store import NO_PAGES, ORPHANS_WITHIN, PageReading, Recorded
+from footfall.stores.redis_store import ORPHANS_WITHIN, Recorded
 
 Logs = dict[str, tuple[int, int]]
 Pages = dict[str, dict[str, int]]
@@ -238,6 +238,7 @@ class RedisModel:
             return NO_PAGES
         bases = list(bases)
         later = {day for base in bases for day, logs in base.later.items() if logs}
+        unviewed = set[str]()
         is_current = (held.generation, held.through.isoformat()) == (asked.generation, asked.through)
         held.touch(CLOSED, DAYS, *map(pages_of, held.listed | (later & held.days.keys())))
         if is_current and later <= held.days.keys():
@@ -245,8 +246,15 @@ class RedisModel:
                 for day, logs in base.later.items():
                     for log_id, views in logs.items():
                         held.days[day].set_page(base.page, log_id, views)
-                held.page_totals[base.page] = held.through, base.views
-        return self._page_reading(held, [base.page for base in bases])
+                is_open = [held.days[day] for day in held.listed if day in held.days and day > held.through]
+                if base.views or any(base.page in kept.pages for kept in is_open):
+                    held.page_totals[base.page] = held.through, base.views
+                else:
+                    unviewed.add(base.page)
+        reading = self._page_reading(held, [base.page for base in bases])
+        return reading._replace(
+            views=[0 if base.page in unviewed else views for base, views in zip(bases, reading.views, strict=True)]
+        )
 
     def confirm_pages(self, installation: str, site: str, pages: Iterable[PageDay]) -> None:
         """`confirm_pages.lua`."""
@@ -472,7 +480,7 @@ class RedisModel:
 
     def _page_reading(self, held: SiteModel, pages: Sequence[str]) -> PageReading:
         through = held.through.isoformat() if held.closed else ""
-        return PageReading(held.generation, through, [self._views_of(held, page) for page in pages])
+        return PageReading(held.generation, "", through, [self._views_of(held, page) for page in pages])
 
     def _views_of(self, held: SiteModel, page: str) -> int | None:
         if page not in held.page_totals:

@@ -10,14 +10,14 @@ from typing import Any, Protocol, TypeVar
 from footfall.errors import StoreUnavailable
 from footfall.model.batch import Batch
 from footfall.model.day_state import Closed, DayState
-from footfall.model.pages import PageBase, PageDay
+from footfall.model.pages import PageBase, PageDay, PageReading
 from footfall.model.periods import Period
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_store import PostgresStore, Saved
-from footfall.stores.redis_store import PageReading, Recorded, RedisStore
+from footfall.stores.redis_store import Recorded, RedisStore
 from footfall.stores.spool_store import Spool, SpooledLog
 from tests.simulation.durable_models import DiskModel, PostgresModel
 from tests.simulation.models import RedisModel

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import date
 
+from footfall.display.page_views import UNSEEN_REFRESH_AFTER_S
 from footfall.errors import StoreUnavailable
 from footfall.model.availability import UP
 from footfall.model.counts import Counts
-from tests.simulation.models import SiteModel, unpacked, visitors_of
+from tests.simulation.models import SiteModel, pages_of, unpacked, visitors_of
 from tests.simulation.ports import Server
 from tests.simulation.simulated import Sent, Worker, World
 
@@ -78,6 +79,9 @@ class Promises:
                 self._work(worker)
             self.check()
         self._all_is_even()
+        world.clock.advance(UNSEEN_REFRESH_AFTER_S)
+        for worker in world.workers:
+            self._pages_are_shown(worker)
 
     def _work(self, worker: Worker) -> None:
         for name, step in (("quick", worker.reconciler.quick_step), ("step", worker.copy)):
@@ -131,6 +135,23 @@ class Promises:
         at_least = sum(not (self._is_view_excused(sent) or self._is_page_excused(sent)) for sent in certain)
         at_most = sum(sent.outcome != "refused" for sent in ledger)
         assert at_least <= views <= at_most, f"{views} views of {page} on {day}, not {at_least} to {at_most}"
+
+    def _pages_are_shown(self, worker: Worker) -> None:
+        """What a worker answers of each page is what Postgres has; it may remember more than an older dump has."""
+        pages = sorted({sent.page for sent in self._world.ledger if sent.page} | {"/never"})
+        asking = worker.run(worker.page_views.views(self._world.site, pages))
+        while not asking.done():
+            self._world.loop.settle()
+            assert asking.done() or self._world.calls, "it never comes to an end"
+            self._world.deliver(CALLS_MAX)
+        saved = dict.fromkeys(pages, 0)
+        for (_, page, _), logs in self._world.postgres.model.pages.items():
+            saved[page] += sum(logs.values())
+        shown = asking.result()
+        if self._postgres_lost_data:
+            assert all((shown[page] or 0) >= views for page, views in saved.items()), (shown, saved)
+        else:
+            assert shown == saved
 
     def _is_page_excused(self, sent: Sent) -> bool:
         return sent.risked and self._postgres_lost_data
@@ -188,7 +209,11 @@ class Promises:
         """Of every copy of a day: whose it is, which day, its logs."""
         for number, server in enumerate(self._world.redis):
             for site in self._sites(server):
-                whole = [(day, kept) for day, kept in site.days.items() if visitors_of(day) not in site.damaged]
+                whole = [
+                    (day, kept)
+                    for day, kept in site.days.items()
+                    if not site.damaged & {visitors_of(day), pages_of(day)}  # its logs will be dropped with it
+                ]
                 yield from ((f"redis {number}", day, kept.logs) for day, kept in whole)
         for (_, day), row in self._world.postgres.model.rows.items():
             yield "postgres", day, row.logs

@@ -8,7 +8,7 @@ The world keeps a ledger of every beacon; `promises.py` compares it with what th
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import date
@@ -20,13 +20,15 @@ from prometheus_client import CollectorRegistry
 from footfall.delivery.pending import BeaconQueue
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
-from footfall.delivery.redis_writer import RedisWriter
+from footfall.delivery.redis_writer import Displays, RedisWriter
 from footfall.delivery.sender import Outlets
 from footfall.delivery.spool_writer import SpoolWriter
 from footfall.display.counts_cache import CountsCache
+from footfall.display.page_views import PageViews
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
+from footfall.model.pages import PageReading
 from footfall.model.periods import Periods, local_day
 from footfall.settings.settings import Settings, Site
 from footfall.stores.store_pair import StorePair
@@ -100,17 +102,28 @@ class Worker:
         async def read_counts(site: Site) -> Reading:
             return await self.recorder.read(site)
 
+        async def read_pages(site: Site, pages: Sequence[str]) -> PageReading:
+            return await self.recorder.read_pages(site, pages)
+
         self.metrics = metrics = Metrics(CollectorRegistry())
         self.counts_cache = CountsCache(settings, metrics, read_counts, clock, clock.monotonic)
         redis_port, postgres_port = RedisPort(self), PostgresPort(self)
         self.spool = spool_port = SpoolPort(self)
         stores, periods = StorePair(redis_port, postgres_port), Periods(clock)
+        self.page_views = PageViews(stores, read_pages, clock.monotonic)
         repairs = Repairs.between(stores, metrics, clock)
         self.opener = repairs.opener
         self.rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
         spool_writer = SpoolWriter(spool_port, metrics)
         outlets = Outlets(
-            redis=RedisWriter(redis_port, repairs.restore, self.counts_cache, periods, metrics, clock.monotonic),
+            redis=RedisWriter(
+                redis_port,
+                repairs.restore,
+                Displays(self.counts_cache, self.page_views),
+                periods,
+                metrics,
+                clock.monotonic,
+            ),
             spool_writer=spool_writer,
             spool=spool_port,
             queue=BeaconQueue(settings.queue_max_beacons, metrics),

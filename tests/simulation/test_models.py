@@ -18,7 +18,7 @@ from footfall import sql_folder
 from footfall.model.batch import Batch
 from footfall.model.clocks import WALL_CLOCK
 from footfall.model.day_state import Closed, DayState
-from footfall.model.pages import PageBase, PageDay
+from footfall.model.pages import PageBase, PageDay, PageReading
 from footfall.model.pages import packed as packed_pages
 from footfall.model.peak import Peak
 from footfall.model.periods import local_day, period_at, week_end, week_of
@@ -28,7 +28,7 @@ from footfall.model.snapshot import Snapshot
 from footfall.model.sums import Sums, Tally
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
-from footfall.stores.redis_store import PageReading, RedisStore, day_key, open_redis, ready_key
+from footfall.stores.redis_store import RedisStore, day_key, open_redis, ready_key
 from footfall.stores.spool_store import Spool, open_spool
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.simulation.models import ALWAYS, RedisModel, packed, unpacked

@@ -1,13 +1,14 @@
 """Where beacons enter delivery: each joins the log of its site and day, and is answered once it is stored."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 from footfall.delivery.pending import SharedAnswer
 from footfall.delivery.sender import Outlets
 from footfall.delivery.site_delivery import SiteDelivery
 from footfall.model.counts import Reading
+from footfall.model.pages import PageReading
 from footfall.model.periods import Periods
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
@@ -19,6 +20,7 @@ class Recorder:
 
     def __init__(self, sites: Iterable[Site], outlets: Outlets, repairs: Repairs, periods: Periods) -> None:
         self._queue = outlets.queue
+        self._redis = outlets.redis
         self.sites: dict[SiteId, SiteDelivery] = {
             site.id: SiteDelivery(site, outlets, repairs, periods) for site in sites
         }
@@ -51,6 +53,10 @@ class Recorder:
     async def read(self, site: Site) -> Reading:
         """Read the numbers of a site, restoring it where Redis has lost it; raises StoreUnavailable."""
         return await self.sites[site.id].read()
+
+    async def read_pages(self, site: Site, pages: Sequence[str]) -> PageReading:
+        """Read the views of pages of a site; without views while Redis is not ready. Raises StoreUnavailable."""
+        return await self._redis.read_pages(site, pages)
 
     async def settle(self) -> None:
         """Wait until no beacon waits for an answer and no batch is being sent."""

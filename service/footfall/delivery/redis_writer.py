@@ -1,17 +1,27 @@
 """Sends batches to Redis, reads a site's numbers there, and shares every reading that comes back."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import date
+from typing import NamedTuple
 
 from footfall.display.counts_cache import CountsCache
+from footfall.display.page_views import PageViews
 from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch import Batch
 from footfall.model.clocks import MONOTONIC_CLOCK, MonotonicClock
+from footfall.model.pages import PageReading, names_in
 from footfall.model.periods import Periods
 from footfall.settings.settings import Site
 from footfall.stores.redis_store import Recorded, RedisStore
 from footfall.sync.restore import Restore
+
+
+class Displays(NamedTuple):
+    """What shows the numbers of a worker, and gets each reading that comes back."""
+
+    counts_cache: CountsCache
+    page_views: PageViews
 
 
 class RedisWriter:
@@ -21,14 +31,14 @@ class RedisWriter:
         self,
         redis: RedisStore,
         restore: Restore,
-        counts_cache: CountsCache,
+        displays: Displays,
         periods: Periods,
         metrics: Metrics,
         monotonic: MonotonicClock = MONOTONIC_CLOCK,
     ) -> None:
         self._redis = redis
         self._restore = restore
-        self._counts_cache = counts_cache
+        self._counts_cache, self._page_views = displays
         self._periods = periods
         self._metrics = metrics
         self._up = metrics.store_up.labels("redis")
@@ -53,12 +63,20 @@ class RedisWriter:
         except StoreUnavailable:
             self._metrics.flush("error").inc()
             raise
+        if recorded.pages.views:
+            self._page_views.accept(site.id, names_in(batch.pages), recorded.pages)
         self._metrics.flush(recorded.answer.value).inc()
         return recorded
 
     async def read(self, site: Site) -> Recorded:
         """Read the numbers of a site with the same script; raises StoreUnavailable."""
         return await self._call(site, None)
+
+    async def read_pages(self, site: Site, pages: Sequence[str]) -> PageReading:
+        """Read the views of pages, and the numbers of their site with them; raises StoreUnavailable."""
+        _, period = self._periods.now(site.zone)
+        recorded = await self._heard(site, self._redis.read_pages(site.id, period, site.online_window_s, pages))
+        return recorded.pages
 
     async def acked(self, site: Site, logs: Sequence[tuple[date, str]]) -> list[int]:
         """Read the seq that Redis has of each (day, log id); 0 for one that it does not know."""
@@ -70,8 +88,13 @@ class RedisWriter:
 
     async def _call(self, site: Site, batch: Batch | None, *, skip_gap: bool = False) -> Recorded:
         _, period = self._periods.now(site.zone)
+        window_s = site.online_window_s
+        return await self._heard(site, self._redis.record(site.id, period, window_s, batch, skip_gap=skip_gap))
+
+    async def _heard(self, site: Site, call: Awaitable[Recorded]) -> Recorded:
+        """Await an answer, and share the numbers in it."""
         try:
-            recorded = await self._redis.record(site.id, period, site.online_window_s, batch, skip_gap=skip_gap)
+            recorded = await call
         except StoreUnavailable as error:
             self._up.set(0)
             if isinstance(error, StoreDamaged):

@@ -33,7 +33,23 @@ def counts_svg(site: Site, counts: Counts, language: str, theme: Theme, show: Se
         (labels[name], format_number(number, language))
         for name, number in numbers_of(counts, show or site.show).items()
     ]
-    heading = labels["heading"]
+    return _image(labels["heading"], rows, language, theme)
+
+
+def page_svg(site: Site, views: int | None, language: str, theme: Theme) -> str:
+    """Return the views of a page as an image of one line."""
+    label, number = labels_of(site, language)["page_views"], format_number(views, language)
+    width = 2 * PADDING + _width(label, TEXT_SIZE) + GAP // 2 + _width(number, TEXT_SIZE)
+    height = ROW_HEIGHT + PADDING // 2
+    y = height // 2 + TEXT_SIZE // 3
+    return (
+        f"{_opening(f'{label}: {number}', (width, height), language, theme)}"
+        f'<text class="soft" x="{PADDING}" y="{y}">{_xml(label)}</text>'
+        f'<text class="ink" x="{width - PADDING}" y="{y}" text-anchor="end" font-weight="600">{number}</text>\n</svg>\n'
+    )
+
+
+def _image(heading: str, rows: Sequence[tuple[str, str]], language: str, theme: Theme) -> str:
     row_widths = [_width(label, TEXT_SIZE) + GAP + _width(number, TEXT_SIZE) for label, number in rows]
     width = 2 * PADDING + max(_width(heading, HEADING_SIZE), *row_widths)
     first_row = PADDING + HEADING_SIZE + ROW_HEIGHT
@@ -46,14 +62,21 @@ def counts_svg(site: Site, counts: Counts, language: str, theme: Theme, show: Se
     )
     spoken = ", ".join(f"{label}: {number}" for label, number in rows)
     return (
+        f"{_opening(f'{heading}. {spoken}', (width, height), language, theme)}"
+        f'<text class="ink" x="{PADDING}" y="{PADDING + HEADING_SIZE - 2}" font-size="{HEADING_SIZE}" '
+        f'font-weight="700">{_xml(heading)}</text>\n{lines}</svg>\n'
+    )
+
+
+def _opening(title: str, size: tuple[int, int], language: str, theme: Theme) -> str:
+    width, height = size
+    return (
         f'<svg xmlns="http://www.w3.org/2000/svg" lang="{language}" role="img" aria-labelledby="title" '
         f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'font-family="{FONT}" font-size="{TEXT_SIZE}">\n'
-        f'<title id="title">{_xml(heading)}. {_xml(spoken)}</title>\n'
+        f'<title id="title">{_xml(title)}</title>\n'
         f"<style>{_style(theme)}</style>\n"
         f'<rect class="paper" width="{width}" height="{height}" rx="8"/>\n'
-        f'<text class="ink" x="{PADDING}" y="{PADDING + HEADING_SIZE - 2}" font-size="{HEADING_SIZE}" '
-        f'font-weight="700">{_xml(heading)}</text>\n{lines}</svg>\n'
     )
 
 

@@ -7,11 +7,18 @@ from typing import TypeVar
 from aiohttp import web
 
 from footfall.display.block import counts_html
-from footfall.display.counts_cache import PreparedCounts
-from footfall.display.svg import Theme, counts_svg
+from footfall.display.svg import Theme, counts_svg, page_svg
 from footfall.errors import Reason, Refused
 from footfall.http.assets import add_assets
 from footfall.http.middleware import OUTERMOST, measure_and_shape
+from footfall.http.pages import (
+    pages_in,
+    views_of_its_page,
+    views_of_page,
+    views_of_pages,
+    with_pages,
+    with_pages_etag,
+)
 from footfall.http.responses import PUBLIC_HEADERS, Reply, cacheable, lines
 from footfall.http.sender import read_client, read_sender
 from footfall.http.services import SERVICES, Services
@@ -73,11 +80,13 @@ async def post_seen(request: web.Request) -> Reply:
     sender = read_sender(request.headers, read_client(request, services.resolver))
     outcome = await services.counting.count_beacon(beacon, sender)
     site = services.settings.sites[beacon.site]
+    views = await views_of_its_page(services, site, beacon) if beacon.page else b""
     if isinstance(outcome, Counted):
-        return Reply(200, JSON_FRESH, services.counts_cache.shown(site).body)
+        return Reply(200, JSON_FRESH, with_pages(services.counts_cache.shown(site).body, views))
     if isinstance(outcome, Spooled):
-        return Reply(202, JSON_FRESH, services.counts_cache.shown(site).stale.body)
-    return Reply(200, JSON_FRESH + _ignored(outcome), (await services.counts_cache.counts(site)).body)
+        return Reply(202, JSON_FRESH, with_pages(services.counts_cache.shown(site).stale.body, views))
+    body = (await services.counts_cache.counts(site)).body
+    return Reply(200, JSON_FRESH + _ignored(outcome), with_pages(body, views))
 
 
 async def get_pixel(request: web.Request) -> Reply:
@@ -97,24 +106,34 @@ async def head_pixel(_: web.Request) -> Reply:
 
 
 async def get_counts(request: web.Request) -> Reply:
-    """Return the numbers, from bytes that are prepared once for all readers."""
-    _, shown = await _read(request)
-    return _reply(request, shown, COUNTS_JSON, shown.body)
+    """Return the numbers, from bytes that are prepared once for all readers, and the views of pages in the query."""
+    site = _site_to_read(request)
+    services = request.app[SERVICES]
+    views = await views_of_pages(services, site, pages) if (pages := pages_in(request)) else b""
+    shown = await services.counts_cache.counts(site)
+    return _reply(request, with_pages_etag(shown.etag, views), COUNTS_JSON, with_pages(shown.body, views))
 
 
 async def get_counts_svg(request: web.Request) -> Reply:
-    """Return the block as an image, for pages where nothing else is possible."""
-    site, shown = await _read(request)
-    theme = _choice(request, "theme", THEMES)
-    image = counts_svg(site, shown.counts, _language(request, site), theme, _show(request))
-    return _reply(request, shown, COUNTS_SVG, image.encode())
+    """Return the block, or the views of the page in the query, as an image, where nothing else is possible."""
+    site = _site_to_read(request)
+    services = request.app[SERVICES]
+    theme, language = _choice(request, "theme", THEMES), _language(request, site)
+    show = _show(request)
+    if pages := pages_in(request):
+        views = await views_of_page(services, site, pages[0])
+        image = page_svg(site, views, language, theme)
+        return _reply(request, with_pages_etag('W/"page"', image.encode()), COUNTS_SVG, image.encode())
+    shown = await services.counts_cache.counts(site)
+    return _reply(request, shown.etag, COUNTS_SVG, counts_svg(site, shown.counts, language, theme, show).encode())
 
 
 async def get_counts_html(request: web.Request) -> Reply:
     """Return the block as an HTML fragment, for server-side includes."""
-    site, shown = await _read(request)
+    site = _site_to_read(request)
+    shown = await request.app[SERVICES].counts_cache.counts(site)
     fragment = counts_html(site, shown.counts, _language(request, site), _show(request))
-    return _reply(request, shown, COUNTS_HTML, fragment.encode())
+    return _reply(request, shown.etag, COUNTS_HTML, fragment.encode())
 
 
 async def answer_preflight(_: web.Request) -> Reply:
@@ -137,21 +156,21 @@ async def _body(request: web.Request) -> bytes:
         raise Refused(Reason.BAD_REQUEST) from None
 
 
-async def _read(request: web.Request) -> tuple[Site, PreparedCounts]:
+def _site_to_read(request: web.Request) -> Site:
     services = request.app[SERVICES]
     site = services.settings.sites.get(request.query.get("site", ""))
     if site is None:
         raise Refused(Reason.UNKNOWN_SITE)
     services.admission.check_read(site, read_client(request, services.resolver))
-    return site, await services.counts_cache.counts(site)
+    return site
 
 
 def _ignored(ignored: Ignored) -> bytes:
     return b"Footfall-Ignored: %b\r\n" % ignored.reason.value.encode()
 
 
-def _reply(request: web.Request, shown: PreparedCounts, head: bytes, body: bytes) -> Reply:
-    return cacheable(request, shown.etag, head + b"ETag: %b\r\n" % shown.etag.encode(), body)
+def _reply(request: web.Request, etag: str, head: bytes, body: bytes) -> Reply:
+    return cacheable(request, etag, head + b"ETag: %b\r\n" % etag.encode(), body)
 
 
 def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Choice:

@@ -9,6 +9,7 @@ from footfall.delivery.outage import Outage
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.display.counts_cache import CountsCache
+from footfall.display.page_views import PageViews
 from footfall.ingest.admission import Admission
 from footfall.ingest.client_address import AddressResolver
 from footfall.ingest.counting import Counting
@@ -36,6 +37,7 @@ class Services:
     spool: Spool
     stores: StorePair
     counts_cache: CountsCache
+    page_views: PageViews
     repairs: Repairs
     rollup: Rollup
     log_rewrites: LogRewrites

@@ -112,6 +112,10 @@ class Admission:
         """Return the page under which a view of `page` counts: itself, or `(other)` beyond the bounds."""
         return self._rules[site.id].pages.admit(page, day, client, self._monotonic())
 
+    def counts_page(self, site: Site, page: str) -> bool:
+        """Return whether this worker counts `page` by itself today."""
+        return self._rules[site.id].pages.counts(page)
+
     def learn_pages(self, site: Site, pages: Iterable[str]) -> None:
         """Remember pages that are not new, such as those that Redis has when a worker starts."""
         self._rules[site.id].pages.learn(pages)

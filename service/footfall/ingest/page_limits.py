@@ -38,6 +38,10 @@ class SitePages:
         self._today.add(page)
         return page
 
+    def counts(self, page: str) -> bool:
+        """Return whether `page` counts by itself today."""
+        return page in self._today
+
     def learn(self, pages: Iterable[str]) -> None:
         """Remember pages that are not new, such as those that Redis has when a worker starts."""
         if len(self._familiar) > FAMILIAR_FACTOR * self._pages_max:

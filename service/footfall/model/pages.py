@@ -4,7 +4,7 @@ A batch carries, for every page that it touches, the views that its log has of t
 stored twice without harm, and two copies of a day meet by the maximum per page and log.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -33,6 +33,21 @@ class PageBase(NamedTuple):
     page: str
     views: int
     later: Mapping[date, Mapping[str, int]]
+
+
+class PageReading(NamedTuple):
+    """Views of pages, all days together; None where Redis does not remember what Postgres has of a page."""
+
+    generation: str
+    """Changes when what was remembered is forgotten: an answer of Postgres to an earlier question comes too late."""
+    corrected: str
+    """Changes when page counts were corrected, and then they may fall; empty for never."""
+    through: str
+    """The last closed day."""
+    views: Sequence[int | None]
+
+
+NO_PAGES = PageReading("", "", "", ())
 
 
 def packed(pages: Mapping[str, int]) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -16,10 +16,11 @@ from footfall.delivery.outage import Outage
 from footfall.delivery.pending import BeaconQueue
 from footfall.delivery.reconciler import PROBES_AT_ONCE, Reconciler
 from footfall.delivery.recorder import Recorder
-from footfall.delivery.redis_writer import RedisWriter
+from footfall.delivery.redis_writer import Displays, RedisWriter
 from footfall.delivery.sender import Outlets
 from footfall.delivery.spool_writer import SpoolWriter
 from footfall.display.counts_cache import CountsCache
+from footfall.display.page_views import PageViews
 from footfall.display.saved_counts import read_saved_counts
 from footfall.errors import Stop, StoreUnavailable
 from footfall.http import status
@@ -37,7 +38,9 @@ from footfall.metrics.metrics import Metrics
 from footfall.metrics.process import MEASURE_EVERY_S, ProcessMetrics
 from footfall.model.clocks import MONOTONIC_CLOCK, WALL_CLOCK, Clock, MonotonicClock
 from footfall.model.counts import Reading
+from footfall.model.pages import PageReading
 from footfall.model.periods import Periods
+from footfall.model.retention import DAY
 from footfall.model.site_id import SiteId
 from footfall.process.sockets import BACKLOG
 from footfall.settings.settings import Settings, Site
@@ -86,14 +89,18 @@ async def open_services(
         async def read_counts(site: Site) -> Reading:
             return await recorder.read(site)
 
+        async def read_pages(site: Site, pages: Sequence[str]) -> PageReading:
+            return await recorder.read_pages(site, pages)
+
         periods = Periods(clock)
         counts_cache = CountsCache(settings, metrics, read_counts, clock, monotonic)
         stores = StorePair(redis, postgres)
+        page_views = PageViews(stores, read_pages, monotonic)
         repairs = Repairs.between(stores, metrics, clock)
         rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
         spool_writer = SpoolWriter(spool, metrics, monotonic)
         outlets = Outlets(
-            redis=RedisWriter(redis, repairs.restore, counts_cache, periods, metrics, monotonic),
+            redis=RedisWriter(redis, repairs.restore, Displays(counts_cache, page_views), periods, metrics, monotonic),
             spool_writer=spool_writer,
             spool=spool,
             queue=BeaconQueue(settings.queue_max_beacons, metrics),
@@ -121,6 +128,7 @@ async def open_services(
             spool=spool,
             stores=stores,
             counts_cache=counts_cache,
+            page_views=page_views,
             repairs=repairs,
             rollup=rollup,
             log_rewrites=LogRewrites(settings.sites.values(), redis, metrics, clock),
@@ -132,6 +140,7 @@ async def open_services(
             clock_watch=ClockWatch(stores, clock),
         )
         stack.push_async_callback(counts_cache.close)
+        stack.push_async_callback(page_views.close)
         stack.push_async_callback(repairs.opener.close)
         stack.push_async_callback(services.copy_everything)
         yield services
@@ -169,12 +178,25 @@ async def open_sites(services: Services) -> None:
     errors: dict[SiteId, StoreUnavailable] = {}
     for some in (sites[first : first + PROBES_AT_ONCE] for first in range(0, len(sites), PROBES_AT_ONCE)):
         opened = await asyncio.gather(*(delivery.probe() for delivery in some))
+        opened_sites = [delivery.site for delivery, is_open in zip(some, opened, strict=True) if is_open]
+        await asyncio.gather(*(_learn_pages(services, site) for site in opened_sites))
         closed = [delivery.site for delivery, is_open in zip(some, opened, strict=True) if not is_open]
         shown = await asyncio.gather(*(_show_saved(services, site) for site in closed))
         errors |= {site.id: error for site, error in zip(closed, shown, strict=True) if error}
     if errors:
         names, error = some_of(list(errors)), next(iter(errors.values()))
         logger.warning("Sites have no counts yet: both stores are away. sites=%s error=%s", names, error)
+
+
+async def _learn_pages(services: Services, site: Site) -> None:
+    """Let the pages that Redis has count without a budget: they are new to this worker alone."""
+    _, period = services.periods.now(site.zone)
+    try:
+        names = await services.stores.redis.page_names(site.id, [period.day - DAY, period.day])
+    except StoreUnavailable as error:
+        logger.debug("The pages of a site are not known yet. site=%s error=%s", site.id, error)
+    else:
+        services.admission.learn_pages(site, names)
 
 
 async def _show_saved(services: Services, site: Site) -> StoreUnavailable | None:

@@ -33,7 +33,7 @@ from footfall.errors import StoreDamaged
 from footfall.model.batch import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
-from footfall.model.pages import PageBase, PageDay, as_text, from_text, packed
+from footfall.model.pages import NO_PAGES, PageBase, PageDay, PageReading, as_text, from_text, packed
 from footfall.model.peak import Peak
 from footfall.model.periods import Period, week_of
 from footfall.model.retention import DAY, WEEK
@@ -54,19 +54,6 @@ REWRITTEN, REWRITING = "ff1:rewritten", "ff1:rewriting"
 CLAIM_S = 1800
 SEEN_AHEAD_MS = 1000
 """A clock that is adjusted goes back by this much at once; what is later is of a clock that was ahead."""
-
-
-class PageReading(NamedTuple):
-    """Views of pages, all days together; None where Redis does not remember what Postgres has of a page."""
-
-    generation: str
-    """Changes when what was remembered is forgotten: an answer of Postgres to an earlier question comes too late."""
-    through: str
-    """The last closed day."""
-    views: Sequence[int | None]
-
-
-NO_PAGES = PageReading("", "", ())
 
 
 class Recorded(NamedTuple):
@@ -268,8 +255,20 @@ class RedisStore:
         with _reading_values(site_id):
             return _page_reading(rest[0]) if answer == b"OK" else NO_PAGES
 
+    async def page_names(self, site_id: SiteId, days: Sequence[date]) -> set[str]:
+        """Read the pages that were viewed on some days; raises StoreUnavailable."""
+        async with self._calls.turn(), self._calls.client.pipeline(transaction=False) as pipeline:
+            for day in days:
+                pipeline.hkeys(day_key(site_id, day, "pages"))
+            found = await pipeline.execute()
+        with _reading_values(site_id):
+            return {name.decode() for names in found for name in names}
+
     async def forget_pages(self, site_id: SiteId) -> None:
-        """Forget what is remembered of Postgres' pages, which changed there; raises StoreUnavailable."""
+        """Forget what Redis remembers of Postgres' pages, which were corrected; then they may be lower than before.
+
+        Raises StoreUnavailable.
+        """
         await self._calls.run(self._forget_pages, ready_key(site_id), [self.installation])
 
     async def acked(self, site_id: SiteId, logs: Sequence[tuple[date, str]]) -> list[int]:
@@ -444,8 +443,8 @@ def _page_days(day: date, flat: Sequence[bytes]) -> list[PageDay]:
 
 
 def _page_reading(values: Sequence[Any]) -> PageReading:
-    generation, through, *views = values
-    return PageReading(generation.decode(), through.decode(), views)
+    generation, corrected, through, *views = values
+    return PageReading(generation.decode(), corrected.decode(), through.decode(), views)
 
 
 def _day(name: bytes) -> date | None:

@@ -4,7 +4,8 @@
 
 local PAGE_TOTALS = prefix .. 'page_totals'
 local PAGE_TOTALS_MAX, PAGE_TOTALS_MS = 20000, 86400000 -- days stay longer in Redis after they are closed
-local GENERATION, REMEMBERED = ' generation', ' remembered' -- fields that no page can be called
+-- Fields that no page can be called.
+local GENERATION, CORRECTED, REMEMBERED = ' generation', ' corrected', ' remembered'
 local SLICE = 1000 -- `unpack` fails at 8,000 values
 
 local function day_pages(day) return prefix .. 'day:' .. day .. ':pages' end
@@ -58,15 +59,17 @@ end
 
 -- What was remembered of Postgres may lack something: forget it, and whatever is on its way from there.
 local function forget_page_totals()
+  local corrected = redis.call('HGET', PAGE_TOTALS, CORRECTED) or ''
   redis.call('DEL', PAGE_TOTALS)
-  redis.call('HSET', PAGE_TOTALS, GENERATION, string.format('%.0f', now_us()))
+  redis.call('HSET', PAGE_TOTALS, GENERATION, string.format('%.0f', now_us()), CORRECTED, corrected)
   redis.call('PEXPIRE', PAGE_TOTALS, PAGE_TOTALS_MS)
 end
 
--- The views of pages: {generation, through, views of each page, false where it is not remembered}.
+-- The views of pages: {generation, corrected, through, views of each page, false where it is not remembered}.
 local function page_views(names)
-  if #names == 0 then return {'', ''} end
-  local answer = {redis.call('HGET', PAGE_TOTALS, GENERATION) or '', redis.call('HGET', CLOSED, 'through') or ''}
+  if #names == 0 then return {'', '', ''} end
+  local known = redis.call('HMGET', PAGE_TOTALS, GENERATION, CORRECTED)
+  local answer = {known[1] or '', known[2] or '', redis.call('HGET', CLOSED, 'through') or ''}
   local totals, from = {}, nil
   for at, total in ipairs(read_hash(PAGE_TOTALS, names)) do
     local through, views = string.match(total or '', '^(%d%d%d%d%-%d%d%-%d%d):(%d+)$')

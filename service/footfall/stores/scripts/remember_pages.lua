@@ -1,7 +1,8 @@
 -- Remember what Postgres has of pages, and merge what it has of the days that are open.
 -- ARGV: installation, generation and through of the reading that asked for it, then for each page: the page, its views
 --       up to `through`, its later days ('day log_id=views log_id=views;day ...').
--- Answers: {OK, {generation, through, views of each page...}}, or {NOTREADY, installation found}.
+-- A page without any views is not remembered: anyone can make up names.
+-- Answers: {OK, what page_views answers}, or {NOTREADY, installation found}.
 
 local installation, generation, through = unpack(ARGV, 1, 3)
 
@@ -20,14 +21,17 @@ local function has_later_days() -- what is not in Redis now would be missing, an
   return true
 end
 
+local function is_viewed(page)
+  for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
+    if day > through and redis.call('HEXISTS', day_pages(day), page) == 1 then return true end
+  end
+  return false
+end
+
+local unviewed = {}
 local is_current = (redis.call('HGET', PAGE_TOTALS, GENERATION) or '') == generation
 if is_current and redis.call('HGET', CLOSED, 'through') == through and has_later_days() then
-  local remembered = tonumber(redis.call('HGET', PAGE_TOTALS, REMEMBERED) or 0)
-  if remembered + #names > PAGE_TOTALS_MAX then
-    forget_page_totals()
-    remembered = 0
-  end
-  local values = {REMEMBERED, string.format('%.0f', remembered + #names)}
+  local values = {}
   for at = 4, #ARGV, 3 do
     local page, views, later = unpack(ARGV, at, at + 2)
     for day, logs in string.gmatch(later, '(%d%d%d%d%-%d%d%-%d%d) ([^;]+)') do
@@ -37,9 +41,23 @@ if is_current and redis.call('HGET', CLOSED, 'through') == through and has_later
         if merged ~= entry then redis.call('HSET', day_pages(day), page, merged) end
       end
     end
-    values[#values + 1], values[#values + 2] = page, through .. ':' .. views
+    if views == '0' and not is_viewed(page) then
+      unviewed[page] = true
+    else
+      values[#values + 1], values[#values + 2] = page, through .. ':' .. views
+    end
   end
+  local remembered = tonumber(redis.call('HGET', PAGE_TOTALS, REMEMBERED) or 0) + #values / 2
+  if remembered > PAGE_TOTALS_MAX then
+    forget_page_totals()
+    remembered = #values / 2
+  end
+  values[#values + 1], values[#values + 2] = REMEMBERED, string.format('%.0f', remembered)
   write_hash(PAGE_TOTALS, values)
   if redis.call('TTL', PAGE_TOTALS) == -1 then redis.call('PEXPIRE', PAGE_TOTALS, PAGE_TOTALS_MS) end
 end
-return {'OK', page_views(names)}
+local answer = page_views(names)
+for at, page in ipairs(names) do
+  if unviewed[page] then answer[3 + at] = 0 end
+end
+return {'OK', answer}
