@@ -21,7 +21,10 @@ from tests.support.footfall import SITE, settings_for
 from tests.support.process import SETTINGS, embedded, fresh_connections, ready, run, see, start
 from tests.support.project import PACKAGE
 
-COMMANDS = ("serve", "check", "migrate", "rollup", "adjust", "pages", "import", "snippet", "spool", "doctor", "version")
+COMMANDS = (
+    *("serve", "check", "migrate", "rollup", "adjust", "pages", "import", "snippet", "spool", "doctor", "status"),
+    "version",
+)
 
 
 async def test_help_tells_what_there_is() -> None:

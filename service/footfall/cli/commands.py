@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from footfall.cli.doctor import print_checks
 from footfall.cli.pages import Days, ImportChoices, import_pages, move_page, print_pages
 from footfall.cli.rollup import roll_up_sites
 from footfall.cli.spool import adopt_folder
+from footfall.cli.status import print_status, watch_status
 from footfall.cli.terminal import complain, say
 from footfall.display import block
 from footfall.embedded.servers import running_servers
@@ -272,6 +274,26 @@ def doctor(embedded: EmbeddedOption = False) -> None:
     """
     if not asyncio.run(print_checks(_stores(embedded=embedded), settings_file(_environ()))):
         sys.exit(1)
+
+
+@app.command("status")
+def show_status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer of the service, for programs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")] = False,
+) -> None:
+    """Show the running service on one screen: its sites with their numbers, stores, spool, workers, and what is wrong.
+
+    It is asked at FOOTFALL_OPS_LISTEN.
+    """
+    environ = _environ()
+    settings = load_settings(settings_file(environ), environ, needs_stores=False)
+    if not watch:
+        asyncio.run(print_status(settings, as_json=as_json))
+        return
+    if as_json:
+        raise Stop("--json is for one answer: leave out --watch")
+    with suppress(KeyboardInterrupt):
+        asyncio.run(watch_status(settings))
 
 
 @app.command()

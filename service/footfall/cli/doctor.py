@@ -12,14 +12,14 @@ from pathlib import Path
 
 import aiohttp
 
+from footfall.cli.ops_listener import HTTP_TIMEOUT, ask_service
 from footfall.cli.terminal import say
 from footfall.errors import StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK, Clock
 from footfall.model.periods import local_day, period_at, week_end
 from footfall.plain_text import one_line
-from footfall.process.sockets import reachable_host
 from footfall.settings.authorities import Tls, postgres_tls, redis_tls
-from footfall.settings.settings import Listen, Settings, Site, parse_listen
+from footfall.settings.settings import Settings, Site, parse_listen
 from footfall.stores.postgres_connection import encoding_complaint
 from footfall.stores.postgres_store import SCHEMA_VERSION, PostgresStore, open_postgres
 from footfall.stores.redis_store import RedisFacts, RedisStore, open_redis
@@ -33,7 +33,6 @@ CLOCKS_APART_MAX_S = 2.0
 """Redis' clock decides who is online; this host's decides the day of a beacon."""
 REWRITE_HOURS_MAX = 30
 """A rewrite is due every day; a worker that finds it due asks within minutes."""
-HTTP_TIMEOUT = aiohttp.ClientTimeout(total=5)
 BUSIEST_SHARE_MAX = 0.5
 REFUSED_SHOWN_MAX = 5
 BUSIEST_SHARE = re.compile(r"^footfall_busiest_network_share (\S+)$", re.MULTILINE)
@@ -325,7 +324,7 @@ async def check_service(settings: Settings) -> Check:
     """Ask the running service what is wrong: it sees failures that a look at the stores from outside does not."""
     what = "service"
     try:
-        answer = json.loads(await _ask_service(settings, "/readyz"))
+        answer = json.loads(await ask_service(settings, "/readyz"))
         status, problems = str(answer["status"]), [str(problem["what"]) for problem in answer["problems"]]
     except (ValueError, KeyError, TypeError):
         return Check(what, f"not known; no Footfall answers at /readyz of {settings.ops_listen}", Level.WARN)
@@ -350,7 +349,7 @@ async def check_demo(settings: Settings) -> Check:
     """Check whether the running service shows the demo portal in the place of one's own pages."""
     what = "demo"
     try:
-        is_demo = bool(json.loads(await _ask_service(settings, "/status"))["demo"])
+        is_demo = bool(json.loads(await ask_service(settings, "/status"))["demo"])
     except (ValueError, KeyError, TypeError):
         return Check(what, f"not known; no Footfall answers at /status of {settings.ops_listen}", Level.WARN)
     if is_demo:
@@ -361,7 +360,7 @@ async def check_demo(settings: Settings) -> Check:
 async def check_busiest_network(settings: Settings) -> Check:
     """Check whether one network sends most beacons: it may be a proxy that is not trusted yet."""
     what = "busiest network"
-    share = BUSIEST_SHARE.search(await _ask_service(settings, "/metrics"))
+    share = BUSIEST_SHARE.search(await ask_service(settings, "/metrics"))
     if share is None:
         return Check(what, f"not known; no Footfall answers with its metrics on {settings.ops_listen}", Level.WARN)
     if not float(share[1]):
@@ -377,7 +376,7 @@ async def check_refused_pages(settings: Settings) -> list[Check]:
     """List the pages whose beacons the running service refused in the last hour: a host or a site id is missing."""
     what = "refused pages"
     try:
-        refused = json.loads(await _ask_service(settings, "/status"))["refused"]
+        refused = json.loads(await ask_service(settings, "/status"))["refused"]
         found = [
             f"{one_line(each['origin']) or 'a page without origin'} names site {one_line(each['site'])}, and was"
             f" refused {each['times']} times, last at {each['last']}: {one_line(each['advice'])}"
@@ -397,20 +396,3 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:  # the name of this host
         return False
-
-
-async def _ask_service(settings: Settings, path: str) -> str:
-    """Return what the ops listener answers; an empty text where none does."""
-    where = parse_listen(settings.ops_listen)
-    token = settings.ops_token
-    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-    connector = aiohttp.UnixConnector(str(where)) if isinstance(where, Path) else aiohttp.TCPConnector()
-    host = Listen(reachable_host(where.host), where.port) if isinstance(where, Listen) else "localhost"
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=HTTP_TIMEOUT, headers=headers) as http,
-            http.get(f"http://{host}{path}") as response,
-        ):
-            return await response.text()
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-        return ""

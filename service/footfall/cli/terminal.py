@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import typer
+from rich.console import Console, RenderableType
+from rich.live import Live
 
 from footfall.log_lines import is_journal
 from footfall.plain_text import without_escapes
@@ -30,6 +32,16 @@ def progress_bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
     """Yield a function that moves a bar on; where standard error is no terminal there is no bar."""
     with typer.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         yield bar.update
+
+
+def show(what: RenderableType) -> None:
+    """Print what rich lays out; its texts are plain already (`plain_text.py`)."""
+    Console().print(what)
+
+
+def whole_screen() -> Live:
+    """Return a display that takes the whole terminal until it is left."""
+    return Live(screen=True, auto_refresh=False)
 
 
 def complain(text: str) -> None:
