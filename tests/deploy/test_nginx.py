@@ -1,6 +1,7 @@
 """deploy/nginx.conf in Debian's nginx, as it is shipped, in front of a real Footfall."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,10 +23,11 @@ from tests.support.footfall import (
     settings_for,
 )
 from tests.support.nginx import nginx_of
-from tests.support.project import PROJECT
+from tests.support.project import PACKAGE, PROJECT
 from tests.support.tls_servers import free_port
 
 NGINX = (PROJECT / "deploy" / "nginx.conf").read_text("utf-8")
+VALUES = {"site": "portal", "lang": "en", "show": "today,views_month", "page": "/tin-tuc/1", "count": "1"}
 BEACON = b'{"site":"portal","page":"/"}'
 
 
@@ -186,6 +188,34 @@ async def test_a_beacon_that_was_sent_is_never_sent_again(own_folder: Path, meth
     # What failed, and where, is found without the client's address.
     assert failed[1:6] == ["502", method, path.partition("?")[0], failed[4], "502"]
     assert failed[4] in (one, other)
+
+
+async def test_what_the_service_knows_of_a_query_reaches_it(own_folder: Path) -> None:
+    """The cache's key has known parameters only: one that is new in the service would be left out on its way."""
+    own_folder.mkdir()
+    contract = json.loads((PACKAGE / "static" / "openapi.json").read_text())
+    shared = contract["components"]["parameters"]
+    known = {
+        (path, parameter["name"])
+        for path, methods in contract["paths"].items()
+        if path.startswith("/counts")
+        for listed in methods["get"]["parameters"]
+        if (parameter := shared[listed["$ref"].rpartition("/")[2]] if "$ref" in listed else listed)["in"] == "query"
+    }
+    assert ("/counts.svg", "theme") in known
+    seen: list[bytes] = []
+    async with (
+        host(seen, answers=True) as alive,
+        nginx_of(NGINX, own_folder, [alive]) as url,
+        browser_of(url, own_folder) as browser,
+    ):
+        for path, name in sorted(known):
+            value = VALUES.get(name, "light")
+            assert await statuses(browser, "GET", f"{path}?x=1&{name}={value}", 1) == [200]
+            assert f"{name}={value}".encode() in seen[-1].partition(b"\r\n")[0].replace(b"%2C", b","), (path, name)
+        pages = "&".join(f"page=/tin-tuc/{number}" for number in range(50))
+        assert await statuses(browser, "GET", f"/counts?site=portal&{pages}", 1) == [200]
+        assert seen[-1].count(b"page=/tin-tuc/") == 50
 
 
 async def test_every_path_has_a_limit(own_folder: Path) -> None:
