@@ -18,7 +18,7 @@ TORN_MAX_BYTES = 60_000
 STOP_TAKES_S = 1.6
 """How long a stopping worker still answers, sends and copies, about."""
 HEALED_MAX_S = 15
-RESTORED = Signs("INFO .*Redis was restored from Postgres and is ready")
+RESTORED = Signs("INFO .*Redis was restored from Postgres and is ready.* days=[1-9]")
 DAMAGED_KEYS = Signs(
     "ERROR .*Keys in Redis were damaged and are dropped",
     metric=Metric("footfall_damaged_sketches_total", some, is_counter=True),
