@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from footfall import sql_folder
-from footfall.cli.adjustments import print_journal
+from footfall.cli.adjustments import login_name, print_journal
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from tests.cli.conftest import Type
@@ -134,16 +134,25 @@ def test_the_old_counter_s_number_counts_once(environ: dict[str, str], typed: Ty
     status, output = typed(*add, environ=environ)
     assert status == 0
     assert "already; nothing changed:\n" in output
-    less = ("adjust", "portal", "--add", "-500", "--reason", "robots", "--id", "less")
+    less = ("adjust", "portal", "--add", "-500", "--reason", "robots", "--id", "less", "--by", "Lê Hà")
     assert typed(*less, environ=environ) == (0, "Added -500 to the all-time total of portal as less.\n")
     status, output = typed("adjust", "portal", "--list", environ=environ)
     first, second, last = output.splitlines()
     assert status == 0
-    assert re.fullmatch(
-        r"\d{4}-\d\d-\d\d \d\d:\d\d \S+ +\+1,373,876  old-counter  số liệu bộ đếm cũ  \(by footfall\)", first
-    )
-    assert re.search(r" -500  less  robots", second)
+    entry = re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d \S+ +\+1,373,876  old-counter  (.+)", first)
+    assert entry is not None
+    assert entry[1] == f"số liệu bộ đếm cũ (by {login_name()})  (role footfall)"
+    assert second.endswith(" -500  less  robots (by Lê Hà)  (role footfall)")
     assert last == "+1,373,376 by 2 corrections of portal"
+
+
+def test_the_journal_names_the_person_behind_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operators type it as root; a year later someone asks who it was."""
+    monkeypatch.setenv("SUDO_USER", "ha.le")
+    assert login_name() == "ha.le"
+    monkeypatch.delenv("SUDO_USER")
+    monkeypatch.setenv("LOGNAME", "minh")
+    assert login_name() == "minh"
 
 
 async def test_events_are_listed_below_the_corrections(
@@ -314,8 +323,8 @@ def test_the_snippets_of_all_sites_are_printed_before_there_is_a_store(
     assert status == 0
     first, second = output.split("<!-- b -->\n")
     assert first.startswith("<!-- a -->\n")
-    assert 'src="http://127.0.0.1:8080/footfall.js" data-site="a"' in first
-    assert 'src="https://count.library.example.vn/footfall.js" data-site="b"' in second
+    assert 'src="http://127.0.0.1:8080/footfall.js?site=a" data-site="a"' in first
+    assert 'src="https://count.library.example.vn/footfall.js?site=b" data-site="b"' in second
     for wrong in ((), ("a", "--all")):
         status, output = typed("snippet", *wrong, environ=environ | alone)
         assert (status, output) == (2, "footfall: name one site, or give --all; configured are: a, b\n")
@@ -326,7 +335,8 @@ def test_the_snippet_is_only_what_is_to_be_pasted(environ: dict[str, str], typed
     status, output = typed("snippet", "portal", environ=environ | {"FOOTFALL_PUBLIC_URL": "https://count.example.vn"})
     assert status == 0
     assert output.startswith("<div ")
-    assert output.endswith('<script async src="https://count.example.vn/footfall.js" data-site="portal"></script>\n')
+    script = "https://count.example.vn/footfall.js?site=portal"
+    assert output.endswith(f'<script async src="{script}" data-site="portal"></script>\n')
 
 
 async def test_the_commands_work_beside_a_running_demo(own_folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Corrections of a site's all-time total: what `footfall adjust` writes and lists."""
 
+import getpass
+import os
 from dataclasses import dataclass
 
 from footfall.cli.rollup import open_rollup
@@ -18,11 +20,28 @@ AMOUNT_MAX = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What an operator adds to a total: under which name, how much, why."""
+    """What an operator adds to a total: under which name, how much, why, and who does it."""
 
     id: str
     amount: int
     reason: str
+    by: str
+
+    @property
+    def entry(self) -> str:
+        """Return the reason as the journal keeps it, with the person.
+
+        PostgreSQL records the role beside it, as which no other role can sign; the person is what the person says.
+        """
+        return f"{self.reason} (by {self.by})"
+
+
+def login_name() -> str:
+    """Return who is logged in, also behind sudo; where the system knows no name, the number of the account."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"account {os.getuid()}"
 
 
 async def add_adjustment(settings: Settings, site: Site, correction: Correction, *, is_forced: bool) -> None:
@@ -33,7 +52,7 @@ async def add_adjustment(settings: Settings, site: Site, correction: Correction,
     """
     async with open_rollup(settings) as (rollup, postgres):
         await _refuse_odd_total(rollup, postgres, site, correction, is_forced=is_forced)
-        if not await postgres.adjust(site.id, correction.id, correction.amount, correction.reason):
+        if not await postgres.adjust(site.id, correction.id, correction.amount, correction.entry):
             known = await _known(postgres, site, correction)
             say(f"{correction.id} is in the journal of {site.id} already; nothing changed:\n{_line(known)}")
             return
@@ -87,4 +106,4 @@ async def _known(postgres: PostgresStore, site: Site, correction: Correction) ->
 def _line(entry: Adjustment) -> str:
     made_at = entry.made_at.astimezone()
     name, reason, made_by = map(one_line, (entry.id, entry.reason, entry.made_by))
-    return f"{made_at:%Y-%m-%d %H:%M %Z}  {entry.amount:+16,d}  {name}  {reason}  (by {made_by})"
+    return f"{made_at:%Y-%m-%d %H:%M %Z}  {entry.amount:+16,d}  {name}  {reason}  (role {made_by})"

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from footfall import __version__, sql_folder
-from footfall.cli.adjustments import AMOUNT_MAX, Correction, add_adjustment, print_journal
+from footfall.cli.adjustments import AMOUNT_MAX, Correction, add_adjustment, login_name, print_journal
 from footfall.cli.doctor import print_checks
 from footfall.cli.pages import Days, ImportChoices, import_pages, move_page, print_pages
 from footfall.cli.rollup import roll_up_sites
@@ -160,6 +160,7 @@ def adjust(  # noqa: PLR0913 - an option each
     add: Annotated[int | None, typer.Option(metavar="N", help="Add to the all-time total; may be negative.")] = None,
     reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
     name: Annotated[str, typer.Option("--id", help="Your name for this correction; the same name counts once.")] = "",
+    by: Annotated[str, typer.Option(metavar="PERSON", help="Who does it, for the journal; default: you.")] = "",
     show: Annotated[bool, typer.Option("--list", help="Show the journal of corrections.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Add it also where the total becomes negative.")] = False,
     embedded: EmbeddedOption = False,
@@ -181,7 +182,7 @@ def adjust(  # noqa: PLR0913 - an option each
         )
     if not -AMOUNT_MAX < add < AMOUNT_MAX or add == 0:
         raise Stop("--add must not be 0, and must lie between -2^53 and 2^53")
-    correction = Correction(name.strip(), add, reason.strip())
+    correction = Correction(name.strip(), add, reason.strip(), by.strip() or login_name())
     asyncio.run(add_adjustment(settings, corrected, correction, is_forced=force))
 
 
