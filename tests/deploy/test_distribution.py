@@ -112,6 +112,7 @@ def test_what_an_older_python_needs_is_in_it() -> None:
 def test_the_manual_has_every_command_and_option() -> None:
     """It is made from the commands, so that none is missing."""
     page = manual()
+    assert r"\-\-env\-file" in page[: page.index(".SH COMMANDS")]
     pending = [("footfall", typer.main.get_command(app))]
     while pending:
         path, command = pending.pop()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import typer
 
@@ -25,6 +26,8 @@ def manual() -> str:
         ".SH SYNOPSIS",
         ".B footfall",
         r"\fICOMMAND\fR [\fIOPTION\fR]...",
+        ".SH OPTIONS",
+        *_parameters(root, context),
         ".SH COMMANDS",
         *_commands(root, context),
         ".SH SETTINGS",
@@ -37,7 +40,7 @@ def manual() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commands(group: object, context: typer.Context) -> Iterator[str]:
+def _commands(group: Any, context: typer.Context) -> Iterator[str]:
     for name, command in getattr(group, "commands", {}).items():
         inner = typer.Context(command, info_name=name, parent=context)
         if hasattr(command, "commands"):
@@ -46,9 +49,13 @@ def _commands(group: object, context: typer.Context) -> Iterator[str]:
         yield ".SS " + _escaped(" ".join([inner.command_path, *command.collect_usage_pieces(inner)]))
         for paragraph in (command.help or "").split("\n\n"):
             yield from (_escaped(" ".join(paragraph.split())), ".PP")
-        for parameter in command.get_params(inner):
-            if record := parameter.get_help_record(inner):
-                yield from (".TP", rf"\fB{_escaped(record[0])}\fR", _escaped(" ".join(record[1].split())))
+        yield from _parameters(command, inner)
+
+
+def _parameters(command: Any, context: typer.Context) -> Iterator[str]:
+    for parameter in command.get_params(context):
+        if record := parameter.get_help_record(context):
+            yield from (".TP", rf"\fB{_escaped(record[0])}\fR", _escaped(" ".join(record[1].split())))
 
 
 def _escaped(text: str) -> str:
