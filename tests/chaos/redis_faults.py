@@ -15,7 +15,7 @@ from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES, Answered
 from tests.chaos.waiting import until
 
-STUCK_MAX_S = 15
+STUCK_MAX_S = 30
 LOOK_EVERY_S = 0.005
 HALF_RESTORED = """
     if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end

@@ -17,7 +17,7 @@ from tests.chaos.waiting import until
 TORN_MAX_BYTES = 60_000
 STOP_TAKES_S = 1.6
 """How long a stopping worker still answers, sends and copies, about."""
-HEALED_MAX_S = 15
+HEALED_MAX_S = 30
 RESTORED = Signs("INFO .*Redis was restored from Postgres and is ready.* days=[1-9]")
 DAMAGED_KEYS = Signs(
     "ERROR .*Keys in Redis were damaged and are dropped",

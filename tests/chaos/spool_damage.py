@@ -23,7 +23,7 @@ from tests.chaos.waiting import until
 
 TAKEN_OVER_MAX_S = 60
 """A file whose structure is broken may still be being copied: workers leave it alone for 30 seconds."""
-REST_MAX_S = 20
+REST_MAX_S = 40
 ROLLUP_S = 6
 VISITOR_BYTES = 16
 KEPT = Signs(
