@@ -204,7 +204,9 @@ class RedisModel:
             held.touch(DIRTY, ONLINE, *([pages_of(batch.day)] if batch.pages else []))
         answer, applied = Answer.OK, 0
         if batch is not None:
-            if batch.day not in held.days and batch.day <= held.through:
+            week = week_of(batch.day)
+            lacks_union = week not in {period.week, *held.weeks} and week <= held.through
+            if (batch.day not in held.days and batch.day <= held.through) or lacks_union:
                 return Recorded(Answer.OLD)
             day = held.days.get(batch.day) or DayModel()
             applied = day.logs.get(batch.log_id, (0, 0))[0]

@@ -7,7 +7,11 @@ from datetime import date
 from footfall.display.page_views import UNSEEN_REFRESH_AFTER_S
 from footfall.errors import StoreUnavailable
 from footfall.model.availability import UP
-from footfall.model.counts import Counts
+from footfall.model.counts import SPANS, Counts
+from footfall.model.day_state import DayState
+from footfall.model.periods import period_at, week_of
+from footfall.model.retention import DAY, WEEK
+from footfall.model.sums import Tally
 from tests.simulation.models import SiteModel, pages_of, unpacked, visitors_of
 from tests.simulation.ports import Server
 from tests.simulation.simulated import Sent, Worker, World
@@ -17,12 +21,22 @@ ROUNDS_S = (0, 10, 10, 3600, 10, 10)
 CALLS_MAX = 3000
 
 
+OF_ENDED_DAYS = {*SPANS, "views_month", "peak_online"}
+"""Numbers that hold days of before today; what a clock that was ahead had shown of them is taken back."""
+
+
+def month_of(counts: Counts) -> date | None:
+    """The month of the numbers, by its first day."""
+    return counts.day_of and counts.day_of.replace(day=1)
+
+
 class Promises:
     """Compares a world's ledger with its stores, and what its workers show with what they showed."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._shown: dict[tuple[Worker, str, object], int] = {}
+        self._last: dict[Worker, Counts] = {}
         self._numbers: dict[tuple[str, date, str], int] = {}
         self._postgres_lost_data = False
         self._total_lags = False
@@ -49,6 +63,9 @@ class Promises:
     def clocks_were_ahead(self) -> None:
         """Until the next rollup, today may be among the days that count as closed, and misses in the total."""
         self._total_lags = True
+        self._last.clear()
+        for key in [key for key in self._shown if key[1] in OF_ENDED_DAYS]:
+            del self._shown[key]
 
     def logs_lost(self, day: date) -> None:
         """Redis has lost the logs of a day, and not its sketch: a view that only they had comes from its worker."""
@@ -75,6 +92,7 @@ class Promises:
             world.late.pop().arrive_unheard()
         for after_s in ROUNDS_S:
             world.clock.advance(after_s)
+            self._no_log_goes_back()  # what expires now may come back from Postgres
             for worker in world.workers:
                 self._work(worker)
             self.check()
@@ -116,6 +134,36 @@ class Promises:
             self._day_is_even(day, views, unpacked(sketch or b""))
             for page in {sent.page for sent in world.ledger if sent.page}:
                 self._page_is_even(day, page)
+        self._spans_are_even(rows)
+
+    def _spans_are_even(self, rows: Mapping[date, DayState]) -> None:
+        """Months, years and weeks are those of the days, which the ledger has proved."""
+        world = self._world
+        period = period_at(world.clock(), world.site.zone)
+        reading = world.redis[0].model.record("", world.site.id, period, world.site.online_window_s).reading
+        assert reading is not None
+        today, week, month = period.day, period.week, period.day.replace(day=1)
+
+        def summed(since: date, before: date) -> Tally:
+            some = [row for day, row in rows.items() if since <= day < before]
+            return Tally(sum(row.visitors for row in some), sum(row.views for row in some))
+
+        assert reading.span("yesterday") == summed(today - DAY, today)
+        assert reading.span("month") == summed(month, today + DAY)
+        assert reading.span("last_month") == summed((month - DAY).replace(day=1), month)
+        assert reading.span("year") == summed(month.replace(month=1), today + DAY)
+        last_week = reading.span("last_week")
+        assert last_week is not None
+        assert last_week.views == summed(week - WEEK, week).views
+        if self._postgres_lost_data:
+            return  # an older dump may lack the week
+        in_week = [day for day in rows if week_of(day) == week - WEEK]
+        came = unpacked(b"".join(rows[day].sketch or b"" for day in in_week))
+        possible = {sent.id for sent in world.ledger if sent.day in in_week and sent.outcome != "refused"}
+        assert last_week.visitors is not None
+        assert len(came) <= last_week.visitors <= len(came | possible)
+        if not any(sent.risked for sent in world.ledger):
+            assert last_week.visitors == len(came)
 
     def _day_is_even(self, day: date, views: int, ids: set[bytes]) -> None:
         ledger = [sent for sent in self._world.ledger if sent.day == day]
@@ -171,11 +219,37 @@ class Promises:
             ("views_today", counts.day_of),
             ("week", counts.week_of),
             ("total", None),
+            ("yesterday", counts.day_of),
+            ("last_week", counts.week_of),
+            ("month", month_of(counts)),
+            ("last_month", month_of(counts)),
+            ("year", counts.day_of and counts.day_of.year),
+            ("views_month", month_of(counts)),
+            ("views_total", None),
+            ("peak_online", None),
         ):
             self._never_falls(worker, counts, name, period)
 
-    def _never_falls(self, worker: Worker, counts: Counts, name: str, period: date | None) -> None:
+        self._ended_days_stay(worker, counts)
+
+    def _ended_days_stay(self, worker: Worker, counts: Counts) -> None:
+        """What was today, this week, this month in one answer is at least that as yesterday, ... in the next."""
+        before, self._last[worker] = self._last.get(worker), counts
+        if before is None or before.day_of is None or counts.day_of is None:
+            return
+        month, last_month = month_of(counts), month_of(before)
+        for name, ended, is_turn in (
+            ("yesterday", "today", counts.day_of == before.day_of + DAY),
+            ("last_week", "week", counts.week_of == week_of(before.day_of) + WEEK),
+            ("last_month", "month", month is not None and (month - DAY).replace(day=1) == last_month),
+        ):
+            now, was = getattr(counts, name), getattr(before, ended)
+            assert not is_turn or now is None or was is None or now >= was, f"{ended} was {was}, and {name} is {now}"
+
+    def _never_falls(self, worker: Worker, counts: Counts, name: str, period: object) -> None:
         before, now = self._shown.get((worker, name, period), 0), getattr(counts, name)
+        if now is None:
+            return  # unknown until the next rollup; `week`, `today` and `total` are known here
         assert now >= before, f"{name} fell from {before} to {now}"
         self._shown[worker, name, period] = now
 

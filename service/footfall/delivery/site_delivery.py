@@ -222,7 +222,7 @@ class SiteDelivery:
         if need is Need.RESTORE:
             await self._open()
         elif need is Need.MERGE:
-            (state,) = await self._repairs.restore.merge_days(self.site, [batch.day])
+            state = await self._repairs.restore.merge_day(self.site, batch.day)
             sender.log.merged = state.seq_of(batch.log_id)
         else:
             await self._begin_new_log(sender, batch)

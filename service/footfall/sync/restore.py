@@ -13,7 +13,8 @@ from footfall.log_throttle import some_of
 from footfall.metrics.metrics import Metrics
 from footfall.model.clocks import Clock
 from footfall.model.day_state import Closed, DayState
-from footfall.model.periods import local_day
+from footfall.model.periods import local_day, week_of
+from footfall.model.retention import DAY
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
@@ -47,6 +48,17 @@ class Restore:
         states = [saved.get(day, DayState.empty(day)) for day in days]
         await self.merge(site, states)
         return states
+
+    async def merge_day(self, site: Site, day: date) -> DayState:
+        """Merge a day into Redis, with the other days of its week for its union; return what Postgres has of the day.
+
+        Raises StoreUnavailable.
+        """
+        week = [week_of(day) + number * DAY for number in range(7)]
+        saved = await self._stores.postgres.days(site.id, week)
+        own = next((state for state in saved if state.day == day), DayState.empty(day))
+        await self.merge(site, [own, *(state for state in saved if state.day != day and state.sketch)])
+        return own
 
     async def merge(self, site: Site, states: Sequence[DayState]) -> None:
         """Merge day states into Redis; StoreUnavailable where the site is not ready."""
