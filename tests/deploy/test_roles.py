@@ -40,6 +40,12 @@ FORBIDDEN_COMMANDS = (
 )
 FORBIDDEN_STATEMENTS = (
     "DELETE FROM footfall.site_day",
+    "UPDATE footfall.site_day SET peak_online = peak_online - 1",
+    "UPDATE footfall.site_day SET peak_online = NULL",
+    "UPDATE footfall.site_week SET visitors = visitors - 1",
+    "UPDATE footfall.site_week SET views = views - 1",
+    "UPDATE footfall.site_week SET week = week - 7",
+    "DELETE FROM footfall.site_week",
     "UPDATE footfall.site_day SET visitors = visitors - 1",
     "UPDATE footfall.site_day SET views = views - 1",
     "UPDATE footfall.site_day SET views = views + 1",
@@ -211,18 +217,23 @@ async def test_a_stolen_postgres_password_changes_no_history(restricted_postgres
     connection = await asyncpg.connect(restricted_postgres)
     try:
         await connection.execute(
-            "INSERT INTO footfall.site_day (site, day, visitors, views, logs)"
-            """ VALUES ('portal', '2054-11-01', 7, 12, '{"a": [2, 10], "b": [1, 2]}')"""
+            "INSERT INTO footfall.site_day (site, day, visitors, views, logs, peak_online)"
+            """ VALUES ('portal', '2054-11-01', 7, 12, '{"a": [2, 10], "b": [1, 2]}', 3)"""
         )
-        before = await connection.fetch("SELECT * FROM footfall.site_day")
+        await connection.execute(
+            "INSERT INTO footfall.site_week (site, week, visitors, views) VALUES ('portal', '2054-10-26', 7, 12)"
+        )
+        before = await connection.fetch("SELECT * FROM footfall.site_day JOIN footfall.site_week USING (site)")
         for statement in FORBIDDEN_STATEMENTS:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
-        assert await connection.fetch("SELECT * FROM footfall.site_day") == before
+        assert await connection.fetch("SELECT * FROM footfall.site_day JOIN footfall.site_week USING (site)") == before
         # What remains: a day may be raised, as a late batch raises it, within what a page can show.
         await connection.execute(
-            """UPDATE footfall.site_day SET logs = logs || '{"c": [1, 5]}', views = views + 5, visitors = 9"""
+            "UPDATE footfall.site_day SET visitors = 9, peak_online = 4,"
+            """ logs = logs || '{"c": [1, 5]}', views = views + 5"""
         )
+        await connection.execute("UPDATE footfall.site_week SET visitors = 9, views = 17")
     finally:
         await connection.close()
 

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from footfall.display.saved_counts import read_saved_counts
+from footfall.model.batch import Answer
 from footfall.model.counts import SPANS, Reading
 from footfall.model.periods import week_of
 from footfall.model.sums import Tally
@@ -86,6 +87,18 @@ class Played:
         self._logs[day, log] = seq + 1, so_far + views
         worker = self.workers[number]
         await worker.count(batch(seq + 1, ids, day=day, log=log, views=so_far + views))
+        worker.changed.note(worker.site.id)
+
+    async def send_again(self, day: date, visitors: Iterable[int]) -> None:
+        """Send a batch of a day that Redis has no more, as a worker does after the answer OLD."""
+        worker = self.workers[0]
+        seq, so_far = self._logs.get((day, "f" * 16), (0, 0))
+        late = batch(seq + 1, visitors, day=day, log="f" * 16, views=so_far + 3)
+        assert (await worker.send(late)).answer is Answer.OLD
+        await worker.restore.merge_day(worker.site, day)
+        self.ledger.visitors[day] |= set(visitors)
+        self.ledger.views[day] += 3
+        await worker.count(late)
         worker.changed.note(worker.site.id)
 
     def at(self, day: date, moment: time) -> None:
@@ -206,3 +219,60 @@ async def test_without_sums_the_numbers_are_unknown_and_never_wrong(stores: Stor
     for worker in played.workers:
         await worker.roll_up_all_days()
     await played.check(last_day)
+
+
+async def test_a_week_that_is_over_keeps_its_number(stores: Stores) -> None:
+    """Its sketches end with the week; the sum of its days would count who came twice as two."""
+    sunday = date(2055, 3, 14)
+    played = await _before(stores, VIETNAM, sunday)
+    row = "SELECT visitors, views FROM footfall.site_week WHERE week = $1"
+    for visitors in ([1, 2, 77], [78]):
+        await played.visit(sunday, visitors)
+        await played.roll_up()
+        (saved,) = await stores.sql.fetch(row, week_of(sunday))
+        assert tuple(saved) == played.ledger.spans(sunday + DAY)["last_week"]
+    await stores.redis.flushall()
+    played.at(sunday + DAY, time(12))  # two hours after the week: Redis needs no day of it any more
+    assert await played.workers[0].opener.open(played.workers[0].site)
+    await played.check(sunday + DAY)
+    await played.send_again(sunday, [79])  # a spool that was found: all of its week is merged first
+    await played.roll_up()
+    await played.check(sunday + DAY)
+
+
+async def test_the_most_that_were_online_are_kept_and_come_back(stores: Stores) -> None:
+    """Of each day in Postgres, of all days in Redis; reading does not raise it, and a fall does not lower it."""
+    worker = await stores.worker()
+    assert await worker.opener.open(worker.site)
+    assert (await worker.count()).peak is None
+    now_ms = int(await worker.redis.clock_s() * 1000)
+    first = await worker.count(batch(1, [1, 2, 3], seen_ms=now_ms))
+    assert first.peak is not None
+    assert (first.peak.online, first.online) == (3, 3)
+    assert abs(first.peak.at_ms - now_ms) < 5000
+    await worker.rollup.roll_up(worker.site)
+    await stores.redis.delete("ff1:{portal}:online")
+    fallen = await worker.count(batch(2, [9], seen_ms=now_ms))
+    assert (fallen.online, fallen.peak) == (1, first.peak)
+    for log in ("c" * 16, "d" * 16):
+        row = await stores.row()
+        assert (row["peak_online"], round(row["peak_online_at"].timestamp() * 1000)) == first.peak
+        await stores.redis.flushall()
+        assert await worker.opener.open(worker.site)
+        assert (await worker.count()).peak == first.peak
+        await worker.count(batch(1, [9], log=log, seen_ms=now_ms))
+        await worker.roll_up_all_days()
+
+
+async def test_the_most_online_of_a_clock_that_was_ahead_is_shown_nowhere(stores: Stores) -> None:
+    """Its moment has not come; the next rollup brings back the highest of before."""
+    worker = await stores.worker()
+    assert await worker.opener.open(worker.site)
+    first = await worker.count(batch(1, [1, 2], seen_ms=int(await worker.redis.clock_s() * 1000)))
+    await worker.rollup.roll_up(worker.site)
+    assert first.peak is not None
+    ahead_ms = first.peak.at_ms + 7 * 3_600_000
+    await stores.redis.hset("ff1:{portal}:closed", "peak", f"50:{ahead_ms}")
+    assert (await worker.count()).peak is None
+    await worker.roll_up_all_days()
+    assert (await worker.count()).peak == first.peak
