@@ -9,7 +9,9 @@ import signal
 import struct
 import sys
 import termios
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from footfall.cli.status import screen
@@ -122,6 +124,13 @@ def test_where_no_service_answers_there_is_a_sentence(environ: dict[str, str], t
     assert status == 1
     assert output.startswith("footfall: no Footfall answers at 127.0.0.1:1: does it run")
     assert typed("status", *NOTHING, environ=environ)[0] == 2
+
+
+def test_beside_a_trial_it_needs_no_settings_file(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make run` has none, and the first question of a newcomer is whether it works."""
+    monkeypatch.chdir(tmp_path)
+    status, output = typed("status", environ={"FOOTFALL_OPS_LISTEN": "127.0.0.1:1"})
+    assert (status, output.startswith("footfall: no Footfall answers at 127.0.0.1:1")) == (1, True)
 
 
 async def test_a_service_that_asks_for_a_token_is_a_sentence(environ: dict[str, str]) -> None:

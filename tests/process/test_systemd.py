@@ -77,7 +77,7 @@ async def test_systemd_hears_when_it_serves_reloads_and_stops(environ: dict[str,
         async with start("serve", environ=environ | {"NOTIFY_SOCKET": str(manager.path)}) as process:
             first = await manager.hears()
             url, _ = await ready(process)
-            assert first == {"READY": "1", "STATUS": f"Serving with 1 workers on {url}"}
+            assert first == {"READY": "1", "STATUS": f"Serving on {url}, worker processes: 1"}
             for good in (True, False):
                 if not good:
                     Path(environ["FOOTFALL_CONFIG"]).write_text("[sites]\n")

@@ -287,7 +287,9 @@ def show_status(
     It is asked at FOOTFALL_OPS_LISTEN.
     """
     environ = _environ()
-    settings = load_settings(settings_file(environ), environ, needs_stores=False)
+    file = settings_file(environ)
+    # Without a file it is `make run`, whose sites are its own.
+    settings = load_settings(file, environ, embedded=file is None, needs_stores=False)
     if not watch:
         asyncio.run(print_status(settings, as_json=as_json))
         return

@@ -82,7 +82,7 @@ async def _serve(options: Options, reload: asyncio.Event) -> None:
         workers = options.workers or settings.workers
 
         def announce() -> None:
-            notify(READY, f"STATUS=Serving with {workers} workers on {url_of(public)}")
+            notify(READY, f"STATUS=Serving on {url_of(public)}, worker processes: {workers}")
             _tell(f"Footfall is ready: {url_of(public)}")
             _tell(f"Metrics: {url_of(ops)}/metrics")
 
