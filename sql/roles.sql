@@ -41,7 +41,8 @@ BEGIN
 
     GRANT SELECT ON footfall.migration, footfall.installation TO footfall_service;
     -- Days are never deleted or moved, and the trigger guard_day lets them only grow.
-    GRANT SELECT, INSERT, UPDATE (visitors, views, sketch, checksum, logs, peak_online, peak_online_at)
+    GRANT SELECT, INSERT, UPDATE (visitors, views, sketch, checksum, logs, peak_online, peak_online_at, ids, ids_checksum,
+        exact)
         ON footfall.site_day TO footfall_service;
     -- Weeks only grow as well (guard_week).
     GRANT SELECT, INSERT, UPDATE (visitors, views, exact) ON footfall.site_week TO footfall_service;

@@ -77,6 +77,7 @@ async def test_a_counted_beacon_is_answered_with_the_numbers_that_include_it(foo
         "views_total": 1,
         "peak_online": 1,
         "definitions": 2,
+        "exact": ["online", "today", "week", "total", "views_today", "views_month", "views_total", "peak_online"],
     }
     assert now.endswith("+07:00")
     assert (response.status, fields_of(response)) == (

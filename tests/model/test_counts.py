@@ -64,7 +64,7 @@ def test_the_json_is_what_a_script_cached_for_a_year_reads() -> None:
         '"day_of":"2026-11-23","week_of":"2026-11-23","revision":"9c882ac6-1","as_of":"2026-11-23T08:31:07.250+07:00",'
         '"stale":false,"poll_after_s":15,"ping_after_s":60,"language":"vi","visitor_id":"network",'
         '"yesterday":51,"last_week":480,"month":1600,"last_month":2100,"year":20300,"views_month":3100,'
-        '"views_total":2500000,"peak_online":41,"peak_online_at":"2026-03-02T09:15:00.000+07:00","definitions":2}'
+        '"views_total":2500000,"peak_online":41,"peak_online_at":"2026-03-02T09:15:00.000+07:00","definitions":2,"exact":[]}'
     )
 
 

@@ -46,6 +46,8 @@ class PostgresModel:
         self.pages: dict[tuple[str, str, date], dict[str, int]] = {}
         """Views by log, of each site, page and day."""
         self.weeks: dict[tuple[str, date], int] = {}
+        self.week_views: dict[tuple[str, date], int] = {}
+        self.exact_weeks: set[tuple[str, date]] = set()
         """The visitors of each week."""
         self.kept_salts: dict[tuple[str, date], bytes] = {}
         self.journal: dict[tuple[SiteId, str], int] = {}
@@ -76,7 +78,7 @@ class PostgresModel:
         """How many corrections each site has."""
         return dict(Counter(site for site, _ in self.journal))
 
-    def save(self, site: str, snapshot: Snapshot, retention: Retention) -> list[DayState]:
+    def save(self, site: str, snapshot: Snapshot, retention: Retention, *, older: bool = False) -> list[DayState]:
         """The rollup's transaction; returns the rows that know more."""
         if self.rows_held:
             raise StoreBusy("postgres", "another session holds rows that this one needs")
@@ -85,6 +87,9 @@ class PostgresModel:
         for key, row in self.rows.items():
             if key[0] == site and row.day < retention.sketches_from and row.day not in given:
                 self.rows[key] = replace(row, sketch=None)
+        for key, row in self.rows.items():
+            if key[0] == site and row.day < retention.salts_from and row.day not in given and not older:
+                self.rows[key] = replace(row, ids=None)
         ahead = [
             row
             for (of, day), row in self.rows.items()
@@ -98,11 +103,35 @@ class PostgresModel:
             keeps_sketch = row.sketch is not None or state.day >= retention.sketches_from
             sketch = state.sketch if keeps_sketch else None
             peak = higher(row.peak, state.peak)
-            kept = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch, peak=peak)
-            self.rows[site, state.day] = kept
+            saved = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch, peak=peak)
+            self.rows[site, state.day] = self._exactness(row, saved, state, retention, older=older)
         for week, visitors in snapshot.weeks.items():
-            self.weeks[site, week] = max(self.weeks.get((site, week), 0), visitors)
+            self._save_week((site, week), visitors, exact=week in snapshot.exact_weeks and not older)
         return ahead
+
+    def _save_week(self, key: tuple[str, date], visitors: int, *, exact: bool) -> None:
+        of, week = key
+        views = sum(row.views for (site, day), row in self.rows.items() if site == of and week <= day < week + WEEK)
+        kept, kept_views, kept_exact = self.weeks.get(key, 0), self.week_views.get(key, 0), key in self.exact_weeks
+        if kept_exact and not exact and kept_views == views:
+            return
+        self.weeks[key], self.week_views[key] = max(kept, visitors), max(kept_views, views)
+        if visitors > kept or views > kept_views or (exact and kept <= visitors):
+            self.exact_weeks.discard(key)
+            if exact and kept <= visitors:
+                self.exact_weeks.add(key)
+
+    @staticmethod
+    def _exactness(row: DayState, saved: DayState, state: DayState, retention: Retention, *, older: bool) -> DayState:
+        if older:  # the trigger guard_exact
+            same = (row.visitors, row.logs) == (saved.visitors, saved.logs)
+            return replace(saved, ids=row.ids if same else None, exact=row.exact and same)
+        unchanged = row.logs == state.logs and row.sketch in (None, state.sketch)
+        if row.exact and unchanged and (not state.exact or row.visitors > state.visitors):
+            saved = replace(saved, visitors=row.visitors, ids=row.ids, exact=True)
+        elif row.visitors > state.visitors:
+            saved = replace(saved, ids=None, exact=False)
+        return replace(saved, ids=None) if state.day < retention.salts_from else saved
 
     def save_pages(self, site: str, pages: Iterable[PageDay]) -> None:
         """The pages of a snapshot, a part of the same transaction."""
@@ -164,6 +193,7 @@ class PostgresModel:
             views=sum(row.views for row in rows),
             adjustments=sum(amounts),
             revision=f"{self._installation[:8]}-{len(amounts)}",
+            exact=all(row.exact for row in rows),
             today=retention.today,
             sums=self._sums(site, rows, through),
             peak=self._peak(site, retention),

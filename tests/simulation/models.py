@@ -1,13 +1,16 @@
 """Redis without a server: what the scripts do, in plain Python. `durable_models.py` has Postgres and the spool.
 
 A sketch is modelled as the set of its ids, so unions are exact and nothing is estimated; as bytes it is the sorted
-ids one after the other. `test_models.py` checks each model against the real thing with the same random calls.
+ids one after the other. A `Program` that is older knows no sets of ids beside the sketches. `test_models.py` checks
+each model against the real thing with the same random calls.
 """
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from typing import Any
 
 from footfall.errors import StoreDamaged
 from footfall.model.batch import Answer, Batch
@@ -22,7 +25,7 @@ from footfall.model.retention import DAY, WEEK
 from footfall.model.salt import Salt
 from footfall.model.snapshot import Snapshot
 from footfall.model.sums import spans_of
-from footfall.stores.redis_store import ORPHANS_WITHIN, Recorded
+from footfall.stores.redis_store import EXACT_UP_TO, ORPHANS_WITHIN, Recorded
 
 Logs = dict[str, tuple[int, int]]
 Pages = dict[str, dict[str, int]]
@@ -33,6 +36,7 @@ SEEN_AHEAD_MS = 1000
 ALWAYS = float("inf")
 NO_DAY = date.min
 NO_PEAK = Peak(0, 0)
+DAY_FLOOR, WEEK_FLOOR = "d", "e"
 READY, ONLINE, DAYS, DIRTY, CLOSED = ((name, NO_DAY) for name in ("ready", "online", "days", "dirty", "closed"))
 
 
@@ -49,6 +53,11 @@ def logs_of(day: date) -> tuple[str, date]:
 def pages_of(day: date) -> tuple[str, date]:
     """The pages of a day, as a key that may be damaged."""
     return "pages", day
+
+
+def ids_of(day: date) -> tuple[str, date]:
+    """The set of a day's ids, as a key that may be damaged."""
+    return "ids", day
 
 
 def packed(ids: Iterable[bytes]) -> bytes:
@@ -69,7 +78,26 @@ class DayModel:
     logs: Logs = field(default_factory=dict)
     pages: Pages = field(default_factory=dict)
     pages_dirty: dict[str, str] = field(default_factory=dict)
+    marks: set[str] = field(default_factory=set)
+    """Logs whose visitors are in the sets too."""
     ends_s: float = ALWAYS
+
+    @property
+    def in_sets(self) -> bool:
+        """Whether those of all its logs are."""
+        return self.logs.keys() <= self.marks
+
+    def write(self, log_id: str, entry: tuple[int, int], *, marked: bool) -> None:
+        """Write a log's entry; one without the mark stays so."""
+        if not marked or (log_id in self.logs and log_id not in self.marks):
+            self.marks.discard(log_id)
+        else:
+            self.marks.add(log_id)
+        self.logs[log_id] = entry
+
+    def raise_floor(self, floor: str, visitors: int, *, marked: bool) -> None:
+        """Keep what a number is never shown below."""
+        self.write(floor, (max(visitors, self.logs.get(floor, (0, 0))[0]), 0), marked=marked)
 
     @property
     def views(self) -> int:
@@ -94,6 +122,22 @@ class WeekModel:
 
 
 @dataclass
+class SetModel:
+    """The set of a day's or a week's ids; where it is empty there is none."""
+
+    ids: set[bytes] = field(default_factory=set)
+    ends_s: float = ALWAYS
+
+
+def visitors_in(ids: SetModel, sketch: set[bytes], floor: int, *, in_sets: bool) -> tuple[int, bool]:
+    """The number, and whether it is exact."""
+    if ids.ids and in_sets:
+        return len(ids.ids), True
+    estimate = max(len(sketch), floor, len(ids.ids))
+    return estimate, estimate == 0
+
+
+@dataclass
 class SiteModel:
     """Everything that Redis holds of one site."""
 
@@ -104,6 +148,8 @@ class SiteModel:
     """Members of the set `days`; a day that expired stays in it until the next rollup."""
     days: dict[date, DayModel] = field(default_factory=dict)
     weeks: dict[date, WeekModel] = field(default_factory=dict)
+    day_ids: defaultdict[date, SetModel] = field(default_factory=lambda: defaultdict(SetModel))
+    week_ids: defaultdict[date, SetModel] = field(default_factory=lambda: defaultdict(SetModel))
     dirty: dict[date, str] = field(default_factory=dict)
     closed: Closed | None = None
     salts: dict[date, tuple[bytes, float]] = field(default_factory=dict)
@@ -130,18 +176,54 @@ class SiteModel:
         """Drop the keys whose time is over."""
         for day in [day for day, kept in self.days.items() if kept.ends_s <= now_s]:
             self.damaged -= {("visitors", day), ("logs", day), ("pages", day)}
+        for sets in (self.day_ids, self.week_ids):
+            for day in [day for day, kept in sets.items() if kept.ends_s <= now_s]:
+                del sets[day]
+                self.damaged.discard(ids_of(day))
         self.days = {day: kept for day, kept in self.days.items() if kept.ends_s > now_s}
         self.weeks = {week: kept for week, kept in self.weeks.items() if kept.ends_s > now_s}
         self.salts = {week: kept for week, kept in self.salts.items() if kept[1] > now_s}
         if self.online_ends_ms <= now_s * 1000:
             self.online = {}
 
-    def rebuild_week(self, week: date) -> None:
-        """Make a week's sketch from its days where it is missing."""
+    def rebuild_week(self, week: date, *, older: bool = False) -> None:
+        """Make a week's sketch from its days where it is missing, and its set."""
         listed = [day for day in self.listed if week_of(day) == week]
-        if week not in self.weeks and listed:
-            ids = set[bytes]().union(*(self.days[day].visitors for day in listed if day in self.days))
-            self.weeks[week] = WeekModel(ids)
+        if week in self.weeks:
+            return
+        held = [day for day in listed if day in self.days]
+        if not older:
+            is_whole = all(self.day_ids[day].ids or not self.days[day].visitors for day in held)
+            self.week_ids[week] = SetModel(set().union(*(self.day_ids[day].ids for day in listed if is_whole)))
+        if listed:
+            self.weeks[week] = WeekModel(set().union(*(self.days[day].visitors for day in held)))
+
+    def visitors_of(self, day: date) -> tuple[int, bool]:
+        """A day's number, and whether it is exact."""
+        kept = self.days.get(day) or DayModel()
+        floor = kept.logs.get(DAY_FLOOR, (0, 0))[0]
+        return visitors_in(self.day_ids[day], kept.visitors, floor, in_sets=kept.in_sets)
+
+    def visitors_of_week(self, week: date) -> tuple[int, bool]:
+        """A week's number, and whether it is exact."""
+        days = [kept for day, kept in self.days.items() if day in self.listed and week_of(day) == week]
+        floor = max((kept.logs.get(WEEK_FLOOR, (0, 0))[0] for kept in days), default=0)
+        in_sets = all(kept.in_sets for kept in days)
+        return visitors_in(self.week_ids[week], (self.weeks.get(week) or WeekModel()).visitors, floor, in_sets=in_sets)
+
+    def forget_sets(self) -> None:
+        """As an older version has everything."""
+        self.day_ids.clear()
+        self.week_ids.clear()
+        for kept in self.days.values():
+            kept.marks = set()
+        if self.closed:
+            self.closed = replace(self.closed, exact=False)
+
+    def drop_sets(self, day: date) -> None:
+        """Without a floor: the logs may be lost."""
+        self.day_ids.pop(day, None)
+        self.week_ids.pop(week_of(day), None)
 
     def accept_closed(self, closed: Closed, now_us: int) -> None:
         """Take over a later reading, unless a day that it closes has changes that Postgres has not."""
@@ -170,13 +252,29 @@ class SiteModel:
         return of_day
 
 
+@dataclass(frozen=True)
+class Program:
+    """What a worker runs: a version that knows the sets of ids or an older one, and the site's setting."""
+
+    older: bool = False
+    exact_up_to: int = EXACT_UP_TO
+
+
 class RedisModel:
     """One Redis: the same methods as RedisStore, each one script call. `now_us` never tells a moment twice."""
 
-    def __init__(self, clock: Clock, now_us: Callable[[], int]) -> None:
+    def __init__(self, clock: Clock, now_us: Callable[[], int], program: Program | None = None) -> None:
         self._clock = clock
         self._now_us = now_us
+        program = program or Program()
+        self._older, self._exact_up_to = program.older, program.exact_up_to
         self.sites: dict[str, SiteModel] = {}
+
+    def called_by(self, program: Program) -> "RedisModel":
+        """The same Redis, as the scripts of a program treat it."""
+        model = RedisModel(self._clock, self._now_us, program)
+        model.sites = self.sites
+        return model
 
     def copied(self) -> "RedisModel":
         """A copy of all that it holds now: for a replica, or for going back to it."""
@@ -200,6 +298,8 @@ class RedisModel:
             return Recorded(Answer.NOTREADY, installation=held.ready)
         counted = {period.day, *held.listed} | ({batch.day} if batch else set())
         held.touch(DAYS, CLOSED, *(part(day) for part in (visitors_of, logs_of) for day in counted))
+        if not self._older:
+            held.touch(*map(ids_of, counted))
         if batch is not None:
             held.touch(DIRTY, ONLINE, *([pages_of(batch.day)] if batch.pages else []))
         answer, applied = Answer.OK, 0
@@ -285,18 +385,19 @@ class RedisModel:
             if day in held.days and (all_days or day in held.dirty or held.days[day].pages_dirty)
         ]
         held.touch(*map(logs_of, wanted), *map(pages_of, wanted))
+        if not self._older:
+            held.touch(*map(ids_of, wanted))
         held.listed &= held.days.keys()
         held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
-        states = [
-            DayState(
-                day,
-                len(held.days[day].visitors),
-                packed(held.days[day].visitors),
-                dict(held.days[day].logs),
-                peak=held.day_peaks.get(day),
-            )
-            for day in wanted
-        ]
+        states = []
+        for day in wanted:
+            kept, (visitors, exact) = held.days[day], held.visitors_of(day)
+            peak = held.day_peaks.get(day)
+            state = DayState(day, len(kept.visitors), packed(kept.visitors), dict(kept.logs), peak=peak)
+            if not self._older:
+                ids = packed(held.day_ids[day].ids) if exact else None
+                state = replace(state, visitors=visitors, ids=ids, exact=exact)
+            states.append(state)
         changes = {day: held.dirty[day] for day in wanted if day in held.dirty}
         salts = {week: held.salts[week][0] for week in weeks if week in held.salts}
         pages = [
@@ -305,9 +406,12 @@ class RedisModel:
             for page, logs in held.days[day].pages.items()
             if all_days or page in held.days[day].pages_dirty
         ]
-        unions = {week: len(held.weeks[week].visitors) for week in weeks if week in held.weeks}
-        weeks_counted = {week: visitors for week, visitors in unions.items() if visitors}
-        return Snapshot(states, changes, sorted(held.listed), salts, pages, weeks_counted)
+        unions = {week: held.visitors_of_week(week) for week in weeks if week in held.weeks or not self._older}
+        if self._older:
+            unions = {week: (len(held.weeks[week].visitors), False) for week in unions}
+        counted = {week: visitors for week, (visitors, _) in unions.items() if visitors}
+        exact_weeks = {week for week, (_, exact) in unions.items() if exact}
+        return Snapshot(states, changes, sorted(held.listed), salts, pages, counted, exact_weeks)
 
     def merge(self, installation: str, site: str, days: Iterable[DayState]) -> bool:
         """`merge.lua`."""
@@ -316,7 +420,7 @@ class RedisModel:
         if not held.ready or held.ready != installation:
             return False
         days = list(days)
-        held.touch(DAYS, DIRTY, *(part(state.day) for part in (visitors_of, logs_of) for state in days))
+        held.touch(DAYS, DIRTY, *self._parts(days))
         self._merge(held, days)
         return True
 
@@ -329,10 +433,10 @@ class RedisModel:
         if held.ready and held.ready != installation:
             return False
         days = list(days)
-        held.touch(DAYS, DIRTY, CLOSED, *(part(state.day) for part in (visitors_of, logs_of) for state in days))
+        held.touch(DAYS, DIRTY, CLOSED, *self._parts(days))
         self._offer(held, salts)
         self._merge(held, days)
-        held.accept_closed(closed, int(self._clock() * 1e6))
+        held.accept_closed(replace(closed, exact=closed.exact and not self._older), int(self._clock() * 1e6))
         held.ready = installation
         return True
 
@@ -347,19 +451,17 @@ class RedisModel:
         for day, changed in changes.items():
             if held.dirty.get(day) == changed:
                 del held.dirty[day]
-        held.accept_closed(closed, int(self._clock() * 1e6))
+        held.accept_closed(replace(closed, exact=closed.exact and not self._older), int(self._clock() * 1e6))
         for day, week_ends_s in present.items():
-            kept = held.days.get(day)
-            if kept is None:
+            if day not in held.days:
                 held.listed.discard(day)
             elif day > held.through:
-                kept.ends_s = ALWAYS
-            elif day not in held.dirty and not kept.pages_dirty:
+                held.days[day].ends_s = ALWAYS
+                if not self._older:
+                    held.day_ids[day].ends_s = ALWAYS
+            elif day not in held.dirty and not held.days[day].pages_dirty:
                 held.day_peaks.pop(day, None)
-                week = held.weeks.get(week_of(day))
-                for key in (kept, week):
-                    if key is not None and key.ends_s == ALWAYS:
-                        key.ends_s = max(int(self._clock()) + TWO_DAYS_S, week_ends_s)
+                self._end(held, day, week_ends_s)
 
     def acked(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
         """How far each log is applied."""
@@ -378,15 +480,15 @@ class RedisModel:
     def damage(self, site: str, name: str, day: date = NO_DAY) -> None:
         """Another program writes over a key, or a bad byte makes it unreadable: what was in it is lost."""
         held = self._held(site)
+        if name == "ids" and not held.day_ids[day].ids:
+            return
         if name in ("visitors", "logs", "pages"):
             if day not in held.days:
                 return
-            if name == "visitors":
-                held.days[day].visitors = set()
-            elif name == "logs":
-                held.days[day].logs = {}
-            else:
-                held.days[day].pages = {}
+            nothing: Any = set() if name == "visitors" else {}
+            setattr(held.days[day], name, nothing)
+        elif name == "ids":
+            held.day_ids.pop(day)
         elif name == "online":
             held.online = {}
         elif name == "ready":
@@ -404,10 +506,13 @@ class RedisModel:
         held = self._held(site)
         if held.ready and held.ready != installation:
             return []
-        damaged, held.damaged = held.damaged, set()
+        unknown = {part for part in held.damaged if self._older and part[0] == "ids"}
+        damaged, held.damaged = held.damaged - unknown, unknown
         if CLOSED in damaged:
             held.ready = ""
         for name, day in damaged:
+            if name in ("visitors", "logs", "pages") and not self._older:
+                held.drop_sets(day)
             if name == "visitors":
                 held.days.pop(day, None)
                 held.listed.discard(day)
@@ -426,6 +531,17 @@ class RedisModel:
                 self._mark_dirty(held, day)
         return [f"{name} {day}" for name, day in damaged]
 
+    def _end(self, held: SiteModel, day: date, week_ends_s: int) -> None:
+        for key in (held.days[day], held.weeks.get(week_of(day))):
+            if key is not None and key.ends_s == ALWAYS:
+                key.ends_s = max(int(self._clock()) + TWO_DAYS_S, week_ends_s)
+        if not self._older:
+            held.day_ids[day].ends_s = held.week_ids[week_of(day)].ends_s = week_ends_s
+
+    def _parts(self, days: Iterable[DayState]) -> list[tuple[str, date]]:
+        parts = (visitors_of, logs_of) if self._older else (visitors_of, logs_of, ids_of)
+        return [part(state.day) for part in parts for state in days]
+
     def _offer(self, held: SiteModel, salts: Sequence[Salt]) -> None:
         for salt in salts:
             held.salts.setdefault(salt.week, (salt.key, salt.ends_s))
@@ -433,16 +549,44 @@ class RedisModel:
     def _merge(self, held: SiteModel, days: Iterable[DayState]) -> None:
         held.page_totals, held.generation = {}, str(self._now_us())
         for state in days:
+            week = week_of(state.day)
             held.listed.add(state.day)
             day = held.days.setdefault(state.day, DayModel())
-            held.rebuild_week(week_of(state.day))
-            ids = unpacked(state.sketch or b"")
-            day.visitors |= ids
-            held.weeks[week_of(state.day)].visitors |= ids
-            day.ends_s = held.weeks[week_of(state.day)].ends_s = ALWAYS
+            held.rebuild_week(week, older=self._older)
+            sketches = day.visitors, held.weeks[week].visitors
+            sets = held.day_ids[state.day], held.week_ids[week]
+            if self._older:
+                pass
+            elif state.ids is not None:
+                self._feed(sketches, sets, unpacked(state.ids))
+            else:
+                for kept, floor in zip(sets, (DAY_FLOOR, WEEK_FLOOR), strict=True):
+                    self._drop(day, kept, floor if held.ready else "")
+                if state.visitors and not state.sketch:
+                    day.raise_floor(DAY_FLOOR, state.visitors, marked=False)
+            day.visitors |= unpacked(state.sketch or b"")
+            held.weeks[week].visitors |= unpacked(state.sketch or b"")
+            day.ends_s = held.weeks[week].ends_s = ALWAYS
+            if not self._older:
+                sets[0].ends_s = sets[1].ends_s = ALWAYS
             self._mark_dirty(held, state.day)
             for log_id, entry in state.logs.items():
-                day.logs[log_id] = max(day.logs.get(log_id, (0, 0)), entry)
+                if day.logs.get(log_id, (-1, 0))[0] < entry[0]:
+                    day.write(log_id, entry, marked=not self._older and state.ids is not None)
+
+    @staticmethod
+    def _feed(sketches: Iterable[set[bytes]], sets: Iterable[SetModel], ids: set[bytes]) -> None:
+        """Into the sketches, and into the sets that there are, or that begin beside an empty sketch."""
+        for sketch, kept in zip(sketches, sets, strict=True):
+            if kept.ids or not sketch:
+                kept.ids |= ids
+            sketch.update(ids)
+
+    @staticmethod
+    def _drop(day: DayModel, kept: SetModel, floor: str) -> None:
+        if kept.ids and floor:
+            day.raise_floor(floor, len(kept.ids), marked=True)
+        kept.ids = set()
 
     def _held(self, site: str) -> SiteModel:
         held = self.sites.setdefault(site, SiteModel())
@@ -462,8 +606,16 @@ class RedisModel:
         held.listed.add(batch.day)
         held.days[batch.day] = day
         self._mark_dirty(held, batch.day)
-        held.rebuild_week(week)
+        held.rebuild_week(week, older=self._older)
         ids = unpacked(batch.visitor_ids)
+        sets = held.day_ids[batch.day], held.week_ids[week]
+        if not self._older:
+            self._feed((day.visitors, held.weeks[week].visitors), sets, ids)
+            if len(sets[0].ids) > self._exact_up_to:
+                self._drop(day, sets[0], DAY_FLOOR)
+            if len(sets[1].ids) > 2 * self._exact_up_to:
+                self._drop(day, sets[1], WEEK_FLOOR)
+            sets[0].ends_s = sets[1].ends_s = ALWAYS
         day.visitors |= ids
         held.weeks[week].visitors |= ids
         now_ms = int(self._clock() * 1000)
@@ -478,7 +630,7 @@ class RedisModel:
         for page, views in unpacked_pages(batch.pages).items():
             day.set_page(page, batch.log_id, views, str(self._now_us()))
         day.ends_s = held.weeks[week].ends_s = ALWAYS
-        day.logs[batch.log_id] = (batch.seq, batch.views)
+        day.write(batch.log_id, (batch.seq, batch.views), marked=not self._older)
 
     def _page_reading(self, held: SiteModel, pages: Sequence[str]) -> PageReading:
         through = held.through.isoformat() if held.closed else ""
@@ -492,22 +644,35 @@ class RedisModel:
         return views + sum(sum(day.pages.get(page, {}).values()) for day in later)
 
     def _reading(self, held: SiteModel, period: Period, window_s: int, *, has_counted: bool) -> Reading:
-        held.rebuild_week(period.week)
+        held.rebuild_week(period.week, older=self._older)
         now_ms = int(self._clock() * 1000)
         today = held.days.get(period.day) or DayModel()
         week = held.weeks.get(period.week) or WeekModel()
+        numbers = {
+            "today": (len(today.visitors), False) if self._older else held.visitors_of(period.day),
+            "week": (len(week.visitors), False) if self._older else held.visitors_of_week(period.week),
+        }
         closed = held.closed or Closed(0, date.min, 0, 0, 0, "")
         in_week = [kept for day, kept in held.days.items() if week_of(day) == period.week]
         still_open = [kept for day, kept in held.days.items() if day > closed.through]
+        opens = [
+            (len(kept.visitors), False) if self._older else held.visitors_of(day)
+            for day, kept in held.days.items()
+            if day > closed.through
+        ]
+        numbers["total"] = (
+            closed.visitors + sum(visitors for visitors, _ in opens),
+            closed.exact and all(exact for _, exact in opens),
+        )
         others = [
-            (day, len(kept.visitors), kept.views)
+            (day, len(kept.visitors) if self._older else held.visitors_of(day)[0], kept.views)
             for day, kept in held.days.items()
             if day > closed.through and day != period.day
         ]
-        last_week = WeekModel()
+        last_week = 0
         if closed.through < period.week - DAY:
-            held.rebuild_week(period.week - WEEK)
-            last_week = held.weeks.get(period.week - WEEK) or last_week
+            held.rebuild_week(period.week - WEEK, older=self._older)
+            last_week, _ = held.visitors_of_week(period.week - WEEK)
         online = sum(now_ms - window_s * 1000 < seen_ms <= now_ms + SEEN_AHEAD_MS for seen_ms in held.online.values())
         if has_counted and held.raise_peak(period.day, online, now_ms) and period.day in held.days:
             self._mark_dirty(held, period.day)
@@ -516,15 +681,16 @@ class RedisModel:
             day_of=period.day,
             week_of=period.week,
             online=online,
-            today_visitors=len(today.visitors),
+            today_visitors=numbers["today"][0],
             today_views=today.views,
-            week_visitors=len(week.visitors),
+            week_visitors=max(numbers["week"][0], numbers["today"][0]),
             week_views=sum(day.views for day in in_week),
-            total_visitors=closed.visitors + sum(len(day.visitors) for day in still_open),
+            total_visitors=numbers["total"][0],
             total_views=closed.views + sum(day.views for day in still_open),
             adjustments=closed.adjustments,
             revision=closed.revision,
             at_ms=now_ms,
-            spans=spans_of(period.day, sums, others, len(last_week.visitors)) if sums else None,
+            spans=spans_of(period.day, sums, others, last_week) if sums else None,
             peak=held.peak if held.peak and held.peak.at_ms <= now_ms + SEEN_AHEAD_MS else None,
+            exact=tuple(name for name, (_, is_exact) in numbers.items() if is_exact and not self._older),
         )

@@ -17,10 +17,10 @@ from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_store import PostgresStore, Saved
-from footfall.stores.redis_store import Recorded, RedisStore
+from footfall.stores.redis_store import EXACT_UP_TO, Recorded, RedisStore
 from footfall.stores.spool_store import Spool, SpooledLog
 from tests.simulation.durable_models import DiskModel, PostgresModel
-from tests.simulation.models import RedisModel
+from tests.simulation.models import Program, RedisModel
 
 Result = TypeVar("Result")
 
@@ -30,6 +30,7 @@ class Network(Protocol):
 
     alive: bool
     name: str
+    program: Program
     redis: "Server"
     """To which it is connected now."""
     postgres: "Server"
@@ -106,10 +107,18 @@ class RedisPort(RedisStore):
         self.installation = ""
 
     async def _ask(self, what: str, act: Callable[[RedisModel], Result]) -> Result:
-        return await self._port.ask("redis", what, self._worker.redis, act)
+        program = self._worker.program
+        return await self._port.ask("redis", what, self._worker.redis, lambda redis: act(redis.called_by(program)))
 
     async def record(
-        self, site_id: SiteId, period: Period, window_s: int, batch: Batch | None = None, *, skip_gap: bool = False
+        self,
+        site_id: SiteId,
+        period: Period,
+        window_s: int,
+        batch: Batch | None = None,
+        *,
+        exact_up_to: int = EXACT_UP_TO,  # noqa: ARG002 - the program knows it
+        skip_gap: bool = False,
     ) -> Recorded:
         own = self.installation
         return await self._ask(
@@ -164,6 +173,7 @@ class PostgresPort(PostgresStore):
 
     def __init__(self, worker: Network) -> None:
         self._port = Port(worker)
+        self._older = worker.program.older
         self._server = worker.postgres
 
     async def _ask(self, what: str, act: Callable[[PostgresModel], Result]) -> Result:
@@ -185,7 +195,8 @@ class PostgresPort(PostgresStore):
         return await self._ask("adjustment_counts", PostgresModel.adjustment_counts)
 
     async def save(self, site_id: SiteId, snapshot: Snapshot, retention: Retention) -> Saved:
-        ahead = await self._ask("save", lambda postgres: postgres.save(site_id, snapshot, retention))
+        older = self._older
+        ahead = await self._ask("save", lambda postgres: postgres.save(site_id, snapshot, retention, older=older))
         closed = await self._ask("tidy", lambda postgres: postgres.tidy(site_id, snapshot, retention))
         return Saved(ahead, closed)
 

@@ -9,10 +9,10 @@ from footfall.errors import StoreUnavailable
 from footfall.model.availability import UP
 from footfall.model.counts import SPANS, Counts
 from footfall.model.day_state import DayState
-from footfall.model.periods import period_at, week_of
-from footfall.model.retention import DAY, WEEK
+from footfall.model.periods import local_day, period_at, week_of
+from footfall.model.retention import DAY, WEEK, Retention
 from footfall.model.sums import Tally
-from tests.simulation.models import SiteModel, pages_of, unpacked, visitors_of
+from tests.simulation.models import DAYS, NO_DAY, SiteModel, pages_of, unpacked, visitors_of
 from tests.simulation.ports import Server
 from tests.simulation.simulated import Sent, Worker, World
 
@@ -40,6 +40,7 @@ class Promises:
         self._numbers: dict[tuple[str, date, str], int] = {}
         self._postgres_lost_data = False
         self._total_lags = False
+        self._may_estimate = False
 
     def check(self) -> None:
         """After every step."""
@@ -52,6 +53,11 @@ class Promises:
         self._nothing_counts_twice()
         self._no_log_goes_back()
         self._nothing_acked_is_lost()
+        self._what_is_said_to_be_exact_is()
+
+    def may_estimate(self) -> None:
+        """From now on a small day may have lost its set: its number is an estimate, and nothing is lost."""
+        self._may_estimate = True
 
     def redis_lost_data(self) -> None:
         """From now on a beacon of before counts only as long as its worker lives and keeps it."""
@@ -77,6 +83,7 @@ class Promises:
 
     def postgres_lost_data(self) -> None:
         """From now on nothing is promised but what Redis and the workers still hold."""
+        self.may_estimate()
         self._postgres_lost_data = True
         self._numbers.clear()
         self._nothing_acked_is_lost()
@@ -122,6 +129,8 @@ class Promises:
                 more = {log for log, views in logs.items() if saved[page].get(log, 0) < views}
                 assert not more, f"Postgres lacks views of {page} on {day}"
         assert not site.dirty
+        self._small_days_are_exact(site)
+        self._ids_end_with_their_key(site)
         for worker in world.workers:
             assert worker.recorder.queued == worker.recorder.retained_bytes == 0
             for delivery in worker.recorder.sites.values():
@@ -132,6 +141,8 @@ class Promises:
         for day in {sent.day for sent in world.ledger}:
             views, sketch = (rows[day].views, rows[day].sketch) if day in rows else (0, b"")
             self._day_is_even(day, views, unpacked(sketch or b""))
+            if (kept_ids := rows[day].ids if day in rows else None) is not None:
+                self._day_is_even(day, views, unpacked(kept_ids))
             for page in {sent.page for sent in world.ledger if sent.page}:
                 self._page_is_even(day, page)
         self._spans_are_even(rows)
@@ -164,6 +175,42 @@ class Promises:
         assert len(came) <= last_week.visitors <= len(came | possible)
         if not any(sent.risked for sent in world.ledger):
             assert last_week.visitors == len(came)
+
+    def _ids_end_with_their_key(self, site: SiteModel) -> None:
+        """The days of earlier weeks are closed and confirmed by now."""
+        if all(worker.program.older for worker in self._world.workers):
+            return
+        oldest = Retention.at(self._world.clock(), self._world.site.zone).salts_from
+        kept = [day for day in site.days if site.day_ids[day].ids] + [w for w in site.weeks if site.week_ids[w].ids]
+        kept += [day for (_, day), row in self._world.postgres.model.rows.items() if row.ids is not None]
+        assert not [day for day in kept if day < oldest], "ids outlive the key that made them"
+
+    def _small_days_are_exact(self, site: SiteModel) -> None:
+        """Unless something has happened after which a day can only be estimated."""
+        today = local_day(self._world.clock(), self._world.site.zone)
+        visitors, exact = site.visitors_of(today)
+        if not self._may_estimate and visitors <= self._world.site.exact_up_to:
+            row = self._world.postgres.model.rows.get((self._world.site.id, today), DayState.empty(today))
+            assert exact, f"{today} is an estimate without need"
+            assert row.exact, f"{today} is an estimate in Postgres without need"
+            assert row.ids is not None
+
+    def _what_is_said_to_be_exact_is(self) -> None:
+        """A set that lacks a visitor of its sketch would make a number too small, and say that it is exact."""
+        for site in [site for server in self._world.redis for site in self._sites(server)]:
+            unreadable = {day for _, day in site.damaged if day > NO_DAY}
+            for day in site.days.keys() - unreadable:
+                if site.visitors_of(day)[1]:
+                    assert site.day_ids[day].ids >= site.days[day].visitors, f"the set of {day} lacks visitors"
+            for week in site.weeks.keys() - set(map(week_of, unreadable)) if DAYS not in site.damaged else ():
+                days = [kept.visitors for day, kept in site.days.items() if week_of(day) == week]
+                if site.visitors_of_week(week)[1]:
+                    assert site.week_ids[week].ids >= set[bytes]().union(*days), f"the set of {week} lacks visitors"
+        for (_, day), row in self._world.postgres.model.rows.items():
+            if row.ids is not None:
+                assert row.exact
+                assert len(unpacked(row.ids)) == row.visitors, f"{day} is said to be exact and is not"
+                assert unpacked(row.ids) >= unpacked(row.sketch or b""), f"the ids of {day} lack visitors"
 
     def _day_is_even(self, day: date, views: int, ids: set[bytes]) -> None:
         ledger = [sent for sent in self._world.ledger if sent.day == day]

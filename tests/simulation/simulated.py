@@ -31,11 +31,12 @@ from footfall.model.counts import Reading
 from footfall.model.pages import PageReading
 from footfall.model.periods import Periods, local_day
 from footfall.settings.settings import Settings, Site
+from footfall.stores.redis_store import EXACT_UP_TO
 from footfall.stores.store_pair import StorePair
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
-from tests.simulation.models import RedisModel
+from tests.simulation.models import Program, RedisModel
 from tests.simulation.ports import Call, PostgresPort, RedisPort, Server, SpoolPort
 from tests.support.footfall import FakeClock
 
@@ -87,9 +88,10 @@ def _bury_the_dead(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 class Worker:
     """One process: the service's own code on ports instead of stores."""
 
-    def __init__(self, world: "World", name: str, redis: "Server") -> None:
+    def __init__(self, world: "World", name: str, redis: "Server", program: Program) -> None:
         self.world = world
         self.name = name
+        self.program = program
         self.redis = redis
         self.postgres, self.disk = world.postgres, world.disk
         self.alive = True
@@ -241,10 +243,11 @@ class World:
         """The one site."""
         return next(iter(self.settings.sites.values()))
 
-    def start_worker(self, redis: Server | None = None) -> Worker:
+    def start_worker(self, redis: Server | None = None, *, older: bool = False) -> Worker:
         """Begin a process."""
         self._born += 1
-        worker = Worker(self, f"w{self._born:03}", redis or self.redis[0])
+        program = Program(older=older, exact_up_to=self.site.exact_up_to)
+        worker = Worker(self, f"w{self._born:03}", redis or self.redis[0], program)
         self.workers.append(worker)
         worker.start()
         return worker
@@ -290,9 +293,12 @@ class World:
         self.loop.close()
 
 
-def settings_of(folder: Path, keep_max_bytes: int) -> Settings:
+def settings_of(folder: Path, keep_max_bytes: int, exact_up_to: int = EXACT_UP_TO) -> Settings:
     """One site; the bounds are smaller than an operator may choose, so that a short run meets them."""
     settings = Settings.model_validate(
-        {"sites": {"portal": {"name": "Portal", "hosts": ["portal.example.vn"]}}, "data_dir": folder}
+        {
+            "sites": {"portal": {"name": "Portal", "hosts": ["portal.example.vn"], "exact_up_to": exact_up_to}},
+            "data_dir": folder,
+        }
     )
     return settings.model_copy(update={"keep_max_bytes": keep_max_bytes, "queue_max_beacons": 400})

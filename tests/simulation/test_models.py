@@ -31,17 +31,18 @@ from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, day_key, open_redis, ready_key
 from footfall.stores.spool_store import Spool, open_spool
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
-from tests.simulation.models import ALWAYS, RedisModel, packed, unpacked
+from tests.simulation.models import ALWAYS, Program, RedisModel, packed, unpacked
 from tests.support.footfall import SITE, VIETNAM
 from tests.support.storage import RawRedis, plain_redis, registers
 
 CALLS = 400
+EXACT_UP_TO = 5
 OWN = "ours"
 LOGS = ("a1", "b2")
 TODAY = local_day(time.time(), VIETNAM)
 DAYS = (TODAY, TODAY - timedelta(days=1), TODAY - timedelta(days=9), TODAY - timedelta(days=10))
 PAGES = ("/", "/a", "/b", "(other)")
-DAMAGED = ("ready", "online", "days", "dirty", "closed", "visitors", "logs", "pages")
+DAMAGED = ("ready", "online", "days", "dirty", "closed", "visitors", "logs", "ids", "pages")
 WEEKS = sorted({week_of(day) for day in DAYS})
 IDS = [secrets.token_bytes(16) for _ in range(8)]
 """So few that the estimate of each set of them is its size."""
@@ -61,7 +62,8 @@ class Pair:
     def __init__(self, redis: RawRedis, store: RedisStore, chance: random.Random) -> None:
         self.raw, self.store, self.chance = redis, store, chance
         ticks = iter(range(1, 1_000_000))
-        self.model = RedisModel(WALL_CLOCK, lambda: next(ticks))
+        program = Program(exact_up_to=EXACT_UP_TO)
+        self.model = RedisModel(WALL_CLOCK, lambda: next(ticks), program)
         self.snapshots: list[tuple[Snapshot, Snapshot]] = []
         self.numbers: dict[tuple[date, str], int] = {}
         self.asked_pages: tuple[PageReading, PageReading] | None = None
@@ -91,7 +93,7 @@ class Pair:
             if self.chance.random() < 0.1
             else batch._replace(previous_week_ids=b"" if self.chance.random() < 0.7 else batch.previous_week_ids)
         )
-        real = await self.store.record(SITE, period, 300, sent, skip_gap=skip_gap)
+        real = await self.store.record(SITE, period, 300, sent, exact_up_to=EXACT_UP_TO, skip_gap=skip_gap)
         model = self.model.record(self.store.installation, SITE, period, 300, sent, skip_gap=skip_gap)
         if real.reading is not None and model.reading is not None:
             one, other = model.reading.peak, real.reading.peak
@@ -112,7 +114,7 @@ class Pair:
         assert (model.present, model.salts, model.changes.keys()) == (real.present, real.salts, real.changes.keys())
         assert model.weeks == real.weeks
         for one, other in zip(_by_day(model.days), _by_day(real.days), strict=True):
-            assert (one.day, one.visitors, one.logs) == (other.day, other.visitors, other.logs)
+            assert replace(one, sketch=other.sketch, peak=other.peak) == other
             assert (one.peak and one.peak.online) == (other.peak and other.peak.online)
             assert registers(await self.sketch(list(unpacked(one.sketch or b"")))) == registers(other.sketch)
         pages = [
@@ -156,8 +158,12 @@ class Pair:
         for day in days:
             ids = self.some_ids()
             logs = {log: (number, number * 3) for log in LOGS if (number := self.chance.randint(0, 4))}
-            model.append(DayState(day, 0, packed(ids), logs))
-            real.append(DayState(day, 0, await self.sketch(ids), logs))
+            sketch = await self.sketch(ids) if self.chance.random() < 0.9 else None
+            state = DayState(day, len(ids), sketch, logs)
+            if self.chance.random() < 0.7:
+                state = replace(state, ids=packed(ids), exact=True)
+            real.append(state)
+            model.append(replace(state, sketch=sketch and packed(ids)))
         own = self.store.installation
         if self.chance.random() < 0.3:
             closed, salts = self.closed(), self.offers()
@@ -179,12 +185,13 @@ class Pair:
         assert self.model.acked(SITE, asked) == await self.store.acked(SITE, asked)
 
     async def day_ends(self) -> None:
-        """A day expires: both of its keys go in the same moment."""
+        """A day expires: all of its keys go in the same moment."""
         day = self.chance.choice(DAYS)
-        parts = ("visitors", "logs", "pages", "pages:dirty")
+        parts = ("visitors", "logs", "ids", "pages", "pages:dirty")
         await self.raw.delete(*(day_key(SITE, day, part) for part in parts))
         if SITE in self.model.sites:
             self.model.sites[SITE].days.pop(day, None)
+            self.model.sites[SITE].day_ids.pop(day, None)
 
     async def damage_and_mend(self) -> None:
         """A key of another type, in place of any of a site's keys."""
@@ -192,7 +199,7 @@ class Pair:
         key = ready_key(SITE).removesuffix("ready") + name
         if self.store.installation != OWN or SITE not in self.model.sites:
             return
-        if name in ("visitors", "logs", "pages"):
+        if name in ("visitors", "logs", "ids", "pages"):
             day = self.chance.choice(DAYS)
             key = day_key(SITE, day, name)
         if not await self.raw.exists(key):
@@ -226,13 +233,21 @@ class Pair:
             "r-1",
             sums=Sums(of, *tallies),
             peak=peak if self.chance.random() < 0.5 else None,
+            exact=self.chance.random() < 0.5,
         )
 
     async def compare_ends(self) -> None:
         """What has an end has the same one."""
-        held = self.model.sites.get(SITE)
+        if held := self.model.sites.get(SITE):
+            held.expire(time.time())
         for day in DAYS:
             kept = held.days.get(day) if held else None
+            set_ends_s = await self.raw.expiretime(day_key(SITE, day, "ids"))
+            if held and held.day_ids[day].ids:
+                ids_end_s = held.day_ids[day].ends_s
+                assert set_ends_s == -1 if ids_end_s == ALWAYS else abs(set_ends_s - ids_end_s) <= 1, day
+            else:
+                assert set_ends_s == -2, day
             has = {"visitors": True, "logs": bool(kept and kept.logs), "pages": bool(kept and kept.pages)}
             for part in (part for part, is_there in has.items() if is_there):
                 ends_s = await self.raw.expiretime(day_key(SITE, day, part))
@@ -280,7 +295,10 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
                 ids = pair.some_ids()
                 logs = {log: (number, number * 3) for log in LOGS if (number := chance.randint(0, 3))}
                 peak = Peak(chance.randint(1, 5), chance.randint(1, 10**12)) if chance.random() < 0.5 else None
-                states.append(DayState(day, len(ids), await pair.sketch(ids), logs, peak=peak))
+                state = DayState(day, len(ids), await pair.sketch(ids), logs, peak=peak)
+                if chance.random() < 0.6:
+                    state = replace(state, ids=packed(ids), exact=True)
+                states.append(state)
             unions = {week_of(day): chance.randint(1, 99) for day in chance.sample(DAYS, chance.randint(0, 2))}
             salts = {week_of(chance.choice(DAYS)): chance.randbytes(32)}
             present = [*(state.day for state in states), *chance.sample(DAYS, 1)]

@@ -13,6 +13,8 @@ Finding the shortest way takes minutes; FOOTFALL_SHRINK=no leaves it out. FOOTFA
 import copy
 import os
 import secrets
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from footfall.model.day_state import DayState
 from tests.simulation.ports import Call, Server
 from tests.simulation.promises import Promises
 from tests.simulation.simulated import Worker, World, settings_of
@@ -39,6 +42,8 @@ ROOMY, TIGHT = 1 << 26, 2500
 """Bytes of batches that a worker may keep: all of them, or hardly five."""
 ENOUGH, SCARCE = 1000, 6
 """Batches for which a worker's disk has room."""
+ALL, FEW = 4096, 4
+"""Visitors of a day whose ids are kept: more than come, or fewer."""
 DAY_S = 86400
 SKETCHES_LAST_S = 25 * DAY_S
 """Later, sketches in Postgres are dropped on purpose."""
@@ -52,17 +57,19 @@ class Footfall(RuleBasedStateMachine):
     steps_done: list[int]
 
     @initialize(
-        keep_max_bytes=st.sampled_from([ROOMY, ROOMY, TIGHT]), rows_max=st.sampled_from([ENOUGH, ENOUGH, SCARCE])
+        keep_max_bytes=st.sampled_from([ROOMY, ROOMY, TIGHT]),
+        rows_max=st.sampled_from([ENOUGH, ENOUGH, SCARCE]),
+        exact_up_to=st.sampled_from([ALL, ALL, FEW, 0]),
     )
-    def begin(self, keep_max_bytes: int, rows_max: int) -> None:
+    def begin(self, keep_max_bytes: int, rows_max: int, exact_up_to: int) -> None:
         """Empty stores, a quarter of an hour before midnight."""
         clock = FakeClock(NOON.replace(hour=23, minute=45))
         self.started_s = clock()
-        self.world = World(settings_of(self.folder, keep_max_bytes), clock)
+        self.world = World(settings_of(self.folder, keep_max_bytes, exact_up_to), clock)
         self.world.disk.model.rows_max = rows_max
         self.promises = Promises(self.world)
         self.copies: list[Server] = []
-        self.dumps: list[tuple[dict[object, object], dict[object, object]]] = []
+        self.dumps: list[tuple[dict[tuple[str, date], DayState], dict[object, object]]] = []
         for _ in range(2):
             self.world.start_worker()
         self.world.loop.settle()
@@ -197,7 +204,7 @@ class Footfall(RuleBasedStateMachine):
         """What these keys hold can be made again from the others and from Postgres: nothing counts as lost."""
         self.redis(which).model.damage(self.world.site.id, name)
 
-    @rule(which=ANY, name=st.sampled_from(["visitors", "logs", "pages"]), age=ANY)
+    @rule(which=ANY, name=st.sampled_from(["visitors", "logs", "ids", "pages"]), age=ANY)
     def day_is_damaged(self, which: int, name: str, age: int) -> None:
         """A key of another type in its place, or a sketch lost beside its logs: a part of what Redis has is lost."""
         model = self.redis(which).model
@@ -205,7 +212,9 @@ class Footfall(RuleBasedStateMachine):
         if days:
             day = days[-1 - age % len(days)]
             model.damage(self.world.site.id, name, day)
-            self.promises.logs_lost(day)
+            self.promises.may_estimate()
+            if name != "ids":
+                self.promises.logs_lost(day)
 
     @precondition(lambda self: self.copies and len(self.world.redis) == 1)
     @rule(age=ANY, lags=st.booleans())
@@ -232,6 +241,23 @@ class Footfall(RuleBasedStateMachine):
         """A worker stands still in its transaction, until the server ends it."""
         self.world.postgres.model.rows_held = not self.world.postgres.model.rows_held
 
+    @precondition(lambda self: self.dumps)
+    @rule(age=ANY)
+    def postgres_is_restored_from_before(self, age: int) -> None:
+        """A dump that an older version made has no ids."""
+        dump, _ = self.dumps[age % len(self.dumps)]
+        dump.update({key: replace(row, ids=None, exact=False) for key, row in dump.items()})
+        self.promises.may_estimate()
+        self.postgres_is_restored(age)
+
+    @precondition(lambda self: self.copies)
+    @rule(age=ANY)
+    def copy_is_from_before(self, age: int) -> None:
+        """Of Redis: an older version made it."""
+        for site in self.copies[age % len(self.copies)].model.sites.values():
+            site.forget_sets()
+        self.promises.may_estimate()
+
     @rule()
     def postgres_is_dumped(self) -> None:
         model = self.world.postgres.model
@@ -254,9 +280,18 @@ class Footfall(RuleBasedStateMachine):
 
     @rule(which=ANY)
     def kill(self, which: int) -> None:
+        self.replace_worker(which, older=self.worker(which).program.older)
+
+    @rule(which=ANY)
+    def program_changes(self, which: int) -> None:
+        """An upgrade, host by host, or back: an older worker runs beside a newer one."""
+        self.promises.may_estimate()
+        self.replace_worker(which, older=not self.worker(which).program.older)
+
+    def replace_worker(self, which: int, *, older: bool) -> None:
         worker = self.worker(which)
         self.world.end_worker(worker)
-        self.world.start_worker(worker.redis)
+        self.world.start_worker(worker.redis, older=older)
         self.world.loop.settle()
 
     @rule(which=ANY, patience=st.integers(0, 40))

@@ -45,7 +45,7 @@ async def test_a_batch_is_counted_and_its_answer_carries_the_numbers(store: Redi
     assert (reading.online, reading.today_visitors, reading.week_visitors, reading.total_visitors) == (3, 3, 3, 3)
     assert (reading.today_views, reading.week_views, reading.total_views) == (5, 5, 5)
     assert 0 <= reading.at_ms - now_ms < 5000
-    assert await redis.hgetall(day_key(SITE, TODAY, "logs")) == {LOG.encode(): b"1:5"}
+    assert await redis.hgetall(day_key(SITE, TODAY, "logs")) == {LOG.encode(): b"01:5"}
 
 
 async def test_the_same_seq_again_counts_nothing(store: RedisStore) -> None:
@@ -204,7 +204,7 @@ async def test_big_numbers_stay_whole(store: RedisStore, redis: RawRedis) -> Non
     recorded = await count(store, batch(1, views=most - 2**52, log=OTHER_LOG))
     assert recorded.reading is not None
     assert (recorded.reading.today_views, recorded.reading.total_views) == (most, most)
-    assert (await redis.hget(day_key(SITE, TODAY, "logs"), LOG)) == b"%d:%d" % (2**40, 2**52)
+    assert (await redis.hget(day_key(SITE, TODAY, "logs"), LOG)) == b"0%d:%d" % (2**40, 2**52)
     assert await store.acked(SITE, [(TODAY, LOG), (TODAY, "unknown")]) == [2**40, 0]
 
     closed = Closed(2**52 + 1, MONDAY - DAY, 2**53 - 5, 0, -(2**53) + 9, "r2")

@@ -187,9 +187,9 @@ class Stores:
         return registers(await self.redis.get(day_key(SITE, day, "visitors")))
 
     async def logs(self, day: date = TODAY) -> dict[bytes, bytes]:
-        """The logs that Redis has of a day."""
+        """The logs that Redis has of a day, without their marks."""
         logs: dict[bytes, bytes] = await self.redis.hgetall(day_key(SITE, day, "logs"))
-        return logs
+        return {log_id: entry.lstrip(b"0") for log_id, entry in logs.items()}
 
     async def agree(self, *days: date) -> bool:
         """Whether both stores hold the same of each day, byte by byte."""
@@ -200,7 +200,8 @@ class Stores:
                 " FROM footfall.site_day, jsonb_each(logs) WHERE day = $1",
                 day,
             )
-            flat = ", ".join(f'"{k.decode()}": "{v.decode()}"' for k, v in sorted((await self.logs(day)).items()))
+            in_order = sorted((await self.logs(day)).items(), key=lambda log: (len(log[0]), log[0]))  # as in jsonb
+            flat = ", ".join(f'"{k.decode()}": "{v.decode()}"' for k, v in in_order)
             if registers(row["sketch"]) != await self.sketch(day) or sums != f"{{{flat}}}":
                 return False
         return True

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from footfall.embedded.servers import Valkey
 from footfall.metrics.metrics import Metrics
 from footfall.model.availability import UP, Away, Up
+from footfall.model.day_state import Closed
 from footfall.model.periods import Period
 from footfall.settings.settings import Site
 from footfall.stores.redis_store import RedisStore, open_redis
@@ -78,12 +79,27 @@ async def test_visitor_ids_leave_the_file_with_the_rewrite_of_the_night(own_fold
     """The file has each id that a sketch was fed, beside the salt: who has both can test whether a person was there."""
     period: Period = period_of(TODAY)
     await asker.rewrite()
-    await asker.redis.record(SITE, period, 300, batch(visitors=[0xFEED_FACE_CAFE_BEEF << 32]))
+    await asker.redis.record(SITE, period, 300, batch(visitors=[0xFEED_FACE_CAFE_BEEF << 32]), exact_up_to=0)
     visitor = packed([0xFEED_FACE_CAFE_BEEF << 32])
     assert is_in_files(own_folder, visitor)
     await asker.look()
     assert is_in_files(own_folder, visitor)
     asker.clock.set(datetime.combine(TODAY + timedelta(days=1), datetime.min.time(), VIETNAM) + DUE)
+    await asker.rewrite()
+    assert not is_in_files(own_folder, visitor)
+
+
+async def test_the_ids_of_a_small_day_leave_the_file_once_its_salt_has_ended(own_folder: Path, asker: Asker) -> None:
+    """They stand in a set until then, so that its size is the number of visitors."""
+    visitor = packed([0xFEED_FACE_CAFE_BEEF << 32])
+    await asker.redis.record(SITE, period_of(TODAY), 300, batch(visitors=[0xFEED_FACE_CAFE_BEEF << 32]))
+    asker.clock.set(datetime.combine(TODAY + timedelta(days=1), datetime.min.time(), VIETNAM) + DUE)
+    await asker.rewrite()
+    assert is_in_files(own_folder, visitor)
+    snapshot = await asker.redis.snapshot(SITE, [], all_days=True)
+    assert snapshot is not None
+    await asker.redis.confirm(SITE, snapshot.changes, Closed(2, TODAY, 1, 1, 0, "", today=TODAY), {TODAY: 1})
+    asker.clock.advance(86400)
     await asker.rewrite()
     assert not is_in_files(own_folder, visitor)
 

@@ -114,7 +114,9 @@ async def test_a_damaged_sketch_never_reaches_redis_and_its_number_is_kept(
     await worker.count(batch(1, range(300), views=300))
     await worker.rollup.roll_up(worker.site)
     row = await stores.row()
-    await stores.sql.execute("UPDATE footfall.site_day SET (sketch, checksum) = ($1, $2)", *damage(row["sketch"]))
+    await stores.sql.execute(
+        "UPDATE footfall.site_day SET (sketch, checksum, ids) = ($1, $2, NULL)", *damage(row["sketch"])
+    )
     await stores.redis.flushall()
     caplog.clear()
     fresh = await stores.worker()

@@ -88,8 +88,10 @@ class RedisWriter:
 
     async def _call(self, site: Site, batch: Batch | None, *, skip_gap: bool = False) -> Recorded:
         _, period = self._periods.now(site.zone)
-        window_s = site.online_window_s
-        return await self._heard(site, self._redis.record(site.id, period, window_s, batch, skip_gap=skip_gap))
+        call = self._redis.record(
+            site.id, period, site.online_window_s, batch, exact_up_to=site.exact_up_to, skip_gap=skip_gap
+        )
+        return await self._heard(site, call)
 
     async def _heard(self, site: Site, call: Awaitable[Recorded]) -> Recorded:
         """Await an answer, and share the numbers in it."""

@@ -187,4 +187,5 @@ def _unknown(site: Site, settings: Settings) -> Counts:
         visitor_id=site.visitor_id,
         labels={str(name): words for name, words in site.labels.items()},
         show=site.show,
+        exact=(),
     )

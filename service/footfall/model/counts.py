@@ -22,10 +22,12 @@ SHOWN = NUMBERS[:4]
 """What the block shows where a site does not choose."""
 DEFINITIONS = 2
 """Rises when the meaning of a number changes; `deploy/NUMBERS.md` says what changed."""
+ALWAYS_EXACT = ("online", "views_today", "views_month", "views_total", "peak_online")
+"""The numbers that no estimate is ever a part of."""
 
 
 class Reading(NamedTuple):
-    """What a store holds for a site at one moment; views are exact, visitors are estimates.
+    """What a store holds for a site at one moment; views are exact, visitors where `exact` says so.
 
     `None` is unknown: without Redis neither who is online nor the union of a week is known. The record script answers
     the fields after `week_of` in this order.
@@ -51,6 +53,8 @@ class Reading(NamedTuple):
     """The numbers around today, without today's own; `None` where the closed days are not known with their sums."""
     peak: Peak | None = None
     """The most visitors that were online at once; `None` before the first one."""
+    exact: tuple[str, ...] = ()
+    """Which of today, week and total are no estimates where visitors are counted."""
 
     @property
     def installation(self) -> str:
@@ -66,6 +70,8 @@ class Reading(NamedTuple):
                 floors |= {name: floor for name, floor in known if floor and (getattr(self, name) or 0) < floor}
         raised = self._replace(**floors) if floors else self
         names = list(floors)
+        still_exact = tuple(name for name in self.exact if f"{name}_visitors" not in floors)
+        raised = raised._replace(exact=still_exact) if floors else self
         if raised.spans is not shown.spans:  # the same object for as long as the closed days are the same
             raised, of_spans = raised.spans_not_below(shown)
             names += of_spans
@@ -157,16 +163,18 @@ class Counts(NamedTuple):
     peak_online_at: datetime | None = None
     definitions: int = DEFINITIONS
     show: tuple[str, ...] = SHOWN
+    exact: tuple[str, ...] = ()
+    """Names of the numbers that are exact now, in their order; the others are estimates."""
 
     def with_reading(self, reading: Reading, zone: ZoneInfo) -> "Counts":
         """Return the same site's counts with the numbers of `reading`; its moment is given in `zone`."""
         is_views = self.measure == "views"
         spans = {name: reading.span(name) for name in SPANS}
         month = spans["month"]
-        shown: dict[str, Any] = {
+        of_spans: dict[str, Any] = {
             name: tally and (tally.views if is_views else tally.visitors) for name, tally in spans.items()
         }
-        return self._replace(
+        shown = self._replace(
             online=reading.online,
             today=reading.today_views if is_views else reading.today_visitors,
             week=reading.week_views if is_views else reading.week_visitors,
@@ -177,12 +185,14 @@ class Counts(NamedTuple):
             revision=reading.revision,
             as_of=_moment(reading.at_ms, zone),
             stale=False,
-            **shown,
+            **of_spans,
             views_month=month and month.views,
             views_total=reading.total_views,
             peak_online=reading.peak and reading.peak.online,
             peak_online_at=reading.peak and _moment(reading.peak.at_ms, zone),
         )
+        exact = NUMBERS if is_views else (*ALWAYS_EXACT, *reading.exact)
+        return shown._replace(exact=tuple(n for n in NUMBERS if n in exact and getattr(shown, n) is not None))
 
     def as_json(self) -> bytes:
         """Encode for the answer; `labels` and `show` only where the site sets some."""

@@ -1,8 +1,10 @@
 """The state of a day, of which Redis and Postgres each hold a copy. Pure.
 
-A day state is a sketch of visitor ids and, per batch log, the seq up to which it is applied with the views up to
-there. Two copies meet in one way only, the merge: union of the sketches, and per log the higher seq with its views.
-The merge is idempotent, commutative and associative: it may be repeated, and come late or in any order.
+A day state is a sketch of visitor ids, the ids themselves while they are few, and, per batch log, the seq up to which
+it is applied with the views up to there. Two copies meet in one way only, the merge: union of the sketches and of the
+ids, and per log the higher seq with its views. Where one copy lacks ids that its sketch has seen, the union lacks them
+too, and the sketch alone goes on. The merge is idempotent, commutative and associative: it may be repeated, and come
+late or in any order.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,7 @@ class DayState:
 
     day: date
     visitors: int
-    """Estimate of the sketch, standard error 0.81 %."""
+    """Exact, or the estimate of the sketch with a standard error of 0.81 %."""
     sketch: bytes | None
     """None where it was dropped (a confirmed day older than 35 days) or is damaged."""
     logs: Mapping[str, tuple[int, int]]
@@ -27,11 +29,15 @@ class DayState:
     """The saved sketch failed its checks and was left out; the numbers stay."""
     peak: Peak | None = None
     """The most visitors that were online at once on this day."""
+    ids: bytes | None = None
+    """The ids of all its visitors, 16 bytes each, in order; None where they are not kept."""
+    exact: bool = False
+    """Whether `visitors` is the exact number."""
 
     @classmethod
     def empty(cls, day: date) -> "DayState":
         """Return a day without visitors."""
-        return cls(day, 0, None, {})
+        return cls(day, 0, None, {}, ids=b"", exact=True)
 
     @property
     def views(self) -> int:
@@ -60,3 +66,5 @@ class Closed:
     """Of the periods around `through`."""
     peak: Peak | None = None
     """The highest of all days that have come."""
+    exact: bool = False
+    """Whether `visitors` sums exact numbers only."""

@@ -1,6 +1,6 @@
 """One atomic look at what Redis holds of a site. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -23,3 +23,5 @@ class Snapshot:
     """Of its days, the pages that Postgres has not confirmed (or all pages)."""
     weeks: Mapping[date, int] = field(default_factory=dict)
     """Visitors of the union of each week, by its Monday."""
+    exact_weeks: Collection[date] = ()
+    """Those of them whose number is exact."""

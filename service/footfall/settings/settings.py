@@ -87,6 +87,8 @@ class Site(Section):
     """Visitors are told apart by network and user agent; "browser" adds a random id kept in the browser."""
     online_window_s: Annotated[int, Field(ge=60, le=3600)] = 300
     """Seconds for which a visitor stays online after the last beacon; 60 to 3600."""
+    exact_up_to: Annotated[int, Field(ge=0, le=16_384)] = 4096
+    """How many ids a day keeps at most, and half of those of a week; numbers up to there are exact; 0 keeps none."""
     labels: dict[LabelName, Label] = {}
     """Own words for heading and for the numbers, by their names; at most 80 characters each."""
     show: Annotated[tuple[NumberName, ...], AfterValidator(validators.some)] = ("online", "today", "week", "total")

@@ -36,7 +36,7 @@ CLOSED = f"""
         (SELECT visitors FROM footfall.site_week WHERE site = $1 AND week = $4) AS week_union,
         (SELECT visitors FROM footfall.site_week WHERE site = $1 AND week = $4 - 7) AS last_week_union
     FROM (
-        SELECT {SUMS} FROM footfall.site_day WHERE site = $1 AND day <= $2
+        SELECT {SUMS}, COALESCE(bool_and(exact), true) AS exact FROM footfall.site_day WHERE site = $1 AND day <= $2
     ) AS sums, (
         SELECT LEAST(GREATEST(COALESCE(sum(amount), 0), -9007199254740991), 9007199254740991)::bigint AS adjustments,
             (SELECT left(id, 8) FROM footfall.installation) || '-' || count(*) AS revision
@@ -70,6 +70,7 @@ async def read_closed(connection: "Connection", site_id: SiteId, retention: Rete
         views=row["views"],
         adjustments=row["adjustments"],
         revision=row["revision"],
+        exact=row["exact"],
         today=retention.today,
         sums=Sums(
             through,

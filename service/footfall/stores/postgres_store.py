@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from footfall.errors import StoreUnavailable
+from footfall.model import visitor_ids
 from footfall.model.day_state import Closed, DayState
 from footfall.model.pages import PageBase, PageDay
 from footfall.model.retention import Retention
@@ -30,7 +31,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """The newest migration that this program relies on."""
 
 LIMITS = """
@@ -44,15 +45,21 @@ LIMITS = """
 """
 """They end with the transaction, because a pooler hands the session to others."""
 
-SAVE = """
+AS_EXACT_AS_BEFORE = """
+    kept.exact AND (NOT EXCLUDED.exact OR kept.visitors > EXCLUDED.visitors)
+        AND kept.logs = EXCLUDED.logs AND COALESCE(kept.sketch = EXCLUDED.sketch, true)
+"""
+"""Redis has dropped the ids of a day, and nothing has come since: its estimate says less than the row."""
+SAVE = f"""
     INSERT INTO footfall.site_day AS kept
-        (site, day, visitors, views, sketch, checksum, logs, peak_online, peak_online_at)
+        (site, day, visitors, views, sketch, checksum, logs, peak_online, peak_online_at, ids, ids_checksum, exact)
     SELECT $1, *
     FROM unnest($2::date[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb[],
-        $9::bigint[], $10::timestamptz[]) AS copy (day)
+        $9::bigint[], $10::timestamptz[], $11::bytea[], $12::bytea[], $13::boolean[]) AS copy (day)
     ORDER BY day
     ON CONFLICT (site, day) DO UPDATE SET
-        visitors = LEAST(GREATEST(kept.visitors, EXCLUDED.visitors), 9007199254740991),
+        visitors = CASE WHEN {AS_EXACT_AS_BEFORE} THEN kept.visitors
+            ELSE LEAST(GREATEST(kept.visitors, EXCLUDED.visitors), 9007199254740991) END,
         views = LEAST(GREATEST(kept.views, EXCLUDED.views), 9007199254740991),
         -- A clock that was ahead may have dropped the sketch of a day that is still young: it is saved again.
         sketch = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.sketch END,
@@ -63,22 +70,36 @@ SAVE = """
             WHEN kept.peak_online > COALESCE(EXCLUDED.peak_online, 0) THEN kept.peak_online_at
             WHEN EXCLUDED.peak_online > COALESCE(kept.peak_online, 0) THEN EXCLUDED.peak_online_at
             ELSE LEAST(kept.peak_online_at, EXCLUDED.peak_online_at)
-        END
+        END,
+        ids = CASE WHEN kept.day < $14 THEN NULL
+            WHEN {AS_EXACT_AS_BEFORE} THEN kept.ids
+            WHEN kept.visitors <= EXCLUDED.visitors THEN EXCLUDED.ids END,
+        ids_checksum = CASE WHEN {AS_EXACT_AS_BEFORE}
+            THEN kept.ids_checksum ELSE EXCLUDED.ids_checksum END,
+        exact = {AS_EXACT_AS_BEFORE} OR EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors
     WHERE footfall.covers(EXCLUDED.logs, kept.logs)
         AND (kept.logs <> EXCLUDED.logs OR kept.visitors < EXCLUDED.visitors
             OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum
             OR kept.sketch IS NULL AND kept.day >= $8
-            OR EXCLUDED.peak_online > COALESCE(kept.peak_online, 0))
-"""
+            OR EXCLUDED.peak_online > COALESCE(kept.peak_online, 0)
+            OR kept.ids IS NOT NULL AND kept.day < $14
+            OR EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors AND (NOT kept.exact
+                OR kept.ids IS DISTINCT FROM EXCLUDED.ids OR kept.ids_checksum IS DISTINCT FROM EXCLUDED.ids_checksum))
+"""  # noqa: S608 - of constants
 SAVE_WEEKS = """
-    INSERT INTO footfall.site_week AS kept (site, week, visitors, views)
-    SELECT $1, week, visitors, LEAST(9007199254740991, (SELECT COALESCE(sum(views), 0) FROM footfall.site_day AS part
-        WHERE part.site = $1 AND day >= week AND day < week + 7))
-    FROM unnest($2::date[], $3::bigint[]) AS copy (week, visitors)
+    INSERT INTO footfall.site_week AS kept (site, week, visitors, exact, views)
+    SELECT $1, week, visitors, exact,
+        LEAST(9007199254740991, (SELECT COALESCE(sum(views), 0) FROM footfall.site_day AS part
+            WHERE part.site = $1 AND day >= week AND day < week + 7))
+    FROM unnest($2::date[], $3::bigint[], $4::boolean[]) AS copy (week, visitors, exact)
     ORDER BY week
     ON CONFLICT (site, week) DO UPDATE SET
-        visitors = GREATEST(kept.visitors, EXCLUDED.visitors), views = GREATEST(kept.views, EXCLUDED.views)
-    WHERE kept.visitors < EXCLUDED.visitors OR kept.views < EXCLUDED.views
+        visitors = GREATEST(kept.visitors, EXCLUDED.visitors), views = GREATEST(kept.views, EXCLUDED.views),
+        exact = EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors
+    -- Where Redis has dropped the ids of a week, and no view has come since, its estimate says less than the row.
+    WHERE NOT (kept.exact AND NOT EXCLUDED.exact AND kept.views = EXCLUDED.views)
+        AND (kept.visitors < EXCLUDED.visitors OR kept.views < EXCLUDED.views
+            OR EXCLUDED.exact AND NOT kept.exact AND kept.visitors <= EXCLUDED.visitors)
 """
 SAVE_PAGES = """
     INSERT INTO footfall.page_day AS kept (site, page, day, views, logs)
@@ -105,6 +126,10 @@ DROP_SKETCHES = """
     UPDATE footfall.site_day SET sketch = NULL, checksum = NULL
     WHERE site = $1 AND day < $2 AND sketch IS NOT NULL AND NOT day = ANY($3)
 """
+DROP_IDS = (
+    "UPDATE footfall.site_day SET ids = NULL WHERE site = $1 AND day < $2 AND ids IS NOT NULL AND NOT day = ANY($3)"
+)
+"""Once the key that made them is destroyed; that they were all there stays in `exact`."""
 FULLER = """
     SELECT kept.*
     FROM footfall.site_day AS kept JOIN unnest($2::date[], $3::bigint[]) AS copy(day, visitors) USING (day)
@@ -125,6 +150,7 @@ PROBES = {
         "INSERT INTO footfall.site_day (site, day, visitors, views, logs) VALUES ('~probe', '2000-01-01', 1, 0, '{}')",
         "UPDATE footfall.site_day SET (visitors, sketch, checksum, logs) = (2, NULL, NULL, logs) WHERE site = '~probe'",
         "UPDATE footfall.site_day SET (peak_online, peak_online_at) = (1, now()) WHERE site = '~probe'",
+        "UPDATE footfall.site_day SET (ids, ids_checksum, exact) = (NULL, NULL, false) WHERE site = '~probe'",
         "SELECT footfall.covers(logs, logs), sketch FROM footfall.site_day WHERE site = '~probe'",
     ),
     "page_day": (
@@ -269,8 +295,10 @@ class PostgresStore:
             async with connection.transaction():
                 await connection.execute(LIMITS)
                 await connection.execute(DROP_SKETCHES, site_id, retention.sketches_from, names)
+                await connection.execute(DROP_IDS, site_id, retention.salts_from, names)
                 fuller = await _fuller(connection, site_id, snapshot)
                 days = [state for state in snapshot.days if state.day not in fuller]
+                ids = [state.ids if state.day >= retention.salts_from else None for state in days]
                 await connection.execute(
                     SAVE,
                     site_id,
@@ -283,9 +311,19 @@ class PostgresStore:
                     retention.sketches_from,
                     [state.peak and state.peak.online for state in days],
                     [state.peak and datetime.fromtimestamp(state.peak.at_ms / 1000, UTC) for state in days],
+                    ids,
+                    [
+                        visitor_ids.checksum(listed, state.visitors, state.logs)
+                        for listed, state in zip(ids, days, strict=True)
+                    ],
+                    [state.exact for state in days],
+                    retention.salts_from,
                 )
                 await _save_pages(connection, site_id, snapshot.pages)
-                await connection.execute(SAVE_WEEKS, site_id, list(snapshot.weeks), list(snapshot.weeks.values()))
+                are_exact = [week in snapshot.exact_weeks for week in snapshot.weeks]
+                await connection.execute(
+                    SAVE_WEEKS, site_id, list(snapshot.weeks), list(snapshot.weeks.values()), are_exact
+                )
                 rows = await connection.fetch(AHEAD, site_id, names, logs, retention.needed_from, snapshot.present)
                 ahead = fuller | {row["day"]: _day_state(row) for row in rows}
             await _save_salts(connection, site_id, snapshot.salts)
@@ -455,8 +493,24 @@ async def _fuller(connection: "Connection", site_id: SiteId, snapshot: Snapshot)
 
 
 def _day_state(row: asyncpg.Record) -> DayState:
-    """Shape a row; a sketch that is damaged is left out, and the logs and counts stay."""
+    """Shape a row; a sketch or ids that are damaged are left out, and the logs and counts stay."""
     sketch = row["sketch"]
     is_damaged = sketch is not None and not (checksum(sketch) == row["checksum"] and is_sound(sketch))
     logs = {log_id: (seq, views) for log_id, (seq, views) in json.loads(row["logs"]).items()}
-    return DayState(row["day"], row["visitors"], None if is_damaged else sketch, logs, is_damaged, peak_of(row))
+    ids = row["ids"]
+    # An older version of this program writes logs, and not the checksum of their ids: then they are not all.
+    are_all = (
+        ids is not None
+        and visitor_ids.checksum(ids, row["visitors"], logs) == row["ids_checksum"]
+        and visitor_ids.is_sound(ids)
+    )
+    return DayState(
+        row["day"],
+        row["visitors"],
+        None if is_damaged else sketch,
+        logs,
+        is_damaged,
+        peak_of(row),
+        ids if are_all else None,
+        row["exact"],
+    )

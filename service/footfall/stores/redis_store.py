@@ -6,14 +6,18 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:online                     sorted set: visitor id -> last seen, ms by Redis' clock
     ff1:{site}:days                       set of the days that are in Redis
     ff1:{site}:day:2026-11-23:visitors    HyperLogLog of the day's visitor ids
-    ff1:{site}:day:2026-11-23:logs        hash: log id -> seq:views, applied up to there, with the views so far
+    ff1:{site}:day:2026-11-23:ids         set of the same ids while they are few: its size is exact
+    ff1:{site}:day:2026-11-23:logs        hash: log id -> seq:views, applied up to there, with the views so far; 0 in
+                                          front where the set has its visitors too; `d`, `e`: see site.lua
     ff1:{site}:day:2026-11-23:pages       hash: page -> log id=views log id=views ..., the views of each log so far
     ff1:{site}:day:2026-11-23:pages:dirty hash: page -> moment (us) of its last change, until Postgres has it
     ff1:{site}:page_totals                hash: page -> through:views, what Postgres has of its closed days; expires
     ff1:{site}:week:2026-11-23:visitors   HyperLogLog, union of the week's days
+    ff1:{site}:week:2026-11-23:ids        set, union of the week's days while they are few
     ff1:{site}:dirty                      hash: day -> moment (us) of its last change, until Postgres has it
     ff1:{site}:closed                     hash: through (day), visitors, views, adjustments, revision, read_at (us);
                                           sums; peak and peak:2026-11-23 (online:ms), of all days and of one
+                                          exact_at: read_at where the sum of the visitors is exact
     ff1:{site}:salt:2026-11-23            key of that week's visitor hash; expires by itself two hours after the week
 
 And for the whole server:
@@ -24,9 +28,10 @@ And for the whole server:
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from footfall.errors import StoreDamaged
@@ -42,8 +47,11 @@ from footfall.model.site_id import SiteId
 from footfall.model.sketch import is_sound
 from footfall.model.snapshot import Snapshot
 from footfall.model.sums import Spans, Sums, spans_of
+from footfall.model.visitor_ids import in_order
 from footfall.stores.redis_connection import RedisCalls, Script, open_calls
 
+EXACT_UP_TO = 4096
+"""Visitors whose ids a day keeps at most; 41 bytes each in Redis."""
 ORPHANS_WITHIN = timedelta(days=70)
 """Around today: days whose names Redis may have lost with its keys `days` and `dirty`, both at once."""
 PAGES_AT_ONCE = 2000
@@ -92,7 +100,7 @@ def ready_key(site_id: str) -> str:
 
 
 def day_key(site_id: str, day: date, part: str) -> str:
-    """Key of a day's `visitors` (sketch) or `logs` (hash).
+    """Key of a day's `visitors` (sketch), `ids` (set) or `logs` (hash).
 
     >>> day_key("portal", date(2026, 1, 31), "visitors")
     'ff1:{portal}:day:2026-01-31:visitors'
@@ -120,14 +128,22 @@ class RedisStore:
         self._probe = Script("probe")
 
     async def record(
-        self, site_id: SiteId, period: Period, window_s: int, batch: Batch | None = None, *, skip_gap: bool = False
+        self,
+        site_id: SiteId,
+        period: Period,
+        window_s: int,
+        batch: Batch | None = None,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+        skip_gap: bool = False,
     ) -> Recorded:
         """Count `batch` once and read the site's numbers; without a batch only read them.
 
-        `skip_gap` skips seqs that no process can send any more. Raises StoreUnavailable: the batch may have been
-        counted or not, and sending the same one again settles it.
+        Days of at most `exact_up_to` visitors are counted exactly, and weeks of twice as many. `skip_gap` skips seqs
+        that no process can send any more. Raises StoreUnavailable: the batch may have been counted or not, and sending
+        the same one again settles it.
         """
-        arguments = self._reading_arguments(period, window_s)
+        arguments = self._reading_arguments(period, window_s, exact_up_to)
         if batch is not None:
             arguments += [
                 batch.day.isoformat(),
@@ -145,12 +161,12 @@ class RedisStore:
 
     async def read_pages(self, site_id: SiteId, period: Period, window_s: int, pages: Sequence[str]) -> Recorded:
         """Read the site's numbers, and the views of some pages in the order given; raises StoreUnavailable."""
-        arguments = [*self._reading_arguments(period, window_s), *[""] * 10, packed(dict.fromkeys(pages, 0))]
+        arguments = [*self._reading_arguments(period, window_s, 0), *[""] * 10, packed(dict.fromkeys(pages, 0))]
         return await self._run_record(site_id, period, arguments)
 
-    def _reading_arguments(self, period: Period, window_s: int) -> list[Any]:
+    def _reading_arguments(self, period: Period, window_s: int, exact_up_to: int) -> list[Any]:
         weeks = *_week(period.week), *_week(period.week - WEEK)
-        return [self.installation, period.day.isoformat(), *weeks, window_s * 1000]
+        return [self.installation, period.day.isoformat(), *weeks, window_s * 1000, exact_up_to]
 
     async def _run_record(self, site_id: SiteId, period: Period, arguments: Sequence[Any]) -> Recorded:
         answer, *rest = await self._calls.run(self._record, ready_key(site_id), arguments)
@@ -170,7 +186,7 @@ class RedisStore:
 
         `weeks` are those whose salts and visitors come along. Raises StoreUnavailable.
         """
-        arguments = [self.installation, "all" if all_days else "dirty", *(week.isoformat() for week in weeks)]
+        arguments = [self.installation, "all" if all_days else "dirty", *chain.from_iterable(map(_week, weeks))]
         answer, *rest = await self._calls.run(self._snapshot, ready_key(site_id), arguments)
         if answer != b"OK":
             return None
@@ -179,11 +195,12 @@ class RedisStore:
         changes: dict[date, str] = {}
         page_days: list[PageDay] = []
         with _reading_values(site_id):
-            for name, changed, sketch, visitors, logs, peak, pages in days:
+            for name, changed, sketch, visitors, logs, peak, exact, ids, pages in days:
                 day = date.fromisoformat(name.decode())
                 if not is_sound(sketch):
                     raise ValueError("sketch")
-                states.append(DayState(day, visitors, sketch, _logs(logs), peak=_peak(peak)))
+                state = DayState(day, visitors, sketch, _logs(logs), peak=_peak(peak), exact=bool(exact))
+                states.append(replace(state, ids=in_order(ids)) if exact else state)
                 page_days += _page_days(day, pages)
                 if changed:
                     changes[day] = changed.decode()
@@ -193,7 +210,8 @@ class RedisStore:
                 present=sorted(date.fromisoformat(name.decode()) for name in present),
                 salts={week: _salt_key(salt) for week, salt in zip(weeks, salts, strict=True) if salt},
                 pages=page_days,
-                weeks={week: visitors for week, visitors in zip(weeks, unions, strict=True) if visitors},
+                weeks={week: visitors for week, visitors in zip(weeks, unions[::2], strict=True) if visitors},
+                exact_weeks={week for week, exact in zip(weeks, unions[1::2], strict=True) if exact},
             )
 
     async def merge(self, site_id: SiteId, days: Iterable[DayState]) -> bool:
@@ -400,6 +418,7 @@ def _closed(closed: Closed) -> tuple[str | int, ...]:
         closed.today.isoformat(),
         closed.sums.encode() if closed.sums else "",
         closed.peak.encode() if closed.peak else "",
+        int(closed.exact),
     )
 
 
@@ -411,7 +430,9 @@ def _days(days: Iterable[DayState]) -> list[str | bytes]:
     arguments: list[str | bytes] = []
     for state in days:
         logs = " ".join(f"{log_id}={seq}:{views}" for log_id, (seq, views) in state.logs.items())
+        unlisted = str(state.visitors) if state.ids is None else ""
         arguments += [state.day.isoformat(), *_week(week_of(state.day)), state.sketch or b"", logs]
+        arguments += [state.ids or b"", unlisted]
     return arguments
 
 
@@ -463,14 +484,15 @@ def _salt_key(key: bytes) -> bytes:
 
 
 def _reading(period: Period, fields: Sequence[Any]) -> Reading:
-    *numbers, revision, at_ms, sums, peak, last_week, open_days = fields
+    *numbers, revision, at_ms, sums, peak, last_week, open_days, exact = fields
     if min(*numbers[:-1], last_week) < 0:  # PFCOUNT answers -2^63 for registers that no hash can have
         raise ValueError("count")  # the last one are the adjustments
     spans = _spans(period.day, sums, tuple(map(tuple, open_days)), last_week)
     highest = _peak(peak)
     if highest and highest.at_ms > at_ms + SEEN_AHEAD_MS:  # of a clock that was ahead
         highest = None
-    return Reading._make((period.day, period.week, *numbers, revision.decode(), at_ms, spans, highest))
+    names = tuple(exact.decode().split())
+    return Reading._make((period.day, period.week, *numbers, revision.decode(), at_ms, spans, highest, names))
 
 
 @lru_cache(maxsize=1024)

@@ -1,21 +1,22 @@
 -- Postgres has committed a snapshot: days that have not changed since are clean, and finished ones may expire.
 -- ARGV: installation, read at (us), through, visitors, views, adjustments, revision of the closed days, today, sums, peak,
+--       whether exact,
 --       number of confirmed days, then for each: day, its last change in the snapshot,
 --       then for each day in Redis: day, its week, end of that week (s since the epoch).
 -- Answers: {OK}, or {NOTREADY, installation found}.
 
-local installation, read_at, through, visitors, views, adjustments, revision, today, sums, peak,
-  confirmed = unpack(ARGV, 1, 11)
+local installation, read_at, through, visitors, views, adjustments, revision, today, sums, peak, exact,
+  confirmed = unpack(ARGV, 1, 12)
 
 local refused = refusal(installation)
 if refused then return refused end
 
-local first_confirmed, first_present = 12, 12 + 2 * tonumber(confirmed)
+local first_confirmed, first_present = 13, 13 + 2 * tonumber(confirmed)
 for at = first_confirmed, first_present - 1, 2 do
   local day, last_change = ARGV[at], ARGV[at + 1]
   if redis.call('HGET', DIRTY, day) == last_change then redis.call('HDEL', DIRTY, day) end
 end
-accept_closed(read_at, through, visitors, views, adjustments, revision, today, sums, peak)
+accept_closed(read_at, through, visitors, views, adjustments, revision, today, sums, peak, exact)
 
 local closed_through = redis.call('HGET', CLOSED, 'through') or ''
 local two_days_on = math.floor(now_ms() / 1000) + 2 * 86400
@@ -24,14 +25,16 @@ for at = first_present, #ARGV, 3 do
   if redis.call('EXISTS', day_sketch(day)) == 0 then
     redis.call('SREM', DAYS, day)
   elseif day > closed_through then -- closed by a clock that was ahead, it may have an expiry
-    redis.call('PERSIST', day_sketch(day))
-    redis.call('PERSIST', day_logs(day))
-    redis.call('PERSIST', day_pages(day))
+    for _, key in ipairs({day_sketch(day), day_logs(day), day_pages(day), day_ids(day)}) do
+      redis.call('PERSIST', key)
+    end
   elseif redis.call('HEXISTS', DIRTY, day) == 0 and redis.call('EXISTS', day_pages_dirty(day)) == 0 then
     redis.call('HDEL', CLOSED, 'peak:' .. day) -- Postgres has it
     for _, key in ipairs({day_sketch(day), day_logs(day), day_pages(day), week_sketch(week)}) do
       if redis.call('TTL', key) == -1 then redis.call('EXPIREAT', key, math.max(two_days_on, week_ends)) end
     end
+    -- The list of ids ends with the key that made them.
+    for _, set in ipairs({day_ids(day), week_ids(week)}) do redis.call('EXPIREAT', set, week_ends) end
   end
 end
 return {'OK'}

@@ -95,6 +95,18 @@ local function pages_are_damaged(day)
   return is_damage(redis.pcall('HGETALL', day_pages_dirty(day)))
 end
 
+local function set_is_damaged(set)
+  local ids = redis.pcall('SMEMBERS', set)
+  if is_damage(ids) then return true end
+  for _, id in ipairs(ids) do
+    if #id ~= 16 then return true end
+  end
+  return false
+end
+
+-- Both numbers go on from the sketches. What said which logs are in the sets may be lost with the logs.
+local function drop_sets(day, week) redis.call('DEL', day_ids(day), week_ids(week)) end
+
 local function drop_unreadable_logs(day) -- the sketch stays: it may know visitors whose batches no process has any more
   local dropped = #answer
   if pages_are_damaged(day) then
@@ -117,13 +129,16 @@ end
 
 for at = first_day, #ARGV, 2 do
   local day, week = ARGV[at], ARGV[at + 1]
+  if set_is_damaged(day_ids(day)) then drop(day_ids(day)) end
   if sketch_is_damaged(day_sketch(day)) or has_lost_sketch(day) then
     drop(day_sketch(day))
+    drop_sets(day, week)
     redis.call('DEL', day_logs(day), day_pages(day), day_pages_dirty(day), READY)
     redis.call('SREM', DAYS, day)
     redis.call('HDEL', DIRTY, day)
   elseif redis.call('EXISTS', day_sketch(day)) == 1 then
     if drop_unreadable_logs(day) then
+      drop_sets(day, week)
       redis.call('DEL', READY)
       mark_dirty(day)
     end
@@ -132,6 +147,7 @@ for at = first_day, #ARGV, 2 do
   elseif redis.call('HDEL', DIRTY, day) == 1 then -- no rollup could confirm it, and no later day would be closed
     answer[#answer + 1] = DIRTY .. ', a day that is not in Redis'
   end
+  if set_is_damaged(week_ids(week)) then drop(week_ids(week)) end
   if sketch_is_damaged(week_sketch(week)) then drop(week_sketch(week)) end -- made again from its days
 end
 return answer

@@ -1,5 +1,6 @@
 -- Merge days from Postgres into a site that is ready.
--- ARGV: installation, then for each day: day, its week, that week's Sunday, sketch, logs (see merge_day).
+-- ARGV: installation, then for each day: day, its week, that week's Sunday, sketch, logs, ids, visitors
+--       without ids (see merge_day).
 -- Answers: {OK}, or {NOTREADY, installation found}.
 
 local installation = ARGV[1]

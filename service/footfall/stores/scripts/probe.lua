@@ -8,10 +8,14 @@ if ARGV[1] == 'keys' then
   redis.call('HSET', prefix .. 'probe:hash', 'field', 'value')
   redis.call('PEXPIRE', prefix .. 'probe:hash', 10000)
   redis.call('SADD', prefix .. 'probe:set', 'member')
+  redis.call('SUNIONSTORE', prefix .. 'probe:union', prefix .. 'probe:set')
   redis.call('PEXPIRE', prefix .. 'probe:set', 10000)
+  redis.call('PEXPIRE', prefix .. 'probe:union', 10000)
+  redis.call('SCARD', prefix .. 'probe:set')
   redis.call('ZADD', prefix .. 'probe:zset', 'GT', 1, 'member')
   redis.call('PEXPIRE', prefix .. 'probe:zset', 10000)
   redis.call('PFADD', prefix .. 'probe:sketch', 'member')
   redis.call('PEXPIRE', prefix .. 'probe:sketch', 10000)
+  redis.call('STRLEN', prefix .. 'probe:sketch')
 end
 return {'OK'}

@@ -1,13 +1,13 @@
 -- Count one batch of one log, once, and answer the site's numbers. Without a batch it only answers them.
--- ARGV: installation, today, week (its Monday), sunday, last week, its Sunday, online window (ms); then, with a batch:
--- its day, that day's week, that week's Sunday, log id, seq, views so far, last seen (ms), visitor ids (16 bytes each),
+-- ARGV: installation, today, week (its Monday), sunday, last week, its Sunday, online window (ms), ids in a day's set at
+-- most (twice as many in a week's); then, with a batch: its day, that day's week, that week's Sunday, log id, seq, views so far, last seen (ms), visitor ids (16 bytes each),
 -- ids to remove from online, 'skip' to skip seqs that no process has any more, and for each page that it touches a line
 -- 'views page' with the log's views of it so far; without a batch, its day is '' and the lines name the pages that are asked for.
 -- Answers: {OK|DUP, seq that is applied, views of the pages (see page_views), counts...}, {GAP, seq}, {OLD},
 -- {NOTREADY, installation found}.
 
-local installation, today, week, sunday, last_week, last_sunday, window, day, day_week, day_sunday, log_id, batch_seq,
-  batch_views, batch_seen, visitor_ids, previous_week_ids, skip_gap, pages = unpack(ARGV)
+local installation, today, week, sunday, last_week, last_sunday, window, exact_up_to, day, day_week, day_sunday, log_id,
+  batch_seq, batch_views, batch_seen, visitor_ids, previous_week_ids, skip_gap, pages = unpack(ARGV)
 
 local refused = refusal(installation)
 if refused then return refused end
@@ -16,19 +16,23 @@ local now = now_ms()
 local window_ms = tonumber(window)
 local answer, applied = 'OK', 0
 
-local function ids(packed, each) -- `unpack` fails at 8,000 values, so `each` gets them in slices
-  for first = 1, #packed, 16 * 1000 do
-    local slice = {}
-    for at = first, math.min(#packed, first + 16 * 1000 - 1), 16 do
-      slice[#slice + 1] = string.sub(packed, at, at + 15)
-    end
-    each(slice)
-  end
+-- Which sets take the ids: those that exist, or begin now. A site beyond its limits pays one EXISTS for the answer.
+local function feeding(day_bytes, week_bytes)
+  local day_set, week_set = day_ids(day), week_ids(day_week)
+  local existing = redis.call('EXISTS', day_set, week_set)
+  local day_exists = existing == 2 or existing == 1 and redis.call('EXISTS', day_set) == 1
+  local week_exists = existing == 2 or existing == 1 and not day_exists
+  local feeds_day = day_exists or day_bytes <= EMPTY_SKETCH_BYTES
+  local feeds_week = week_exists or week_bytes <= EMPTY_SKETCH_BYTES
+  set_sizes[day_set] = not feeds_day and 0 or nil
+  set_sizes[week_set] = not feeds_week and 0 or nil
+  return feeds_day, feeds_week
 end
 
 if day and day ~= '' then
   local seq, views = tonumber(batch_seq), tonumber(batch_views)
-  local in_redis = redis.call('EXISTS', day_sketch(day)) == 1
+  local sketch_bytes = redis.call('STRLEN', day_sketch(day))
+  local in_redis = sketch_bytes > 0
   if not in_redis and has_lost_sketch(day) then return damaged(LOST_SKETCH .. day) end
   -- With its closed days a week's union expires: one made of the rest alone would lack who came on those.
   local lacks_union = day_week ~= week and redis.call('EXISTS', week_sketch(day_week)) == 0
@@ -46,30 +50,39 @@ if day and day ~= '' then
     redis.call('SADD', DAYS, day)
     mark_dirty(day)
     redis.call('PFADD', day_sketch(day))
-    rebuild_week(day_week, day_sunday)
-    ids(visitor_ids, function(slice)
+    local week_bytes = rebuild_week(day_week, day_sunday)
+    local feeds_day, feeds_week = feeding(sketch_bytes, week_bytes)
+    each_slice(visitor_ids, function(slice)
+      -- First into the sets: if it ends here, the next attempt finds them begun.
+      if feeds_day then redis.call('SADD', day_ids(day), unpack(slice)) end
+      if feeds_week then redis.call('SADD', week_ids(day_week), unpack(slice)) end
       redis.call('PFADD', day_sketch(day), unpack(slice))
       redis.call('PFADD', week_sketch(day_week), unpack(slice))
     end)
+    local most = tonumber(exact_up_to)
+    if size_of(day_ids(day)) > most then drop_set(day_ids(day), day_sketch(day), day, DAY_FLOOR) end
+    if size_of(week_ids(day_week)) > 2 * most then
+      drop_set(week_ids(day_week), week_sketch(day_week), day, WEEK_FLOOR)
+    end
     -- Redis' clock was ahead; before GT, which would keep such a moment for a visitor who is back.
     redis.call('ZREMRANGEBYSCORE', ONLINE, '(' .. (now + SEEN_AHEAD_MS), '+inf')
     local seen = math.min(tonumber(batch_seen), now)
     if seen > now - window_ms then
-      ids(visitor_ids, function(slice)
+      each_slice(visitor_ids, function(slice)
         local scored = {}
         for i, id in ipairs(slice) do scored[2 * i - 1], scored[2 * i] = seen, id end
         redis.call('ZADD', ONLINE, 'GT', unpack(scored))
       end)
-      ids(previous_week_ids, function(slice) redis.call('ZREM', ONLINE, unpack(slice)) end)
+      each_slice(previous_week_ids, function(slice) redis.call('ZREM', ONLINE, unpack(slice)) end)
       redis.call('PEXPIRE', ONLINE, window_ms)
     end
     redis.call('ZREMRANGEBYSCORE', ONLINE, '-inf', now - window_ms)
     if pages then set_page_views(day, log_id, pages) end
-    redis.call('PERSIST', day_sketch(day))
+    keep_forever(day_sketch(day), day_ids(day))
     redis.call('PERSIST', day_logs(day))
-    redis.call('PERSIST', week_sketch(day_week))
+    keep_forever(week_sketch(day_week), week_ids(day_week))
     -- ... and this, the only write that counts, comes last: an error above has counted nothing.
-    redis.call('HSET', day_logs(day), log_id, string.format('%.0f:%.0f', seq, views))
+    write_log(day, log_id, entry, seq, views, true)
     applied = seq
   end
 end

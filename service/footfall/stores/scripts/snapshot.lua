@@ -1,7 +1,8 @@
 -- One atomic look at what Postgres should have of a site.
--- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts and visitors are wanted.
--- Answers: {OK, {salt of each week, '' = none}, {visitors of each week}, {all days in Redis},
---           {{day, changes, sketch, visitors, {log id, 'seq:views', ...}, peak ('' = none),
+-- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts and visitors are wanted: each with its Sunday.
+-- Answers: {OK, {salt of each week, '' = none}, {visitors of each week, '1' if exact, ...}, {all days in Redis},
+--           {{day, changes, sketch, visitors, {log id, 'seq:views', ...}, peak ('' = none), '1' if exact,
+--             its ids in no order, where these are all,
 --             {page, 'log_id=views log_id=views ...', its last change ('' = none), ...}}, ...}}
 --          or {NOTREADY, installation found}.
 
@@ -11,9 +12,12 @@ local refused = refusal(installation)
 if refused then return refused end
 
 local salts, weeks = {}, {}
-for at = 3, #ARGV do
-  salts[#salts + 1] = redis.call('GET', salt_key(ARGV[at])) or ''
-  weeks[#weeks + 1] = redis.call('PFCOUNT', week_sketch(ARGV[at]))
+for at = 3, #ARGV, 2 do
+  local week, sunday = ARGV[at], ARGV[at + 1]
+  salts[#salts + 1] = redis.call('GET', salt_key(week)) or ''
+  redis.call('PFCOUNT', week_sketch(week)) -- beside a set nothing else would find it damaged
+  local visitors, is_exact = visitors_of_week(week, sunday)
+  weeks[#weeks + 1], weeks[#weeks + 2] = visitors, is_exact and '1' or ''
 end
 
 local present, days, is_listed = {}, {}, {}
@@ -56,10 +60,12 @@ for _, day in ipairs(present) do
   local changes = redis.call('HGET', DIRTY, day)
   -- A program that knew no pages may have confirmed the day: its pages are still to be copied.
   if changes or wanted == 'all' or redis.call('EXISTS', day_pages_dirty(day)) == 1 then
-    local visitors = redis.call('PFCOUNT', day_sketch(day)) -- before GET: it refreshes the count kept in the sketch
+    redis.call('PFCOUNT', day_sketch(day)) -- before GET: it refreshes the count kept in the sketch
+    local visitors, is_exact = visitors_of(day, read_logs(day))
     days[#days + 1] = {
       day, changes or '', redis.call('GET', day_sketch(day)), visitors, redis.call('HGETALL', day_logs(day)),
       redis.call('HGET', CLOSED, 'peak:' .. day) or '',
+      is_exact and '1' or '', is_exact and table.concat(redis.call('SMEMBERS', day_ids(day))) or '',
       pages_of(day),
     }
   end
