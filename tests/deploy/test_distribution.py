@@ -15,7 +15,7 @@ import typer
 
 from footfall import __version__
 from footfall.cli.commands import COMPLETE_VARIABLE, app
-from tests.support.distribution import SHELLS, completion, locked
+from tests.support.distribution import SHELLS, completion, copy_deploy, locked
 from tests.support.manual import manual
 from tests.support.process import SETTINGS, see
 from tests.support.project import PROJECT
@@ -93,6 +93,16 @@ async def test_the_archive_installs_and_starts_where_nothing_else_is(
         "PYTHONUNBUFFERED": "1",
     }
     await serves(tmp_path / "opt footfall" / "bin" / "footfall", environ, tmp_path)
+
+
+def test_no_password_is_packed(tmp_path: Path) -> None:
+    """README has Compose keep its passwords in deploy/secrets, and the archive is passed on."""
+    source = tmp_path / "deploy"
+    (source / "secrets").mkdir(parents=True)
+    for name in ("secrets/redis_url", "footfall.env", "footfall.env.example", "nginx.conf"):
+        (source / name).touch()
+    copy_deploy(source, tmp_path / "copy")
+    assert sorted(file.name for file in (tmp_path / "copy").iterdir()) == ["footfall.env.example", "nginx.conf"]
 
 
 def test_what_an_older_python_needs_is_in_it() -> None:

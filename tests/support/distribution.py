@@ -83,7 +83,7 @@ def _download(requirements: Path, wheels: Path, python: str, machine: str) -> No
 
 
 def _add_files(root: Path) -> None:
-    shutil.copytree(PROJECT / "deploy", root / "deploy")
+    copy_deploy(PROJECT / "deploy", root / "deploy")
     shutil.move(root / "deploy" / "install.sh", root / "install.sh")
     (root / "sql").mkdir()
     for file in ("sql/roles.sql", "CHANGELOG.md", "LICENSE"):
@@ -93,6 +93,11 @@ def _add_files(root: Path) -> None:
     (root / "completion").mkdir()
     for shell, file in SHELLS.items():
         (root / "completion" / file).write_text(completion(shell))
+
+
+def copy_deploy(source: Path, target: Path) -> None:
+    """Copy the files for operators, without the passwords that a compose project keeps beside them."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("secrets", "*.env"))
 
 
 def completion(shell: str) -> str:
