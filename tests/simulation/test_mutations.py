@@ -62,6 +62,27 @@ MERGE_WITHOUT_ITS_GUARD = {
         "if not covers(state.logs, row.logs) or _lacks_visitors(state, row):": "if False:"
     },
 }
+ONLY_OPEN_DAYS_RESTORED = {
+    "service/footfall/model/retention.py": {
+        "needed_from=week_of(still_open),": "needed_from=min(week_of(today), still_open),",
+    },
+}
+LATE_DAY_WITHOUT_ITS_WEEK = {
+    "service/footfall/sync/restore.py": {
+        "await self.merge(site, [own, *(state for state in saved if state.day != day and state.sketch)])": (
+            "await self.merge(site, [own])"
+        ),
+    },
+}
+PEAK_OF_THE_LAST_COPY = {
+    "service/footfall/stores/postgres_store.py": {
+        "peak_online = GREATEST(kept.peak_online, EXCLUDED.peak_online),": "peak_online = EXCLUDED.peak_online,",
+        "WHEN kept.peak_online > COALESCE(EXCLUDED.peak_online, 0) THEN kept.peak_online_at": (
+            "WHEN false THEN kept.peak_online_at"
+        ),
+    },
+    "sql/0005_numbers.sql": {"OR NEW.peak_online < OLD.peak_online)": ")"},
+}
 
 NAMED_TESTS = {
     "deduplication off": (
@@ -83,6 +104,18 @@ NAMED_TESTS = {
     "merge without its guard": (
         MERGE_WITHOUT_ITS_GUARD,
         "delivery/test_reconciler.py::test_two_rollups_that_commit_in_reverse_order_take_nothing_back",
+    ),
+    "only open days restored": (
+        ONLY_OPEN_DAYS_RESTORED,
+        "sync/test_turns.py::test_a_site_that_redis_lost_has_its_numbers_again",
+    ),
+    "a late day without its week": (
+        LATE_DAY_WITHOUT_ITS_WEEK,
+        "sync/test_turns.py::test_a_week_that_is_over_keeps_its_number",
+    ),
+    "the peak of the last copy": (
+        PEAK_OF_THE_LAST_COPY,
+        "sync/test_turns.py::test_the_most_that_were_online_are_kept_and_come_back",
     ),
 }
 SIMULATION = "simulation/test_simulation.py::test_whatever_happens_every_beacon_counts_once"

@@ -201,6 +201,8 @@ async def test_a_site_that_redis_lost_has_its_numbers_again(stores: Stores) -> N
     await stores.redis.flushall()
     assert await played.workers[0].opener.open(played.workers[0].site)
     await played.check(sunday + DAY)
+    await played.visit(sunday, [88])  # received before midnight: it needs all of its week
+    await played.check(sunday + DAY)
     await played.roll_up()
     await played.check(sunday + DAY)
 
