@@ -19,6 +19,8 @@ from tests.chaos.traffic import AGENT
 
 SCRATCH = "chaos:scratch"
 EMPTY = [0] * 16384
+IN_SET, DAY_FLOOR = b"0", b"d"
+"""In the logs of a day: the mark of a log whose visitors are in the set too, and the size of a set that was dropped."""
 
 Registers = list[int]
 """The 16,384 registers of a sketch; equal lists are byte-equal dense sketches."""
@@ -68,17 +70,26 @@ class Stores:
         copies = {}
         for day in sorted(date.fromisoformat(name.decode()) for name in days):
             logs = {}
-            for log, entry in (await self.redis.hgetall(day_key(site, day, "logs"))).items():
+            entries = await self.redis.hgetall(day_key(site, day, "logs"))
+            for log, entry in entries.items():
                 seq, _, views = entry.partition(b":")
                 logs[log.decode()] = int(seq), int(views)
             sketch = day_key(site, day, "visitors")
             copies[day] = Copy(
                 sum(views for _, views in logs.values()),
-                await self.redis.pfcount(sketch),
+                await self._visitors(site, day, entries),
                 await self.registers(await self.redis.get(sketch)),
                 logs,
             )
         return copies
+
+    async def _visitors(self, site: str, day: date, entries: Mapping[bytes, bytes]) -> int:
+        """Return the visitors of a day in Redis: the size of its set while that is whole, else the estimate."""
+        size = int(await self.redis.scard(day_key(site, day, "ids")))
+        if size and all(entry.startswith(IN_SET) for entry in entries.values()):
+            return size
+        floor = int(entries.get(DAY_FLOOR, b"0").partition(b":")[0])
+        return max(int(await self.redis.pfcount(day_key(site, day, "visitors"))), floor, size)
 
     async def in_postgres(self, site: str) -> dict[date, Copy]:
         """Return all days of a site in Postgres."""
