@@ -183,6 +183,7 @@ async def test_where_connect_src_forbids_the_service_the_view_goes_as_an_image(
     assert relay.kinds == ["image"]
     await page.evaluate("history.pushState(0, '', '/next')")
     assert await relay.passed(2) == ["image", "image"]
+    assert [beacon.body["page"] for beacon in relay.beacons] == ["/", "/next"]
     assert relay.beacons[0].headers["Referer"] == portal.url + "/"
     assert (await counts(site))["views_today"] == 2
     await expect(number(page, "today")).to_have_text("–")

@@ -149,3 +149,18 @@ async def test_an_unknown_number_stays_a_dash(page: Page, portal: Portal, relay:
     await expect(views(page, "/tin/2")).to_have_text("0")
     await expect(views(page, "/tin/1")).to_have_text("–")
     await expect(page.locator("p")).to_have_text("Lượt xem: –")
+
+
+async def test_an_article_and_the_lists_show_what_was_counted(
+    page: Page, portal: Portal, relay: Relay, site: str
+) -> None:
+    """The same page, in the article under any of its addresses and in the list under the one that links to it."""
+    portal.put("*", html(OWN, news("/tin/1", "/tin/2/"), script_line(relay.url, site)))
+    for address, shown in (("/tin/1", 1), ("/tin//1/", 2), ("/tin/1/index.html?fbclid=x", 3), ("/tin/2", 1)):
+        await page.goto(portal.url + address)
+        await expect(page.locator("p")).to_have_text(f"Lượt xem: {shown}")
+        await settle(page, relay)
+    await page.goto(portal.url + "/")
+    await expect(views(page, "/tin/1")).to_have_text("3")
+    await expect(views(page, "/tin/2/")).to_have_text("1")
+    assert relay.pages_read[-1] == ["/tin/1", "/tin/2/"]

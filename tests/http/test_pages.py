@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from footfall.embedded.servers import Postgres
-from tests.support.footfall import NOON, SITE, Footfall, running, settings_for
+from footfall.stores.page_journal import open_page_journal
+from tests.support.footfall import BROWSER, NOON, ORIGIN, SITE, Footfall, running, settings_for
 
 LIST = [f"/tin/{number}" for number in range(50)]
 
@@ -35,6 +36,58 @@ async def test_a_view_answers_the_number_of_its_page(settings: Any) -> None:
         assert answer["views_today"] == 2
         assert (await footfall.see(page="/tin/2"))["pages"] == {"/tin/2": {"views": 1}}
         assert (await footfall.see(page="/tin/1", kind="ping"))["pages"] == {"/tin/1": {"views": 2}}
+
+
+async def test_a_page_that_a_list_showed_without_views_has_its_first_view_in_the_answer(settings: Any) -> None:
+    """A front page shows a new article before the first reader opens it."""
+    async with running(settings) as footfall, running(settings, clock=footfall.clock) as other:
+        for worker in (footfall, other):
+            assert await pages(worker, "/new") == {"/new": {"views": 0}}
+        assert (await footfall.see(page="/new"))["pages"] == {"/new": {"views": 1}}
+        assert (await other.see(page="/new"))["pages"] == {"/new": {"views": 2}}
+        assert await pages(footfall, "/new") == {"/new": {"views": 1}}  # of a second ago at most
+        footfall.clock.advance(10)
+        assert await pages(footfall, "/new") == {"/new": {"views": 2}}
+
+
+async def test_what_redis_forgot_is_read_again_for_the_page_that_is_viewed(settings: Any) -> None:
+    """An article on no list has no other reader than its own views."""
+    async with running(settings) as footfall:
+        await footfall.see(page="/a")
+        await footfall.services.copy()
+        await footfall.services.stores.redis.forget_pages(SITE)
+        assert [(await footfall.see(page="/a"))["pages"]["/a"]["views"] for _ in range(2)] == [2, 3]
+        await footfall.services.stores.redis._calls.client.delete(f"ff1:{{{SITE}}}:page_totals")  # noqa: SLF001
+        assert [(await footfall.see(page="/a"))["pages"]["/a"]["views"] for _ in range(2)] == [4, 5]
+
+
+async def test_a_renamed_page_shows_its_views_under_both_names(settings: Any, postgres_url: str) -> None:
+    """Lists still link to the old address for a while; and starting numbers are in both."""
+    async with running(settings) as footfall, open_page_journal(postgres_url) as journal:
+        for page in ("/old", "/old", "/new"):
+            await footfall.see(page=page)
+        await footfall.services.copy()
+        await journal.import_views(SITE, "counter", {"/old": 100}, progress=lambda _: None)
+        await journal.move(SITE, "/old", "/new")
+        await footfall.services.stores.redis.forget_pages(SITE)
+        footfall.clock.advance(10)
+        assert await pages(footfall, "/old", "/new") == {"/old": {"views": 103}, "/new": {"views": 103}}
+        assert (await footfall.see(page="/new"))["pages"] == {"/new": {"views": 104}}
+        for hours in (12, 12):
+            footfall.clock.advance(hours * 3600)
+            await footfall.services.copy()
+        await footfall.services.stores.redis.forget_pages(SITE)
+        assert await pages(footfall, "/old", "/new") == {"/old": {"views": 104}, "/new": {"views": 104}}
+
+
+async def test_the_pixel_names_its_page_where_its_address_does(settings: Any) -> None:
+    """A page without script knows its own path, and its server can write it there."""
+    async with running(settings) as footfall:
+        sender = {"Origin": ORIGIN, "User-Agent": BROWSER}
+        for query in ({"site": SITE, "page": "//a/"}, {"site": SITE}, {"site": SITE, "page": "/" + "a" * 5000}):
+            assert (await footfall.public.get("/seen.gif", params=query, headers=sender)).status == 200
+        assert await pages(footfall, "/a") == {"/a": {"views": 1}}
+        assert (await footfall.counts())["views_today"] == 3
 
 
 async def test_a_view_of_no_page_counts_for_the_site_alone(settings: Any) -> None:

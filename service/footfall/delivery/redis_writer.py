@@ -64,7 +64,8 @@ class RedisWriter:
             self._metrics.flush("error").inc()
             raise
         if recorded.pages.views:
-            self._page_views.accept(site.id, names_in(batch.pages), recorded.pages)
+            not_known = self._page_views.accept(site.id, names_in(batch.pages), recorded.pages)
+            self._page_views.outdate(site.id, not_known)
         self._metrics.flush(recorded.answer.value).inc()
         return recorded
 

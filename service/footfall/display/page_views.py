@@ -6,6 +6,7 @@ Redis remembers. Pages that are asked for at the same time are read together, on
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import date
@@ -130,6 +131,17 @@ class PageViews:
             known.popitem(last=False)
         return unknown
 
+    def outdate(self, site_id: SiteId, pages: Iterable[str]) -> None:
+        """Read pages again when they are shown next: views of them were counted, and their sum did not come back."""
+        for page in pages:
+            if known := self._known.get((site_id, page)):
+                self._known[site_id, page] = known._replace(read_at_s=-math.inf)
+
+    def is_outdated(self, site_id: SiteId, page: str) -> bool:
+        """Return whether the last known views of a page lack counted ones, or none are known."""
+        known = self._known.get((site_id, page))
+        return known is None or known.read_at_s == -math.inf
+
     async def close(self) -> None:
         """Wait for the reads in progress."""
         for rounds in self._rounds.values():
@@ -140,7 +152,7 @@ class PageViews:
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + WAIT_MAX_S
         await asyncio.wait([done], timeout=WAIT_MAX_S)
-        if unknown := [page for page in pages if (site.id, page) not in self._known]:
+        if unknown := [page for page in pages if self.is_outdated(site.id, page)]:
             done = self._rounds_of(site)[1].want(unknown)
             await asyncio.wait([done], timeout=max(0.0, ends_s - loop.time()))
 

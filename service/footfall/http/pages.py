@@ -53,7 +53,7 @@ async def views_of_its_page(services: Services, site: Site, beacon: Beacon) -> b
     if beacon.page is None or (page := normalise_page(beacon.page, site)) is None:
         return b""
     views = services.page_views.shown(site.id, page)
-    if views is None and services.admission.counts_page(site, page):
+    if services.page_views.is_outdated(site.id, page) and services.admission.counts_page(site, page):
         views = (await services.page_views.views(site, [page]))[page]
     return b"%b%b}}" % (_head(beacon.page), b"null" if views is None else b"%d" % views)
 

@@ -92,7 +92,8 @@ async def post_seen(request: web.Request) -> Reply:
 async def get_pixel(request: web.Request) -> Reply:
     """Count a view of a page without script; the answer is always the same tiny image."""
     services = request.app[SERVICES]
-    beacon = Beacon(request.query.get("site", ""), None, Kind.VIEW, None, webdriver=False)
+    query = request.query
+    beacon = Beacon(query.get("site", ""), query.get("page"), Kind.VIEW, None, webdriver=False)
     sender = read_sender(request.headers, read_client(request, services.resolver), is_pixel=True)
     outcome = await services.counting.count_beacon(beacon, sender)
     if isinstance(outcome, Ignored):

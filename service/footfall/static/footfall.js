@@ -285,11 +285,11 @@
       })
     );
 
-  const sendImage = () => {
+  const sendImage = name => {
     const image = new Image();
     image.referrerPolicy = "origin";
     // A document loads one image address only once, even with no-store.
-    image.src = address("seen.gif" + query + "&n=" + Math.random());
+    image.src = address("seen.gif" + query + "&page=" + encodeURIComponent(name) + "&n=" + Math.random());
   };
 
   const wait = seconds => {

@@ -118,7 +118,8 @@ PAGE_BASES = """
     SELECT asked.page, COALESCE(total.views, 0) - COALESCE(sum(later.views), 0)::bigint AS views,
         COALESCE(jsonb_object_agg(later.day, later.logs) FILTER (WHERE later.day IS NOT NULL), '{}') AS later
     FROM unnest($2::text[]) WITH ORDINALITY AS asked(page, place)
-    LEFT JOIN footfall.page_total AS total ON (total.site, total.page) = ($1, asked.page)
+    LEFT JOIN footfall.page_alias AS alias ON (alias.site, alias.page) = ($1, asked.page)
+    LEFT JOIN footfall.page_total AS total ON (total.site, total.page) = ($1, COALESCE(alias.target, asked.page))
     LEFT JOIN footfall.page_day AS later ON (later.site, later.page) = ($1, asked.page) AND later.day > $3
     GROUP BY asked.place, asked.page, total.views ORDER BY asked.place
 """
