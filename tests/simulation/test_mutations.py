@@ -82,6 +82,35 @@ PEAK_OF_THE_LAST_COPY = {
         ),
     },
     "sql/0005_numbers.sql": {"OR NEW.peak_online < OLD.peak_online)": ")"},
+IDS_FORGOTTEN_AT_THE_LIMIT = {
+    "service/footfall/stores/scripts/record.lua": {
+        "      redis.call('PFADD', day_sketch(day), unpack(slice))\n": (
+            "      if not feeds_day then redis.call('PFADD', day_sketch(day), unpack(slice)) end\n"
+        ),
+    },
+    "service/footfall/stores/scripts/site.lua": {
+        "    redis.call('PFADD', sketch, unpack(ids, first, math.min(#ids, first + 999)))\n": "",
+    },
+    "tests/simulation/models.py": {
+        "        day.visitors |= ids\n        held.weeks[week].visitors |= ids\n": (
+            "        if not sets[0].ids:\n            day.visitors |= ids\n        held.weeks[week].visitors |= ids\n"
+        ),
+        "            sketch.update(ids)\n": "            sketch.update(() if kept.ids else ids)\n",
+    },
+}
+SET_OUTLIVES_ITS_END = {
+    "service/footfall/stores/scripts/site.lua": {"  redis.call('DEL', set)\n": ""},
+    "tests/simulation/models.py": {"        kept.ids = set()\n": ""},
+}
+IDS_OUTLIVE_THEIR_KEY = {
+    "service/footfall/stores/postgres_store.py": {
+        "await connection.execute(DROP_IDS, site_id, retention.salts_from, names)": "pass",
+        "ids = CASE WHEN kept.day < $14 THEN NULL": "ids = CASE WHEN false THEN NULL",
+    },
+    "tests/simulation/durable_models.py": {
+        "row.day < retention.salts_from and row.day not in given and not older": "False",
+        "return replace(saved, ids=None) if state.day < retention.salts_from else saved": "return saved",
+    },
 }
 
 NAMED_TESTS = {
@@ -116,6 +145,17 @@ NAMED_TESTS = {
     "the peak of the last copy": (
         PEAK_OF_THE_LAST_COPY,
         "sync/test_turns.py::test_the_most_that_were_online_are_kept_and_come_back",
+    "ids forgotten at the limit": (
+        IDS_FORGOTTEN_AT_THE_LIMIT,
+        "stores/test_exact_days.py::test_small_numbers_are_exact_and_larger_ones_never_begin_lower",
+    ),
+    "a set that outlives its end": (
+        SET_OUTLIVES_ITS_END,
+        "stores/test_exact_days.py::test_small_numbers_are_exact_and_larger_ones_never_begin_lower",
+    ),
+    "ids that outlive their key": (
+        IDS_OUTLIVE_THEIR_KEY,
+        "stores/test_exact_days.py::test_a_row_has_the_ids_until_their_key_is_destroyed_and_stays_exact",
     ),
 }
 SIMULATION = "simulation/test_simulation.py::test_whatever_happens_every_beacon_counts_once"
@@ -124,6 +164,8 @@ SIMULATED = {
     "answer before commit": ANSWER_BEFORE_COMMIT,
     "end at creation": END_AT_CREATION,
     "merge without its guard": MERGE_WITHOUT_ITS_GUARD,
+    "ids forgotten at the limit": IDS_FORGOTTEN_AT_THE_LIMIT,
+    "ids that outlive their key": IDS_OUTLIVE_THEIR_KEY,
 }
 
 
