@@ -94,18 +94,35 @@ def test_the_reference_tells_visitors_apart_as_footfall_does(one: View, other: V
     assert (one.visitor == other.visitor) is same
 
 
-def agreeing() -> tuple[Log, Tally, Numbers]:
-    """1,000 visitors with two views each, all counted."""
-    views = tuple(view(f"198.18.{number // 250}.{number % 250}") for number in range(1000)) * 2
-    tally = Tally(accepted=2000, visitors={one.visitor for one in views})
-    return Log(2100, 1, views), tally, replace(BEFORE, today=1000, views_today=2000)
+def agreeing(visitors: int = 1000) -> tuple[Log, Tally, Numbers]:
+    """Visitors with two views each, all counted."""
+    views = tuple(view(f"198.18.{number // 250}.{number % 250}") for number in range(visitors)) * 2
+    tally = Tally(accepted=2 * visitors, visitors={one.visitor for one in views})
+    return Log(2 * visitors + 100, 1, views), tally, replace(BEFORE, today=visitors, views_today=2 * visitors)
+
+
+@pytest.mark.parametrize(
+    ("visitors", "today", "holds"),
+    [
+        (967, 967, True),
+        (967, 968, False),
+        (967, 966, False),
+        (5000, 5121, True),
+        (5000, 5122, False),
+        (5000, 4878, False),
+    ],
+)
+def test_few_visitors_are_counted_without_any_error(visitors: int, today: int, holds: bool) -> None:
+    """A day keeps the ids of 4,096; of more, three standard errors are allowed."""
+    log, tally, after = agreeing(visitors)
+    assert judge(log, tally, BEFORE, replace(after, today=today)).holds == holds
 
 
 def test_equal_views_and_a_small_error_satisfy() -> None:
     """The sketch's error is known: 0.81 % is one standard error."""
-    log, tally, after = agreeing()
+    log, tally, after = agreeing(5000)
     tally.ignored = Counter(robot=5)
-    verdict = judge(log, tally, BEFORE, replace(after, today=1024))
+    verdict = judge(log, tally, BEFORE, replace(after, today=5120))
     assert verdict.holds
     report = "\n".join(verdict.lines)
     assert "ignored                  5  robot" in report
@@ -117,8 +134,8 @@ def test_equal_views_and_a_small_error_satisfy() -> None:
     [
         pytest.param(1000, 1999, id="a view lost"),
         pytest.param(1000, 2001, id="a view twice"),
-        pytest.param(1025, 2000, id="three standard errors above"),
-        pytest.param(975, 2000, id="three standard errors below"),
+        pytest.param(1001, 2000, id="a visitor too many"),
+        pytest.param(999, 2000, id="a visitor lost"),
     ],
 )
 def test_a_lost_view_or_a_large_error_does_not_satisfy(today: int, views: int) -> None:

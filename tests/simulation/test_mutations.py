@@ -31,8 +31,8 @@ VIEWS_APART_FROM_THE_SEQ = {
         ),
     },
     "service/footfall/stores/scripts/site.lua": {
-        "  local views = 0\n": (
-            "  do return tonumber(redis.call('HGET', prefix .. 'apart', day) or 0) end\n  local views = 0\n"
+        "  known_logs[day] = logs\n": (
+            "  logs.views = tonumber(redis.call('HGET', prefix .. 'apart', day) or 0)\n  known_logs[day] = logs\n"
         ),
     },
 }
@@ -43,12 +43,12 @@ ANSWER_BEFORE_COMMIT = {
 }
 END_AT_CREATION = {
     "service/footfall/stores/scripts/record.lua": {
-        "redis.call('PERSIST', day_sketch(day))": "redis.call('EXPIRE', day_sketch(day), 172800)",
+        "keep_forever(day_sketch(day), day_ids(day))": "redis.call('EXPIRE', day_sketch(day), 172800)",
         "redis.call('PERSIST', day_logs(day))": "redis.call('EXPIRE', day_logs(day), 172800)",
     },
     "tests/simulation/models.py": {
-        "        day.ends_s = held.weeks[week].ends_s = ALWAYS\n        day.logs": (
-            "        day.ends_s = held.weeks[week].ends_s = self._clock() + TWO_DAYS_S\n        day.logs"
+        "        day.ends_s = held.weeks[week].ends_s = ALWAYS\n        day.write": (
+            "        day.ends_s = held.weeks[week].ends_s = self._clock() + TWO_DAYS_S\n        day.write"
         ),
     },
 }
@@ -82,6 +82,7 @@ PEAK_OF_THE_LAST_COPY = {
         ),
     },
     "sql/0005_numbers.sql": {"OR NEW.peak_online < OLD.peak_online)": ")"},
+}
 IDS_FORGOTTEN_AT_THE_LIMIT = {
     "service/footfall/stores/scripts/record.lua": {
         "      redis.call('PFADD', day_sketch(day), unpack(slice))\n": (
@@ -146,6 +147,7 @@ NAMED_TESTS = {
     "the peak of the last copy": (
         PEAK_OF_THE_LAST_COPY,
         "sync/test_turns.py::test_the_most_that_were_online_are_kept_and_come_back",
+    ),
     "ids forgotten at the limit": (
         IDS_FORGOTTEN_AT_THE_LIMIT,
         "stores/test_exact_days.py::test_small_numbers_are_exact_and_larger_ones_never_begin_lower",
