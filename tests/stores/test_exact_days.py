@@ -3,12 +3,13 @@
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
 from footfall.model.salt import salt_ends_s
 from footfall.model.site_id import SiteId
-from footfall.stores.redis_store import RedisStore, day_key, open_redis
+from footfall.stores.redis_store import EXACT_UP_TO, RedisStore, day_key, open_redis
 from tests.support.footfall import SITE
 from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, Stores, batch, packed, period_of
 
@@ -41,6 +42,23 @@ async def test_small_numbers_are_exact_and_larger_ones_never_begin_lower(store: 
     assert not await redis.exists(day_key(SITE, TODAY, "ids"), WEEK_IDS)
     await redis.pfadd("whole", *(packed([visitor]) for visitor in range(3 * LIMIT)))
     assert await redis.pfcount("whole") == await redis.pfcount(day_key(SITE, TODAY, "visitors"))
+
+
+async def test_a_day_of_more_than_five_thousand_never_falls_and_stays_within_three_standard_errors(
+    store: RedisStore,
+) -> None:
+    """With the limit that sites have: each answer on the way from nobody to 5,200 is watched."""
+    shown = 0
+    for at in range(0, 5200, 40):
+        ids = b"".join(blake2b(visitor.to_bytes(4, "big"), digest_size=16).digest() for visitor in range(at, at + 40))
+        sent = batch(at // 40 + 1)._replace(visitor_ids=ids)
+        recorded = await store.record(SITE, period_of(TODAY), 300, sent)
+        assert recorded.reading is not None
+        today, truth = recorded.reading.today_visitors, at + 40
+        assert today >= shown
+        assert abs(today - truth) <= (0 if truth <= EXACT_UP_TO else 3 * 0.0081 * truth)
+        assert ("today" in recorded.reading.exact) == (truth <= EXACT_UP_TO)
+        shown = today
 
 
 async def test_a_site_may_keep_no_ids(store: RedisStore, redis: RawRedis) -> None:
