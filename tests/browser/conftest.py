@@ -143,14 +143,22 @@ def counts(service_url: str) -> ReadCounts:
     return read
 
 
+@pytest.fixture
+def warnings() -> list[str]:
+    """Return the script's warnings so far; a test that expects some takes them out."""
+    return []
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def new_context(browser: Browser) -> AsyncIterator[NewContext]:
+async def new_context(browser: Browser, warnings: list[str]) -> AsyncIterator[NewContext]:
     """Return a function that makes visitors, each a browser profile; a page's error or message fails the test."""
     output: list[str] = []
     contexts: list[BrowserContext] = []
 
     def note(message: ConsoleMessage) -> None:
-        if not any(words in message.text for words in OF_THE_NETWORK):
+        if message.type == "warning" and message.text.startswith("Footfall: "):
+            warnings.append(message.text.removeprefix("Footfall: "))
+        elif not any(words in message.text for words in OF_THE_NETWORK):
             output.append(message.text)
 
     async def make(**options: Any) -> BrowserContext:
@@ -163,7 +171,7 @@ async def new_context(browser: Browser) -> AsyncIterator[NewContext]:
     yield make
     for context in contexts:
         await context.close()
-    assert output == []
+    assert (output, warnings) == ([], [])
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import ReadCounts
+from tests.browser.conftest import NewSite, ReadCounts
 from tests.browser.pages import hide, let_pass, number, settle, show
 from tests.browser.portal import BLOCK, Portal, html, script_line
 from tests.browser.relay import Fault, Relay
@@ -130,20 +130,25 @@ async def test_without_the_service_the_last_numbers_stay_and_nothing_is_said(
 
 
 async def test_a_page_that_may_not_count_still_reads(
-    page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
+    page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts, warnings: list[str]
 ) -> None:
-    """Footfall refuses a staging copy by its host: the copy shows the numbers, and stops asking."""
+    """Footfall refuses a staging copy by its host: the copy shows the numbers, and says once why it does not count."""
     address = portal.put("*", html(BLOCK, script_line(relay.url, site))).replace("localhost", "copy.localhost")
     await page.goto(address)
     await let_pass(page, relay, 10)
     await expect(number(page, "today")).to_have_text("0")
     await let_pass(page, relay, 120)
+    await page.evaluate("history.pushState(0, '', '/next')")
+    await let_pass(page, relay, 10)
     assert relay.kinds == ["view"]
     assert (await counts(site))["views_today"] == 0
+    origin = address.rstrip("/")
+    assert warnings == [f"{origin} is not counted for {site} (403): add its host to hosts in the settings of the site."]
+    warnings.clear()
 
 
 async def test_an_unknown_site_shows_dashes_and_is_asked_for_less_and_less(
-    page: Page, portal: Portal, relay: Relay
+    page: Page, portal: Portal, relay: Relay, warnings: list[str]
 ) -> None:
     """A typing error in the script line must not cause many requests."""
     await page.goto(portal.put("*", html(BLOCK, script_line(relay.url, "no-such-site"))))
@@ -151,6 +156,8 @@ async def test_an_unknown_site_shows_dashes_and_is_asked_for_less_and_less(
     await expect(number(page, "today")).to_have_text("–")
     assert relay.kinds == ["view"]
     assert relay.reads <= 14
+    assert warnings == [f"{portal.url} is not counted for no-such-site (404): correct data-site."]
+    warnings.clear()
 
 
 async def test_a_page_with_the_strictest_policy_counts_and_shows(
@@ -173,7 +180,7 @@ async def test_a_page_with_the_strictest_policy_counts_and_shows(
 
 
 async def test_where_connect_src_forbids_the_service_the_view_goes_as_an_image(
-    page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts
+    page: Page, portal: Portal, relay: Relay, site: str, counts: ReadCounts, warnings: list[str]
 ) -> None:
     """The policy is older than the counter; most policies allow images."""
     headers = {"Content-Security-Policy": f"default-src 'self'; script-src {relay.url}; img-src *"}
@@ -187,10 +194,14 @@ async def test_where_connect_src_forbids_the_service_the_view_goes_as_an_image(
     assert relay.beacons[0].headers["Referer"] == portal.url + "/"
     assert (await counts(site))["views_today"] == 2
     await expect(number(page, "today")).to_have_text("–")
+    assert warnings == [
+        f"no numbers, because the page's Content-Security-Policy forbids it: add {relay.url} to connect-src."
+    ]
+    warnings.clear()
 
 
 async def test_where_everything_is_forbidden_nothing_happens(
-    page: Page, portal: Portal, relay: Relay, site: str
+    page: Page, portal: Portal, relay: Relay, site: str, warnings: list[str]
 ) -> None:
     """The page counts nothing, and the script causes no error."""
     headers = {"Content-Security-Policy": f"default-src 'none'; script-src {relay.url}"}
@@ -199,6 +210,31 @@ async def test_where_everything_is_forbidden_nothing_happens(
     await let_pass(page, relay, 300)
     assert relay.kinds == []
     await expect(number(page, "today")).to_have_text("–")
+    assert len(warnings) == 1
+    warnings.clear()
+
+
+async def test_a_script_line_without_a_site_says_so_once(
+    page: Page, portal: Portal, relay: Relay, site: str, warnings: list[str]
+) -> None:
+    """A page whose block keeps its dashes looks as if the counter were down."""
+    line = f'<script src="{relay.url}/footfall.js"></script>'
+    await page.goto(portal.put("*", html(BLOCK, line, line)))
+    assert warnings == ["the script line has no data-site, so nothing is counted."]
+    warnings.clear()
+
+
+async def test_a_second_site_on_one_page_says_so_once(
+    page: Page, portal: Portal, relay: Relay, new_site: NewSite, warnings: list[str]
+) -> None:
+    """Two teams paste their lines into one page: the first one counts, and the second one learns why it does not."""
+    first, second = new_site("plain"), new_site("plain")
+    lines = [script_line(relay.url, site).replace("async ", "") for site in (first, second, first, second)]
+    await page.goto(portal.put("*", html(BLOCK, *lines)))
+    await settle(page, relay)
+    assert [beacon.body["site"] for beacon in relay.beacons] == [first]
+    assert warnings == [f"{second} is not counted, because {first} is, on this page."]
+    warnings.clear()
 
 
 async def test_a_policy_that_only_reports_changes_nothing(

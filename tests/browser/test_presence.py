@@ -22,6 +22,19 @@ async def test_a_visible_page_pings_once_a_minute_and_pings_are_no_views(
     assert (await counts(site))["views_today"] == 1
 
 
+async def test_the_numbers_of_a_page_that_counts_come_with_its_pings(page: Page, address: str, relay: Relay) -> None:
+    """A minute is fresh enough for a footer; reads between the pings would cost four times the requests."""
+    relay.change = {"today": 5, "poll_after_s": 5}
+    await page.goto(address)
+    await expect(number(page, "today")).to_have_text("5")
+    relay.change = {"today": 6, "poll_after_s": 5, "as_of": "2099-01-01T00:00:00.000+07:00"}
+    await let_pass(page, relay, 40)
+    assert (relay.kinds, relay.reads) == (["view"], 0)
+    await let_pass(page, relay, 20)
+    assert (relay.kinds, relay.reads) == (["view", "ping"], 0)
+    await expect(number(page, "today")).to_have_text("6")
+
+
 async def test_the_pace_of_pings_comes_from_the_answers(page: Page, address: str, relay: Relay) -> None:
     """The script is cached for days, and an operator under load wants a slower pace now."""
     relay.change = {"ping_after_s": 600}

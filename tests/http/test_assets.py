@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import rjsmin
 from aiohttp import ClientSession
 
 from footfall.display.block import snippet
@@ -40,8 +41,19 @@ def test_the_script_uses_no_syntax_that_chrome_70_cannot_read() -> None:
 
 def test_the_script_sends_no_key_of_a_query_but_those_of_the_sites() -> None:
     """A key may hold a secret, such as a session; the addresses of pages hold others in percent-encodings."""
-    assert b"const pageQuery=[];" in load_assets()["/footfall.js"].body
-    assert b'const pageQuery=["id","p$x","p%24x"];' in load_assets(("p$x", "id", "id"))["/footfall.js"].body
+    for keys, written in (((), ""), (("p$x", "shown", "shown"), '"p$x","p%24x","shown"')):
+        body = load_assets(keys)["/footfall.js"].body.decode()
+        assert re.findall(r"=\[([^]]*)\];const \w+=\"\?site=\"", body) == [written]
+
+
+def test_short_names_change_no_text_and_no_property() -> None:
+    """The script is shortened when Footfall starts, so that its source needs no tool to be read or changed."""
+    source = rjsmin.jsmin((STATIC / "footfall.js").read_text())
+    served = load_assets()["/footfall.js"].body.decode()
+    source, served = (re.sub(r"\$\{[^}]*\}", "", text) for text in (source, served))
+    for form in (r'"[^"]*"', r"'[^']*'", r"\.[A-Za-z]\w*", r"\W\d\w*"):
+        assert re.findall(form, served) == re.findall(form, source)
+    assert len(served) < len(source)
 
 
 def test_two_workers_serve_the_same_bytes_under_the_same_tag() -> None:

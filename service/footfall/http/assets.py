@@ -4,11 +4,12 @@ import gzip
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
-from string import Template
+from string import Template, ascii_letters
 from types import MappingProxyType
 from urllib.parse import quote
 
@@ -27,6 +28,9 @@ DEMO_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+DECLARED = re.compile(r"\b(?:const|let) (\w+)|\b(?:const|let)\[([\w,]+)\]|\(([\w,]+)\)=>|\b(\w+)=>|\bcatch\((\w+)\)")
+"""The variables of a script without white space."""
+TEXT = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
 ACCEPTS_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?=[;,]|$)(?!;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
 
 DEMO_PAGES = (
@@ -68,17 +72,35 @@ class Asset:
 
 
 def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
-    """Return the script (without comments and white space) and the contract, by path; every Footfall serves both.
+    """Return the script (without comments and white space, with short names) and the contract, by path.
 
     `page_query` are the keys of a page's query that the script sends; it sends no other.
     """
     keys = sorted({form for key in page_query for form in (key, quote(key, safe=""))})
     script = (STATIC / "footfall.js").read_text(encoding="utf-8")
     script = script.replace(PAGE_QUERY, PAGE_QUERY.replace("[]", json.dumps(keys)), 1)
+    script = _shorten(rjsmin.jsmin(script))
     contract = (STATIC / "openapi.json").read_text(encoding="utf-8")
-    return MappingProxyType(
-        {"/footfall.js": _asset(rjsmin.jsmin(script), ".js"), "/openapi.json": _asset(contract, ".json")}
-    )
+    return MappingProxyType({"/footfall.js": _asset(script, ".js"), "/openapi.json": _asset(contract, ".json")})
+
+
+def _shorten(script: str) -> str:
+    """Return the script with short names for its variables.
+
+    A variable whose name is also a property, or stands in a text, keeps it: so no property and no text changes.
+
+    >>> _shorten('const wait=1;let found=2;const total=3;done(total,"wait",$.found)')
+    'const wait=1;let found=2;const a=3;done(a,"wait",$.found)'
+    """
+    lists = DECLARED.findall(script)
+    declared = {name for found in lists for name in re.split(",", "".join(found)) if len(name) > 2}
+    texts = re.sub(r"\$\{[^}]*\}", " ", " ".join(TEXT.findall(script)))
+    properties = re.findall(r"\.(\w+)|[{,](\w+):", TEXT.sub('""', script))
+    declared -= {*re.findall(r"\w+", texts), *chain.from_iterable(properties)}
+    words = Counter(re.findall(r"\w+", script))
+    free = (letters for n in (1, 2) for letters in map("".join, product(ascii_letters, repeat=n)) if not words[letters])
+    short = dict(zip(sorted(declared, key=lambda name: (-words[name], name)), free, strict=False))
+    return re.sub(r"(?<![\w.$-])[A-Za-z]\w+(?![\w-])", lambda word: short.get(word[0], word[0]), script)
 
 
 def load_demo() -> Mapping[str, Asset]:

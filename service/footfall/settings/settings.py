@@ -183,9 +183,9 @@ class Settings(Section):
     spool_max_bytes: Annotated[int, Field(ge=MIB, le=1024 * 1024 * MIB)] = 256 * MIB
     """Bytes of unconfirmed batches that a worker keeps on disk; 1048576 to 1099511627776."""
     poll_after_s: Annotated[int, Field(ge=5, le=3600)] = 15
-    """Seconds after which a visible page reads the numbers again; 5 to 3600."""
+    """Seconds after which a visible page that does not count reads the numbers again; 5 to 3600."""
     ping_after_s: Annotated[int, Field(ge=10, le=1800)] = 60
-    """Seconds after which a visible page says that it is still there; 10 to 1800."""
+    """Seconds after which a visible page says that it is still there, and gets the numbers; 10 to 1800."""
     ops_token: Annotated[SecretStr, AfterValidator(validators.not_blank)] | None = None
     """Bearer token that the ops routes ask for; if empty, none."""
     log_format: LogFormat = "text"

@@ -12,9 +12,14 @@
  *   data-beacon="off"        show the numbers, count nothing
  *   data-visitor="browser"   the site tells browsers apart by a random id in localStorage
  *   data-framed="on"         count this page in a frame too, where all pages around it are of the site
+ *   data-route="search"      another query is a view too; "hash": another fragment; "off": only view() is
  *
- * The server removes comments and white space, so names may be words. The syntax is Chrome 70's; the
- * script checks for newer features before it uses them. It throws no error, logs nothing, adds no style.
+ * For pages that know better: window.footfall.view("/tin/1") counts a view, and window.footfall.fill(root) fills
+ * the elements in a shadow root.
+ *
+ * The server removes comments and white space and shortens names, so names may be words. The syntax is Chrome
+ * 70's; the script checks for newer features before it uses them. It throws no error and adds no style. Where
+ * the page may not count, the console has one line that says why.
  */
 (() => {
   "use strict";
@@ -26,8 +31,15 @@
   const address = path => new URL(path, script.src).href;
   const site = option("site") || new URL(script.src).searchParams.get("site");
   const running = Symbol.for("footfall");
-  if (!site || window[running]) return;
-  window[running] = true;
+  // Kept for the life of the page, because a router may run the script line again: what the console has, and the site.
+  const warned = (window[running] = window[running] || new Set());
+  const warn = sentence => {
+    if (!warned.has(sentence)) console.warn("Footfall: " + sentence);
+    warned.add(sentence);
+  };
+  if (!site) return warn("the script line has no data-site, so nothing is counted.");
+  if (warned.site) return warned.site === site || warn(`${site} is not counted, because ${warned.site} is, on this page.`);
+  warned.site = site;
 
   // Keys of the query that tell pages apart: the server writes the page_query of its sites here.
   const pageQuery = [];
@@ -88,7 +100,10 @@
   };
   const names = Object.keys(words.en).slice(1);
   const targets = name => `[data-count="${name}"],.footfall-${name}`;
-  const anyTarget = ["visitor-counts"].concat(names.map(targets)).join();
+  const anyNumber = names.map(targets).join();
+  const anyTarget = "visitor-counts," + anyNumber;
+  const roots = new Set([document]); // and the shadow roots that the page has named
+  const all = selector => [].concat(...Array.from(roots, root => Array.from(root.querySelectorAll(selector))));
   const ours = new WeakMap(); // our lists, and the numbers in them
   let shown = {};
   let page; // what the server was told that this page is
@@ -104,41 +119,41 @@
   const languageOf = element => pageLanguage(element) || (shown.language === "en" ? "en" : "vi");
 
   // <visitor-counts> becomes a list in the page's own DOM, so that the page's style sheet applies.
-  const fillShortForm = host => {
-    let list = host.firstElementChild;
-    const show = host.getAttribute("data-show") || shown.show || "online today week total";
+  const fillShortForm = shortForm => {
+    let list = shortForm.firstElementChild;
+    const show = shortForm.getAttribute("data-show") || shown.show || "online today week total";
     const wanted = String(show).split(/\W+/).filter(name => names.includes(name));
     if (!list) {
       list = document.createElement("ul");
       ours.set(list, "");
-      host.textContent = "";
-      host.appendChild(list);
+      shortForm.textContent = "";
+      shortForm.appendChild(list);
     }
     if (!ours.has(list)) return;
     if (ours.get(list) !== String(wanted)) {
       ours.set(list, String(wanted));
       list.textContent = "";
       wanted.forEach(name => {
-        const number = document.createElement("b");
-        number.setAttribute("data-count", name);
-        list.appendChild(document.createElement("li")).append("", number);
+        const figure = document.createElement("b");
+        figure.setAttribute("data-count", name);
+        list.appendChild(document.createElement("li")).append("", figure);
       });
     }
-    const language = languageOf(host);
+    const language = languageOf(shortForm);
     const labels = Object.assign({}, words[language], language === shown.language && shown.labels);
-    const label = name => host.getAttribute("data-label-" + name) || labels[name];
-    if (!pageLanguage(host)) list.lang = language;
-    list.setAttribute("aria-label", label("heading"));
-    list.querySelectorAll("b").forEach(number => {
-      number.previousSibling.data = label(number.getAttribute("data-count")) + ": ";
+    const labelOf = name => shortForm.getAttribute("data-label-" + name) || labels[name];
+    if (!pageLanguage(shortForm)) list.lang = language;
+    list.setAttribute("aria-label", labelOf("heading"));
+    list.querySelectorAll("b").forEach(figure => {
+      figure.previousSibling.data = labelOf(figure.getAttribute("data-count")) + ": ";
     });
   };
 
-  // An unchanged number is not written: frameworks, screen readers and observers would notice the write.
-  const fill = (element, number) => {
+  // An unchanged figure is not written: frameworks, screen readers and observers would notice the write.
+  const fillNumber = (element, figure) => {
     const before = element.textContent;
-    const known = typeof number === "number";
-    const text = known ? number.toLocaleString(languageOf(element)) : before.trim() || "–";
+    const known = typeof figure === "number";
+    const text = known ? figure.toLocaleString(languageOf(element)) : before.trim() || "–";
     if (text !== before) element.textContent = text;
   };
 
@@ -147,10 +162,12 @@
 
   const paint = () => {
     try {
-      document.querySelectorAll("visitor-counts").forEach(fillShortForm);
-      names.forEach(name => {
-        document.querySelectorAll(targets(name)).forEach(element => fill(element, numberFor(name, element)));
+      all("visitor-counts").forEach(fillShortForm);
+      all(anyNumber).forEach(element => {
+        const name = names.find(name => element.matches(targets(name)));
+        fillNumber(element, numberFor(name, element));
       });
+      roots.forEach(root => root.isConnected || roots.delete(root));
       readPages();
     } catch (takenApartByThePage) {}
   };
@@ -191,7 +208,7 @@
     if (!asked || document.readyState === "loading") return;
     const reads = [];
     let number = 0;
-    document.querySelectorAll(targets("page_views")).forEach(element => {
+    all(targets("page_views")).forEach(element => {
       const name = pageFor(element);
       if (asked.has(name)) return;
       asked.add(name);
@@ -219,10 +236,10 @@
   let refused; // the server refuses beacons of this page
   let blocked; // the page's connect-src forbids requests
 
-  const framed = window !== window.top;
+  const inFrame = window !== window.top;
 
   // The origins of the pages around this one, nearest first; "" for one that the browser hides.
-  const frames = () => {
+  const originsAround = () => {
     const origins = Array.from(location.ancestorOrigins || []);
     if (origins.length) return origins;
     for (let around = window; around !== window.top; ) {
@@ -239,7 +256,7 @@
   const mayCount = () =>
     !refused &&
     option("beacon") !== "off" &&
-    (!framed || option("framed") === "on") &&
+    (!inFrame || option("framed") === "on") &&
     !navigator.globalPrivacyControl &&
     read("footfall") !== "off";
 
@@ -281,7 +298,7 @@
         kind: sent ? "view" : "ping",
         visitor: visitor(),
         webdriver: navigator.webdriver || undefined,
-        frames: framed ? frames() : undefined,
+        frames: inFrame ? originsAround() : undefined,
       })
     );
 
@@ -307,11 +324,11 @@
     const counting = mayCount();
     if (blocked || !window.fetch) {
       // The image could not say which pages are around this one.
-      if (counting && !framed) due.forEach(sendImage);
+      if (counting && !inFrame) due.forEach(sendImage);
       due = [];
       return;
     }
-    if (!counting && !document.querySelector(anyTarget)) return wait(shown.poll_after_s);
+    if (!counting && !all(anyTarget).length) return wait(shown.poll_after_s);
 
     busy = true;
     // A sent view returns to the queue only after a refusal, so it counts at most once. After a request
@@ -338,6 +355,8 @@
         failed = false;
       } else if (status < 500 && status !== 408) {
         refused = true;
+        const mend = status === 403 ? "add its host to hosts in the settings of the site" : "correct data-site";
+        warn(`${location.origin} is not counted for ${site} (${status}): ${mend}.`);
       }
       sent = 0;
     } catch (noAnswer) {}
@@ -348,10 +367,13 @@
     else wait(seconds);
   };
 
+  const routing = option("route");
   const addressOf = url => {
     const kept = url.search.slice(1).split("&").filter(pair => pageQuery.includes(pair.split("=")[0]));
-    return url.pathname + (kept.length ? "?" + kept.join("&") : "");
+    const fragment = routing === "hash" ? url.hash.replace(/^#[!/]*/, "/") : "";
+    return url.pathname.replace(fragment && /\/$/, "") + fragment + (kept.length ? "?" + kept.join("&") : "");
   };
+  const placeNow = () => addressOf(location) + (routing === "search" ? location.search : "");
 
   const bare = host => host.replace(/^www\./, "");
   const canonical = () => {
@@ -363,10 +385,10 @@
 
   // The canonical link is of the address that was loaded: routers change it late, if at all.
   let loaded;
-  const view = () => {
-    place = addressOf(location);
+  const countView = name => {
+    place = placeNow();
     loaded = loaded || [place, canonical()];
-    page = option("page") || (place === loaded[0] && loaded[1]) || place;
+    page = String(name || option("page") || (place === loaded[0] && loaded[1]) || addressOf(location));
     if (page.length > 2048) page = "off"; // a cut one would be another page
     if (due.length < 9) due.push(page);
     if (!held) beat();
@@ -392,7 +414,7 @@
     if (!event.persisted) return;
     acceptSaved();
     paint();
-    view();
+    countView();
   });
 
   // Where connect-src forbids the service, img-src may allow it: the failed view is sent as an image.
@@ -401,6 +423,7 @@
     const own = event.effectiveDirective === "connect-src" && event.blockedURI.indexOf(origin) === 0;
     if (!own || event.disposition === "report" || !(busy || failures)) return;
     blocked = true;
+    warn(`no numbers, because the page's Content-Security-Policy forbids it: add ${origin} to connect-src.`);
     if (sent) due.unshift(sent);
     sent = 0;
     beat();
@@ -409,37 +432,58 @@
   // A page may change its path without loading: a new path is a view. replaceState is no view, because
   // routers use it to tidy the address of a page that was counted already.
   const moved = () => {
-    if (addressOf(location) !== place) view();
+    if (place && routing !== "off" && placeNow() !== place) countView();
   };
+  const tidied = () => {
+    place = place && placeNow();
+  };
+  // A router may replace the state while it handles popstate, so a move is noticed before the replacement.
   const follow = (name, then) => {
-    const original = history[name];
-    history[name] = function () {
-      const result = original.apply(this, arguments);
-      then();
-      return result;
-    };
+    try {
+      const original = history[name];
+      history[name] = function () {
+        moved();
+        const result = original.apply(this, arguments);
+        then();
+        return result;
+      };
+    } catch (frozenByThePage) {}
   };
-  addEventListener("popstate", moved);
-  follow("pushState", moved);
-  follow("replaceState", () => {
-    place = addressOf(location);
-  });
+  if (window.navigation) {
+    navigation.addEventListener("currententrychange", event => {
+      (event.navigationType === "replace" ? tidied : moved)();
+    });
+  } else {
+    addEventListener("popstate", moved);
+    follow("pushState", moved);
+    follow("replaceState", tidied);
+  }
 
-  // A page may add its block after the numbers have arrived.
+  // A page may add its block after the numbers have arrived. A router that kept pushState from before this script
+  // came is noticed by what it adds to the page.
   let painting;
-  new MutationObserver(() => {
-    painting =
-      painting ||
-      setTimeout(() => {
-        painting = 0;
-        paint();
-      }, 100);
+  const hasTarget = node => node.nodeType === 1 && (node.matches(anyTarget) || node.querySelector(anyTarget));
+  new MutationObserver(changes => {
+    if (!window.navigation) moved();
+    if (painting || !changes.some(change => Array.from(change.addedNodes).some(hasTarget))) return;
+    painting = setTimeout(() => {
+      painting = 0;
+      paint();
+    }, 100);
   }).observe(document, { childList: true, subtree: true });
+
+  window.footfall = {
+    view: name => countView(name),
+    fill: root => {
+      roots.add(root);
+      paint();
+    },
+  };
 
   acceptSaved();
   paint();
   document.addEventListener("DOMContentLoaded", paint);
   // Before there is a body, the canonical link may still be on its way.
-  if (document.body) view();
-  else document.addEventListener("DOMContentLoaded", view);
+  if (document.body) countView();
+  else document.addEventListener("DOMContentLoaded", () => countView());
 })();
