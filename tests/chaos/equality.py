@@ -11,10 +11,11 @@ import asyncpg
 
 from footfall.ingest.client_address import Client
 from footfall.ingest.visitor import visitor_id
+from footfall.model.pages import from_text
 from footfall.model.periods import week_of
 from footfall.model.sketch import is_sound
 from footfall.stores.redis_store import day_key, ready_key
-from tests.chaos.ledger import Ledger, Outcome
+from tests.chaos.ledger import DayLedger, Ledger, Outcome
 from tests.chaos.traffic import AGENT
 
 SCRATCH = "chaos:scratch"
@@ -96,6 +97,27 @@ class Stores:
         rows = await self.postgres.fetch("SELECT * FROM footfall.site_day WHERE site = $1", site)
         return {row["day"]: await self._copy(row) for row in rows}
 
+    async def pages_in_redis(self, site: str, day: date) -> dict[str, dict[str, int]]:
+        """Return the views that Redis has of each page of a day, by log."""
+        pages = await self.redis.hgetall(day_key(site, day, "pages"))
+        return {page.decode(): from_text(logs.decode()) for page, logs in pages.items()}
+
+    async def pages_in_postgres(self, site: str, day: date) -> dict[str, dict[str, int]]:
+        """Return the views that Postgres has of each page of a day, by log."""
+        rows = await self.postgres.fetch(
+            "SELECT page, logs FROM footfall.page_day WHERE site = $1 AND day = $2", site, day
+        )
+        return {row["page"]: json.loads(row["logs"]) for row in rows}
+
+    async def page_totals(self, site: str) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the total of each page, and the sum of its days."""
+        rows = await self.postgres.fetch("SELECT page, views FROM footfall.page_total WHERE site = $1", site)
+        days = await self.postgres.fetch(
+            "SELECT page, sum(views)::bigint AS views FROM footfall.page_day WHERE site = $1 GROUP BY page", site
+        )
+        totals, sums = ({row["page"]: row["views"] for row in found} for found in (rows, days))
+        return totals, sums
+
     async def adjustments(self, site: str) -> int:
         """Return the sum of the corrections of a site's total."""
         return int(
@@ -119,8 +141,12 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
         live, saved = await stores.in_redis(site), await stores.in_postgres(site)
         expected = {day: entry for (noted, day), entry in ledger.days.items() if noted == site}
         found += [f"{site} {day}: Redis has a day without any sent beacon" for day in live.keys() - expected.keys()]
+        totals, sums = await stores.page_totals(site)
+        if totals != sums:
+            found.append(f"{site}: the totals of pages are not the sums of their days")
         for day, entry in expected.items():
             where = f"{site} {day}"
+            found += [f"{where}: {what}" for what in await unequal_pages(entry, stores, site, day)]
             if day not in saved:
                 found.append(f"{where}: Postgres has no row")
                 continue
@@ -139,6 +165,20 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
             if excess := _above(saved[day].registers, most):
                 found.append(f"{where}: the sketch has visitors that no client sent in {excess} registers")
     return found
+
+
+async def unequal_pages(entry: DayLedger, stores: Stores, site: str, day: date) -> list[str]:
+    """Return the pages whose views are not those that were acked, and those that Postgres lacks."""
+    live, saved = await stores.pages_in_redis(site, day), await stores.pages_in_postgres(site, day)
+    off = entry.page_distances({page: sum(logs.values()) for page, logs in saved.items()})
+    ahead = [
+        page
+        for page, logs in live.items()
+        if any(views > saved.get(page, {}).get(log, 0) for log, views in logs.items())
+    ]
+    return [f"Postgres is {by:+d} views of {page} from what was acked" for page, by in off.items()] + [
+        f"Postgres lacks views of {page} that Redis has" for page in ahead
+    ]
 
 
 async def count_difference(ledger: Ledger, stores: Stores) -> tuple[int, int]:

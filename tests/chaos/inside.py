@@ -41,7 +41,7 @@ async def send(stage: Stage, footfall: Footfall, site: str, address: str = "") -
     address = address or address_of(stage.chance.randrange(VISITORS))
     day = local_day(footfall.clock(), footfall.services.settings.sites[site].zone)
     headers = {"Origin": f"https://{SITES[site]}", "User-Agent": AGENT, "X-Forwarded-For": address}
-    async with footfall.public.post("/seen", json={"site": site}, headers=headers) as response:
+    async with footfall.public.post("/seen", json={"site": site, "page": "/"}, headers=headers) as response:
         answer: dict[str, object] = await response.json()
         stage.ledger.note(site, day, address, response.status, str(answer.get("error", "")))
     return answer

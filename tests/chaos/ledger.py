@@ -1,6 +1,7 @@
 """The clients' knowledge: how each of their beacons was answered. Every store is compared with it. Pure."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -38,6 +39,8 @@ class DayLedger:
     """The beacons of one site and one day."""
 
     views: Counter[Outcome] = field(default_factory=Counter)
+    pages: defaultdict[str, Counter[Outcome]] = field(default_factory=lambda: defaultdict(Counter))
+    """Views of each page."""
     visitors: dict[Outcome, set[str]] = field(default_factory=lambda: {outcome: set() for outcome in Outcome})
     """Addresses by the outcome of one of their beacons."""
 
@@ -58,9 +61,17 @@ class DayLedger:
         >>> [ledger.distance(counted) for counted in (9, 10, 12, 15)]
         [-1, 0, 0, 3]
         """
-        if counted < self.views_min:
-            return counted - self.views_min
-        return max(0, counted - self.views_max)
+        return _distance(self.views, counted)
+
+    def page_distances(self, counted: Mapping[str, int]) -> dict[str, int]:
+        """Return how far the views of each page are outside of the possible, for those that are."""
+        pages = {page: _distance(self.pages[page], counted.get(page, 0)) for page in {*self.pages, *counted}}
+        return {page: distance for page, distance in pages.items() if distance}
+
+
+def _distance(views: Counter[Outcome], counted: int) -> int:
+    least = views[Outcome.OK]
+    return counted - least if counted < least else max(0, counted - least - views[Outcome.UNKNOWN])
 
 
 class Ledger:
@@ -72,13 +83,15 @@ class Ledger:
         self.statuses: Counter[int] = Counter()
         """Answers by HTTP status; 0 stands for none."""
 
-    def note(self, site: str, day: date, address: str, status: int, reason: str = "", *, view: bool = True) -> Outcome:
-        """Record how a beacon was answered; status 0 is no answer."""
+    def note(self, site: str, day: date, address: str, status: int, reason: str = "", page: str = "/") -> Outcome:
+        """Record how a beacon was answered; status 0 is no answer, and an empty page is no view."""
         outcome = outcome_of(status, reason)
         self.statuses[status] += 1
         self.beacons[outcome] += 1
         entry = self.days[site, day]
-        entry.views[outcome] += view
+        if page:
+            entry.views[outcome] += 1
+            entry.pages[page][outcome] += 1
         entry.visitors[outcome].add(address)
         return outcome
 

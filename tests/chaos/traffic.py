@@ -15,6 +15,8 @@ from tests.chaos.ledger import NO_CONNECTION, Ledger
 SITES = {"north": "north.example.vn", "south": "south.example.vn"}
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PING_SHARE = 0.2
+PAGES = 300
+"""Of which few are viewed all the time, and many once."""
 TICK_S = 0.01
 ANSWER_MAX_S = 10
 WAITING_MAX = 3000
@@ -79,12 +81,12 @@ class Traffic:
         """Send one beacon, once, and record its answer."""
         url, site = self._chance.choice(self._urls), self._chance.choice(list(SITES))
         address = address_of(self._chance.randrange(self._visitors))
-        view = self._chance.random() >= PING_SHARE
+        page = "" if self._chance.random() < PING_SHARE else f"/tin/{int(self._chance.paretovariate(0.7)) % PAGES}"
         asked_s = time.monotonic()
         status, reason, body = 0, "", b""
         try:
             async with asyncio.timeout(ANSWER_MAX_S):
-                status, body = await self._ask(url, beacon(site, address, view=view))
+                status, body = await self._ask(url, beacon(site, address, page))
         except ConnectionRefusedError:
             reason = NO_CONNECTION
         except (OSError, TimeoutError):
@@ -92,7 +94,7 @@ class Traffic:
         if status >= 400:
             reason = json.loads(body).get("error", "")
         self.answers.append(Answered(site, asked_s, time.monotonic() - asked_s, status))
-        self._ledger.note(site, self._day, address, status, reason, view=view)
+        self._ledger.note(site, self._day, address, status, reason, page)
 
     async def _ask(self, url: str, request: bytes) -> tuple[int, bytes]:
         idle = self._idle[url]
@@ -108,9 +110,9 @@ class Traffic:
         return answer
 
 
-def beacon(site: str, address: str, *, view: bool = True) -> bytes:
-    """Return the whole request of a simulated visitor."""
-    body = f'{{"site":"{site}","page":"/","kind":"{"view" if view else "ping"}"}}'
+def beacon(site: str, address: str, page: str = "/") -> bytes:
+    """Return the whole request of a simulated visitor: a view of a page, or a ping where it is empty."""
+    body = f'{{"site":"{site}","page":"{page or "/"}","kind":"{"view" if page else "ping"}"}}'
     return (
         f"POST /seen HTTP/1.1\r\nHost: count.example.vn\r\nOrigin: https://{SITES[site]}\r\nUser-Agent: {AGENT}\r\n"
         f"X-Forwarded-For: {address}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n{body}"

@@ -14,7 +14,17 @@ LIST = [f"/tin/{number}" for number in range(50)]
 
 
 async def pages(footfall: Footfall, *asked: str) -> dict[str, Any]:
-    """Read views of pages as a list of news does."""
+    """Read views of pages as a list of news does, again while a busy machine does not know them in time."""
+    found = await pages_now(footfall, *asked)
+    for _ in range(40):
+        if all(page["views"] is not None for page in found.values()):
+            break
+        found = await pages_now(footfall, *asked)
+    return found
+
+
+async def pages_now(footfall: Footfall, *asked: str) -> dict[str, Any]:
+    """Read views of pages once."""
     response = await footfall.public.get("/counts", params=[("site", SITE), *(("page", page) for page in asked)])
     answer: dict[str, Any] = await response.json()
     assert response.status == 200, answer
@@ -156,7 +166,7 @@ async def test_what_is_not_known_now_is_null_and_never_0(
     async with running(settings_for(redis_url, own_postgres.url, tmp_path)) as footfall:
         await footfall.see(page="/a")
         await own_postgres.stop()
-        assert await pages(footfall, "/a", "/b") == {"/a": {"views": 1}, "/b": {"views": None}}
+        assert await pages_now(footfall, "/a", "/b") == {"/a": {"views": 1}, "/b": {"views": None}}
         assert (await footfall.see(page="/b"))["pages"] == {"/b": {"views": None}}
         image = await (await footfall.public.get("/counts.svg", params={"site": SITE, "page": "/b"})).text()
         assert "Lượt xem: –" in image

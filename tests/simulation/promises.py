@@ -54,6 +54,7 @@ class Promises:
         self._no_log_goes_back()
         self._nothing_acked_is_lost()
         self._what_is_said_to_be_exact_is()
+        self._nothing_durable_lacks_its_page()
 
     def may_estimate(self) -> None:
         """From now on a small day may have lost its set: its number is an estimate, and nothing is lost."""
@@ -338,6 +339,25 @@ class Promises:
                 yield from ((f"redis {number}", day, kept.logs) for day, kept in whole)
         for (_, day), row in self._world.postgres.model.rows.items():
             yield "postgres", day, row.logs
+
+    def _nothing_durable_lacks_its_page(self) -> None:
+        """What Postgres has of a day it has of its pages too: batches that are durable are forgotten.
+
+        The pages of a spooled log come with the last batch that is read of it, and stay on the disk until then.
+        """
+        if self._postgres_lost_data:
+            return
+        model = self._world.postgres.model
+        on_disk = [file.pages for file in self._world.disk.model.files.values()]
+        for (site, day), row in model.rows.items():
+            ids = unpacked(row.sketch or b"")
+            sure = [sent for sent in self._world.ledger if sent.page and sent.id in ids and not sent.risked]
+            for page, views in Counter(sent.page for sent in sure if sent.day == day).items():
+                logs = dict(model.pages.get((site, page, day), {}))
+                for log in row.logs:
+                    spooled = max((pages.get(log, {}).get(page, 0) for pages in on_disk), default=0)
+                    logs[log] = max(logs.get(log, 0), spooled)
+                assert sum(logs.values()) >= views, f"{views} views of {page} on {day} are durable, and not its page's"
 
     def _page_views(self) -> Iterator[tuple[str, str, date, int]]:
         """Of every copy of a page's day: whose it is, which page and day, its views."""

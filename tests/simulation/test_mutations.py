@@ -115,6 +115,46 @@ IDS_OUTLIVE_THEIR_KEY = {
     },
 }
 
+PAGES_ADDED_UP = {
+    "service/footfall/model/batch_log.py": {'packed(touched) if touched else b""': 'packed(pages) if pages else b""'},
+    "service/footfall/stores/scripts/pages.lua": {
+        "    local merged = with_views(entry or '', log_id, views[at])\n": (
+            "    local known = string.match(' ' .. (entry or ''), ' ' .. log_id .. '=(%d+)') or 0\n"
+            "    local merged = with_views(entry or '', log_id, string.format('%.0f', known + views[at]))\n"
+        ),
+    },
+    "tests/simulation/models.py": {
+        "day.set_page(page, batch.log_id, views, str(self._now_us()))": (
+            "known = day.pages.get(page, {}).get(batch.log_id, 0)\n"
+            "            day.set_page(page, batch.log_id, known + views, str(self._now_us()))"
+        ),
+    },
+}
+PAGES_APART_FROM_THEIR_DAY = {
+    "service/footfall/stores/postgres_store.py": {
+        "                await _save_pages(connection, site_id, snapshot.pages)\n": "",
+        "            await _save_salts(connection, site_id, snapshot.salts)\n": (
+            "            await _save_salts(connection, site_id, snapshot.salts)\n"
+            "            await _save_pages(connection, site_id, snapshot.pages)\n"
+        ),
+    },
+    "tests/simulation/durable_models.py": {"        self.save_pages(site, snapshot.pages)\n": ""},
+    "tests/simulation/ports.py": {
+        '        closed = await self._ask("tidy"': (
+            '        await self._ask("save_pages", lambda postgres: postgres.save_pages(site_id, snapshot.pages))\n'
+            '        closed = await self._ask("tidy"'
+        ),
+    },
+}
+PAGES_CONFIRMED_UNSEEN = {
+    "service/footfall/stores/scripts/confirm_pages.lua": {
+        "if redis.call('HGET', day_pages_dirty(day), page) == last_change then": "if last_change then",
+    },
+    "tests/simulation/models.py": {
+        "if dirty.get(page.page) == page.changed:": "if page.page in dirty:",
+    },
+}
+
 NAMED_TESTS = {
     "deduplication off": (
         DEDUPLICATION_OFF,
@@ -160,6 +200,18 @@ NAMED_TESTS = {
         IDS_OUTLIVE_THEIR_KEY,
         "stores/test_exact_days.py::test_a_row_has_the_ids_until_their_key_is_destroyed_and_stays_exact",
     ),
+    "pages added up": (
+        PAGES_ADDED_UP,
+        "delivery/test_page_counts.py::test_a_batch_that_fails_in_the_middle_counts_no_page_twice",
+    ),
+    "pages apart from their day": (
+        PAGES_APART_FROM_THEIR_DAY,
+        "delivery/test_page_counts.py::test_a_day_is_durable_with_its_pages_or_not_at_all",
+    ),
+    "pages confirmed unseen": (
+        PAGES_CONFIRMED_UNSEEN,
+        "delivery/test_page_counts.py::test_a_page_that_changes_during_a_rollup_is_copied_by_the_next_one",
+    ),
 }
 SIMULATION = "simulation/test_simulation.py::test_whatever_happens_every_beacon_counts_once"
 SIMULATED = {
@@ -169,6 +221,7 @@ SIMULATED = {
     "merge without its guard": MERGE_WITHOUT_ITS_GUARD,
     "ids forgotten at the limit": IDS_FORGOTTEN_AT_THE_LIMIT,
     "ids that outlive their key": IDS_OUTLIVE_THEIR_KEY,
+    "pages added up": PAGES_ADDED_UP,
 }
 
 

@@ -50,6 +50,7 @@ if day and day ~= '' then
     redis.call('SADD', DAYS, day)
     mark_dirty(day)
     redis.call('PFADD', day_sketch(day))
+    if pages then set_page_views(day, log_id, pages) end
     local week_bytes = rebuild_week(day_week, day_sunday)
     local feeds_day, feeds_week = feeding(sketch_bytes, week_bytes)
     each_slice(visitor_ids, function(slice)
@@ -77,7 +78,6 @@ if day and day ~= '' then
       redis.call('PEXPIRE', ONLINE, window_ms)
     end
     redis.call('ZREMRANGEBYSCORE', ONLINE, '-inf', now - window_ms)
-    if pages then set_page_views(day, log_id, pages) end
     keep_forever(day_sketch(day), day_ids(day))
     redis.call('PERSIST', day_logs(day))
     keep_forever(week_sketch(day_week), week_ids(day_week))
