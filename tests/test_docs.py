@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from footfall.cli.commands import app
 from footfall.display.block import snippet
-from footfall.display.svg import counts_svg
+from footfall.display.svg import Look, counts_svg
 from footfall.http.assets import load_assets
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Counts
@@ -176,7 +176,19 @@ def test_the_lines_to_paste_are_those_that_the_program_prints() -> None:
     assert f"```html\n{printed}```\n" in README
 
 
-def test_the_picture_of_the_footer_is_what_the_program_draws() -> None:
+PICTURES = {
+    "footer.svg": Look("auto"),
+    "styles/list.svg": Look(),
+    "styles/line.svg": Look(layout="line"),
+    "styles/cards.svg": Look(layout="cards"),
+    "styles/badge.svg": Look(layout="badge", color="0b5cad"),
+    "styles/digits.svg": Look(layout="digits"),
+    "styles/dark.svg": Look("dark"),
+}
+
+
+@pytest.mark.parametrize("file", PICTURES)
+def test_the_pictures_of_the_block_are_what_the_program_draws(file: str) -> None:
     """A picture of last year's block promises what no page gets. To draw it again: write `drawn` to the file."""
     site = load_settings(PROJECT / "deploy/footfall.toml", STORES).sites["portal"]
     counts = Counts(
@@ -198,8 +210,8 @@ def test_the_picture_of_the_footer_is_what_the_program_draws() -> None:
         visitor_id="network",
         labels={},
     )
-    drawn = counts_svg(site, counts, "vi", "auto")
-    assert (PROJECT / "deploy/footer.svg").read_text("utf-8") == drawn
+    drawn = counts_svg(site, counts, "vi", PICTURES[file])
+    assert (PROJECT / "deploy" / file).read_text("utf-8") == drawn
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -64,11 +64,12 @@ RETRY_AFTER_S = {Reason.RATE_LIMITED: 10, Reason.BUSY: 1, Reason.NOT_READY: 5, R
 
 
 class Refused(Exception):
-    """A request that gets an error as its answer; nothing of it was stored."""
+    """A request that gets an error as its answer, with a sentence for its author if any; nothing of it was stored."""
 
-    def __init__(self, reason: Reason, retry_after_s: int | None = None) -> None:
+    def __init__(self, reason: Reason, retry_after_s: int | None = None, sentence: str = "") -> None:
         super().__init__(reason.value)
         self.reason = reason
+        self.sentence = sentence
         self.retry_after_s = retry_after_s if retry_after_s is not None else RETRY_AFTER_S.get(reason)
 
     @property

@@ -137,7 +137,7 @@ class Relay:
             if name == "seen":
                 beacon = json.loads(body)
                 self.beacons.append(Passed(beacon["kind"], beacon, dict(request.headers)))
-            elif name == "seen.gif":
+            elif name == "seen.gif" or (name == "counts.svg" and "count" in request.query):
                 self.beacons.append(Passed("image", dict(request.query), dict(request.headers)))
             elif name == "counts":
                 self.reads += 1

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from footfall.embedded.servers import Valkey
 from footfall.http.public import PIXEL
 from footfall.ingest.beacon import BODY_MAX_BYTES
+from footfall.model.counts import NUMBERS
 from tests.support.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
 
 PUBLIC_HEADERS = {
@@ -277,9 +278,42 @@ async def test_the_block_comes_as_an_image_and_as_a_fragment_in_both_languages(f
             response = await footfall.public.get(f"{path}?site=portal{query}")
             assert (response.status, response.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
             assert word in await response.text()
-    for query in ("lang=fr", "theme=pink"):
-        response = await footfall.public.get(f"/counts.svg?site=portal&{query}")
-        assert (response.status, await response.json()) == (400, {"error": "bad_field"})
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("lang=fr", "lang must be one of these: vi, en."),
+        ("theme=pink", "theme must be one of these: light, dark, auto, none."),
+        ("layout=wide", "layout must be one of these: list, line, cards, badge, digits."),
+        ("color=red", "color must be three or six hexadecimal digits, such as 00aa77."),
+        ("count=2", "count must be one of these: 0, 1."),
+        ("show=today,nothing", "show must name numbers, with commas between: " + ", ".join(NUMBERS) + "."),
+    ],
+)
+async def test_a_choice_that_is_not_offered_is_refused_with_a_sentence(
+    footfall: Footfall, query: str, sentence: str
+) -> None:
+    """A webmaster sees a broken image, opens its address, and reads what to write instead."""
+    response = await footfall.public.get(f"/counts.svg?site=portal&{query}")
+    assert (response.status, await response.json()) == (400, {"error": "bad_field", "message": sentence})
+
+
+async def test_an_image_may_count_its_view_and_show_it_in_one_tag(footfall: Footfall) -> None:
+    """Pages without script; without count=1 the image counts nothing, and neither does a checker's HEAD."""
+    page = {"Referer": f"{ORIGIN}/", "User-Agent": BROWSER}
+    for method, query in (("GET", ""), ("HEAD", "&count=1"), ("GET", "&count=0")):
+        address = f"/counts.svg?site=portal&show=views_today{query}"
+        response = await footfall.public.request(method, address, headers=page)
+        assert response.status == 200
+    for views in (1, 2):
+        response = await footfall.public.get("/counts.svg?site=portal&show=views_today&count=1", headers=page)
+        assert (response.status, response.headers["Cache-Control"]) == (200, "no-store")
+        assert f"Lượt xem hôm nay: {views}</title>" in await response.text()
+    gpc = await footfall.public.get("/counts.svg?site=portal&count=1", headers=page | {"Sec-GPC": "1"})
+    assert (gpc.status, gpc.headers["Footfall-Ignored"]) == (200, "opt_out")
+    foreign = await footfall.public.get("/counts.svg?site=portal&count=1", headers={"Referer": "https://x.example/"})
+    assert foreign.status == 403
 
 
 async def test_over_the_limit_is_429_with_a_time_to_come_back_and_the_numbers_can_still_be_read(

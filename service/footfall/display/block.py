@@ -9,19 +9,21 @@ from footfall.settings.settings import Site
 
 
 def snippet(site: Site, public_url: str) -> str:
-    """Return the lines that a webmaster pastes: the block, the pixel for pages without script, the script.
+    """Return the lines that a webmaster pastes: the block, the image for pages without script, the script.
 
     Every number has two marks, because some editors strip data attributes and others classes; for the same reason
-    the script's address names the site too. `hidden` and `loading` keep the pixel from counting beside the script where
-    a program parses the page without running scripts, so that noscript holds elements. There is no id: a page may
-    have two blocks.
+    the script's address names the site too. `loading` keeps the image from counting beside the script where a
+    program parses the page without running scripts: then noscript holds elements, but hides them. There
+    is no id: a page may have two blocks.
     """
     base = escape(public_url.rstrip("/"))
     by_browser = ' data-visitor="browser"' if site.visitor_id == "browser" else ""
-    pixel = f'<img hidden loading="lazy" src="{base}/seen.gif?site={site.id}" alt="" referrerpolicy="origin">'
+    image = f"{base}/counts.svg?site={site.id}&amp;count=1"
+    heading = escape(labels_of(site, site.language)["heading"])
+    counting_image = f'<img loading="lazy" src="{image}" alt="{heading}" referrerpolicy="origin">'
     return (
         _block(labels_of(site, site.language), site.language, dict.fromkeys(site.show))
-        + f"<noscript>{pixel}</noscript>\n"
+        + f"<noscript>{counting_image}</noscript>\n"
         + f'<script async src="{base}/footfall.js?site={site.id}" data-site="{site.id}"{by_browser}></script>\n'
     )
 

@@ -1,13 +1,14 @@
 """The public routes: pages send beacons and read the numbers."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
 from aiohttp import web
 
 from footfall.display.block import counts_html
-from footfall.display.svg import Theme, counts_svg, page_svg
+from footfall.display.svg import Layout, Look, Theme, counts_svg, page_svg
 from footfall.errors import Reason, Refused
 from footfall.http.assets import add_assets
 from footfall.http.middleware import OUTERMOST, measure_and_shape
@@ -44,7 +45,10 @@ PREFLIGHT = lines(
         "Access-Control-Max-Age": "86400",
     }
 )
-THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
+SVG_FRESH = lines({"Content-Type": "image/svg+xml; charset=utf-8", "Cache-Control": "no-store"})
+THEMES: tuple[Theme, ...] = ("light", "dark", "auto", "none")
+LAYOUTS: tuple[Layout, ...] = ("list", "line", "cards", "badge", "digits")
+COLOR = re.compile(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -91,14 +95,21 @@ async def post_seen(request: web.Request) -> Reply:
 
 async def get_pixel(request: web.Request) -> Reply:
     """Count a view of a page without script; the answer is always the same tiny image."""
+    return _image_reply(await _count_pixel(request), PIXEL_FRESH, PIXEL)
+
+
+async def _count_pixel(request: web.Request) -> Counted | Spooled | Ignored:
     services = request.app[SERVICES]
     query = request.query
     beacon = Beacon(query.get("site", ""), query.get("page"), Kind.VIEW, None, webdriver=False)
     sender = read_sender(request.headers, read_client(request, services.resolver), is_pixel=True)
-    outcome = await services.counting.count_beacon(beacon, sender)
+    return await services.counting.count_beacon(beacon, sender)
+
+
+def _image_reply(outcome: Counted | Spooled | Ignored, head: bytes, image: bytes) -> Reply:
     if isinstance(outcome, Ignored):
-        return Reply(200, PIXEL_FRESH + _ignored(outcome), PIXEL)
-    return Reply(202 if isinstance(outcome, Spooled) else 200, PIXEL_FRESH, PIXEL)
+        return Reply(200, head + _ignored(outcome), image)
+    return Reply(202 if isinstance(outcome, Spooled) else 200, head, image)
 
 
 async def head_pixel(_: web.Request) -> Reply:
@@ -119,14 +130,19 @@ async def get_counts_svg(request: web.Request) -> Reply:
     """Return the block, or the views of the page in the query, as an image, where nothing else is possible."""
     site = _site_to_read(request)
     services = request.app[SERVICES]
-    theme, language = _choice(request, "theme", THEMES), _language(request, site)
-    show = _show(request)
+    look, language, show = _look(request), _language(request, site), _show(request)
+    counts_too = _choice(request, "count", ("0", "1")) == "1" and request.method == "GET"
+    outcome = await _count_pixel(request) if counts_too else None
     if pages := pages_in(request):
         views = await views_of_page(services, site, pages[0])
-        image = page_svg(site, views, language, theme)
-        return _reply(request, with_pages_etag('W/"page"', image.encode()), COUNTS_SVG, image.encode())
-    shown = await services.counts_cache.counts(site)
-    return _reply(request, shown.etag, COUNTS_SVG, counts_svg(site, shown.counts, language, theme, show).encode())
+        image = page_svg(site, views, language, look).encode()
+        etag = with_pages_etag('W/"page"', image)
+    else:
+        includes_it = isinstance(outcome, Counted | Spooled)
+        shown = services.counts_cache.shown(site) if includes_it else await services.counts_cache.counts(site)
+        image = counts_svg(site, shown.counts, language, look, show).encode()
+        etag = shown.etag
+    return _reply(request, etag, COUNTS_SVG, image) if outcome is None else _image_reply(outcome, SVG_FRESH, image)
 
 
 async def get_counts_html(request: web.Request) -> Reply:
@@ -180,7 +196,18 @@ def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Cho
     for choice in allowed:
         if choice == chosen:
             return choice
-    raise Refused(Reason.BAD_FIELD)
+    raise Refused(Reason.BAD_FIELD, sentence=f"{name} must be one of these: {', '.join(allowed)}.")
+
+
+def _look(request: web.Request) -> Look:
+    """Return how the image is to look; raises Refused(BAD_FIELD)."""
+    color = request.query.get("color", "")
+    found = COLOR.fullmatch(color)
+    if color and not found:
+        raise Refused(Reason.BAD_FIELD, sentence="color must be three or six hexadecimal digits, such as 00aa77.")
+    digits = found[1].lower() if found else ""
+    six = "".join(2 * digit for digit in digits) if len(digits) == len("abc") else digits
+    return Look(_choice(request, "theme", THEMES), _choice(request, "layout", LAYOUTS), six)
 
 
 def _show(request: web.Request) -> Sequence[str]:
@@ -189,7 +216,7 @@ def _show(request: web.Request) -> Sequence[str]:
         return ()
     names = asked.split(",")
     if len(names) > len(NUMBERS) or not set(names) <= set(NUMBERS):
-        raise Refused(Reason.BAD_FIELD)
+        raise Refused(Reason.BAD_FIELD, sentence=f"show must name numbers, with commas between: {', '.join(NUMBERS)}.")
     return names
 
 

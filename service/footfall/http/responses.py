@@ -4,6 +4,7 @@ aiohttp builds the head of each response anew, from a dict and through hooks, wh
 request. Here the lines of a head are encoded once, and an answer is one write.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
@@ -118,13 +119,14 @@ def refusal(
     common: Mapping[str, str] = PUBLIC_HEADERS,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Reply:
-    """Return the answer to a refused request: the reason word, and when to retry or how to authenticate."""
+    """Return the answer to a refused request: its reason, a sentence if any, when to retry, how to authenticate."""
     fields = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
     if refused.retry_after_s is not None:
         fields["Retry-After"] = str(refused.retry_after_s)
     if refused.reason is Reason.UNAUTHORIZED:
         fields["WWW-Authenticate"] = "Bearer"
-    return Reply(refused.status, lines(fields, common), b'{"error":"%b"}' % refused.reason.value.encode())
+    said = {"error": refused.reason.value} | ({"message": refused.sentence} if refused.sentence else {})
+    return Reply(refused.status, lines(fields, common), json.dumps(said, separators=(",", ":")).encode())
 
 
 def _holds(versions: str | None, etag: str) -> bool:
