@@ -3,6 +3,7 @@
 import gzip
 import re
 from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def test_short_names_change_no_text_and_no_property() -> None:
     for form in (r'"[^"]*"', r"'[^']*'", r"\.[A-Za-z]\w*", r"\W\d\w*"):
         assert re.findall(form, served) == re.findall(form, source)
     assert len(served) < len(source)
+
+
+async def test_the_counter_says_that_it_honours_global_privacy_control(footfall: Footfall) -> None:
+    """Its specification asks for this file; auditors look for it."""
+    response = await footfall.public.get("/.well-known/gpc.json")
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+    said = await response.json()
+    assert said["gpc"] is True
+    assert date.fromisoformat(said["lastUpdate"])
 
 
 def test_two_workers_serve_the_same_bytes_under_the_same_tag() -> None:

@@ -145,6 +145,7 @@ async def test_a_refused_beacon_names_its_reason_and_leaves_nothing(
         pytest.param("robot", {"agent": ""}, id="no user agent"),
         pytest.param("robot", {"webdriver": True}, id="webdriver"),
         pytest.param("prefetch", {"headers": {"Sec-Purpose": "prefetch;prerender"}}, id="prerender"),
+        pytest.param("prefetch", {"headers": {"Sec-Speculation-Tags": '"news"'}}, id="by speculation rules"),
         pytest.param("opt_out", {"headers": {"Sec-GPC": "1"}}, id="global privacy control"),
         pytest.param("excluded", {"address": STAFF}, id="staff"),
     ],

@@ -156,6 +156,8 @@ def test_the_pixel_may_come_without_a_referer_where_its_site_takes_it(
     [
         pytest.param({"Sec-GPC": "1"}, Reason.OPT_OUT, id="opted out"),
         pytest.param({"Sec-GPC": "0"}, None, id="not opted out"),
+        pytest.param({"DNT": "1"}, None, id="a withdrawn header that browsers sent unasked"),
+        pytest.param({"Sec-Speculation-Tags": "null"}, Reason.PREFETCH, id="by speculation rules without a tag"),
         pytest.param({"Sec-Purpose": "prefetch;prerender"}, Reason.PREFETCH, id="prerender"),
         pytest.param({"Sec-Purpose": "prefetch"}, Reason.PREFETCH, id="prefetch"),
         pytest.param({"Purpose": "Prefetch"}, Reason.PREFETCH, id="an older prefetch"),

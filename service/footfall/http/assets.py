@@ -23,6 +23,8 @@ from footfall.settings.settings import Settings
 STATIC = Path(__file__).parent.parent / "static"
 PAGE_QUERY = "const pageQuery = [];"
 """The line of the script that the server fills in."""
+PRIVACY_CONTROL = '{"gpc":true,"lastUpdate":"2026-11-30"}\n'
+"""The statement of https://www.w3.org/TR/gpc/ that this service honours Global Privacy Control, since that day."""
 SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
 DEMO_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -72,7 +74,7 @@ class Asset:
 
 
 def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
-    """Return the script (without comments and white space, with short names) and the contract, by path.
+    """Return the script (without comments and white space, with short names), the contract and the statement about GPC, by path.
 
     `page_query` are the keys of a page's query that the script sends; it sends no other.
     """
@@ -81,7 +83,13 @@ def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
     script = script.replace(PAGE_QUERY, PAGE_QUERY.replace("[]", json.dumps(keys)), 1)
     script = _shorten(rjsmin.jsmin(script))
     contract = (STATIC / "openapi.json").read_text(encoding="utf-8")
-    return MappingProxyType({"/footfall.js": _asset(script, ".js"), "/openapi.json": _asset(contract, ".json")})
+    return MappingProxyType(
+        {
+            "/footfall.js": _asset(script, ".js"),
+            "/openapi.json": _asset(contract, ".json"),
+            "/.well-known/gpc.json": _asset(PRIVACY_CONTROL, ".json"),
+        }
+    )
 
 
 def _shorten(script: str) -> str:

@@ -11,7 +11,7 @@ from footfall.ingest.sender import Sender
 # Made once: for a plain string, multidict computes the lower case and its hash again for every request.
 ORIGIN, REFERER, USER_AGENT = istr("Origin"), istr("Referer"), istr("User-Agent")
 SEC_FETCH_SITE, SEC_GPC, SEC_PURPOSE, PURPOSE = map(istr, ("Sec-Fetch-Site", "Sec-GPC", "Sec-Purpose", "Purpose"))
-SIGNATURE_AGENT = istr("Signature-Agent")
+SIGNATURE_AGENT, SEC_SPECULATION_TAGS = istr("Signature-Agent"), istr("Sec-Speculation-Tags")
 EARLY_PURPOSES = ("prefetch", "prerender", "preview")
 
 
@@ -40,7 +40,7 @@ def read_sender(headers: Mapping[str, str], client: Client, *, is_pixel: bool = 
         get(USER_AGENT, ""),
         is_pixel and not origin and not referer and get(SEC_FETCH_SITE) in ("same-origin", "same-site"),
         get(SEC_GPC) == "1",
-        purpose is not None and _is_early(purpose),
+        SEC_SPECULATION_TAGS in headers or (purpose is not None and _is_early(purpose)),
         SIGNATURE_AGENT in headers,
     )
     return tuple.__new__(Sender, values)  # `Sender(...)` is one more call in Python, for every request
