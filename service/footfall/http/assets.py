@@ -74,7 +74,7 @@ class Asset:
 
 
 def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
-    """Return the script (without comments and white space, with short names), the contract and the statement about GPC, by path.
+    """Return by path the script (without comments and white space, with short names), the contract and `gpc.json`.
 
     `page_query` are the keys of a page's query that the script sends; it sends no other.
     """
