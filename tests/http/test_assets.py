@@ -63,7 +63,7 @@ async def test_the_counter_says_that_it_honours_global_privacy_control(footfall:
     assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
     said = await response.json()
     assert said["gpc"] is True
-    assert date.fromisoformat(said["lastUpdate"])
+    assert date.fromisoformat(said["lastUpdate"]).year >= 2026
 
 
 def test_two_workers_serve_the_same_bytes_under_the_same_tag() -> None:
