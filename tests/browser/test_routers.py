@@ -82,3 +82,64 @@ async def test_the_pasted_lines_in_markup_that_is_parsed_without_script_count_no
     await page.evaluate("scrollTo(0, document.body.scrollHeight)")
     await settle(page, relay)
     assert relay.kinds == []
+
+
+ROUTERS = {
+    "vue": (
+        ("vue/dist/vue.global.prod.js", "vue-router/dist/vue-router.global.prod.js"),
+        """const at = path => ({ path, component: { render: () => Vue.h('h1', path) } });
+        const history = VueRouter.createWebHistory();
+        const router = VueRouter.createRouter({ history, routes: ['/1', '/2', '/3', '/4'].map(at) });
+        Vue.createApp({ render: () => Vue.h(Vue.resolveComponent('RouterView')) }).use(router).mount('#app');
+        window.go = path => router.push(path);""",
+    ),
+    "react": (
+        (
+            "react/umd/react.production.min.js",
+            "react-dom/umd/react-dom.production.min.js",
+            "@remix-run/router/dist/router.umd.min.js",
+            "react-router/dist/umd/react-router.production.min.js",
+            "react-router-dom/dist/umd/react-router-dom.production.min.js",
+        ),
+        """const at = path => ({ path, element: React.createElement('h1', null, path) });
+        const router = ReactRouterDOM.createBrowserRouter(['/1', '/2', '/3', '/4'].map(at));
+        const app = React.createElement(ReactRouterDOM.RouterProvider, { router });
+        ReactDOM.createRoot(document.getElementById('app')).render(app);
+        window.go = path => router.navigate(path);""",
+    ),
+    "htmx": (
+        ("htmx.org/dist/htmx.min.js",),
+        "window.go = path => document.querySelector(`a[href='${path}']`).click();",
+    ),
+}
+
+
+@pytest.mark.parametrize("with_navigation", [True, False], ids=["navigation", "history only"])
+@pytest.mark.parametrize("router", ROUTERS)
+async def test_each_route_of_a_real_router_is_one_view_on_the_way_back_too(  # noqa: PLR0913 (fixtures)
+    page: Page, portal: Portal, relay: Relay, packages: Path, pasted: str, router: str, with_navigation: bool
+) -> None:
+    """Routers replace states before, after and while they move."""
+    files, start = ROUTERS[router]
+    portal.put("/routers.js", "\n".join((packages / file).read_text() for file in files))
+    content = f'<div hx-boost="true">{LINKS}</div>' if router == "htmx" else '<div id="app"></div>'
+    head = '<script src="/routers.js"></script>'
+    for path in PATHS:
+        title = f"<h1>{path}</h1>" if router == "htmx" else ""
+        portal.put(path, html(content, title, f"<script>{{{start}}}</script>", pasted, head=head))
+    if not with_navigation:
+        await page.add_init_script("Object.defineProperty(window, 'navigation', { value: undefined })")
+    await page.goto(portal.url + PATHS[0])
+    await relay.passed(1)
+    for views, path in enumerate(PATHS[1:3], start=2):
+        await page.evaluate("path => { go(path) }", path)
+        await expect(page.locator("h1")).to_have_text(path)
+        await relay.passed(views)
+    for views, path in ((4, "/2"), (5, "/1")):
+        await page.evaluate("history.back()")
+        await expect(page.locator("h1")).to_have_text(path)
+        await relay.passed(views)
+    await settle(page, relay)
+    assert [(beacon.kind, beacon.body["page"]) for beacon in relay.beacons] == [
+        ("view", path) for path in ("/1", "/2", "/3", "/2", "/1")
+    ]
