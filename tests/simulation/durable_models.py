@@ -111,9 +111,10 @@ class PostgresModel:
 
     def _save_week(self, key: tuple[str, date], visitors: int, *, exact: bool) -> None:
         of, week = key
-        views = sum(row.views for (site, day), row in self.rows.items() if site == of and week <= day < week + WEEK)
+        rows = [row for (site, day), row in self.rows.items() if site == of and week <= day < week + WEEK]
+        views = sum(row.views for row in rows)
         kept, kept_views, kept_exact = self.weeks.get(key, 0), self.week_views.get(key, 0), key in self.exact_weeks
-        if kept_exact and not exact and kept_views == views:
+        if kept_exact and not exact and kept_views == views and all(row.exact for row in rows):
             return
         self.weeks[key], self.week_views[key] = max(kept, visitors), max(kept_views, views)
         if visitors > kept or views > kept_views or (exact and kept <= visitors):

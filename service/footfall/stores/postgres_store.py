@@ -96,8 +96,10 @@ SAVE_WEEKS = """
     ON CONFLICT (site, week) DO UPDATE SET
         visitors = GREATEST(kept.visitors, EXCLUDED.visitors), views = GREATEST(kept.views, EXCLUDED.views),
         exact = EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors
-    -- Where Redis has dropped the ids of a week, and no view has come since, its estimate says less than the row.
-    WHERE NOT (kept.exact AND NOT EXCLUDED.exact AND kept.views = EXCLUDED.views)
+    -- Where Redis has dropped the ids of a week whose days have not changed since, its estimate says less than the row.
+    WHERE NOT (kept.exact AND NOT EXCLUDED.exact AND kept.views = EXCLUDED.views AND NOT EXISTS (
+            SELECT FROM footfall.site_day AS part
+            WHERE part.site = $1 AND day >= kept.week AND day < kept.week + 7 AND NOT part.exact))
         AND (kept.visitors < EXCLUDED.visitors OR kept.views < EXCLUDED.views
             OR EXCLUDED.exact AND NOT kept.exact AND kept.visitors <= EXCLUDED.visitors)
 """
