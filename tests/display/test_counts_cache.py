@@ -18,7 +18,8 @@ from footfall.display.counts_cache import CountsCache, PreparedCounts
 from footfall.embedded.servers import Valkey
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
-from footfall.model.counts import Reading
+from footfall.model.counts import SPANS, Reading
+from footfall.model.sums import NOTHING, Spans, Tally
 from footfall.settings.settings import Site
 from tests.support.footfall import NOON, SITE, FakeClock, running, settings_for
 
@@ -150,6 +151,27 @@ def test_a_new_day_starts_at_its_own_number_and_the_week_continues() -> None:
     shown = worker.show(reading(day=monday, today=1, week=1, total=503, at_ms=3))
     assert (shown["today"], shown["week"], shown["total"]) == (1, 1, 503)
     assert (shown["day_of"], shown["week_of"]) == ("2054-11-30", "2054-11-30")
+
+
+def test_what_was_shown_of_ended_days_outlives_a_reading_that_does_not_know_them() -> None:
+    """Redis has the sums of a clock that was ahead until the next rollup, and may have lost the days since."""
+    worker = Worker()
+    later = TODAY + timedelta(days=7)
+    worker.show(reading(today=10, week=20, at_ms=1)._replace(spans=Spans(*[Tally(5, 50)] * 5)))
+    unknown = worker.show(reading(day=later, today=0, week=0, at_ms=2))
+    assert [unknown[name] for name in SPANS] == [None] * 5
+    nothing = reading(day=later, today=0, week=0, at_ms=3)._replace(spans=Spans(*[NOTHING] * 5))
+    known = worker.show(nothing)
+    assert {name: known[name] for name in SPANS} == {
+        "yesterday": 0,
+        "last_week": 20,
+        "month": 0,
+        "last_month": 15,
+        "year": 15,
+    }
+    assert worker.show(nothing._replace(at_ms=4))["last_week"] == 20
+    corrected = {"number": "last_week"}
+    assert worker.metrics.registry.get_sample_value("footfall_corrected_counts_total", corrected) == 2
 
 
 def test_an_answer_that_was_overtaken_changes_nothing() -> None:

@@ -21,8 +21,9 @@ ROUNDS_S = (0, 10, 10, 3600, 10, 10)
 CALLS_MAX = 3000
 
 
-OF_ENDED_DAYS = {*SPANS, "views_month", "peak_online"}
-"""Numbers that hold days of before today; what a clock that was ahead had shown of them is taken back."""
+OF_ENDED_DAYS = {*SPANS, "views_month"}
+"""Numbers that hold days of before today. A worker keeps what it showed of one day only, the last: what it showed of an
+earlier one is taken back where a clock was ahead and it has shown a later one meanwhile."""
 
 
 def month_of(counts: Counts) -> date | None:
@@ -36,6 +37,7 @@ class Promises:
     def __init__(self, world: World) -> None:
         self._world = world
         self._shown: dict[tuple[Worker, str, object], int] = {}
+        self._before: dict[Worker, Counts] = {}
         self._last: dict[Worker, Counts] = {}
         self._numbers: dict[tuple[str, date, str], int] = {}
         self._postgres_lost_data = False
@@ -70,9 +72,6 @@ class Promises:
     def clocks_were_ahead(self) -> None:
         """Until the next rollup, today may be among the days that count as closed, and misses in the total."""
         self._total_lags = True
-        self._last.clear()
-        for key in [key for key in self._shown if key[1] in OF_ENDED_DAYS]:
-            del self._shown[key]
 
     def logs_lost(self, day: date) -> None:
         """Redis has lost the logs of a day, and not its sketch: a view that only they had comes from its worker."""
@@ -258,6 +257,7 @@ class Promises:
 
     def _numbers_never_fall(self, worker: Worker) -> None:
         counts = worker.counts_cache.shown(self._world.site).counts
+        self._take_back_what_was_ahead(worker, counts)
         if counts.week is None or counts.today is None or counts.total is None:
             return
         assert counts.week >= counts.today
@@ -279,6 +279,18 @@ class Promises:
             self._never_falls(worker, counts, name, period)
 
         self._ended_days_stay(worker, counts)
+
+    def _take_back_what_was_ahead(self, worker: Worker, counts: Counts) -> None:
+        """The calendar went back, or to before the peak."""
+        before, self._before[worker] = self._before.get(worker, counts), counts
+        taken_back = set[str]()
+        if counts.day_of and before.day_of and counts.day_of < before.day_of:
+            taken_back |= OF_ENDED_DAYS
+        if counts.as_of and before.peak_online_at and counts.as_of < before.peak_online_at:
+            taken_back.add("peak_online")
+        self._shown = {
+            key: shown for key, shown in self._shown.items() if (key[0], key[1] in taken_back) != (worker, True)
+        }
 
     def _ended_days_stay(self, worker: Worker, counts: Counts) -> None:
         """What was today, this week, this month in one answer is at least that as yesterday, ... in the next."""

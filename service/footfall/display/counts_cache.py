@@ -55,6 +55,7 @@ class _Entry:
     __slots__ = (
         "asked_at",
         "exported",
+        "known",
         "period",
         "read_at",
         "reading",
@@ -68,6 +69,8 @@ class _Entry:
         self.shown = self.exported = PreparedCounts(unknown)
         self.reading: Reading | None = None
         """What is shown; within its periods no later reading may be lower."""
+        self.known: Reading | None = None
+        """The last one shown that knew the numbers around its day; what it showed of them outlives one that did not."""
         self.period: Period | None = None
         """The day of the reading."""
         self.read_at = self.asked_at = float("-inf")
@@ -127,9 +130,13 @@ class CountsCache:
             entry.period = period_at(start_of(reading.day_of, site.zone), site.zone)
         if entry.reading is not None:
             reading, raised = reading.not_below(entry.reading)
+            if entry.known is not None and entry.known is not entry.reading and reading.spans is not None:
+                reading, of_known = reading.spans_not_below(entry.known)
+                raised += of_known
             for number in raised:
                 self._metrics.corrected.labels(number).inc()
         entry.reading, entry.read_at = reading, now
+        entry.known = reading if reading.spans is not None else entry.known
         entry.shown = PreparedCounts(entry.unknown.with_reading(reading, site.zone))
         return entry.shown
 

@@ -1,0 +1,57 @@
+"""Ways that the simulation found: clocks that were ahead and are corrected, after which numbers were lower."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.test_simulation import ALL, ENOUGH, ROOMY, Footfall
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Footfall]:
+    """A simulation whose steps the test chooses; at its end all must come together."""
+    footfall = Footfall()
+    footfall.folder, footfall.steps_done = tmp_path, [0]
+    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL)
+    yield footfall
+    footfall.promises_hold()
+    footfall.teardown()
+
+
+def _redis_has_the_sums_of_a_day_ahead(world: Footfall) -> None:
+    world.quiet_minute(batches=1, rolled_up=False)
+    world.promises_hold()
+    world.days_pass(days=8)
+    world.redis_is_emptied(which=0)
+    world.served_beacons(batches=1, which=0)
+    world.promises_hold()
+    world.clocks_are_corrected(hours=30)
+    world.promises_hold()
+
+
+def test_last_week_is_not_below_what_was_shown_of_it(world: Footfall) -> None:
+    """The workers resend what Redis lost; the one that is slower showed less than its week until the other was done."""
+    _redis_has_the_sums_of_a_day_ahead(world)
+    world.key_is_damaged(which=0, name="online")
+    world.promises_hold()
+    world.quiet_minute(batches=1, rolled_up=False)
+
+
+def test_the_year_does_not_fall(world: Footfall) -> None:
+    """Though in between it was unknown."""
+    _redis_has_the_sums_of_a_day_ahead(world)
+
+
+def test_a_peak_of_a_clock_that_was_ahead_is_taken_back(world: Footfall) -> None:
+    """It is shown until a clock says that it has not been yet."""
+    world.days_pass(days=1)
+    world.days_pass(days=1)
+    world.quiet_minute(batches=1, rolled_up=False)
+    world.promises_hold()
+    world.served_beacons(which=0, batches=1)
+    world.promises_hold()
+    world.clocks_are_corrected(hours=30)
+    world.promises_hold()
+    world.days_pass(days=1)
+    world.quiet_minute(batches=1, rolled_up=False)
