@@ -85,7 +85,12 @@ class DayModel:
     @property
     def in_sets(self) -> bool:
         """Whether those of all its logs are."""
-        return self.logs.keys() <= self.marks
+        return self.logs.keys() <= self.marks and not self.lacks_logs
+
+    @property
+    def lacks_logs(self) -> bool:
+        """Whether its visitors were counted by logs that are lost."""
+        return bool(self.visitors) and not self.logs
 
     def write(self, log_id: str, entry: tuple[int, int], *, marked: bool) -> None:
         """Write a log's entry; one without the mark stays so."""
@@ -219,6 +224,16 @@ class SiteModel:
             kept.marks = set()
         if self.closed:
             self.closed = replace(self.closed, exact=False)
+
+    def forget_lost_sets(self, weeks: Iterable[date]) -> None:
+        """Drop the sets of days that are lost, and of weeks that have lost all their days."""
+        for week in weeks:
+            days = [week + number * DAY for number in range(7)]
+            for day in [day for day in days if day not in self.days]:
+                self.day_ids.pop(day, None)
+                self.damaged.discard(ids_of(day))
+            if not self.days.keys() & set(days):
+                self.week_ids.pop(week, None)
 
     def drop_sets(self, day: date) -> None:
         """Without a floor: the logs may be lost."""
@@ -389,6 +404,8 @@ class RedisModel:
             held.touch(*map(ids_of, wanted))
         held.listed &= held.days.keys()
         held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
+        if all_days and not self._older:
+            held.forget_lost_sets(weeks)
         states = []
         for day in wanted:
             kept, (visitors, exact) = held.days[day], held.visitors_of(day)
@@ -552,6 +569,7 @@ class RedisModel:
             week = week_of(state.day)
             held.listed.add(state.day)
             day = held.days.setdefault(state.day, DayModel())
+            marked = not self._older and state.ids is not None and not day.lacks_logs
             held.rebuild_week(week, older=self._older)
             sketches = day.visitors, held.weeks[week].visitors
             sets = held.day_ids[state.day], held.week_ids[week]
@@ -572,7 +590,7 @@ class RedisModel:
             self._mark_dirty(held, state.day)
             for log_id, entry in state.logs.items():
                 if day.logs.get(log_id, (-1, 0))[0] < entry[0]:
-                    day.write(log_id, entry, marked=not self._older and state.ids is not None)
+                    day.write(log_id, entry, marked=marked)
 
     @staticmethod
     def _feed(sketches: Iterable[set[bytes]], sets: Iterable[SetModel], ids: set[bytes]) -> None:
@@ -609,6 +627,7 @@ class RedisModel:
         held.rebuild_week(week, older=self._older)
         ids = unpacked(batch.visitor_ids)
         sets = held.day_ids[batch.day], held.week_ids[week]
+        marked = not self._older and not day.lacks_logs
         if not self._older:
             self._feed((day.visitors, held.weeks[week].visitors), sets, ids)
             if len(sets[0].ids) > self._exact_up_to:
@@ -630,7 +649,7 @@ class RedisModel:
         for page, views in unpacked_pages(batch.pages).items():
             day.set_page(page, batch.log_id, views, str(self._now_us()))
         day.ends_s = held.weeks[week].ends_s = ALWAYS
-        day.write(batch.log_id, (batch.seq, batch.views), marked=not self._older)
+        day.write(batch.log_id, (batch.seq, batch.views), marked=marked)
 
     def _page_reading(self, held: SiteModel, pages: Sequence[str]) -> PageReading:
         through = held.through.isoformat() if held.closed else ""

@@ -151,7 +151,9 @@ class Promises:
         """Months, years and weeks are those of the days, which the ledger has proved."""
         world = self._world
         period = period_at(world.clock(), world.site.zone)
-        reading = world.redis[0].model.record("", world.site.id, period, world.site.online_window_s).reading
+        program = min((worker.program for worker in world.workers), key=lambda program: program.older)
+        redis = world.redis[0].model.called_by(program)  # an older one reads no set, and mends none that is damaged
+        reading = redis.record("", world.site.id, period, world.site.online_window_s).reading
         assert reading is not None
         today, week, month = period.day, period.week, period.day.replace(day=1)
 
@@ -181,7 +183,7 @@ class Promises:
         if all(worker.program.older for worker in self._world.workers):
             return
         oldest = Retention.at(self._world.clock(), self._world.site.zone).salts_from
-        kept = [day for day in site.days if site.day_ids[day].ids] + [w for w in site.weeks if site.week_ids[w].ids]
+        kept = [day for sets in (site.day_ids, site.week_ids) for day, of_day in sets.items() if of_day.ids]
         kept += [day for (_, day), row in self._world.postgres.model.rows.items() if row.ids is not None]
         assert not [day for day in kept if day < oldest], "ids outlive the key that made them"
 

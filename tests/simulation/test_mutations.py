@@ -114,6 +114,16 @@ IDS_OUTLIVE_THEIR_KEY = {
         "return replace(saved, ids=None) if state.day < retention.salts_from else saved": "return saved",
     },
 }
+LOST_LOGS_PASS_FOR_MARKED = {
+    "service/footfall/stores/scripts/site.lua": {
+        "  return sketch_bytes > EMPTY_SKETCH_BYTES and redis.call('EXISTS', day_logs(day)) == 0\n": "  return false\n",
+    },
+    "tests/simulation/models.py": {"        return bool(self.visitors) and not self.logs\n": "        return False\n"},
+}
+IDS_OF_LOST_DAYS_STAY = {
+    "service/footfall/stores/scripts/snapshot.lua": {"if wanted == 'all' then forget_lost_sets(at) end": ""},
+    "tests/simulation/models.py": {"held.forget_lost_sets(weeks)": "pass"},
+}
 
 PAGES_ADDED_UP = {
     "service/footfall/model/batch_log.py": {'packed(touched) if touched else b""': 'packed(pages) if pages else b""'},
@@ -199,6 +209,14 @@ NAMED_TESTS = {
     "ids that outlive their key": (
         IDS_OUTLIVE_THEIR_KEY,
         "stores/test_exact_days.py::test_a_row_has_the_ids_until_their_key_is_destroyed_and_stays_exact",
+    ),
+    "lost logs that pass for marked": (
+        LOST_LOGS_PASS_FOR_MARKED,
+        "stores/test_exact_days.py::test_a_day_whose_logs_are_lost_is_an_estimate_and_loses_nobody",
+    ),
+    "ids of lost days that stay": (
+        IDS_OF_LOST_DAYS_STAY,
+        "stores/test_exact_days.py::test_the_ids_of_a_day_that_is_lost_end_with_the_next_full_rollup",
     ),
     "pages added up": (
         PAGES_ADDED_UP,

@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
+from footfall.model.retention import WEEK
 from footfall.model.salt import salt_ends_s
 from footfall.model.site_id import SiteId
 from footfall.stores.redis_store import EXACT_UP_TO, RedisStore, day_key, open_redis
@@ -79,6 +80,44 @@ async def test_what_an_older_version_counts_makes_a_day_an_estimate_and_loses_no
     await redis.hset(day_key(SITE, TODAY, "logs"), OTHER_LOG, "1:20")
     read = await counted(store, [30], seq=2)
     assert (read.today_visitors, read.week_visitors, read.exact) == (31, 31, ())
+
+
+async def test_a_day_whose_logs_are_lost_is_an_estimate_and_loses_nobody(store: RedisStore, redis: RawRedis) -> None:
+    """An older version that mends the day drops its logs, and with them that its visitors are in no set."""
+    await counted(store, range(10))
+    for sketch in (day_key(SITE, TODAY, "visitors"), f"ff1:{{{SITE}}}:week:{MONDAY}:visitors"):
+        await redis.pfadd(sketch, *(packed([visitor]) for visitor in range(10, 30)))
+    await redis.delete(day_key(SITE, TODAY, "logs"))
+    read = (await store.record(SITE, period_of(TODAY), 300)).reading
+    assert read is not None
+    assert (read.today_visitors, read.week_visitors, read.exact) == (30, 30, ())
+    read = await counted(store, range(10))  # what its worker still has comes again
+    assert (read.today_visitors, read.week_visitors, read.exact) == (30, 30, ())
+
+
+async def test_a_day_whose_logs_are_lost_is_an_estimate_after_a_merge_too(store: RedisStore, redis: RawRedis) -> None:
+    """Postgres has of the day what it had before the older version counted."""
+    await counted(store, range(10))
+    snapshot = await store.snapshot(SITE, [MONDAY], all_days=True)
+    assert snapshot is not None
+    await redis.pfadd(day_key(SITE, TODAY, "visitors"), *(packed([visitor]) for visitor in range(10, 30)))
+    await redis.delete(day_key(SITE, TODAY, "logs"))
+    await store.merge(SITE, snapshot.days)
+    read = (await store.record(SITE, period_of(TODAY), 300)).reading
+    assert read is not None
+    assert (read.today_visitors, "today" in read.exact) == (30, False)
+
+
+async def test_the_ids_of_a_day_that_is_lost_end_with_the_next_full_rollup(store: RedisStore, redis: RawRedis) -> None:
+    """An older version that mends the day drops its sketch only; no confirmation would name the day any more."""
+    await counted(store, range(10))
+    week = MONDAY - WEEK
+    lost_keys = day_key(SITE, MONDAY - DAY, "ids"), f"ff1:{{{SITE}}}:week:{week}:ids"
+    for key in lost_keys:
+        await redis.sadd(key, packed([1]))
+    assert await store.snapshot(SITE, [week, MONDAY], all_days=True)
+    assert await redis.exists(*lost_keys) == 0
+    assert await redis.exists(day_key(SITE, TODAY, "ids"), WEEK_IDS) == 2
 
 
 async def state_of(redis: RawRedis, chance: random.Random, log: str) -> DayState:

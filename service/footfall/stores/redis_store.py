@@ -186,7 +186,7 @@ class RedisStore:
 
         `weeks` are those whose salts and visitors come along. Raises StoreUnavailable.
         """
-        arguments = [self.installation, "all" if all_days else "dirty", *chain.from_iterable(map(_week, weeks))]
+        arguments = [self.installation, "all" if all_days else "dirty", *chain.from_iterable(map(_days_of_week, weeks))]
         answer, *rest = await self._calls.run(self._snapshot, ready_key(site_id), arguments)
         if answer != b"OK":
             return None
@@ -401,6 +401,10 @@ async def open_redis(url: str, timeout_s: float) -> AsyncIterator[RedisStore]:
 
 
 # How values travel to the scripts; each list of names there is in the same order.
+
+
+def _days_of_week(week: date) -> list[str]:
+    return [(week + number * DAY).isoformat() for number in range(7)]
 
 
 def _week(week: date) -> tuple[str, str]:

@@ -5,6 +5,7 @@
 -- `ids` are 16 bytes each; `unlisted` is the number of its visitors where their ids do not come along, else ''.
 local function merge_day(day, week, sunday, sketch, logs, ids, unlisted)
   local in_sets = unlisted == ''
+  local has_marks = in_sets and not lacks_logs(day, redis.call('STRLEN', day_sketch(day)))
   redis.call('SADD', DAYS, day)
   redis.call('PFADD', day_sketch(day))
   local week_bytes = rebuild_week(week, sunday)
@@ -44,7 +45,7 @@ local function merge_day(day, week, sunday, sketch, logs, ids, unlisted)
   for log_id, seq, views in string.gmatch(logs, '(%x+)=(%d+):(%d+)') do
     local entry = redis.call('HGET', day_logs(day), log_id)
     if not entry or split(entry) < tonumber(seq) then
-      write_log(day, log_id, entry, tonumber(seq), tonumber(views), in_sets)
+      write_log(day, log_id, entry, tonumber(seq), tonumber(views), has_marks)
     end
   end
 end

@@ -46,6 +46,7 @@ if day and day ~= '' then
   elseif seq > applied + 1 and skip_gap ~= 'skip' then
     return {'GAP', applied}
   else
+    local in_sets = entry or not lacks_logs(day, sketch_bytes)
     -- A script does not roll back. All of this may happen twice without harm ...
     redis.call('SADD', DAYS, day)
     mark_dirty(day)
@@ -82,7 +83,7 @@ if day and day ~= '' then
     redis.call('PERSIST', day_logs(day))
     keep_forever(week_sketch(day_week), week_ids(day_week))
     -- ... and this, the only write that counts, comes last: an error above has counted nothing.
-    write_log(day, log_id, entry, seq, views, true)
+    write_log(day, log_id, entry, seq, views, in_sets)
     applied = seq
   end
 end

@@ -63,6 +63,11 @@ local function raise_floor(day, floor, visitors, in_sets)
   write_log(day, floor, known, math.max(visitors, known and split(known) or 0), 0, in_sets)
 end
 
+-- Whether visitors of a day were counted by logs that are lost: no mark says of these whether they are in the sets.
+local function lacks_logs(day, sketch_bytes)
+  return sketch_bytes > EMPTY_SKETCH_BYTES and redis.call('EXISTS', day_logs(day)) == 0
+end
+
 -- What the logs of a day say: its views, whether all of them have the mark, and the floors. Read once all is written.
 local known_logs = {}
 local function read_logs(day)
@@ -76,6 +81,7 @@ local function read_logs(day)
     if not is_marked(entry) then logs.in_sets = false end
     if logs[log_id] then logs[log_id] = seq end
   end
+  if #entries == 0 and redis.call('STRLEN', day_sketch(day)) > EMPTY_SKETCH_BYTES then logs.in_sets = false end
   known_logs[day] = logs
   return logs
 end

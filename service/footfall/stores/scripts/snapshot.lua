@@ -1,5 +1,5 @@
 -- One atomic look at what Postgres should have of a site.
--- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts and visitors are wanted: each with its Sunday.
+-- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts and visitors are wanted: each as its seven days.
 -- Answers: {OK, {salt of each week, '' = none}, {visitors of each week, '1' if exact, ...}, {all days in Redis},
 --           {{day, changes, sketch, visitors, {log id, 'seq:views', ...}, peak ('' = none), '1' if exact,
 --             its ids in no order, where these are all,
@@ -10,15 +10,6 @@ local installation, wanted = ARGV[1], ARGV[2]
 
 local refused = refusal(installation)
 if refused then return refused end
-
-local salts, weeks = {}, {}
-for at = 3, #ARGV, 2 do
-  local week, sunday = ARGV[at], ARGV[at + 1]
-  salts[#salts + 1] = redis.call('GET', salt_key(week)) or ''
-  redis.call('PFCOUNT', week_sketch(week)) -- beside a set nothing else would find it damaged
-  local visitors, is_exact = visitors_of_week(week, sunday)
-  weeks[#weeks + 1], weeks[#weeks + 2] = visitors, is_exact and '1' or ''
-end
 
 local present, days, is_listed = {}, {}, {}
 for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
@@ -36,6 +27,27 @@ for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
     redis.call('HDEL', DIRTY, day) -- nothing of it is in Redis, and it would keep later days from being closed
   end
 end
+-- A confirmation ends the sets of the days that are there; those of a day that is lost would outlive their key.
+local function forget_lost_sets(first) -- of a week whose days stand in ARGV from `first` on
+  local days_left = 0
+  for at = first, first + 6 do
+    local is_there = redis.call('EXISTS', day_sketch(ARGV[at]))
+    if is_there == 0 then redis.call('DEL', day_ids(ARGV[at])) end
+    days_left = days_left + is_there
+  end
+  if days_left == 0 then redis.call('DEL', week_ids(ARGV[first])) end
+end
+
+local salts, weeks = {}, {}
+for at = 3, #ARGV, 7 do
+  local week, sunday = ARGV[at], ARGV[at + 6]
+  if wanted == 'all' then forget_lost_sets(at) end
+  salts[#salts + 1] = redis.call('GET', salt_key(week)) or ''
+  redis.call('PFCOUNT', week_sketch(week)) -- beside a set nothing else would find it damaged
+  local visitors, is_exact = visitors_of_week(week, sunday)
+  weeks[#weeks + 1], weeks[#weeks + 2] = visitors, is_exact and '1' or ''
+end
+
 local function pages_of(day) -- those that changed, or all
   local pages, changed = {}, redis.call('HGETALL', day_pages_dirty(day))
   if wanted == 'all' then
