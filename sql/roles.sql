@@ -49,6 +49,8 @@ BEGIN
     -- The trigger guard_page lets the views of pages only grow; other triggers keep their totals.
     GRANT SELECT, INSERT, UPDATE (views, logs) ON footfall.page_day TO footfall_service;
     GRANT SELECT ON footfall.page_month, footfall.page_total TO footfall_service;
+    -- Days become months by their function alone, which takes no day that is younger than 31 days.
+    GRANT EXECUTE ON FUNCTION footfall.fold_pages(text, date, integer) TO footfall_service;
     -- Starting numbers and moves of pages are journals: a move is written by its function alone.
     GRANT SELECT, INSERT (site, id, page, views) ON footfall.page_import TO footfall_service;
     GRANT SELECT ON footfall.page_move, footfall.page_alias TO footfall_service;
@@ -60,6 +62,6 @@ BEGIN
     -- The service deletes a salt after its week, and never changes one.
     GRANT SELECT, INSERT, DELETE ON footfall.salt TO footfall_service;
 
-    GRANT SELECT ON footfall.report_day, footfall.report_page_day TO footfall_report;
+    GRANT SELECT ON footfall.report_day, footfall.report_page_day, footfall.report_page_month TO footfall_report;
 END
 $$;

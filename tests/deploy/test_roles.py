@@ -65,6 +65,12 @@ FORBIDDEN_STATEMENTS = (
     "TRUNCATE footfall.site_day",
     "DROP TABLE footfall.site_day",
     "ALTER TABLE footfall.site_day ADD COLUMN address text",
+    "DELETE FROM footfall.page_day",
+    "INSERT INTO footfall.page_month (site, page, month, views) VALUES ('portal', '/', '2020-01-01', 5)",
+    "UPDATE footfall.page_month SET views = 0",
+    "DELETE FROM footfall.page_month",
+    "SELECT footfall.merge_into_month('portal', '/', '2020-01-01', '{\"01a\": 5}')",
+    "SELECT footfall.add_to_page_total('portal', '/', 5)",
     "DELETE FROM footfall.page_import",
     "UPDATE footfall.page_import SET views = 0",
     "INSERT INTO footfall.page_import (site, id, page, views, made_by) VALUES ('portal', 'x', '/', 1, 'boss')",
@@ -142,6 +148,8 @@ async def test_footfall_needs_no_more_rights_than_it_is_given(
         assert (await footfall.see(page="/"))["total"] == 1
         await footfall.services.copy()
         async with open_postgres(restricted_postgres) as postgres:
+            assert await postgres.probe_writes() == []
+            assert await postgres.fold_pages(SITE, date(2020, 1, 1), 9) == 0
             assert await postgres.adjust(SITE, "old-counter", 1000, "the old one")
             assert not await postgres.adjust(SITE, "old-counter", 1000, "the old one")
             for _ in range(2):
@@ -238,6 +246,28 @@ async def test_a_stolen_postgres_password_changes_no_history(restricted_postgres
         await connection.close()
 
 
+async def test_a_stolen_postgres_password_folds_no_young_day_and_loses_no_view(restricted_postgres: str) -> None:
+    """The service may fold what is older than 31 days by the server's own clock, and a late copy still adds to it."""
+    connection = await asyncpg.connect(restricted_postgres)
+    insert = (
+        "INSERT INTO footfall.page_day (site, page, day, views, logs)"
+        " VALUES ('portal', '/', CURRENT_DATE - $1::int, 5, $2)"
+    )
+    try:
+        for age in (0, 30, 100):
+            await connection.execute(insert, age, '{"a": 5}')
+        await connection.fetch("SELECT footfall.fold_pages('portal', CURRENT_DATE + 9999, 1000)")
+        ages = await connection.fetch("SELECT CURRENT_DATE - day AS age FROM footfall.page_day ORDER BY age")
+        assert [row["age"] for row in ages] == [0, 30]
+        await connection.execute(insert.replace("5, $2", "7, $2"), 100, '{"a": 7}')
+        assert await connection.fetchval("SELECT views FROM footfall.page_month") == 7
+        assert await connection.fetchval("SELECT views FROM footfall.page_total") == 17
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="no page"):
+            await connection.execute(insert.replace("'/'", "'no page'"), 100, '{"a": 5}')
+    finally:
+        await connection.close()
+
+
 async def test_no_correction_is_larger_than_a_page_can_show(restricted_postgres: str) -> None:
     """One of 9 * 10^18 made the sum overflow, and its site was never copied again."""
     connection = await asyncpg.connect(restricted_postgres)
@@ -274,7 +304,8 @@ async def test_a_report_reads_the_days_and_nothing_else(own_postgres: Postgres, 
     try:
         await admin.execute("SET ROLE footfall_report")
         assert await admin.fetch("SELECT site, day, visitors, views FROM footfall.report_day") == []
-        for table in ("salt", "site_day", "adjustment", "event"):
+        assert await admin.fetch("SELECT site, month, page, views FROM footfall.report_page_month") == []
+        for table in ("salt", "site_day", "page_month", "adjustment", "event"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await admin.fetch(f"SELECT * FROM footfall.{table}")
     finally:

@@ -21,6 +21,7 @@ from footfall.stores.spool_store import Spool
 from footfall.stores.store_pair import StorePair
 from footfall.sync.clock_watch import ClockWatch
 from footfall.sync.log_rewrites import LogRewrites
+from footfall.sync.page_folding import PageFolding
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
 
@@ -41,6 +42,7 @@ class Services:
     repairs: Repairs
     rollup: Rollup
     log_rewrites: LogRewrites
+    page_folding: PageFolding
     recorder: Recorder
     outage: Outage
     reconciler: Reconciler
@@ -50,7 +52,13 @@ class Services:
 
     async def copy(self) -> None:
         """Copy what changed to Postgres, then bring this worker's logs in step with both stores."""
-        await run_each(self.rollup.step, self.reconciler.step, self.log_rewrites.step, self.repairs.restore.report)
+        await run_each(
+            self.rollup.step,
+            self.reconciler.step,
+            self.log_rewrites.step,
+            self.page_folding.step,
+            self.repairs.restore.report,
+        )
 
     async def watch_redis(self) -> None:
         """Log an outage of Redis when it begins and when it is over."""

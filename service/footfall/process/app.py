@@ -50,6 +50,7 @@ from footfall.stores.spool_store import open_spool
 from footfall.stores.store_pair import StorePair
 from footfall.sync.clock_watch import ClockWatch
 from footfall.sync.log_rewrites import LogRewrites
+from footfall.sync.page_folding import PageFolding
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
 
@@ -132,6 +133,7 @@ async def open_services(
             repairs=repairs,
             rollup=rollup,
             log_rewrites=LogRewrites(settings.sites.values(), redis, metrics, clock),
+            page_folding=PageFolding(settings.sites.values(), stores, clock),
             recorder=recorder,
             outage=Outage(clock, monotonic),
             reconciler=reconciler,

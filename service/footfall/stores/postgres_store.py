@@ -31,7 +31,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """The newest migration that this program relies on."""
 
 LIMITS = """
@@ -161,6 +161,7 @@ PROBES = {
         "UPDATE footfall.page_day SET (views, logs) = (1, '{\"probe\": 1}') WHERE site = '~probe'",
         "SELECT views FROM footfall.page_total WHERE site = '~probe'",
         "SELECT views FROM footfall.page_month WHERE site = '~probe'",
+        "SELECT footfall.fold_pages('~probe', '2000-01-01', 1)",
     ),
     "site_week": (
         "INSERT INTO footfall.site_week (site, week, visitors, views) VALUES ('~probe', '2000-01-03', 1, 0)",
@@ -439,6 +440,19 @@ class PostgresStore:
                 "SELECT kind, detail, at FROM footfall.event WHERE site = $1 ORDER BY at, kind, detail", site_id
             )
         return [Event(*row) for row in rows]
+
+    async def fold_pages(self, site_id: SiteId, before: date, at_most: int) -> int | None:
+        """Fold up to `at_most` months of pages that ended before the month of `before`, in one transaction.
+
+        Returns how many were folded, 0 where none are left, and None while another session folds pages of the site.
+        Raises StoreUnavailable: they are folded or not, never in part.
+        """
+        async with self._connections.connection() as connection, connection.transaction():
+            await connection.execute(LIMITS)
+            folded: int | None = await connection.fetchval(
+                "SELECT footfall.fold_pages($1, $2, $3)", site_id, before, at_most
+            )
+            return folded
 
     async def facts(self) -> PostgresFacts:
         """Read the versions and the clock of the server."""
