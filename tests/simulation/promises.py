@@ -22,8 +22,8 @@ CALLS_MAX = 3000
 
 
 OF_ENDED_DAYS = {*SPANS, "views_month"}
-"""Numbers that hold days of before today. A worker keeps what it showed of one day only, the last: what it showed of an
-earlier one is taken back where a clock was ahead and it has shown a later one meanwhile."""
+"""Numbers that hold days of before today."""
+OF_TODAY = {"today", "views_today"}
 
 
 def month_of(counts: Counts) -> date | None:
@@ -38,6 +38,7 @@ class Promises:
         self._world = world
         self._shown: dict[tuple[Worker, str, object], int] = {}
         self._before: dict[Worker, Counts] = {}
+        self._only_remembered = set[tuple[Worker, str, object]]()
         self._last: dict[Worker, Counts] = {}
         self._numbers: dict[tuple[str, date, str], int] = {}
         self._postgres_lost_data = False
@@ -66,8 +67,13 @@ class Promises:
         """From now on a beacon of before counts only as long as its worker lives and keeps it."""
         for sent in self._world.ledger:
             sent.risked = True
+        self.redis_lags()
         self._numbers.clear()
         self._nothing_acked_is_lost()
+
+    def redis_lags(self) -> None:
+        """What was shown until now may be more than Redis knows: it is as high as the workers remember it."""
+        self._only_remembered |= self._shown.keys()
 
     def clocks_were_ahead(self) -> None:
         """Until the next rollup, today may be among the days that count as closed, and misses in the total."""
@@ -283,16 +289,22 @@ class Promises:
         self._ended_days_stay(worker, counts)
 
     def _take_back_what_was_ahead(self, worker: Worker, counts: Counts) -> None:
-        """The calendar went back, or to before the peak."""
+        """A worker remembers what it showed last, of one day and one week; a clock that was ahead made that another.
+
+        What it showed before of the day that is now shown again is then as high as Redis knows it, or gets to know it
+        as the workers resend. A peak stays until a clock says that it has not been yet.
+        """
         before, self._before[worker] = self._before.get(worker, counts), counts
-        taken_back = set[str]()
+        taken_back, forgotten = set[str](), set[str]()
         if counts.day_of and before.day_of and counts.day_of < before.day_of:
-            taken_back |= OF_ENDED_DAYS
+            taken_back = OF_ENDED_DAYS
+            forgotten = OF_TODAY | ({"week"} if counts.week_of != before.week_of else set())
         if counts.as_of and before.peak_online_at and counts.as_of < before.peak_online_at:
-            taken_back.add("peak_online")
-        self._shown = {
-            key: shown for key, shown in self._shown.items() if (key[0], key[1] in taken_back) != (worker, True)
-        }
+            taken_back = taken_back | {"peak_online"}
+        for key in [key for key in self._shown if key[0] is worker]:
+            if key[1] in taken_back or (key[1] in forgotten and key in self._only_remembered):
+                del self._shown[key]
+        self._only_remembered &= self._shown.keys()
 
     def _ended_days_stay(self, worker: Worker, counts: Counts) -> None:
         """What was today, this week, this month in one answer is at least that as yesterday, ... in the next."""

@@ -221,6 +221,8 @@ class Footfall(RuleBasedStateMachine):
     def redis_splits(self, age: int, lags: bool) -> None:
         """A replica is promoted while the old primary goes on; half of the workers see the one, half the other."""
         promoted = self.copies[age % len(self.copies)] if lags else self.world.redis[0]
+        if lags:
+            self.promises.redis_lags()
         self.world.redis.append(Server(promoted.model.copied()))
         self.world.workers[-1].redis = self.world.redis[-1]
 

@@ -10,13 +10,17 @@ from tests.simulation.test_simulation import ALL, ENOUGH, ROOMY, Footfall
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Footfall]:
-    """A simulation whose steps the test chooses; at its end all must come together."""
+    """A simulation whose steps the test chooses."""
     footfall = Footfall()
     footfall.folder, footfall.steps_done = tmp_path, [0]
     footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL)
     yield footfall
-    footfall.promises_hold()
-    footfall.teardown()
+    footfall.world.close()
+
+
+def _all_comes_together(world: Footfall) -> None:
+    world.promises_hold()
+    world.promises.recover()
 
 
 def _redis_has_the_sums_of_a_day_ahead(world: Footfall) -> None:
@@ -36,11 +40,13 @@ def test_last_week_is_not_below_what_was_shown_of_it(world: Footfall) -> None:
     world.key_is_damaged(which=0, name="online")
     world.promises_hold()
     world.quiet_minute(batches=1, rolled_up=False)
+    _all_comes_together(world)
 
 
 def test_the_year_does_not_fall(world: Footfall) -> None:
     """Though in between it was unknown."""
     _redis_has_the_sums_of_a_day_ahead(world)
+    _all_comes_together(world)
 
 
 def test_a_peak_of_a_clock_that_was_ahead_is_taken_back(world: Footfall) -> None:
@@ -55,3 +61,22 @@ def test_a_peak_of_a_clock_that_was_ahead_is_taken_back(world: Footfall) -> None
     world.promises_hold()
     world.days_pass(days=1)
     world.quiet_minute(batches=1, rolled_up=False)
+    _all_comes_together(world)
+
+
+def test_a_week_that_is_shown_again_comes_back_as_the_workers_resend(world: Footfall) -> None:
+    """Redis was lost while the clocks were nine days ahead, and another week was shown meanwhile."""
+    world.quiet_minute(batches=1, rolled_up=False)
+    world.served_beacons(which=0, batches=1)
+    world.promises_hold()
+    world.days_pass(days=1)
+    world.days_pass(days=8)
+    world.redis_is_emptied(which=0)
+    world.quiet_minute(batches=1, rolled_up=False)
+    world.promises_hold()
+    world.clocks_are_corrected(hours=216)
+    world.days_pass(days=1)
+    world.quiet_minute(batches=1, rolled_up=False)
+    _all_comes_together(world)
+    shown = [worker.counts_cache.shown(world.world.site).counts.week for worker in world.world.workers]
+    assert shown == [5, 5]
