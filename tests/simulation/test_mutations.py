@@ -83,6 +83,11 @@ PEAK_OF_THE_LAST_COPY = {
     },
     "sql/0005_numbers.sql": {"OR NEW.peak_online < OLD.peak_online)": ")"},
 }
+ENDED_DAYS_FORGOTTEN = {
+    "service/footfall/display/counts_cache.py": {
+        "entry.known = reading if reading.spans is not None else entry.known": "entry.known = reading",
+    },
+}
 IDS_FORGOTTEN_AT_THE_LIMIT = {
     "service/footfall/stores/scripts/record.lua": {
         "      redis.call('PFADD', day_sketch(day), unpack(slice))\n": (
@@ -197,6 +202,10 @@ NAMED_TESTS = {
     "the peak of the last copy": (
         PEAK_OF_THE_LAST_COPY,
         "sync/test_turns.py::test_the_most_that_were_online_are_kept_and_come_back",
+    ),
+    "ended days forgotten": (
+        ENDED_DAYS_FORGOTTEN,
+        "display/test_counts_cache.py::test_what_was_shown_of_ended_days_outlives_a_reading_that_does_not_know_them",
     ),
     "ids forgotten at the limit": (
         IDS_FORGOTTEN_AT_THE_LIMIT,
