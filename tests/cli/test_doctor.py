@@ -235,6 +235,7 @@ async def test_a_redis_that_is_full_is_found(own_folder: Path, migrated: str) ->
     [
         *("INSERT ON footfall.site_day", "UPDATE ON footfall.site_day", "INSERT ON footfall.event"),
         *("DELETE ON footfall.salt", "INSERT ON footfall.adjustment", "SELECT ON footfall.installation"),
+        "EXECUTE ON FUNCTION footfall.fold_pages",
     ],
 )
 async def test_a_right_that_is_missing_is_found(right: str, redis_url: str, migrated: str, tmp_path: Path) -> None:
@@ -245,6 +246,7 @@ async def test_a_right_that_is_missing_is_found(right: str, redis_url: str, migr
         await sql.execute(f"CREATE ROLE {role} LOGIN")
         await sql.execute(f"GRANT USAGE ON SCHEMA footfall TO {role}")
         await sql.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA footfall TO {role}")
+        await sql.execute(f"GRANT EXECUTE ON FUNCTION footfall.fold_pages TO {role}")
         settings = settings_for(redis_url, migrated.replace("footfall@", f"{role}@"), tmp_path)
         found = await findings(settings)
         assert found["postgres writes"].level is Level.OK, found["postgres writes"]

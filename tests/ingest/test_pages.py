@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from footfall.ingest.pages import (
+    LONGER_REMEMBERED_MAX,
     MARKS_MAX,
     PAGE_MAX_BYTES,
     REMEMBERED_MAX,
@@ -226,3 +227,15 @@ def test_an_address_that_a_browser_encodes_is_the_page_that_a_person_writes(path
     """location.pathname is encoded; data-page, and the reader of a number, often are not."""
     encoded = "".join(c if c in "/%" or c.isascii() else "".join(f"%{o:02x}" for o in c.encode()) for c in path)
     assert normalise_page("/" + encoded, PORTAL) == normalise_page("/" + path, PORTAL)
+
+
+def test_a_long_page_is_read_once_for_its_beacon_and_not_remembered_for_long() -> None:
+    """Its count and its answer need it at once; thousands of them would fill the memory of a worker."""
+    pages = [f"/{'%C4%91' * 60}/{number}" for number in range(LONGER_REMEMBERED_MAX + 1)]
+    first = normalise_page(pages[0], PORTAL)
+    assert normalise_page(pages[0], PORTAL) is first
+    for page in pages[1:]:
+        normalise_page(page, PORTAL)
+    again = normalise_page(pages[0], PORTAL)
+    assert again == first
+    assert again is not first

@@ -22,7 +22,8 @@ PAGE_MAX_BYTES = 2000
 """UTF-8 bytes of a canonical page: with its site and day it must fit an entry of a PostgreSQL index (2,704 bytes)."""
 REMEMBERED_MAX = 4096
 REMEMBERED_MAX_CHARS = 300
-"""Longer pages are read anew each time: 4,096 of them would fill the memory of a worker."""
+LONGER_REMEMBERED_MAX = 64
+"""Of longer pages: 4,096 would fill the memory of a worker, and a beacon needs its own twice, to count and to answer."""
 
 DEFAULT_DOCUMENTS = frozenset(
     {
@@ -70,7 +71,7 @@ def normalise_page(page: str, site: Site) -> str | None:
     """
     if len(page) > SENT_MAX_CHARS:
         return None
-    normalise = _remembered if len(page) <= REMEMBERED_MAX_CHARS else _normalise
+    normalise = _remembered if len(page) <= REMEMBERED_MAX_CHARS else _longer_remembered
     return normalise(page, site.hosts, site.page_query)
 
 
@@ -149,4 +150,5 @@ def _octets(characters: re.Match[str]) -> str:
 
 
 _remembered = lru_cache(REMEMBERED_MAX)(_normalise)
+_longer_remembered = lru_cache(LONGER_REMEMBERED_MAX)(_normalise)
 _origins = lru_cache(64)(Origins)

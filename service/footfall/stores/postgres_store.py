@@ -161,8 +161,8 @@ PROBES = {
         "UPDATE footfall.page_day SET (views, logs) = (1, '{\"probe\": 1}') WHERE site = '~probe'",
         "SELECT views FROM footfall.page_total WHERE site = '~probe'",
         "SELECT views FROM footfall.page_month WHERE site = '~probe'",
-        "SELECT footfall.fold_pages('~probe', '2000-01-01', 1)",
     ),
+    "fold_pages": ("SELECT footfall.fold_pages('~probe', '2000-01-01', 1)",),
     "site_week": (
         "INSERT INTO footfall.site_week (site, week, visitors, views) VALUES ('~probe', '2000-01-03', 1, 0)",
         "UPDATE footfall.site_week SET (visitors, views) = (2, 1) WHERE site = '~probe'",
@@ -188,7 +188,7 @@ PROBES = {
     ),
     "installation": ("SELECT id FROM footfall.installation",),
 }
-"""What the service does to each table, with a site that no portal can be called."""
+"""What the service does to each table, and what it may do by a function alone, with a site that no portal can be called."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from footfall.stores.store_pair import StorePair
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 200
+CHUNK = 100
 """Months of pages in one transaction, of up to 31 days each."""
-CHUNKS_MAX = 10
+CHUNKS_MAX = 5
 """Transactions in one step."""
 
 
