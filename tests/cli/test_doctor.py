@@ -222,7 +222,7 @@ async def test_a_redis_that_is_full_is_found(own_folder: Path, migrated: str) ->
         found = await findings(settings_for(valkey.url, migrated, own_folder))
         assert found["redis writes"].level is Level.OK
         keys = await redis.keys()
-        assert len(keys) == 5
+        assert len(keys) == 6
         assert all([0 < await redis.pttl(key) <= 10_000 for key in keys])
         await redis.config_set("maxmemory", "1")
         found = await findings(settings_for(valkey.url, migrated, own_folder))

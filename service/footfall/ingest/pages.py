@@ -23,7 +23,7 @@ PAGE_MAX_BYTES = 2000
 REMEMBERED_MAX = 4096
 REMEMBERED_MAX_CHARS = 300
 LONGER_REMEMBERED_MAX = 64
-"""Of longer pages: 4,096 would fill the memory of a worker, and a beacon needs its own twice, to count and to answer."""
+"""Of longer pages: 4,096 would fill the memory of a worker. A beacon needs its own twice, to count and to answer."""
 
 DEFAULT_DOCUMENTS = frozenset(
     {

@@ -188,7 +188,7 @@ PROBES = {
     ),
     "installation": ("SELECT id FROM footfall.installation",),
 }
-"""What the service does to each table, and what it may do by a function alone, with a site that no portal can be called."""
+"""What the service does to each table, and by a function alone, with a site that no portal can be called."""
 
 
 @dataclass(frozen=True, slots=True)
