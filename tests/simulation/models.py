@@ -247,7 +247,8 @@ class SiteModel:
             gives_way = known.read_at_us > soon_us and closed.read_at_us <= soon_us
             if closed.read_at_us <= known.read_at_us and not gives_way:
                 return
-            if closed.through < known.through < closed.today:
+            may_reopen = closed.today != date.max and (gives_way or known.through >= closed.today)
+            if closed.through < known.through and not may_reopen:
                 return
         if known and any(known.through < day <= closed.through for day in self.dirty):
             return

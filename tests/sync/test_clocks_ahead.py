@@ -47,6 +47,22 @@ async def test_presence_and_readings_of_seven_hours_ahead_give_way(stores: Store
     assert total(await worker.count()) == 1006
 
 
+async def test_a_reading_of_this_evening_gives_way_in_the_night_before(stores: Stores, worker: Worker) -> None:
+    """Yesterday, which it had closed, has ended and is open still: the reading would stay until that is closed."""
+    stores.clock.advance(HOUR_S)
+    await worker.count(batch(1, range(5)))
+    stores.clock.advance(34 * HOUR_S)
+    await worker.rollup.step()
+    assert await stores.redis.hget(CLOSED, "through") == TODAY.isoformat().encode()
+    await set_ahead(stores, 22)
+    stores.clock.set_back(22 * HOUR_S)
+    await worker.postgres.adjust(SITE, "old", 1000, "old counter")
+    await worker.rollup.step()
+    assert await stores.redis.hget(CLOSED, "through") == (TODAY - DAY).isoformat().encode()
+    read = await worker.count()
+    assert (total(read), read.total_views) == (1005, 1)
+
+
 async def test_a_visitor_of_the_future_who_stays_is_online(stores: Stores, worker: Worker) -> None:
     """The answer to a beacon includes its sender, although its old presence is of the future and is let go."""
     await worker.count(batch(1, range(5), seen_ms=int(time.time() * 1000)))

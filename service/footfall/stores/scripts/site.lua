@@ -7,6 +7,7 @@ local ONLINE, DIRTY = prefix .. 'online', prefix .. 'dirty'
 local CLOSED, DAYS = prefix .. 'closed', prefix .. 'days'
 local READ_AHEAD_US = 60 * 1000000 -- the clocks of Redis and Postgres may differ by this much
 local SEEN_AHEAD_MS = 1000         -- and a clock that is adjusted goes back by this much at once
+local UNKNOWN = '9999-12-31'       -- a day
 local DAY_FORM = '^%d%d%d%d%-%d%d%-%d%d$'
 
 local function day_sketch(day) return prefix .. 'day:' .. day .. ':visitors' end
@@ -259,12 +260,15 @@ end
 -- Take over what Postgres has of the closed days, unless Redis knows a later reading,
 -- or a day that is now to be closed has changes that Postgres lacks: the total would dip by them.
 -- What a clock that was ahead has left gives way: a reading of a moment that has not come, and days closed that have not
--- ended on the reader's `today`. The caller has made sure that Redis has the days that are open again.
+-- ended on the reader's `today`. The caller has made sure that Redis has the days that are open again, or its `today` is
+-- UNKNOWN.
 local function accept_closed(read_at, through, visitors, views, adjustments, revision, today, sums, peak, exact)
   local known = redis.call('HMGET', CLOSED, 'read_at', 'through', 'peak')
   local known_at, known_through, soon = tonumber(known[1] or 0), known[2] or '', now_us() + READ_AHEAD_US
-  local is_later = tonumber(read_at) > known_at or known_at > soon and tonumber(read_at) <= soon
-  if not is_later or through < known_through and known_through < today then return end
+  local gives_way = known_at > soon and tonumber(read_at) <= soon
+  if not gives_way and tonumber(read_at) <= known_at then return end
+  local may_reopen = today ~= UNKNOWN and (gives_way or known_through >= today)
+  if through < known_through and not may_reopen then return end
   for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
     if known_through ~= '' and day > known_through and day <= through then return end
   end
