@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
@@ -167,6 +168,29 @@ async def test_a_renamed_page_takes_its_views_along(
     assert capsys.readouterr().out == "/old is a page of its own again, with 3 views.\n"
     with pytest.raises(Stop, match="'javascript:x' is not a page of portal"):
         await move_page(settings, site, "/old", "javascript:x")
+
+
+async def test_a_list_of_months_that_the_service_folded_names_what_it_leaves_out(
+    footfall: Footfall, settings: Settings, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of a folded month is not known, and zero would be wrong."""
+    sql = await asyncpg.connect(settings.postgres_url.get_secret_value())
+    try:
+        for day in ("2020-01-30", "2020-02-01", "2020-02-29"):
+            await sql.execute(
+                "INSERT INTO footfall.page_day (site, page, day, views, logs)"
+                f""" VALUES ('portal', '/tin/1', '{day}', 2, '{{"a": 2}}')"""
+            )
+        await footfall.services.copy()
+        assert await sql.fetchval("SELECT count(*) FROM footfall.page_day") == 0
+    finally:
+        await sql.close()
+    await print_pages(settings, site, ALL, 20, as_csv=True)
+    assert capsys.readouterr() == ("page,views\n/tin/1,6\n", "")
+    await print_pages(settings, site, Days(date(2020, 1, 15), date(2020, 2, 29)), 20, as_csv=True)
+    shown = capsys.readouterr()
+    assert shown.out == "page,views\n/tin/1,4\n"
+    assert shown.err.startswith("footfall: left out: 2020-01. Of days that are older than pages_kept_days only whole")
 
 
 @pytest.mark.parametrize(

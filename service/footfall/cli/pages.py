@@ -57,7 +57,10 @@ async def print_pages(settings: Settings, site: Site, days: Days, top: int, *, a
             pages = await journal.top_of_days(site.id, first, last, top)
             if cut := await journal.cut_months(site.id, first, last):
                 names = ", ".join(f"{month:%Y-%m}" for month in cut)
-                complain(f"left out: of {names} only whole months are known (pages_kept_days); begin and end with one")
+                complain(
+                    f"left out: {names}. Of days that are older than pages_kept_days only whole months are known: begin"
+                    " and end with a whole month"
+                )
         else:
             pages = await journal.top(site.id, top)
     if as_csv:
