@@ -119,6 +119,10 @@ IDS_OUTLIVE_THEIR_KEY = {
         "return replace(saved, ids=None) if state.day < retention.salts_from else saved": "return saved",
     },
 }
+READING_OF_THE_FUTURE_STAYS = {
+    "service/footfall/stores/scripts/site.lua": {"(gives_way or known_through >= today)": "known_through >= today"},
+    "tests/simulation/models.py": {"(gives_way or known.through >= closed.today)": "known.through >= closed.today"},
+}
 LOST_LOGS_PASS_FOR_MARKED = {
     "service/footfall/stores/scripts/site.lua": {
         "  return sketch_bytes > EMPTY_SKETCH_BYTES and redis.call('EXISTS', day_logs(day)) == 0\n": "  return false\n",
@@ -218,6 +222,10 @@ NAMED_TESTS = {
     "ids that outlive their key": (
         IDS_OUTLIVE_THEIR_KEY,
         "stores/test_exact_days.py::test_a_row_has_the_ids_until_their_key_is_destroyed_and_stays_exact",
+    ),
+    "a reading of the future that stays": (
+        READING_OF_THE_FUTURE_STAYS,
+        "sync/test_clocks_ahead.py::test_a_reading_of_this_evening_gives_way_in_the_night_before",
     ),
     "lost logs that pass for marked": (
         LOST_LOGS_PASS_FOR_MARKED,
