@@ -217,3 +217,27 @@ async def test_while_postgres_refuses_nothing_is_lost(stores: Stores, worker: Wo
     await stores.sql.execute("ALTER FUNCTION footfall.away RENAME TO fold_pages")
     await folding.step()
     assert await numbers(stores, "page_month") == {"/a": 1}
+
+
+async def test_a_site_whose_rows_are_held_holds_up_no_other(stores: Stores, worker: Worker) -> None:
+    """An operator's session may hold the rows of a site for hours."""
+    other = await stores.worker(sites=["library"])
+    assert await other.opener.open(other.site)
+    await copy(stores, "/a", OLD, x=1)
+    await stores.sql.execute(
+        "INSERT INTO footfall.page_day SELECT 'library', '/b', day, views, logs FROM footfall.page_day"
+    )
+    session = await asyncpg.connect(stores.postgres_url)
+    folding = PageFolding([worker.site, other.site], StorePair(worker.redis, worker.postgres), worker.clock)
+    try:
+        transaction = session.transaction()
+        await transaction.start()
+        await session.execute("SELECT FROM footfall.page_day WHERE site = $1 FOR UPDATE", SITE)
+        await folding.step()
+        assert await numbers(stores, "page_day") == {"/a": 1}
+        await transaction.rollback()
+    finally:
+        await session.close()
+    await folding.step()
+    assert await numbers(stores, "page_day") == {}
+    assert await numbers(stores, "page_total") == {"/a": 1, "/b": 1}

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 CHUNK = 100
 """Months of pages in one transaction, of up to 31 days each."""
 CHUNKS_MAX = 5
-"""Transactions in one step."""
+"""Transactions and failures in one step."""
 
 
 class PageFolding:
@@ -56,6 +56,6 @@ class PageFolding:
                         break
             except StoreUnavailable as error:
                 logger.debug("No pages are folded now; the next step tries again. site=%s error=%s", site.id, error)
-                return
-            if chunks == CHUNKS_MAX:
+                chunks += 1  # it may have taken a store's whole deadline
+            if chunks >= CHUNKS_MAX:
                 return
