@@ -73,6 +73,8 @@ class Promises:
 
     def redis_lags(self) -> None:
         """What was shown until now may be more than Redis knows: it is as high as the workers remember it."""
+        for worker in self._world.workers:
+            self._forget_other_days(worker)
         self._only_remembered |= self._shown.keys()
 
     def clocks_were_ahead(self) -> None:
@@ -307,6 +309,13 @@ class Promises:
             if key[1] in taken_back or (key[1] in forgotten and key in self._only_remembered):
                 del self._shown[key]
         self._only_remembered &= self._shown.keys()
+
+    def _forget_other_days(self, worker: Worker) -> None:
+        """A worker remembers no day but that of its last reading: a later one comes again after a clock was ahead."""
+        counts = worker.counts_cache.shown(self._world.site).counts
+        own = (None, counts.day_of, counts.week_of, month_of(counts), counts.day_of and counts.day_of.year)
+        for key in [key for key in self._shown if key[0] is worker and key[2] not in own]:
+            del self._shown[key]
 
     def _ended_days_stay(self, worker: Worker, counts: Counts) -> None:
         """What was today, this week, this month in one answer is at least that as yesterday, ... in the next."""

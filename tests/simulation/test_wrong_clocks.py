@@ -91,3 +91,21 @@ def test_a_week_that_is_shown_again_comes_back_as_the_workers_resend(world: Foot
     _all_comes_together(world)
     shown = [worker.counts_cache.shown(world.world.site).counts.week for worker in world.world.workers]
     assert shown == [5, 5]
+
+
+def test_a_day_that_comes_again_after_redis_lost_it_begins_anew(world: Footfall) -> None:
+    """A clock that was ahead had shown it; its worker remembers the day of its last reading only."""
+    world.days_pass(days=1)
+    world.served_beacons(which=1, batches=3)
+    world.served_beacons(which=0, batches=1)
+    world.promises_hold()
+    world.clocks_are_corrected(hours=24)
+    world.time_passes(seconds=60)
+    world.served_beacons(which=0, batches=1)
+    world.promises_hold()
+    world.kill(which=1)
+    world.redis_is_emptied(which=0)
+    world.days_pass(days=1)
+    world.served_beacons(which=0, batches=1)
+    world.world.deliver(50)
+    world.promises_hold()
