@@ -30,11 +30,11 @@ OF_THE_NETWORK = ("Failed to load resource", "Content Security Policy", "net::ER
 
 # Each test counts on a fresh site: kind of site -> how many sites, and their settings.
 KINDS = {
-    "plain": (120, ""),
-    "english": (8, 'language = "en"'),
-    "browser": (8, 'visitor_id = "browser"'),
-    "articles": (2, 'page_query = ["id", "ItemID"]'),
-    "labelled": (8, 'labels = { today = "Khách hôm nay", heading = "Lượt truy cập" }'),
+    "plain": (300, ""),
+    "english": (30, 'language = "en"'),
+    "browser": (30, 'visitor_id = "browser"'),
+    "articles": (10, 'page_query = ["id", "ItemID"]'),
+    "labelled": (30, 'labels = { today = "Khách hôm nay", heading = "Lượt truy cập" }'),
 }
 
 

@@ -49,8 +49,8 @@ class Connection:
         return int(head[0].split()[1]), headers, await self._reader.readexactly(int(headers["Content-Length"]))
 
     async def read_some(self) -> bytes:
-        """Read a little of what has come."""
-        return await self._reader.read(2048)
+        """Read a little of what has come: more than the system's buffers hide from the server."""
+        return await self._reader.readexactly(TINY)
 
     async def is_closed(self) -> bool:
         """Wait until the server hangs up; False if it says something more."""
