@@ -8,6 +8,7 @@ CREATE TABLE footfall.site_week (
     visitors bigint  NOT NULL CHECK (visitors BETWEEN 0 AND 9007199254740991),
     views    bigint  NOT NULL CHECK (views BETWEEN 0 AND 9007199254740991),
     exact    boolean NOT NULL DEFAULT false,      -- whether `visitors` is a count, and no estimate
+    of_days  bigint,                              -- the sum of its days' visitors when `visitors` was taken
     PRIMARY KEY (site, week)
 );
 

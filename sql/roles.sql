@@ -45,7 +45,7 @@ BEGIN
         exact)
         ON footfall.site_day TO footfall_service;
     -- Weeks only grow as well (guard_week).
-    GRANT SELECT, INSERT, UPDATE (visitors, views, exact) ON footfall.site_week TO footfall_service;
+    GRANT SELECT, INSERT, UPDATE (visitors, views, exact, of_days) ON footfall.site_week TO footfall_service;
     -- The trigger guard_page lets the views of pages only grow; other triggers keep their totals.
     GRANT SELECT, INSERT, UPDATE (views, logs) ON footfall.page_day TO footfall_service;
     GRANT SELECT ON footfall.page_month, footfall.page_total TO footfall_service;

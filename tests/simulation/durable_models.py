@@ -48,6 +48,7 @@ class PostgresModel:
         self.weeks: dict[tuple[str, date], int] = {}
         self.week_views: dict[tuple[str, date], int] = {}
         self.exact_weeks: set[tuple[str, date]] = set()
+        self.week_of_days: dict[tuple[str, date], int] = {}
         """The visitors of each week."""
         self.kept_salts: dict[tuple[str, date], bytes] = {}
         self.journal: dict[tuple[SiteId, str], int] = {}
@@ -112,12 +113,14 @@ class PostgresModel:
     def _save_week(self, key: tuple[str, date], visitors: int, *, exact: bool) -> None:
         of, week = key
         rows = [row for (site, day), row in self.rows.items() if site == of and week <= day < week + WEEK]
-        views = sum(row.views for row in rows)
+        views, of_days = sum(row.views for row in rows), sum(row.visitors for row in rows)
         kept, kept_views, kept_exact = self.weeks.get(key, 0), self.week_views.get(key, 0), key in self.exact_weeks
-        if kept_exact and not exact and kept_views == views and all(row.exact for row in rows):
+        known_days = self.week_of_days.get(key)
+        if kept_exact and not exact and known_days == of_days and all(row.exact for row in rows):
             return
         self.weeks[key], self.week_views[key] = max(kept, visitors), max(kept_views, views)
-        if visitors > kept or views > kept_views or (exact and kept <= visitors):
+        self.week_of_days[key] = of_days
+        if visitors > kept or views > kept_views or known_days != of_days or (exact and kept <= visitors):
             self.exact_weeks.discard(key)
             if exact and kept <= visitors:
                 self.exact_weeks.add(key)

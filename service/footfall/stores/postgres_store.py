@@ -82,25 +82,30 @@ SAVE = f"""
             OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum
             OR kept.sketch IS NULL AND kept.day >= $8
             OR EXCLUDED.peak_online > COALESCE(kept.peak_online, 0)
+            OR EXCLUDED.peak_online = kept.peak_online AND EXCLUDED.peak_online_at < kept.peak_online_at
             OR kept.ids IS NOT NULL AND kept.day < $14
             OR EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors AND (NOT kept.exact
                 OR kept.ids IS DISTINCT FROM EXCLUDED.ids OR kept.ids_checksum IS DISTINCT FROM EXCLUDED.ids_checksum))
 """  # noqa: S608 - of constants
 SAVE_WEEKS = """
-    INSERT INTO footfall.site_week AS kept (site, week, visitors, exact, views)
-    SELECT $1, week, visitors, exact,
-        LEAST(9007199254740991, (SELECT COALESCE(sum(views), 0) FROM footfall.site_day AS part
-            WHERE part.site = $1 AND day >= week AND day < week + 7))
-    FROM unnest($2::date[], $3::bigint[], $4::boolean[]) AS copy (week, visitors, exact)
+    INSERT INTO footfall.site_week AS kept (site, week, visitors, exact, views, of_days)
+    SELECT $1, week, copy.visitors, copy.exact,
+        LEAST(9007199254740991, days.views), LEAST(9007199254740991, days.visitors)
+    FROM unnest($2::date[], $3::bigint[], $4::boolean[]) AS copy (week, visitors, exact),
+        LATERAL (
+            SELECT COALESCE(sum(views), 0) AS views, COALESCE(sum(visitors), 0) AS visitors
+            FROM footfall.site_day AS part WHERE part.site = $1 AND day >= week AND day < week + 7
+        ) AS days
     ORDER BY week
     ON CONFLICT (site, week) DO UPDATE SET
         visitors = GREATEST(kept.visitors, EXCLUDED.visitors), views = GREATEST(kept.views, EXCLUDED.views),
-        exact = EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors
-    -- Where Redis has dropped the ids of a week whose days have not changed since, its estimate says less than the row.
-    WHERE NOT (kept.exact AND NOT EXCLUDED.exact AND kept.views = EXCLUDED.views AND NOT EXISTS (
+        of_days = EXCLUDED.of_days, exact = EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors
+    -- Where Redis has dropped the ids of a week, and no day has had a new visitor since, the row knows better.
+    WHERE NOT (kept.exact AND NOT EXCLUDED.exact AND kept.of_days = EXCLUDED.of_days AND NOT EXISTS (
             SELECT FROM footfall.site_day AS part
             WHERE part.site = $1 AND day >= kept.week AND day < kept.week + 7 AND NOT part.exact))
         AND (kept.visitors < EXCLUDED.visitors OR kept.views < EXCLUDED.views
+            OR kept.of_days IS DISTINCT FROM EXCLUDED.of_days
             OR EXCLUDED.exact AND NOT kept.exact AND kept.visitors <= EXCLUDED.visitors)
 """
 SAVE_PAGES = """

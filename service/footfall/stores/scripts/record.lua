@@ -36,7 +36,7 @@ if day and day ~= '' then
   if not in_redis and has_lost_sketch(day) then return damaged(LOST_SKETCH .. day) end
   -- With its closed days a week's union expires: one made of the rest alone would lack who came on those.
   local lacks_union = day_week ~= week and redis.call('EXISTS', week_sketch(day_week)) == 0
-  local needed_after = not in_redis and day or lacks_union and day_week
+  local needed_after = lacks_union and day_week or not in_redis and day
   if needed_after and needed_after <= (redis.call('HGET', CLOSED, 'through') or '') then return {'OLD'} end
 
   local entry = redis.call('HGET', day_logs(day), log_id)
