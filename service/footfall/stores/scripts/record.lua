@@ -1,8 +1,9 @@
 -- Count one batch of one log, once, and answer the site's numbers. Without a batch it only answers them.
 -- ARGV: installation, today, week (its Monday), sunday, last week, its Sunday, online window (ms), ids in a day's set at
--- most (twice as many in a week's); then, with a batch: its day, that day's week, that week's Sunday, log id, seq, views so far, last seen (ms), visitor ids (16 bytes each),
--- ids to remove from online, 'skip' to skip seqs that no process has any more, and for each page that it touches a line
--- 'views page' with the log's views of it so far; without a batch, its day is '' and the lines name the pages that are asked for.
+-- most (twice as many in a week's); then, with a batch: its day, that day's week, that week's Sunday, log id, seq, views
+-- so far, last seen (ms), visitor ids (16 bytes each), ids to remove from online, 'skip' to skip seqs that no process has
+-- any more, and for each page that it touches a line 'views page' with the log's views of it so far; without a batch, its
+-- day is '' and the lines name the pages that are asked for.
 -- Answers: {OK|DUP, seq that is applied, views of the pages (see page_views), counts...}, {GAP, seq}, {OLD},
 -- {NOTREADY, installation found}.
 
