@@ -103,7 +103,7 @@ async def all_values(redis: Any, pattern: bytes | str = "*") -> list[bytes]:
             case b"zset":
                 values += [key, *await redis.zrange(key, 0, -1)]
             case _:
-                values += [key, await redis.get(key)]
+                values += [key, await redis.get(key) or b""]  # it may end at any moment
     return values
 
 
