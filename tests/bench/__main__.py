@@ -15,6 +15,7 @@ from footfall.errors import Stop
 from tests.bench import closedloop, figures, growth, machine, nginx, results, sustained
 from tests.bench.servers import Footfall, footfall, start_s
 from tests.bench.wrk import find_wrk
+from tests.support.nginx import find_nginx
 
 RESULT = Path(".footfall/bench.json")
 PARTS = ("requests", "nginx", "sites", "workers", "sustained", "growth")
@@ -68,7 +69,7 @@ async def requests(service: Footfall, seconds: float, repeats: int) -> dict[str,
 
 async def behind_nginx(service: Footfall, seconds: float, repeats: int) -> dict[str, Any] | None:
     """Measure through nginx where it is installed; else print how to get it."""
-    if nginx.find_nginx() is None:
+    if find_nginx() is None:
         say("nginx is not installed, so nothing is measured through it: `apt install nginx-light` on Debian")
         return None
     say("polls and beacons through nginx")

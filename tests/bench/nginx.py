@@ -7,7 +7,6 @@ address, and nginx is set to take it for the client's (its real-IP module), as i
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -24,6 +23,7 @@ from tests.bench import machine, traffic
 from tests.bench.closedloop import Run, compared, run
 from tests.bench.servers import Footfall, Server, free_port
 from tests.bench.wrk import drive
+from tests.support.nginx import find_nginx
 from tests.support.project import PROJECT
 
 FILE = PROJECT / "deploy/nginx.conf"
@@ -47,11 +47,6 @@ http {{
     include {folder}/footfall.conf;
 }}
 """
-
-
-def find_nginx() -> str | None:
-    """Return the path of nginx; Debian installs it in a folder that only root's path has."""
-    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 async def measure(service: Footfall, seconds: float, repeats: int) -> dict[str, Any]:

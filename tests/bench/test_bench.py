@@ -18,6 +18,7 @@ from tests.bench import closedloop, figures, growth, nginx, openloop, results, s
 from tests.bench.goals import Goal
 from tests.bench.servers import Footfall
 from tests.bench.wrk import drive
+from tests.support.nginx import find_nginx
 from tests.support.project import PROJECT
 from tests.support.raw_http import send_all
 
@@ -107,7 +108,7 @@ async def test_a_short_bench_has_every_figure_and_its_ledger_is_right() -> None:
 
 
 @NEEDS_WRK
-@pytest.mark.skipif(nginx.find_nginx() is None, reason="nginx is not installed")
+@pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed")
 @pytest.mark.slow
 async def test_polls_through_nginx_share_one_question_a_second() -> None:
     """The project's own file runs: its cache answers the polls, and its limits let 100,000 readers pass."""

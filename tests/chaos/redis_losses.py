@@ -33,12 +33,8 @@ async def tear_logs(stage: Stage) -> None:
         stage.valkey.kill()
         log, size = max(log_sizes(stage.valkey.folder).items(), key=lambda found: found[0].stat().st_mtime_ns)
         os.truncate(log, max(0, size - stage.chance.randrange(1, min(size, TORN_MAX_BYTES))))
-        await expect_named(stage, REDIS_AWAY)
-        await stage.valkey.start()
-        await wait_until_counted(stage)
-        await expect_silent(stage, REDIS_AWAY)
-    resent = await stage.metric("footfall_resent_batches_total")
-    stage.expect(resent > 0, "nothing was torn: no batch was sent again")
+        await _start_again(stage)
+    await _expect_resent(stage, "nothing was torn")
 
 
 async def bring_back_older_copies(stage: Stage) -> None:
@@ -54,12 +50,20 @@ async def bring_back_older_copies(stage: Stage) -> None:
         await stage.pause(0.5, 1.5)
         stage.valkey.kill()
         shutil.copyfile(stage.chance.choice(copies), live)
-        await expect_named(stage, REDIS_AWAY)
-        await stage.valkey.start()
-        await wait_until_counted(stage)
-        await expect_silent(stage, REDIS_AWAY)
+        await _start_again(stage)
+    await _expect_resent(stage, "the copies were not older")
+
+
+async def _start_again(stage: Stage) -> None:
+    await expect_named(stage, REDIS_AWAY)
+    await stage.valkey.start()
+    await wait_until_counted(stage)
+    await expect_silent(stage, REDIS_AWAY)
+
+
+async def _expect_resent(stage: Stage, otherwise: str) -> None:
     resent = await stage.metric("footfall_resent_batches_total")
-    stage.expect(resent > 0, "the copies were not older: no batch was sent again")
+    stage.expect(resent > 0, f"{otherwise}: no batch was sent again")
 
 
 async def empty_at_stop(stage: Stage) -> None:

@@ -34,10 +34,15 @@ http {{
 """
 
 
+def find_nginx() -> str | None:
+    """Return the path of nginx; Debian installs it in a folder that only root's path has."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
 @asynccontextmanager
 async def nginx_of(text: str, folder: Path, upstreams: Iterable[str]) -> AsyncIterator[str]:
     """Run nginx with this file in front of `upstreams` (host:port each); yield its URL, with TLS by `authority.pem`."""
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    program = find_nginx()
     if program is None:
         pytest.skip("nginx is not installed")
     for existing in FOLDERS_OF_DEBIAN:
