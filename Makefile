@@ -9,10 +9,10 @@ COMPILE := .venv-tools/bin/uv pip compile pyproject.toml --quiet --no-config --u
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench chaos attacks replay reference dist lock audit clean
+.PHONY: help run test lint bench chaos attacks replay seed-week reference dist lock audit clean
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name words; do printf '  make %-9s %s\n' "$$name" "$$words"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name words; do printf '  make %-9s %s\n' "$$name" "$$words"; done
 
 run: .venv/run ## Start everything, with a demo portal on http://127.0.0.1:8080; Ctrl-C stops it
 	@exec $(BIN)/footfall serve --embedded --demo
@@ -37,6 +37,9 @@ attacks: .venv/dev ## Attack a Footfall of its own and print what that reaches
 replay: .venv/dev ## Send the page views of an access log: LOG=access.log, to a Footfall of its own or to URL=
 	@test -n "$(LOG)" || { echo 'Which access log? make replay LOG=access.log' >&2; exit 2; }
 	@exec $(BIN)/python -m tests.replay "$(LOG)" $(if $(URL),--url "$(URL)") $(ARGS)
+
+seed-week: .venv/dev ## Play the week of a small portal through the demo, and lose what can be lost; Ctrl-C stops it
+	@exec $(BIN)/python -m tests.replay.seed_week $(ARGS)
 
 reference: .venv/dev ## Write deploy/SETTINGS.md and deploy/METRICS.md again, from the declarations
 	@exec $(BIN)/python -m tests.support.reference
