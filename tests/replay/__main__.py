@@ -5,7 +5,8 @@
 Every page view of a log in combined format becomes one beacon with the line's address and user agent, sent
 as fast as Footfall takes them. Without a URL the replay starts a Footfall on an empty data folder, limits off.
 Page views must be equal, and `today` the log's distinct pairs of network and user agent; of more pairs than a day
-keeps ids, within three standard errors. All lines are sent now and so belong to one day, whatever their dates.
+keeps ids, within three standard errors. So it is in the answer to each beacon, and there it never falls.
+All lines are sent now and so belong to one day, whatever their dates.
 """
 
 import argparse
@@ -48,6 +49,7 @@ class Target:
     url: str
     site: str
     origin: str
+    connections: int = CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,57 @@ class Numbers:
 
 
 @dataclass(slots=True)
+class Watch:
+    """How far `today` was off in the answers, while it grew."""
+
+    answers: int = 0
+    falls: int = 0
+    """Answers that showed less than an earlier answer on their connection."""
+    off: int = 0
+    """By how many visitors it was off at most, while a day keeps their ids."""
+    error: float = 0.0
+    """The largest error of an estimate, as a part of the truth."""
+
+    def look(self, today: int, least: int, most: int) -> None:
+        """Compare an answer with the visitors that it must have, and those that it may have: some are on their way."""
+        self.answers += 1
+        off = max(least - today, today - most, 0)
+        if most <= EXACT_UP_TO:
+            self.off = max(self.off, off)
+        else:
+            self.error = max(self.error, off / max(least, 1))
+
+    @property
+    def holds(self) -> bool:
+        """Return whether each answer was right."""
+        return self.falls == 0 and self.off == 0 and self.error <= ERROR_MAX_STANDARD_ERRORS * STANDARD_ERROR
+
+    def __str__(self) -> str:
+        """Return it as a part of the report."""
+        errors = self.error / STANDARD_ERROR
+        return f"today fell {self.falls} times; a set was off by {self.off}, a sketch by {errors:.2f} standard errors"
+
+
+@dataclass(slots=True)
 class Tally:
     """The answers to the views."""
 
     accepted: int = 0
+    spooled: int = 0
+    """Of the accepted ones, those that were answered 202."""
     ignored: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     unanswered: int = 0
     visitors: set[tuple[bytes, str]] = field(default_factory=set)
+    perhaps: Counter[tuple[bytes, str]] = field(default_factory=Counter)
+    """The visitors of views that are on their way, or got no answer."""
+    watch: Watch = field(default_factory=Watch)
     last_commit: datetime = NEVER
+
+    @property
+    def visitors_at_most(self) -> int:
+        """Return how many visitors the service may have counted."""
+        return len(self.visitors) + sum(visitor not in self.visitors for visitor in self.perhaps)
 
     @property
     def sent(self) -> int:
@@ -94,18 +138,22 @@ async def send_all(
     waiting: Iterator[View] = iter(views)
 
     async def send_some() -> None:
+        shown = 0
         for view in waiting:
-            await send(target, view, session, tally)
+            today = await send(target, view, session, tally)
+            if today is not None:
+                tally.watch.falls += today < shown
+                shown = today
             on_sent()
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(CONNECTIONS):
+        for _ in range(target.connections):
             tasks.create_task(send_some())
     return tally
 
 
-async def send(target: Target, view: View, session: aiohttp.ClientSession, tally: Tally) -> None:
-    """Send one view until it is answered, and record the answer.
+async def send(target: Target, view: View, session: aiohttp.ClientSession, tally: Tally) -> int | None:
+    """Send one view until it is answered, and record the answer; return the `today` that it shows.
 
     Only a 503 with Retry-After is repeated: it counted zero times. A view without an answer may have
     counted, so it is not repeated.
@@ -116,25 +164,35 @@ async def send(target: Target, view: View, session: aiohttp.ClientSession, tally
         headers["User-Agent"] = view.user_agent
     loop = asyncio.get_running_loop()
     patience_ends = loop.time() + REFUSED_PATIENCE_S
+    tally.perhaps[view.visitor] += 1
+    least = len(tally.visitors)
     while True:
         try:
             async with session.post(f"{target.url}/seen", data=json.dumps(body), headers=headers) as response:
                 answer = await response.json()
         except (aiohttp.ClientError, TimeoutError, ValueError):
             tally.unanswered += 1
-            return
+            return None
         retry_after = response.headers.get("Retry-After")
         if response.status != 503 or retry_after is None or loop.time() > patience_ends:
             break
         await asyncio.sleep(float(retry_after))
+    today: int | None = answer.get("today")
+    if response.status != 200:
+        today = None
+    elif today is not None:
+        tally.watch.look(today, least, tally.visitors_at_most)
+    tally.perhaps -= Counter([view.visitor])
     if response.status not in (200, 202):
         tally.refused[answer.get("error", str(response.status))] += 1
     elif reason := response.headers.get("Footfall-Ignored"):
         tally.ignored[reason] += 1
     else:
         tally.accepted += 1
+        tally.spooled += response.status == 202
         tally.visitors.add(view.visitor)
         tally.last_commit = max(tally.last_commit, datetime.fromisoformat(answer["as_of"]))
+    return today
 
 
 async def read_numbers(
@@ -177,7 +235,9 @@ def judge(log: Log, tally: Tally, before: Numbers, after: Numbers) -> Verdict:
     is_comparable = before.today == 0 and after.measure == "visitors"
     is_exact = len(tally.visitors) <= EXACT_UP_TO  # then there is no error at all
     visitors_hold = today == len(tally.visitors) or (not is_exact and abs(errors) <= ERROR_MAX_STANDARD_ERRORS)
-    visitors_hold = visitors_hold or not is_comparable
+    # What was answered 202 is in the numbers later.
+    is_watched = is_comparable and tally.spooled == 0
+    holds = views_hold and (visitors_hold or not is_comparable) and (tally.watch.holds or not is_watched)
     lines = [
         f"lines            {log.lines:>9,}",
         f"unparseable      {log.unparseable:>9,}",
@@ -191,9 +251,11 @@ def judge(log: Log, tally: Tally, before: Numbers, after: Numbers) -> Verdict:
         f"distinct pairs   {len(tally.visitors):>9,}  of network and user agent",
         f"today            {today:>9,}  {error:+.2%}, {errors:+.2f} standard errors of {STANDARD_ERROR:.2%}",
     ]
+    if is_watched:
+        lines.append(f"answers watched  {tally.watch.answers:>9,}  {tally.watch}")
     if not is_comparable:
         lines.append("today is not judged: visitors were counted before, or it shows page views.")
-    return Verdict(tuple(lines), views_hold and visitors_hold)
+    return Verdict(tuple(lines), holds)
 
 
 def relative_error(estimate: int, truth: int) -> float:
@@ -206,7 +268,7 @@ def relative_error(estimate: int, truth: int) -> float:
 async def replay(log: Log, target: Target, console: Console) -> Verdict:
     """Send the views of the log to `target` and judge its counts."""
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+        connector=aiohttp.TCPConnector(limit=target.connections),
         timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S),
         skip_auto_headers=["User-Agent"],
     ) as session:

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -13,14 +13,34 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
+from footfall import sql_folder
 from footfall.errors import Stop
-from tests.replay.__main__ import NEVER, Numbers, Tally, Target, judge, main, relative_error, run, send_all
+from footfall.model.periods import week_of
+from footfall.model.salt import SALT_BYTES, Salt
+from footfall.model.site_id import SiteId
+from footfall.stores.migrations import migrate
+from footfall.stores.postgres_store import open_postgres
+from tests.replay.__main__ import (
+    NEVER,
+    Numbers,
+    Tally,
+    Target,
+    Watch,
+    judge,
+    main,
+    relative_error,
+    replay,
+    run,
+    send_all,
+)
 from tests.replay.access_log import Log, View, is_asset, open_log, parse_line, read_log
-from tests.support.own_footfall import running
+from tests.replay.made_log import made_log
+from tests.support.own_footfall import HOST, SITE, prepare, running
 from tests.support.project import PROJECT
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 REAL_LOG = Path(os.environ.get("FOOTFALL_REPLAY_LOG", PROJECT / "../shared/data/access-2015-05.log"))
+VISITORS = 5200
 BEFORE = Numbers(0, 0, "visitors", "2026-11-23", datetime(2026, 11, 23, 5, tzinfo=UTC))
 
 
@@ -166,6 +186,46 @@ def test_the_error_of_an_estimate_is_a_part_of_the_truth() -> None:
     assert (relative_error(101, 100), relative_error(0, 0), relative_error(1, 0)) == (0.01, 0.0, float("inf"))
 
 
+@pytest.mark.parametrize(
+    ("watch", "holds"),
+    [
+        (Watch(5000, falls=0, off=0, error=0.024), True),
+        (Watch(5000, falls=1), False),
+        (Watch(5000, off=1), False),
+        (Watch(5000, error=0.0244), False),
+    ],
+)
+def test_an_answer_on_the_way_to_the_right_end_may_be_wrong(watch: Watch, *, holds: bool) -> None:
+    """People look at any moment, and see a number that falls."""
+    log, tally, after = agreeing(5000)
+    tally.watch = watch
+    assert judge(log, tally, BEFORE, replace(after, today=5000)).holds == holds
+    tally.spooled = 1  # is in Redis later
+    assert judge(log, tally, BEFORE, replace(after, today=5000)).holds
+
+
+@pytest.mark.parametrize(
+    ("today", "least", "most", "off", "error"),
+    [
+        (10, 10, 12, 0, 0.0),
+        (12, 10, 12, 0, 0.0),
+        (9, 10, 12, 1, 0.0),
+        (13, 10, 12, 1, 0.0),
+        (4096, 4096, 4096, 0, 0.0),
+        (4900, 5000, 5002, 0, 0.02),
+        (5102, 5000, 5002, 0, 0.02),
+    ],
+)
+def test_an_answer_has_the_visitors_before_it_and_perhaps_those_on_their_way(
+    today: int, least: int, most: int, off: int, error: float
+) -> None:
+    """Several views are sent at once; whichever of them came first, the number is known up to these."""
+    watch = Watch()
+    watch.look(today, least, most)
+    assert watch.off == off
+    assert watch.error == pytest.approx(error)
+
+
 @pytest.fixture
 async def refusing() -> AsyncIterator[tuple[str, Counter[str]]]:
     """A server that answers by the address in the request; a Footfall answers so only in trouble."""
@@ -243,3 +303,41 @@ async def test_a_real_access_log_is_counted_view_by_view() -> None:
     """The main job on real input: every view counted once, visitors within the sketch's error."""
     verdict = await run(open_log(REAL_LOG), None, Console(stderr=True))
     assert verdict.holds, "\n".join(verdict.lines)
+
+
+def test_a_made_log_is_the_same_each_time_and_has_as_many_visitors_as_wanted() -> None:
+    """Its numbers are known; nothing of it has to be kept."""
+    log = read_log(made_log(1000))
+    assert log == read_log(made_log(1000)) != read_log(made_log(1000, seed=2))
+    people = [view for view in log.views if "Googlebot" not in view.user_agent]
+    assert len({view.visitor for view in people}) == 1000
+    assert len({view.visitor[0] for view in people}) < len({view.address for view in people}), "a /64 is one network"
+    assert 1200 < len(people) < 1300
+    assert 1 <= log.unparseable < log.lines - len(log.views)
+
+
+@pytest.fixture
+async def crowded(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIterator[str]:
+    """A Footfall whose keys of the visitor hash are known, so that its sketch has the same error in each run."""
+    environ = prepare(tmp_path) | {"FOOTFALL_REDIS_URL": redis_url, "FOOTFALL_POSTGRES_URL": postgres_url}
+    await migrate(postgres_url, sql_folder())
+    this_week = week_of(datetime.now(UTC).date())
+    async with open_postgres(postgres_url) as postgres:
+        salts = [Salt(this_week + weeks * timedelta(days=7), b"k" * SALT_BYTES, 0) for weeks in (-1, 0, 1)]
+        await postgres.share_salts(SiteId(SITE), salts)
+    async with running(sys.executable, "-m", "footfall", "serve", "--workers", "1", environ=environ) as url:
+        yield url
+
+
+@pytest.mark.timeout(120)
+async def test_a_crowd_is_counted_one_by_one_and_then_estimated_without_a_fall(crowded: str, tmp_path: Path) -> None:
+    """Beyond 4,096 visitors a day is a sketch: whoever watches sees the number grow, never fall, and no large error."""
+    file = tmp_path / "access.log"
+    file.write_text("".join(made_log(VISITORS)))
+    log = open_log(file)
+    assert len({view.visitor for view in log.views if "Googlebot" not in view.user_agent}) == VISITORS > 5000
+    verdict = await replay(log, Target(crowded, SITE, f"https://{HOST}", connections=4), Console(stderr=True))
+    report = "\n".join(verdict.lines)
+    assert verdict.holds, report
+    assert f"distinct pairs   {VISITORS:>9,}" in report
+    assert "today fell 0 times; a set was off by 0," in report
