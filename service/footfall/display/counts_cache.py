@@ -98,6 +98,10 @@ class CountsCache:
         """Return the last known counts as they are."""
         return self._entries[site.id].shown
 
+    def reading(self, site: Site) -> Reading | None:
+        """Return what is shown, in both measures; None before Redis has answered for the first time."""
+        return self._entries[site.id].reading
+
     async def counts(self, site: Site) -> PreparedCounts:
         """Return counts that are at most a few seconds old, or the last known ones marked stale.
 

@@ -17,6 +17,7 @@ from footfall.metrics.metrics import Metrics
 from footfall.model.availability import Away
 from footfall.model.periods import Periods
 from footfall.settings.settings import Settings
+from footfall.stores.history import History
 from footfall.stores.spool_store import Spool
 from footfall.stores.store_pair import StorePair
 from footfall.sync.clock_watch import ClockWatch
@@ -37,6 +38,7 @@ class Services:
     admission: Admission
     spool: Spool
     stores: StorePair
+    history: History
     counts_cache: CountsCache
     page_views: PageViews
     repairs: Repairs

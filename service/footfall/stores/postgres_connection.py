@@ -73,14 +73,16 @@ def failure(error: Exception) -> StoreUnavailable:
 
 
 @asynccontextmanager
-async def open_connections(url: str, timeout_s: float) -> AsyncIterator[PostgresConnections]:
+async def open_connections(
+    url: str, timeout_s: float, connections_max: int = CONNECTIONS
+) -> AsyncIterator[PostgresConnections]:
     """Yield connections that open on first use; close them at the end. A statement takes at most `timeout_s`."""
     # No floor of idle connections: asyncpg would log a traceback for each while Postgres is away.
     # No statement cache: poolers in transaction mode hand every statement to another session.
     pool = asyncpg.create_pool(
         url,
         min_size=0,
-        max_size=CONNECTIONS,
+        max_size=connections_max,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=timeout_s,
         statement_cache_size=0,
