@@ -39,6 +39,7 @@ ALARMS = (
     "footfall_rollup_last_success_timestamp_seconds",
     "footfall_rollup_errors_total",
     "footfall_sites_not_copied",
+    "footfall_sites_not_folded",
     "footfall_lost_batches_total",
     "footfall_forgotten_batches_total",
     "footfall_damaged_sketches_total",

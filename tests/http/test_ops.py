@@ -17,7 +17,18 @@ from footfall import __version__
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.model.availability import UP
 from footfall.model.counts import NUMBERS
-from tests.support.footfall import HOST, ORIGIN, VIETNAM, FakeClock, Footfall, running, serving, settings_for, until
+from tests.support.footfall import (
+    HOST,
+    ORIGIN,
+    SITE,
+    VIETNAM,
+    FakeClock,
+    Footfall,
+    running,
+    serving,
+    settings_for,
+    until,
+)
 from tests.support.storage import plain_redis
 
 OPS_HEADERS = {
@@ -184,6 +195,23 @@ async def test_postgres_away_is_told_and_counting_goes_on(
         await footfall.see()
         await own_postgres.start()
         await footfall.services.rollup.step()
+        assert await readiness(footfall) == (200, "ok", [])
+
+
+async def test_pages_that_cannot_be_folded_are_named(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
+    """Otherwise the tables would grow for years, and only a debug line would say so."""
+    async with running(settings_for(redis_url, postgres_url, tmp_path)) as footfall:
+        connection = await asyncpg.connect(postgres_url)
+        try:
+            await connection.execute("ALTER FUNCTION footfall.fold_pages RENAME TO away")
+            await footfall.services.copy()
+            status, word, (problem,) = await readiness(footfall)
+            assert (status, word) == (200, "degraded")
+            assert problem["what"].startswith(f"old days of pages stay unfolded: sites {SITE}: postgres: ")
+            await connection.execute("ALTER FUNCTION footfall.away RENAME TO fold_pages")
+        finally:
+            await connection.close()
+        await footfall.services.copy()
         assert await readiness(footfall) == (200, "ok", [])
 
 

@@ -4,13 +4,17 @@ import asyncio
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import date, timedelta
 
 import asyncpg
 import pytest
 
+from footfall import sql_folder
+from footfall.embedded.servers import Postgres
 from footfall.errors import StoreUnavailable
 from footfall.model.pages import packed
+from footfall.stores.migrations import migrate
 from footfall.stores.page_journal import open_page_journal
 from footfall.stores.store_pair import StorePair
 from footfall.sync import page_folding
@@ -34,9 +38,10 @@ async def copy(stores: Stores, page: str, day: date, /, **views: int) -> None:
     await stores.sql.execute(COPY, SITE, page, day, json.dumps(views))
 
 
-def folding_of(worker: Worker) -> PageFolding:
-    """The step of a worker."""
-    return PageFolding([worker.site], StorePair(worker.redis, worker.postgres), worker.clock)
+def folding_of(worker: Worker, *others: Worker) -> PageFolding:
+    """The step of a worker, for its site and those of others."""
+    sites, stores = [each.site for each in (worker, *others)], StorePair(worker.redis, worker.postgres)
+    return PageFolding(sites, stores, worker.metrics, worker.clock)
 
 
 async def numbers(stores: Stores, table: str) -> dict[str, int]:
@@ -206,17 +211,28 @@ async def test_a_late_batch_of_a_folded_day_goes_all_the_way(stores: Stores, wor
         assert await numbers(stores, "page_month") == await numbers(stores, "page_total") == {"/a": 6}
 
 
-async def test_while_postgres_refuses_nothing_is_lost(stores: Stores, worker: Worker) -> None:
-    """The rights of an older version lack the function: the step raises nothing, and goes on once it is there."""
+async def test_while_postgres_refuses_nothing_is_lost(
+    stores: Stores, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rights of an older version lack the function: an operator reads so, and it goes on once it is there."""
     await copy(stores, "/a", OLD, x=1)
     await stores.sql.execute("ALTER FUNCTION footfall.fold_pages RENAME TO away")
     folding = folding_of(worker)
-    await folding.step()
+    since_s = worker.clock()
+    for _ in range(2):
+        await folding.step()
+        worker.clock.advance(60)
+    assert worker.metric("footfall_sites_not_folded") == 1
+    [failure] = folding.failures()
+    assert (failure.since_s, failure.site_ids) == (since_s, [SITE])
+    assert "footfall migrate" in failure.why
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     with pytest.raises(StoreUnavailable, match="footfall migrate"):
         await worker.postgres.fold_pages(SITE, AFTER, 1)
     await stores.sql.execute("ALTER FUNCTION footfall.away RENAME TO fold_pages")
     await folding.step()
     assert await numbers(stores, "page_month") == {"/a": 1}
+    assert (folding.failures(), worker.metric("footfall_sites_not_folded")) == ([], 0)
 
 
 async def test_a_site_whose_rows_are_held_holds_up_no_other(stores: Stores, worker: Worker) -> None:
@@ -228,16 +244,34 @@ async def test_a_site_whose_rows_are_held_holds_up_no_other(stores: Stores, work
         "INSERT INTO footfall.page_day SELECT 'library', '/b', day, views, logs FROM footfall.page_day"
     )
     session = await asyncpg.connect(stores.postgres_url)
-    folding = PageFolding([worker.site, other.site], StorePair(worker.redis, worker.postgres), worker.clock)
+    folding = PageFolding(
+        [worker.site, other.site], StorePair(worker.redis, worker.postgres), worker.metrics, worker.clock
+    )
     try:
         transaction = session.transaction()
         await transaction.start()
         await session.execute("SELECT FROM footfall.page_day WHERE site = $1 FOR UPDATE", SITE)
         await folding.step()
         assert await numbers(stores, "page_day") == {"/a": 1}
+        assert folding.failures() == [], "for a moment it is no failure"
+        worker.clock.advance(60)
+        assert [failure.site_ids for failure in folding.failures()] == [[SITE]]
         await transaction.rollback()
     finally:
         await session.close()
     await folding.step()
     assert await numbers(stores, "page_day") == {}
     assert await numbers(stores, "page_total") == {"/a": 1, "/b": 1}
+
+
+async def test_a_store_that_is_away_is_no_failure_of_the_fold(stores: Stores, own_postgres: Postgres) -> None:
+    """The rollup reports that PostgreSQL is away; one outage is one problem."""
+    own = replace(stores, postgres_url=own_postgres.url)
+    await migrate(own_postgres.url, sql_folder())
+    worker = await own.worker()
+    assert await worker.opener.open(worker.site)
+    own_postgres.kill()
+    folding = folding_of(worker)
+    await folding.step()
+    assert (folding.failures(), worker.metric("footfall_sites_not_folded")) == ([], 0)
+    await own_postgres.start()

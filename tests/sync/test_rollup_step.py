@@ -12,7 +12,8 @@ from footfall.errors import StoreUnavailable
 from footfall.model.availability import UP, Away
 from footfall.model.site_id import SiteId
 from footfall.stores.redis_store import day_key
-from footfall.sync.rollup import BUSY_MAX_S, FAILURES_MAX, FULL_EVERY_S, RolledUp
+from footfall.sync.rollup import FAILURES_MAX, FULL_EVERY_S, RolledUp
+from footfall.sync.site_failures import BUSY_MAX_S
 from tests.support.footfall import NOON, SITE
 from tests.support.postgres_programs import run_program
 from tests.support.storage import (

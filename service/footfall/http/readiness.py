@@ -102,6 +102,8 @@ class Readiness:
             return
         for failure in rollup.failures():
             yield f"not copied to PostgreSQL: sites {some_of(failure.site_ids)}: {failure.why}", failure.since_s
+        for failure in self._services.page_folding.failures():
+            yield f"old days of pages stay unfolded: sites {some_of(failure.site_ids)}: {failure.why}", failure.since_s
 
     async def _write_refusal(self, deliveries: list[SiteDelivery]) -> list[tuple[str, str, float | None]]:
         """Ask a Redis that answers whether it also takes writes; what one site learns holds for its server."""

@@ -112,6 +112,11 @@ class Metrics:
             "Sites that PostgreSQL or Redis refused at their last rollup; /readyz says which and why",
             merge="livemax",
         )
+        self.sites_not_folded = gauge(
+            "footfall_sites_not_folded",
+            "Sites whose old days of pages cannot be folded into months; /readyz says which and why",
+            merge="livemax",
+        )
         self.rollup_success = gauge(
             "footfall_rollup_last_success_timestamp_seconds",
             "When every site that had changed was last confirmed in Postgres, seconds since 1970",

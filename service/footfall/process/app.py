@@ -136,7 +136,7 @@ async def open_services(
             repairs=repairs,
             rollup=rollup,
             log_rewrites=LogRewrites(settings.sites.values(), redis, metrics, clock),
-            page_folding=PageFolding(settings.sites.values(), stores, clock),
+            page_folding=PageFolding(settings.sites.values(), stores, metrics, clock),
             recorder=recorder,
             outage=Outage(clock, monotonic),
             reconciler=reconciler,

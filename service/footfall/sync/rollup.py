@@ -21,6 +21,7 @@ from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from footfall.stores.store_pair import StorePair
 from footfall.sync.repairs import Repairs
+from footfall.sync.site_failures import Failure, failures_by_reason
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +32,8 @@ EARLY_MAX_S = 3600
 """A worker whose clock is ahead by less may begin a day before the others do."""
 DAY_AHEAD = "day_ahead"
 """Kind of the event; its detail is the day."""
-BUSY_MAX_S = 60
-"""Another worker's rollup holds the rows of a site for seconds; a session that holds them longer is a failure."""
 FAILURES_MAX = 5
 """Sites that may fail before a rollup stops: each may take a store's whole deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why some sites cannot be copied, and since when (seconds since the epoch)."""
-
-    why: str
-    since_s: float
-    site_ids: list[SiteId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +117,7 @@ class Rollup:
 
     def failures(self) -> list[Failure]:
         """Return why sites cannot be copied, one entry a reason; rows that are busy for a moment are no failure."""
-        now_s = self._clock()
-        found: dict[str, Failure] = {}
-        for site_id, error in self.failed.items():
-            since_s = self._failed_since_s[site_id]
-            if isinstance(error, StoreBusy) and now_s - since_s < BUSY_MAX_S:
-                continue
-            known = isinstance(error, StoreUnavailable)
-            why = str(error) if known else f"a fault in Footfall itself, see its log: {type(error).__name__}"
-            failure = found.setdefault(why, Failure(why, since_s, []))
-            failure.site_ids.append(site_id)
-            found[why] = replace(failure, since_s=min(since_s, failure.since_s))
-        return list(found.values())
+        return failures_by_reason(self.failed, self._failed_since_s, self._clock())
 
     async def roll_up(self, site: Site, *, all_days: bool = False) -> RolledUp:
         """Merge what Redis has of `site` into Postgres, and first into Redis what only Postgres has.
