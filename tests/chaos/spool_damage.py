@@ -2,7 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from footfall.delivery.reconciler import SPOOL_DAMAGED
 from footfall.model.batch import Batch
 from footfall.model.periods import week_of
 from footfall.stores.spool_file import COMPANIONS, SET_ASIDE, SUFFIX, batch_of, beside, locked, remove, sound_rows
+from footfall.stores.spool_pages import examine_pages
 from tests.chaos.equality import id_of, unequal
 from tests.chaos.ledger import Outcome
 from tests.chaos.redis_faults import wait_until_counted
@@ -39,18 +41,26 @@ class LeftFile:
 
     path: Path
     batches: Sequence[Batch]
+    pages: Mapping[str, Mapping[str, int]]
+    """By log, the views of each page so far."""
 
     @property
     def last_batches(self) -> list[Batch]:
         """Return the last batch of each log: it has all views of its log so far."""
         return list({batch.log_id: batch for batch in self.batches}.values())
 
+    def pages_without(self, lost: Batch) -> Mapping[str, int]:
+        """Return the views of pages that are lost with a batch: none where another batch of its log brings them."""
+        others = [batch for batch in self.batches if batch.log_id == lost.log_id and batch != lost]
+        return {} if others else self.pages.get(lost.log_id, {})
+
 
 async def flip_bits(stage: Stage) -> None:
     """Flip a bit in each left file: it may cost the batch that it stands in, and nothing else.
 
-    A lost batch lacks its visitors, and its own views if it is the last of its log. No loss is silent: the log, a
-    metric and an event name it, and the file is kept, which /readyz names until somebody removes it.
+    A lost batch lacks its visitors, its own views if it is the last of its log, and those of its pages if it is all
+    that the file has of its log. No loss is silent: the log, a metric and an event name it, and the file is kept, which
+    /readyz names until somebody removes it.
     """
     for host in stage.hosts:
         host.redis.requests = answer_instead(b"LOADING the dataset is being read into memory")
@@ -96,8 +106,11 @@ def _left(path: Path) -> LeftFile:
             shutil.copyfile(beside(path, ending), beside(copy, ending))
     with closing(locked(copy, create=False)) as file:
         batches = [batch_of(row) for row in sound_rows(file)]
+        pages = defaultdict[str, dict[str, int]](dict)
+        for log_id, page, views, _ in examine_pages(file).rows:
+            pages[log_id][page] = views
     remove(copy)
-    return LeftFile(path, batches)
+    return LeftFile(path, batches, pages)
 
 
 async def _account_for_losses(stage: Stage, files: Sequence[LeftFile]) -> int:
@@ -109,10 +122,14 @@ async def _account_for_losses(stage: Stage, files: Sequence[LeftFile]) -> int:
     if await _missing_views(stage, files):
         await asyncio.sleep(ROLLUP_S)  # a rollup may stand between two batches of a log
     losers = set[Path]()
-    for path, last, seq, views in await _missing_views(stage, files):
-        if path not in losers and seq == last.seq - 1:
-            losers.add(path)
+    lost_page_views = 0
+    for file, last, seq, views in await _missing_views(stage, files):
+        if file.path not in losers and seq == last.seq - 1:
+            losers.add(file.path)
             stage.ledger.days[last.site_id, last.day].views[Outcome.OK] -= last.views - views
+            lost_page_views += await _take_out_pages(stage, file, last)
+    counted = await stage.metric("footfall_lost_page_views_total")
+    stage.expect(counted >= lost_page_views, f"{lost_page_views} views of pages are lost, and {counted:.0f} counted so")
     for site in SITES:
         missing = await _missing_registers(stage, site)
         for file in files:
@@ -126,6 +143,17 @@ async def _account_for_losses(stage: Stage, files: Sequence[LeftFile]) -> int:
     return len(losers)
 
 
+async def _take_out_pages(stage: Stage, file: LeftFile, lost: Batch) -> int:
+    """Take from the ledger the views of pages that are lost with a batch; return how many."""
+    saved = await stage.stores.pages_in_postgres(lost.site_id, lost.day)
+    total = 0
+    for page, views in file.pages_without(lost).items():
+        missing = views - saved.get(page, {}).get(lost.log_id, 0)
+        stage.ledger.days[lost.site_id, lost.day].pages[page][Outcome.OK] -= missing
+        total += missing
+    return total
+
+
 async def _is_at_rest(stage: Stage, files: Sequence[LeftFile]) -> bool:
     """Return whether both stores agree, and nothing is missing but what a flip may cost."""
     for site in SITES:
@@ -135,7 +163,7 @@ async def _is_at_rest(stage: Stage, files: Sequence[LeftFile]) -> bool:
     return len(await _missing_views(stage, files)) <= len(files)
 
 
-async def _missing_views(stage: Stage, files: Sequence[LeftFile]) -> list[tuple[Path, Batch, int, int]]:
+async def _missing_views(stage: Stage, files: Sequence[LeftFile]) -> list[tuple[LeftFile, Batch, int, int]]:
     """Return the logs that Postgres lacks the end of: file, last batch, and the seq and views that Postgres has."""
     seqs = dict[str, tuple[int, int]]()
     for site in SITES:
@@ -146,7 +174,7 @@ async def _missing_views(stage: Stage, files: Sequence[LeftFile]) -> list[tuple[
         for last in file.last_batches:
             seq, views = seqs.get(last.log_id, (0, 0))
             if seq < last.seq:
-                missing.append((file.path, last, seq, views))
+                missing.append((file, last, seq, views))
     return missing
 
 

@@ -124,12 +124,13 @@ async def test_totals_follow_rollups_that_overlap(stores: Stores) -> None:
 
 
 async def test_the_spool_has_the_views_of_pages_apart_from_its_batches(tmp_path: Path) -> None:
-    """No row joins a visitor with a page; the last batch that is read carries the pages, also in another worker."""
+    """No row joins a visitor with a page; first and last batch of a read carry the pages, also in another worker."""
     batches = [with_pages(batch(seq, [seq]), a=seq, **{f"p{seq}": 1}) for seq in (1, 2, 3)]
     async with open_spool(tmp_path, "first", 1 << 22) as spool:
         await spool.write(batches)
-        found = await spool.read(LOG, 0, 2)
-        assert [unpacked(each.pages) for each in found] == [{}, {"/a": 3, "/p1": 1, "/p2": 1, "/p3": 1}]
+        found = await spool.read(LOG, 0, 3)
+        pages = {"/a": 3, "/p1": 1, "/p2": 1, "/p3": 1}
+        assert [unpacked(each.pages) for each in found] == [pages, {}, pages]
     async with open_spool(tmp_path, "second", 1 << 22) as spool:
         assert [log.last_seq for log in await spool.adopt()] == [3]
         assert unpacked((await spool.read(LOG, 2, 9))[0].pages) == {"/a": 3, "/p1": 1, "/p2": 1, "/p3": 1}

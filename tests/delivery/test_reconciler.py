@@ -23,7 +23,8 @@ from footfall.settings.settings import Settings
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
 from footfall.stores.redis_store import day_key
-from footfall.stores.spool_store import QUIET_S, open_spool
+from footfall.stores.spool_orphans import QUIET_S
+from footfall.stores.spool_store import open_spool
 from footfall.sync.rollup import FULL_EVERY_S
 from tests.support.delivery import away, count, metric, open_worker, views
 from tests.support.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for

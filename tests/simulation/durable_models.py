@@ -18,7 +18,7 @@ from footfall.model.site_id import SiteId
 from footfall.model.sketch import covers as sketch_covers
 from footfall.model.snapshot import Snapshot
 from footfall.model.sums import Sums, Tally
-from footfall.stores.spool_store import SpooledLog
+from footfall.stores.spool_orphans import SpooledLog
 from tests.simulation.models import READ_AHEAD_US, unpacked
 
 
@@ -277,11 +277,11 @@ class DiskModel:
             self.files[name].add_pages(batch.log_id, unpacked_pages(batch.pages))
 
     def read(self, name: str, log_id: str, after: int, limit: int) -> list[Batch]:
-        """A page of a log, in order."""
+        """A page of a log, in order; its first and its last batch carry what the disk has of the log's pages."""
         found = [batch for (log, seq), batch in self.files[name].rows.items() if log == log_id and seq > after]
         page = sorted(found, key=lambda batch: batch.seq)[:limit]
         pages = packed(dict(sorted(self.files[name].pages.get(log_id, {}).items())))
-        return [*page[:-1], page[-1]._replace(pages=pages)] if page else []
+        return [batch._replace(pages=pages) if batch in (page[0], page[-1]) else batch for batch in page]
 
     def delete(self, name: str, log_id: str, last_seq: int) -> None:
         """Drop what Postgres has."""

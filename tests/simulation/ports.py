@@ -18,7 +18,8 @@ from footfall.model.site_id import SiteId
 from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_store import PostgresStore, Saved
 from footfall.stores.redis_store import EXACT_UP_TO, Recorded, RedisStore
-from footfall.stores.spool_store import Spool, SpooledLog
+from footfall.stores.spool_orphans import SpooledLog
+from footfall.stores.spool_store import Spool
 from tests.simulation.durable_models import DiskModel, PostgresModel
 from tests.simulation.models import Program, RedisModel
 
@@ -225,7 +226,7 @@ class SpoolPort(Spool):
     def __init__(self, worker: Network) -> None:
         self._port = Port(worker)
         self._worker = worker
-        self._damaged = 0
+        self._damaged = self._lost_page_views = 0
         self._damaged_files = []
         self._max_pages = 16
         self.used_bytes = self.folder_bytes = 0

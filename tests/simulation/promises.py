@@ -380,7 +380,7 @@ class Promises:
     def _nothing_durable_lacks_its_page(self) -> None:
         """What Postgres has of a day it has of its pages too: batches that are durable are forgotten.
 
-        The pages of a spooled log come with the last batch that is read of it, and stay on the disk until then.
+        The pages of a spooled log come with the first and the last batch of a read, and stay on the disk until then.
         """
         if self._postgres_lost_data:
             return

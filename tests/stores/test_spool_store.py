@@ -13,8 +13,9 @@ import pytest
 
 from footfall.errors import StoreUnavailable
 from footfall.model.batch import Batch
+from footfall.stores.spool_orphans import QUIET_S, SpooledLog
 from footfall.stores.spool_salvage import PAGE_BYTES
-from footfall.stores.spool_store import QUIET_S, Spool, SpooledLog, open_spool
+from footfall.stores.spool_store import Spool, open_spool
 from tests.support.footfall import SITE, FakeClock
 from tests.support.former_spool import former_files
 from tests.support.storage import LOG, OTHER_LOG, TODAY, batch

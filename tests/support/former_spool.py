@@ -1,6 +1,7 @@
 """What a killed worker of the first version left behind: a file, and beside it a log that has nearly everything."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from footfall.model.batch import Batch
@@ -28,3 +29,21 @@ def former_files(folder: Path, batches: list[Batch]) -> dict[str, bytes]:
     file.close()
     path.unlink()
     return files
+
+
+def without_second_table(content: bytes, path: Path) -> bytes:
+    """Return a file as the version before wrote it: its pages in one table, and no number of their views."""
+    path.write_bytes(content)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.executescript("""
+            DROP TABLE page_copy;
+            DROP TRIGGER page_added;
+            DROP TRIGGER page_raised;
+            DROP TRIGGER page_dropped;
+            ALTER TABLE content DROP COLUMN page_views;
+            ALTER TABLE content DROP COLUMN negative_page_views;
+            VACUUM;
+        """)
+    former = path.read_bytes()
+    path.unlink()
+    return former

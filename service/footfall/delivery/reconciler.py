@@ -19,7 +19,7 @@ from footfall.model.availability import UP
 from footfall.model.batch_log import BatchLog
 from footfall.model.site_id import SiteId
 from footfall.stores.postgres_store import PostgresStore
-from footfall.stores.spool_store import SpooledLog
+from footfall.stores.spool_orphans import SpooledLog
 from footfall.sync.changed_sites import ChangedSites
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ class Reconciler:
         self._metrics.spool_bytes.set(self._spool.folder_bytes)
         self._metrics.spool_used_ratio.set(self._spool.used_ratio)
         self._metrics.damaged_batches.inc(self._spool.take_damaged())
+        self._metrics.lost_page_views.inc(self._spool.take_lost_page_views())
 
     async def close(self) -> None:
         """Leave nothing in memory alone: put on the disk what Postgres does not have."""

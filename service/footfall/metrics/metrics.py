@@ -96,6 +96,10 @@ class Metrics:
             "footfall_damaged_spool_files_total",
             "Spool files that were damaged or incomplete: what could be read of them counts, the files are kept",
         )
+        self.lost_page_views = counter(
+            "footfall_lost_page_views_total",
+            "Views of single pages that damage of the spool cost, at most; the views of the sites do not count here",
+        )
         self.corrected = counter(
             "footfall_corrected_counts_total",
             "Readings lower than what was already shown for the same period; the higher number was kept",

@@ -6,19 +6,19 @@ adds up their checksums, in the same transaction. So a file that lacks batches i
 Former versions kept a write-ahead log beside the file (`-wal`) and no such table; their files are read too.
 """
 
+import fcntl
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from footfall.model.batch import Batch
-from footfall.model.pages import unpacked
 from footfall.model.site_id import SiteId
-from footfall.stores.spool_salvage import PAGE_BYTES, salvaged_records, wal_is_cut
+from footfall.stores.spool_pages import PAGE_SCHEMA, FoundPages, PageRow, examine_pages, salvaged_pages
+from footfall.stores.spool_salvage import BATCH_HEAD, PAGE_BYTES, row_checksum, salvaged_records, wal_is_cut
 
 PRIMARY_CODE = 0xFF
 """Part of an SQLite error code; the rest are details."""
@@ -27,6 +27,7 @@ BLOCK_BYTES = 512
 """The unit of st_blocks (stat(2))."""
 SET_ASIDE = ".damaged"
 """Suffix of a file that was not whole: what could be read of it was taken over, and an operator may look at it."""
+LOCK_FILE = "lock"
 COMPANIONS = ("-wal", "-journal")
 """What SQLite keeps beside a file, as endings of its whole name."""
 JOURNAL_BYTES = 1 << 20
@@ -40,10 +41,7 @@ COLUMNS = ", ".join(NAMES)
 SEQ = NAMES.index("seq")
 LOG = NAMES.index("log")
 Row = tuple[Any, ...]
-PageRow = tuple[str, str, int, int]
-"""Log, page, views so far, checksum."""
 SCHEMA = """
-BEGIN;
 CREATE TABLE IF NOT EXISTS batch (
     site     TEXT    NOT NULL,
     day      TEXT    NOT NULL,  -- the site's calendar day, ISO
@@ -57,32 +55,28 @@ CREATE TABLE IF NOT EXISTS batch (
     checksum INTEGER NOT NULL,  -- of all of the above: SQLite notices only damage that breaks its own structure
     PRIMARY KEY (log, seq)
 ) WITHOUT ROWID;
--- Views of pages, apart from the batches: no row joins a visitor with a page. `seq` would tell the batch of a page.
-CREATE TABLE IF NOT EXISTS page (
-    log      TEXT    NOT NULL,
-    page     TEXT    NOT NULL,
-    views    INTEGER NOT NULL,  -- of the log so far
-    checksum INTEGER NOT NULL,
-    PRIMARY KEY (log, page)
-) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS content (
-    one       INTEGER PRIMARY KEY CHECK (one = 1),
-    batches   INTEGER NOT NULL,  -- rows of the table batch
-    negative  INTEGER NOT NULL,  -- minus as many: a byte of the count itself may be damaged
-    checksums INTEGER NOT NULL   -- sum of the rows' checksums
+    one                 INTEGER PRIMARY KEY CHECK (one = 1),
+    batches             INTEGER NOT NULL,  -- rows of the table batch
+    negative            INTEGER NOT NULL,  -- minus as many: a byte of the count itself may be damaged
+    checksums           INTEGER NOT NULL,  -- sum of the rows' checksums
+    page_views          INTEGER NOT NULL,  -- sum of the views in the table page
+    negative_page_views INTEGER NOT NULL   -- minus as many
 );
-INSERT OR IGNORE INTO content VALUES (1, 0, 0, 0);
+INSERT OR IGNORE INTO content VALUES (1, 0, 0, 0, 0, 0);
 CREATE TRIGGER IF NOT EXISTS batch_added AFTER INSERT ON batch BEGIN
     UPDATE content SET batches = batches + 1, negative = negative - 1, checksums = checksums + NEW.checksum;
 END;
 CREATE TRIGGER IF NOT EXISTS batch_dropped AFTER DELETE ON batch BEGIN
     UPDATE content SET batches = batches - 1, negative = negative + 1, checksums = checksums - OLD.checksum;
 END;
-COMMIT;
 """
 RECOUNT = """
 UPDATE content SET (batches, negative, checksums) = (SELECT count(*), -count(*), coalesce(sum(checksum), 0) FROM batch)
 """
+
+
+NO_PAGES = FoundPages([], None, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +89,7 @@ class Examined:
     """Batches that the file should hold and that cannot be read, as far as it is known."""
     trouble: str
     """Why the file is not whole; empty if it is."""
+    pages: FoundPages
     is_former: bool
     """Whether a former version wrote it: it does not say how many batches it should hold."""
     has_structure: bool
@@ -108,7 +103,7 @@ def create(path: Path) -> sqlite3.Connection:
         file.execute("PRAGMA journal_mode = PERSIST")  # a log beside the file would end at its first damaged byte
         file.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
         file.execute("PRAGMA synchronous = FULL")
-        file.executescript(SCHEMA)
+        file.executescript(f"BEGIN; {SCHEMA} {PAGE_SCHEMA} COMMIT;")
     except sqlite3.Error:
         file.close()
         raise
@@ -147,40 +142,15 @@ def insert(file: sqlite3.Connection, rows: Iterable[Row]) -> None:
     file.executemany(f"INSERT OR IGNORE INTO batch ({COLUMNS}) VALUES ({marks})", rows)  # noqa: S608 (own names)
 
 
-def insert_pages(file: sqlite3.Connection, pages: Iterable[PageRow]) -> None:
-    """Insert views of pages so far; of a page that the file has already, the higher number stays."""
-    file.executemany(
-        "INSERT INTO page VALUES (?, ?, ?, ?) ON CONFLICT (log, page)"
-        " DO UPDATE SET views = excluded.views, checksum = excluded.checksum WHERE excluded.views > views",
-        pages,
-    )
+@contextmanager
+def reserved(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Keep other workers from adopting a file before its worker has locked it, or while it is being removed.
 
-
-def page_rows(batches: Iterable[Batch]) -> list[PageRow]:
-    """Return the rows of the pages that batches touch, in an order that says nothing of the batches."""
-    so_far: dict[tuple[str, str], int] = {}
-    for batch in batches:
-        for page, views in unpacked(batch.pages).items():
-            so_far[batch.log_id, page] = max(views, so_far.get((batch.log_id, page), 0))
-    return [(*key, views, _checksum((*key, views))) for key, views in sorted(so_far.items())]
-
-
-def read_pages(file: sqlite3.Connection, log_id: str | None = None) -> tuple[list[PageRow], int]:
-    """Read the pages, of one log or of all, that are as they were written; and count those that are not.
-
-    What a damaged file hides is not counted; a former version's file has no pages.
+    Raises BlockingIOError where another worker does so and `wait` is false.
     """
-    sound: list[PageRow] = []
-    damaged = 0
-    with suppress(sqlite3.Error):
-        if file.execute("SELECT 1 FROM sqlite_master WHERE name = 'page'").fetchone():
-            query = "SELECT log, page, views, checksum FROM page WHERE ?1 IS NULL OR log = ?1"
-            for row in file.execute(query, (log_id,)):
-                if row[-1] == _checksum(row[:-1]):
-                    sound.append(row)
-                else:
-                    damaged += 1
-    return sound, damaged
+    with (folder / LOCK_FILE).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
 
 
 def used_bytes(file: sqlite3.Connection) -> int:
@@ -201,7 +171,8 @@ def disk_bytes(folder: Path) -> int:
 def examine(file: sqlite3.Connection | None, path: Path) -> Examined:
     """Compare what a locked file should hold with what can be read of it; None is a file that SQLite cannot open."""
     if not path.stat().st_size and not _wal_of(path).exists():
-        return Examined(0, 0, "", is_former=True, has_structure=True)  # its worker ended before it made the tables
+        # Its worker ended before it made the tables.
+        return Examined(0, 0, "", NO_PAGES, is_former=True, has_structure=True)
     trouble = ""
     sound = damaged = checksums = 0
     content: tuple[int, int] | None = None
@@ -227,9 +198,9 @@ def examine(file: sqlite3.Connection | None, path: Path) -> Examined:
             trouble = f"should hold {content[0]} batches and has {sound + damaged}, or others"
     if damaged and not trouble:
         trouble = f"{damaged} of its batches are damaged"
-    trouble = trouble or _trouble_of_pages(file)
+    pages = _pages_of(file)
     lost = max(damaged, content[0] - sound if content else 0)
-    return Examined(sound, lost, trouble, content is None, has_structure)
+    return Examined(sound, lost, trouble or pages.trouble, pages, content is None, has_structure)
 
 
 def sound_rows(file: sqlite3.Connection) -> Iterator[Row]:
@@ -244,8 +215,13 @@ def salvaged_rows(path: Path) -> Iterator[Row]:
 
     A row may come several times, and one that was deleted may come back: sent again, it changes nothing.
     """
-    for record in salvaged_records(path, _wal_of(path), beside(path, "-journal"), _is_sound_record):
+    for record in salvaged_records(BATCH_HEAD, *_parts_of(path), _is_sound_record):
         yield _row_of(record)
+
+
+def salvaged_page_rows(path: Path) -> Iterator[PageRow]:
+    """Read the views of pages of a damaged file from its bytes alone, as `salvaged_rows` does the batches."""
+    return salvaged_pages(*_parts_of(path))
 
 
 def set_aside(path: Path) -> Path:
@@ -275,7 +251,7 @@ def beside(path: Path, companion: str) -> Path:
 def row_of(batch: Batch) -> Row:
     """Return the row of a batch."""
     values = (batch.site_id, batch.day.isoformat(), *batch[2 : len(NAMES) - 1])
-    return (*values, _checksum(values))
+    return (*values, row_checksum(values))
 
 
 def batch_of(row: Row) -> Batch:
@@ -285,7 +261,7 @@ def batch_of(row: Row) -> Batch:
 
 def is_sound(row: Row) -> bool:
     """Whether a row is as it was written."""
-    return bool(row[-1] == _checksum(row[:-1]))
+    return bool(row[-1] == row_checksum(row[:-1]))
 
 
 def _content(file: sqlite3.Connection) -> tuple[int, int] | None:
@@ -306,9 +282,19 @@ def _trouble_of_former(file: sqlite3.Connection, path: Path) -> str:
     return "" if found == "ok" else str(found)
 
 
-def _trouble_of_pages(file: sqlite3.Connection | None) -> str:
-    damaged = read_pages(file)[1] if file else 0
-    return f"the views of {damaged} of its pages are damaged" if damaged else ""
+def _pages_of(file: sqlite3.Connection | None) -> FoundPages:
+    if file is None:
+        return FoundPages([], None, "is no database")
+    try:
+        return examine_pages(file)
+    except Exception as error:  # noqa: BLE001 - whatever a damaged file raises, it is not whole
+        return FoundPages([], None, f"the views of its pages cannot be read: {error}")
+
+
+def _parts_of(path: Path) -> tuple[Path, Path, Path]:
+    """Return the paths of a file, of its log and of its journal."""
+    wal, journal = COMPANIONS
+    return path, beside(path, wal), beside(path, journal)
 
 
 def _wal_of(path: Path) -> Path:
@@ -326,10 +312,3 @@ def _is_sound_record(record: Row) -> bool:
 def _text(raw: bytes) -> str:
     """Decode a text; a damaged one becomes another text, and the row's checksum tells."""
     return raw.decode(errors="replace")
-
-
-def _checksum(values: Row) -> int:
-    total = 0
-    for value in values:
-        total = crc32(value if isinstance(value, bytes) else repr(value).encode(), total)
-    return total

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 PAGE_BYTES = 4096
 """SQLite's default, which the spool never changed."""
@@ -29,7 +30,7 @@ NEXT_BYTES = 4
 """Number of the next overflow page."""
 VARINT = rb"(?:[\x80-\xff]{0,2}[\x00-\x7f])"
 INTEGER = rb"[\x00-\x06\x08\x09]"
-RECORD_HEAD = re.compile(
+BATCH_HEAD = re.compile(
     rb"(?=([\x0b-\x1f]"
     + VARINT  # log
     + INTEGER  # seq
@@ -41,7 +42,15 @@ RECORD_HEAD = re.compile(
     + rb"))",
     re.DOTALL,
 )
-"""The head of a row: its own length, then the type of each column in the order of storage."""
+"""The head of a batch's row: its own length, then the type of each column in the order of storage."""
+PAGE_HEAD = re.compile(
+    rb"(?=([\x05-\x09]"
+    + VARINT * 2  # log, page
+    + INTEGER * 2  # views, checksum
+    + rb"))",
+    re.DOTALL,
+)
+"""The head of a row of the views of a page."""
 INTEGER_BYTES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 0, 9: 0}
 Record = tuple[Any, ...]
 
@@ -77,11 +86,13 @@ class Pages:
         return self._main[number - 1] if 0 < number <= len(self._main) else b""
 
 
-def salvaged_records(main: Path, wal: Path, journal: Path, is_sound: Callable[[Record], bool]) -> Iterator[Record]:
-    """Return every row that `is_sound` accepts, its columns in the order of storage; some may come again."""
+def salvaged_records(
+    head: re.Pattern[bytes], main: Path, wal: Path, journal: Path, is_sound: Callable[[Record], bool]
+) -> Iterator[Record]:
+    """Return every row with such a head that `is_sound` accepts, in the order of storage; some may come again."""
     pages = Pages(*(path.read_bytes() if path.exists() else b"" for path in (main, wal, journal)))
     for page in pages:
-        for match in RECORD_HEAD.finditer(page):
+        for match in head.finditer(page):
             types = _varints(match[1])
             if types[0] != len(match[1]):
                 continue
@@ -90,6 +101,14 @@ def salvaged_records(main: Path, wal: Path, journal: Path, is_sound: Callable[[R
                 if payload is not None and is_sound(record := _record(payload, types)):
                     yield record
                     break
+
+
+def row_checksum(values: Record) -> int:
+    """Return the checksum that the spool stores with the other columns of a row."""
+    total = 0
+    for value in values:
+        total = crc32(value if isinstance(value, bytes) else repr(value).encode(), total)
+    return total
 
 
 def wal_is_cut(path: Path) -> bool:
