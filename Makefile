@@ -9,7 +9,7 @@ COMPILE := .venv-tools/bin/uv pip compile pyproject.toml --quiet --no-config --u
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench chaos attacks replay seed-week reference dist lock audit clean
+.PHONY: help run test lint bench chaos attacks replay seed-week reference script dist lock audit clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name words; do printf '  make %-9s %s\n' "$$name" "$$words"; done
@@ -44,6 +44,9 @@ seed-week: .venv/dev ## Play the week of a small portal through the demo, and lo
 reference: .venv/dev ## Write deploy/SETTINGS.md and deploy/METRICS.md again, from the declarations
 	@exec $(BIN)/python -m tests.support.reference
 
+script: .venv/dev .venv/npm/done ## Write service/footfall/static/built/ again, from the scripts and the style sheet; needs npm
+	$(BIN)/python -m tests.support.built
+
 dist: .venv/dev ## Make an archive in dist/ that installs on a machine without internet
 	@exec $(BIN)/python -m tests.support.distribution
 
@@ -72,7 +75,7 @@ clean: ## Remove what was built here; the data in .footfall stay
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@ .venv/run
 
-# The routers that the browser tests load. Without npm these tests are skipped, except in CI.
+# The minifier, and what the browser tests load. Without npm these tests are skipped, except in CI.
 .venv/npm/done: tests/browser/package-lock.json .venv/dev
 	@mkdir -p .venv/npm
 	@cp tests/browser/package.json tests/browser/package-lock.json .venv/npm

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.redis_store import RedisStore
+from tests.support.built import ESBUILD, PACKAGES
 from tests.support.storage import RawRedis, Stores, open_stores, plain_redis, ready_site
 from tests.support.watchdog import pytest_addoption, pytest_configure
 
@@ -23,6 +24,17 @@ __all__ = ["pytest_addoption", "pytest_configure"]
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROME_ON_MACOS = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+
+
+@pytest.fixture(scope="session")
+def npm_packages() -> Path:
+    """Return the folder of the packages in package.json. Without it, its tests are skipped; in CI that is an error."""
+    if not ESBUILD.exists():
+        absent = "the packages of tests/browser/package.json are not here: make test installs them, where there is npm"
+        if os.environ.get("CI"):
+            pytest.fail(absent)
+        pytest.skip(absent)
+    return PACKAGES
 
 
 @pytest.fixture(scope="session")

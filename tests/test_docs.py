@@ -132,7 +132,8 @@ def test_every_command_is_listed_for_operators() -> None:
 
 def test_every_route_is_listed_for_operators() -> None:
     """The author of a proxy's rules needs the whole list."""
-    sources = "".join((PROJECT / "service/footfall/http" / name).read_text("utf-8") for name in ("public.py", "ops.py"))
+    files = ("public.py", "ops.py", "assets.py")
+    sources = "".join((PROJECT / "service/footfall/http" / name).read_text("utf-8") for name in files)
     routes = {*re.findall(r'add_(?:get|post)\("(/[^"]+)"', sources), *load_assets()}
     assert set(re.findall(r"`(/(?:\.well-known/)?[a-z]+(?:\.[a-z]+)?)`", OPERATORS)) == routes
 

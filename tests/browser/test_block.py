@@ -35,7 +35,8 @@ async def test_the_pasted_lines_count_and_show(page: Page, portal: Portal, relay
     snapshot = await page.locator("body").aria_snapshot()
     assert snapshot.splitlines() == [
         "- paragraph: Text",
-        '- heading "Thống kê truy cập" [level=2]',
+        "- paragraph:",
+        "  - strong: Thống kê truy cập",
         '- list "Thống kê truy cập":',
         '  - listitem: "Đang online: 41"',
         '  - listitem: "Hôm nay: 1.373"',

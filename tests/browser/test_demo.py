@@ -86,7 +86,7 @@ async def test_the_footer_counts_and_speaks_the_pages_language(page: Page, servi
     block = page.locator(".footfall")
     await expect(block.locator("h2")).to_have_text("Thống kê truy cập")
     await expect(number(page, "online")).not_to_have_text("–")
-    assert [text.split(":")[0] for text in await block.locator("li").all_inner_texts()] == [
+    assert [text.split(":")[0] for text in await block.get_by_role("listitem").all_inner_texts()] == [
         "Đang online",
         "Hôm nay",
         "Trong tuần",
@@ -166,4 +166,4 @@ async def test_without_script_everything_but_the_numbers_is_there(new_context: N
     """The portal must not depend on its counter."""
     page = await (await new_context(java_script_enabled=False)).new_page()
     await page.goto(service_url + "/")
-    await expect(page.locator(".footfall li").last).to_have_text("Tất cả: –")
+    await expect(page.locator(".footfall [role=listitem]").last).to_have_text("Tất cả: –")

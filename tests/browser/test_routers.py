@@ -1,7 +1,5 @@
 """Pages that a program loads and puts in place: real Turbo, htmx, React Router and Vue Router."""
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,18 +21,6 @@ PATHS = ("/1", "/2", "/3", "/4")
 LINKS = "".join(f'<a href="{path}">{path}</a> ' for path in PATHS)
 
 
-@pytest.fixture(scope="session")
-def packages() -> Path:
-    """Return the folder of the packages in package.json. Without it, its tests are skipped; in CI that is an error."""
-    folder = Path(sys.prefix, "npm", "node_modules")
-    if not folder.exists():
-        absent = "the routers of tests/browser/package.json are not here: make test installs them, where there is npm"
-        if os.environ.get("CI"):
-            pytest.fail(absent)
-        pytest.skip(absent)
-    return folder
-
-
 @pytest.fixture
 def pasted(relay: Relay, site: str) -> str:
     """Return what the webmaster pasted."""
@@ -43,11 +29,18 @@ def pasted(relay: Relay, site: str) -> str:
 
 @pytest.mark.parametrize("loader", LOADERS)
 async def test_a_page_that_a_program_fetches_and_puts_in_place_is_one_view(  # noqa: PLR0913 (fixtures)
-    page: Page, portal: Portal, relay: Relay, counts: ReadCounts, packages: Path, pasted: str, site: str, loader: str
+    page: Page,
+    portal: Portal,
+    relay: Relay,
+    counts: ReadCounts,
+    npm_packages: Path,
+    pasted: str,
+    site: str,
+    loader: str,
 ) -> None:
     """Without script a parser makes elements of what is in noscript, and a pixel there would count too."""
     file, attribute = LOADERS[loader]
-    portal.put("/loader.js", (packages / file).read_text())
+    portal.put("/loader.js", (npm_packages / file).read_text())
     head = '<script src="/loader.js"></script>'
     for path in PATHS:
         portal.put(path, html(f"<div {attribute}>{LINKS}</div><h1>{path}</h1>", pasted, head=head))
@@ -117,11 +110,11 @@ ROUTERS = {
 @pytest.mark.parametrize("with_navigation", [True, False], ids=["navigation", "history only"])
 @pytest.mark.parametrize("router", ROUTERS)
 async def test_each_route_of_a_real_router_is_one_view_on_the_way_back_too(  # noqa: PLR0913 (fixtures)
-    page: Page, portal: Portal, relay: Relay, packages: Path, pasted: str, router: str, with_navigation: bool
+    page: Page, portal: Portal, relay: Relay, npm_packages: Path, pasted: str, router: str, with_navigation: bool
 ) -> None:
     """Routers replace states before, after and while they move."""
     files, start = ROUTERS[router]
-    portal.put("/routers.js", "\n".join((packages / file).read_text() for file in files))
+    portal.put("/routers.js", "\n".join((npm_packages / file).read_text() for file in files))
     content = f'<div hx-boost="true">{LINKS}</div>' if router == "htmx" else '<div id="app"></div>'
     head = '<script src="/routers.js"></script>'
     for path in PATHS:

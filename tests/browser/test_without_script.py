@@ -40,7 +40,7 @@ async def test_a_page_without_script_is_counted_by_the_image_that_shows_its_numb
     assert await relay.passed(1) == ["image"]
     assert relay.beacons[0].headers["Referer"] == portal.url + "/"
     assert (await counts(site))["views_today"] == 1
-    await expect(page.locator(".footfall li").first).to_have_text("Đang online: –")
+    await expect(page.locator(".footfall [role=listitem]").first).to_have_text("Đang online: –")
     box = await page.locator("noscript img").bounding_box()
     assert box is not None
     assert box["height"] > 100

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from footfall.display import block
 from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.log_lines import start_logging
+from footfall.model.counts import NUMBERS
 from footfall.process import serve as serving
 from footfall.process.systemd import changed_variables
 from footfall.settings.env_file import read_env_file
@@ -32,6 +34,7 @@ from footfall.settings.validators import worker_count
 from footfall.stores.migrations import migrate as apply_migrations
 
 IMPORT_ID_MAX_CHARS = 100
+HEX_COLOR = re.compile(r"[0-9a-f]{6}")
 ENV_FILE: ContextVar[Path | None] = ContextVar("env_file", default=None)
 """What --env-file names; each command reads it once, and `serve` at each SIGHUP."""
 COMPLETE_VARIABLE = "_FOOTFALL_COMPLETE"
@@ -250,9 +253,22 @@ def adopt_spool(
 
 
 @app.command()
-def snippet(
+def snippet(  # noqa: PLR0913 - an option each
     site: Annotated[str, typer.Argument(metavar="[SITE]", help="Id of a configured site, such as portal.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Print those of all sites, each below its id.")] = False,
+    style: Annotated[
+        block.Style,
+        typer.Option(help="How the block looks; all but plain and image bring the style sheet of Footfall."),
+    ] = "plain",
+    heading: Annotated[
+        int, typer.Option(min=0, max=6, metavar="LEVEL", help="Level of the heading, 2 for h2; 0 for bold text.")
+    ] = 0,
+    show: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Other numbers than the site's, such as online,month,total.")
+    ] = "",
+    color: Annotated[
+        str, typer.Option(metavar="HEX", help="Colour of the numbers in six hexadecimal digits, such as 0b5cad.")
+    ] = "",
     embedded: Annotated[
         bool, typer.Option("--embedded", help="For a `footfall serve --embedded` (make run); it need not run.")
     ] = False,
@@ -262,9 +278,10 @@ def snippet(
     settings = load_settings(settings_file(environ), environ, embedded=embedded, needs_stores=False)
     if every == bool(site):
         raise Stop(f"name one site, or give --all; configured are: {', '.join(sorted(settings.sites))}")
+    preset = _preset(style, heading, show, color)
     for one in settings.sites.values() if every else [_site(settings, site)]:
-        heading = f"<!-- {one.id} -->\n" if every else ""
-        say(heading + block.snippet(one, one.public_url or settings.public_url), end="")
+        above = f"<!-- {one.id} -->\n" if every else ""
+        say(above + block.snippet(one, one.public_url or settings.public_url, preset), end="")
 
 
 @app.command()
@@ -303,6 +320,19 @@ def show_status(
 def version() -> None:
     """Print the version."""
     say(__version__)
+
+
+def _preset(style: block.Style, heading: int, show: str, color: str) -> block.Preset:
+    """Return the look that the options ask for; raises Stop."""
+    names = tuple(show.split(",")) if show else ()
+    if not set(names) <= set(NUMBERS):
+        raise Stop(f"--show must name numbers, with commas between: {', '.join(NUMBERS)}")
+    digits = color.removeprefix("#").lower()
+    if color and not HEX_COLOR.fullmatch(digits):
+        raise Stop("--color must be six hexadecimal digits, such as 0b5cad")
+    if digits and style == "plain":
+        raise Stop("--color needs a style that has a sheet, or image; plain has the colours of the page")
+    return block.Preset(style, show=names, heading=heading, color=digits)
 
 
 def _settings(*, embedded: bool = False) -> Settings:

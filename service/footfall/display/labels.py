@@ -7,6 +7,8 @@ from footfall.model.counts import Counts
 from footfall.settings.settings import Site
 
 UNKNOWN = "–"
+DIGITS_MIN = 6
+"""Boxes of a number in the style digits, also in `static/footfall.js`."""
 SEPARATOR = MappingProxyType({"vi": ".", "en": ","})
 LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {

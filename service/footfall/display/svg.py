@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal, NamedTuple
 
-from footfall.display.labels import UNKNOWN, format_number, labels_of, numbers_of
+from footfall.display.labels import DIGITS_MIN, UNKNOWN, format_number, labels_of, numbers_of
 from footfall.model.counts import Counts
 from footfall.settings.settings import Site
 
@@ -55,7 +55,6 @@ CARD_LABEL_WIDTH = 120
 CARDS_IN_A_ROW = 4
 CARD_GAP = 8
 BADGE_HEIGHT = 24
-DIGITS_MIN = 6
 BOX_WIDTH, BOX_HEIGHT, BOX_STEP = 20, 28, 23
 
 

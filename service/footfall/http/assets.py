@@ -4,25 +4,26 @@ import gzip
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain, product
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from string import Template, ascii_letters
+from string import Template
 from types import MappingProxyType
 from urllib.parse import quote
 
-import rjsmin
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
+from footfall.http.choices import color_in
 from footfall.http.responses import Reply, cacheable, lines
 from footfall.settings.settings import Settings
 
 STATIC = Path(__file__).parent.parent / "static"
-PAGE_QUERY = "const pageQuery = [];"
-"""The line of the script that the server fills in."""
+BUILT = STATIC / "built"
+"""The files that `make script` writes."""
+PAGE_QUERY = '["page_query"]'
+"""The part of the script that the server fills in."""
 PRIVACY_CONTROL = '{"gpc":true,"lastUpdate":"2026-11-30"}\n'
 """The statement of https://www.w3.org/TR/gpc/ that this service honours Global Privacy Control, since that day."""
 SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
@@ -30,9 +31,6 @@ DEMO_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-DECLARED = re.compile(r"\b(?:const|let) (\w+)|\b(?:const|let)\[([\w,]+)\]|\(([\w,]+)\)=>|\b(\w+)=>|\bcatch\((\w+)\)")
-"""The variables of a script without white space."""
-TEXT = re.compile(r""""[^"]*"|'[^']*'|`[^`]*`""")
 ACCEPTS_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?=[;,]|$)(?!;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
 
 DEMO_PAGES = (
@@ -74,14 +72,16 @@ class Asset:
 
 
 def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
-    """Return by path the script (without comments and white space, with short names), the contract and `gpc.json`.
+    """Return by path the script, the contract and `gpc.json`.
 
     `page_query` are the keys of a page's query that the script sends; it sends no other.
     """
     keys = sorted({form for key in page_query for form in (key, quote(key, safe=""))})
-    script = (STATIC / "footfall.js").read_text(encoding="utf-8")
-    script = script.replace(PAGE_QUERY, PAGE_QUERY.replace("[]", json.dumps(keys)), 1)
-    script = _shorten(rjsmin.jsmin(script))
+    script = (
+        (BUILT / "footfall.js")
+        .read_text(encoding="utf-8")
+        .replace(PAGE_QUERY, json.dumps(keys, separators=(",", ":")), 1)
+    )
     contract = (STATIC / "openapi.json").read_text(encoding="utf-8")
     return MappingProxyType(
         {
@@ -90,25 +90,6 @@ def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
             "/.well-known/gpc.json": _asset(PRIVACY_CONTROL, ".json"),
         }
     )
-
-
-def _shorten(script: str) -> str:
-    """Return the script with short names for its variables.
-
-    A variable whose name is also a property, or stands in a text, keeps it: so no property and no text changes.
-
-    >>> _shorten('const wait=1;let found=2;const total=3;done(total,"wait",$.found)')
-    'const wait=1;let found=2;const a=3;done(a,"wait",$.found)'
-    """
-    lists = DECLARED.findall(script)
-    declared = {name for found in lists for name in re.split(",", "".join(found)) if len(name) > 2}
-    texts = re.sub(r"\$\{[^}]*\}", " ", " ".join(TEXT.findall(script)))
-    properties = re.findall(r"\.(\w+)|[{,](\w+):", TEXT.sub('""', script))
-    declared -= {*re.findall(r"\w+", texts), *chain.from_iterable(properties)}
-    words = Counter(re.findall(r"\w+", script))
-    free = (letters for n in (1, 2) for letters in map("".join, product(ascii_letters, repeat=n)) if not words[letters])
-    short = dict(zip(sorted(declared, key=lambda name: (-words[name], name)), free, strict=False))
-    return re.sub(r"(?<![\w.$-])[A-Za-z]\w+(?![\w-])", lambda word: short.get(word[0], word[0]), script)
 
 
 def load_demo() -> Mapping[str, Asset]:
@@ -153,8 +134,21 @@ def add_assets(app: web.Application, settings: Settings) -> None:
     """Add a route for each file that every Footfall serves, and in demo mode for those of the demo portal."""
     page_query = chain.from_iterable(site.page_query for site in settings.sites.values())
     _add_routes(app, load_assets(page_query), {"Cache-Control": SCRIPT_CACHE})
+    app.router.add_get("/footfall.css", get_sheet)
     if settings.demo:
         _add_routes(app, load_demo(), {"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY})
+
+
+async def get_sheet(request: web.Request) -> Reply:
+    """Return the style sheet of the block, with the colour in the query."""
+    return await _sheet(color_in(request))(request)
+
+
+@lru_cache(maxsize=64)
+def _sheet(color: str) -> Callable[[web.Request], Awaitable[Reply]]:
+    chosen = f":root{{--footfall-color:#{color}}}" if color else ""
+    sheet = chosen + (BUILT / "footfall.css").read_text(encoding="utf-8")
+    return _asset_handler(_asset(sheet, ".css"), {"Cache-Control": SCRIPT_CACHE})
 
 
 def _add_routes(app: web.Application, assets: Mapping[str, Asset], headers: Mapping[str, str]) -> None:
@@ -162,7 +156,7 @@ def _add_routes(app: web.Application, assets: Mapping[str, Asset], headers: Mapp
         app.router.add_get(path, _asset_handler(asset, headers))
 
 
-def _asset_handler(asset: Asset, headers: Mapping[str, str]) -> Handler:
+def _asset_handler(asset: Asset, headers: Mapping[str, str]) -> Callable[[web.Request], Awaitable[Reply]]:
     common = {"Content-Type": asset.content_type, "Vary": "Accept-Encoding", **headers}
     # A strong ETag stands for the exact bytes, so the gzipped form has an ETag of its own.
     packed_etag = f'{asset.etag[:-1]}-gzip"'

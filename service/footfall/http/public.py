@@ -1,16 +1,14 @@
 """The public routes: pages send beacons and read the numbers."""
 
 import asyncio
-import re
-from collections.abc import Sequence
-from typing import TypeVar
 
 from aiohttp import web
 
 from footfall.display.block import counts_html
-from footfall.display.svg import Layout, Look, Theme, counts_svg, page_svg
+from footfall.display.svg import counts_svg, page_svg
 from footfall.errors import Reason, Refused
 from footfall.http.assets import add_assets
+from footfall.http.choices import chosen, language_in, look_in, numbers_in
 from footfall.http.middleware import OUTERMOST, measure_and_shape
 from footfall.http.pages import (
     pages_in,
@@ -25,7 +23,6 @@ from footfall.http.sender import read_client, read_sender
 from footfall.http.services import SERVICES, Services
 from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
 from footfall.ingest.counting import Counted, Ignored, Spooled
-from footfall.model.counts import NUMBERS
 from footfall.settings.settings import Site
 
 BODY_TIMEOUT_S = 5
@@ -46,11 +43,6 @@ PREFLIGHT = lines(
     }
 )
 SVG_FRESH = lines({"Content-Type": "image/svg+xml; charset=utf-8", "Cache-Control": "no-store"})
-THEMES: tuple[Theme, ...] = ("light", "dark", "auto", "none")
-LAYOUTS: tuple[Layout, ...] = ("list", "line", "cards", "badge", "digits")
-COLOR = re.compile(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
-
-Choice = TypeVar("Choice", bound=str)
 
 
 def create_public_app(services: Services) -> web.Application:
@@ -130,8 +122,8 @@ async def get_counts_svg(request: web.Request) -> Reply:
     """Return the block, or the views of the page in the query, as an image, where nothing else is possible."""
     site = _site_to_read(request)
     services = request.app[SERVICES]
-    look, language, show = _look(request), _language(request, site), _show(request)
-    counts_too = _choice(request, "count", ("0", "1")) == "1" and request.method == "GET"
+    look, language, show = look_in(request), language_in(request, site), numbers_in(request)
+    counts_too = chosen(request, "count", ("0", "1")) == "1" and request.method == "GET"
     outcome = await _count_pixel(request) if counts_too else None
     if pages := pages_in(request):
         views = await views_of_page(services, site, pages[0])
@@ -149,7 +141,7 @@ async def get_counts_html(request: web.Request) -> Reply:
     """Return the block as an HTML fragment, for server-side includes."""
     site = _site_to_read(request)
     shown = await request.app[SERVICES].counts_cache.counts(site)
-    fragment = counts_html(site, shown.counts, _language(request, site), _show(request))
+    fragment = counts_html(site, shown.counts, language_in(request, site), numbers_in(request))
     return _reply(request, shown.etag, COUNTS_HTML, fragment.encode())
 
 
@@ -188,38 +180,3 @@ def _ignored(ignored: Ignored) -> bytes:
 
 def _reply(request: web.Request, etag: str, head: bytes, body: bytes) -> Reply:
     return cacheable(request, etag, head + b"ETag: %b\r\n" % etag.encode(), body)
-
-
-def _choice(request: web.Request, name: str, allowed: tuple[Choice, ...]) -> Choice:
-    """Return what the query chooses, by default the first choice; raises Refused(BAD_FIELD)."""
-    chosen = request.query.get(name, allowed[0])
-    for choice in allowed:
-        if choice == chosen:
-            return choice
-    raise Refused(Reason.BAD_FIELD, sentence=f"{name} must be one of these: {', '.join(allowed)}.")
-
-
-def _look(request: web.Request) -> Look:
-    """Return how the image is to look; raises Refused(BAD_FIELD)."""
-    color = request.query.get("color", "")
-    found = COLOR.fullmatch(color)
-    if color and not found:
-        raise Refused(Reason.BAD_FIELD, sentence="color must be three or six hexadecimal digits, such as 00aa77.")
-    digits = found[1].lower() if found else ""
-    six = "".join(2 * digit for digit in digits) if len(digits) == len("abc") else digits
-    return Look(_choice(request, "theme", THEMES), _choice(request, "layout", LAYOUTS), six)
-
-
-def _show(request: web.Request) -> Sequence[str]:
-    """Return the names of the numbers that the query asks for; raises Refused(BAD_FIELD)."""
-    if (asked := request.query.get("show")) is None:
-        return ()
-    names = asked.split(",")
-    if len(names) > len(NUMBERS) or not set(names) <= set(NUMBERS):
-        raise Refused(Reason.BAD_FIELD, sentence=f"show must name numbers, with commas between: {', '.join(NUMBERS)}.")
-    return names
-
-
-def _language(request: web.Request, site: Site) -> str:
-    other = "en" if site.language == "vi" else "vi"
-    return _choice(request, "lang", (site.language, other))

@@ -17,9 +17,11 @@
  * For pages that know better: window.footfall.view("/tin/1") counts a view, and window.footfall.fill(root) fills
  * the elements in a shadow root.
  *
- * The server removes comments and white space and shortens names, so names may be words. The syntax is Chrome
- * 70's; the script checks for newer features before it uses them. It throws no error and adds no style. Where
- * the page may not count, the console has one line that says why.
+ * In class="footfall-digits" each digit of a number gets an element of its own, for a box around it.
+ *
+ * `make script` writes built/footfall.js, which is served: without comments, with short names, and in syntax that
+ * Chrome 61 reads. The script checks for newer features before it uses them. It throws no error and adds no
+ * style. Where the page may not count, the console has one line that says why.
  */
 (() => {
   "use strict";
@@ -41,8 +43,8 @@
   if (warned.site) return warned.site === site || warn(`${site} is not counted, because ${warned.site} is, on this page.`);
   warned.site = site;
 
-  // Keys of the query that tell pages apart: the server writes the page_query of its sites here.
-  const pageQuery = [];
+  // Keys of the query that tell pages apart: the server writes those of its sites here, instead of this one.
+  const pageQuery = ["page_query"];
   const query = "?site=" + encodeURIComponent(site);
   const savedKey = "footfall:" + site;
 
@@ -153,8 +155,18 @@
   const fillNumber = (element, figure) => {
     const before = element.textContent;
     const known = typeof figure === "number";
-    const text = known ? figure.toLocaleString(languageOf(element)) : before.trim() || "–";
-    if (text !== before) element.textContent = text;
+    const written = known ? figure.toLocaleString(languageOf(element)) : before.trim() || "–";
+    const inBoxes = known && element.closest(".footfall-digits");
+    const text = inBoxes ? String(figure).padStart(6, 0) : written;
+    if (text === before) return;
+    element.textContent = inBoxes ? "" : text;
+    if (!inBoxes) return;
+    // The boxes are a picture of the number, which a screen reader speaks as one.
+    element.setAttribute("role", "img");
+    element.setAttribute("aria-label", written);
+    Array.from(text, digit => {
+      element.appendChild(document.createElement("span")).textContent = digit;
+    });
   };
 
   const pageFor = element => element.getAttribute("data-page") || page;
