@@ -96,6 +96,14 @@ ATTACKS = (
         1,
         pages=NEW_PAGES + 1,
     ),
+    Attack(
+        "50,000 random paths from one address",
+        lambda: (beacon({"page": f"/{dice.getrandbits(64):x}"}) for dice in [random.Random(1)] for _ in range(50_000)),
+        {200: 6000, 429: 44_000},
+        6000,
+        1,
+        pages=NEW_PAGES + 1,
+    ),
     Attack("pages elsewhere", lambda: (beacon(Origin=f"https://{n}.example") for n in range(2000)), {403: 2000}, 0, 0),
     Attack("unknown sites", lambda: (beacon({"site": f"site-{n}"}) for n in range(2000)), {404: 2000}, 0, 0),
     Attack("robots", lambda: (beacon(User_Agent=f"SomeBot/{n}") for n in range(2000)), {200: 2000}, 0, 0),
@@ -124,7 +132,8 @@ async def estimate_of_raw_ids(redis: Redis) -> int:
 
 async def print_table() -> None:
     """Run every attack against servers of its own and print the results as Markdown."""
-    print("| attack | requests | answers | views | visitors | memory in Redis | keys |\n|---|--:|---|--:|--:|--:|--:|")
+    print("| attack | requests | answers | views | visitors | pages | memory in Redis | keys |")
+    print("|---|--:|---|--:|--:|--:|--:|--:|")
     with tempfile.TemporaryDirectory(prefix="footfall-attacks-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # As root, PostgreSQL runs under another account, which must pass through this folder.
@@ -159,6 +168,7 @@ def _row(name: str, outcome: Outcome) -> str:
         answers,
         f"{outcome.views:+,}",
         f"{outcome.visitors:+,}",
+        f"{outcome.pages:+,}",
         f"{outcome.added_bytes / 1024:+,.1f} KiB",
         f"{outcome.after.keys - outcome.before.keys:+,}",
     ]

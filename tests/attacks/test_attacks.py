@@ -44,6 +44,7 @@ async def test_an_attack_reaches_what_is_known_beforehand_and_no_more(
         outcome = await attack(footfall, redis, each.requests())
     assert (outcome.answers, outcome.views, outcome.visitors) == (each.answers, each.views, each.visitors)
     assert outcome.pages == each.pages
+    assert outcome.real_pages == (1, 1), "a page of the portal does not count by itself"
     assert outcome.after.shown == pytest.approx(outcome.after.visitors, rel=FIVE_SIGMA, abs=2)
     assert_bounded(outcome)
 

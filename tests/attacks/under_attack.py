@@ -4,18 +4,21 @@ import asyncio
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
 from redis.asyncio import Redis
 
+from footfall.display.page_views import UNSEEN_REFRESH_AFTER_S
 from footfall.stores.redis_store import day_key
 from tests.support.footfall import SITE, Footfall
 from tests.support.raw_http import beacon, connected, read_answer, send_all
 
 HONEST_ADDRESS = "198.51.100.1"
+NEIGHBOUR = "198.51.100.2"
 HONEST_VIEW = beacon({"page": "/"}, X_Forwarded_For=HONEST_ADDRESS)
+REAL_PAGES = ("/", "/tin-tuc/published-meanwhile")
 FLOOD_PER_S = 1000
 """Twenty times what the limits allow one network."""
 NEIGHBOUR_VIEWS = 200
@@ -44,6 +47,8 @@ class Outcome:
     before: State
     after: State
     remark: str = ""
+    real_pages: tuple[int, ...] = ()
+    """By how much the numbers of `REAL_PAGES` grew, when a neighbour viewed each once after the attack."""
 
     @property
     def views(self) -> int:
@@ -72,7 +77,23 @@ async def attack(footfall: Footfall, redis: Redis, requests: Iterable[bytes]) ->
     await send_all(port, [HONEST_VIEW])
     before = await state_of(footfall, redis)
     answers = await send_all(port, requests)
-    return Outcome(answers, before, await state_of(footfall, redis))
+    after = await state_of(footfall, redis)
+    return Outcome(answers, before, after, real_pages=await _view_real_pages(footfall))
+
+
+async def _view_real_pages(footfall: Footfall) -> tuple[int, ...]:
+    """Let a neighbour view an old page and a new one; return by how much each number grew."""
+    before = await _views_of(footfall, REAL_PAGES)
+    await send_all(port_of(footfall), [beacon({"page": page}, X_Forwarded_For=NEIGHBOUR) for page in REAL_PAGES])
+    footfall.clock.advance(UNSEEN_REFRESH_AFTER_S)
+    after = await _views_of(footfall, REAL_PAGES)
+    return tuple(now - then for now, then in zip(after, before, strict=True))
+
+
+async def _views_of(footfall: Footfall, pages: Sequence[str]) -> list[int]:
+    services = footfall.services
+    views = await services.page_views.views(services.settings.sites[SITE], pages)
+    return [views[page] or 0 for page in pages]
 
 
 async def flood(footfall: Footfall, redis: Redis) -> Outcome:
