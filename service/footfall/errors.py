@@ -87,6 +87,10 @@ class StoreUnavailable(Exception):
         self.sentence = sentence
 
 
+class StoreRefused(StoreUnavailable):
+    """The store answered that it does not take a request of several parts; another part alone may be taken."""
+
+
 class StoreBusy(StoreUnavailable):
     """Another transaction holds the same rows; the store changed nothing, and the next attempt may succeed."""
 

@@ -12,7 +12,7 @@ from footfall.model.periods import week_end, week_of
 from footfall.model.retention import Retention
 from footfall.stores.spool_store import open_spool
 from tests.support.footfall import SITE, VIETNAM
-from tests.support.storage import LOG, TODAY, RawRedis, Stores, batch, period_of, ready_site
+from tests.support.storage import LOG, TODAY, RawRedis, Stores, batch, period_of, ready_site, save_one
 
 PAGES = f"ff1:{{{SITE}}}:day:{TODAY}:pages"
 WINDOW_S = 300
@@ -117,7 +117,7 @@ async def test_totals_follow_rollups_that_overlap(stores: Stores) -> None:
     for at in (1, 0, 2, 1, 2):
         snapshot = snapshots[at]
         assert snapshot is not None
-        await worker.postgres.save(SITE, snapshot, retention)
+        await save_one(worker.postgres, SITE, snapshot, retention)
     assert await stores.sql.fetchval("SELECT views FROM footfall.page_day WHERE page = '/a'") == 6
     totals = await stores.sql.fetch("SELECT page, views FROM footfall.page_total ORDER BY page")
     assert [tuple(row) for row in totals] == [("/a", 6), ("/b", 1)]
@@ -149,7 +149,7 @@ async def test_pages_expire_with_their_day_and_not_before_postgres_has_them(stor
     worker.clock.advance(3 * 86400)
     snapshot = await worker.redis.snapshot(SITE, [], all_days=False)
     assert snapshot is not None
-    closed = (await worker.postgres.save(SITE, snapshot, Retention.at(worker.clock(), VIETNAM))).closed
+    closed = (await save_one(worker.postgres, SITE, snapshot, Retention.at(worker.clock(), VIETNAM))).closed
     ends = {TODAY: int(week_end(week_of(TODAY), VIETNAM))}
     await worker.redis.confirm(SITE, snapshot.changes, closed, ends)
     assert [await stores.redis.ttl(PAGES), await stores.redis.ttl(PAGES.removesuffix("pages") + "logs")] == [-1, -1]

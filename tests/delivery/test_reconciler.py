@@ -40,6 +40,7 @@ from tests.support.storage import (
     ready_site,
     reference,
     registers,
+    save_one,
 )
 
 SKETCH, LOGS = day_key(SITE, TODAY, "visitors"), day_key(SITE, TODAY, "logs")
@@ -261,7 +262,7 @@ async def test_every_damaged_key_heals_by_itself_and_loses_nothing(
         assert await redis.get(SALT_KEY) == salt
         assert await redis.hlen(f"{PREFIX}dirty") == 0
         assert await redis.smembers(f"{PREFIX}days") == {str(YESTERDAY).encode(), str(TODAY).encode()}
-        assert not services.rollup.failed
+        assert not services.rollup.failures.errors
         assert metric(services, "footfall_lost_batches_total") == 0
         assert metric(services, "footfall_internal_faults_total") == 0
 
@@ -341,7 +342,7 @@ async def test_two_rollups_that_commit_in_reverse_order_take_nothing_back(
 
 async def save(postgres: PostgresStore, snapshot: Snapshot) -> Saved:
     """Commit a snapshot as the rollup does."""
-    return await postgres.save(SITE, snapshot, Retention.at(NOON.timestamp(), VIETNAM))
+    return await save_one(postgres, SITE, snapshot, Retention.at(NOON.timestamp(), VIETNAM))
 
 
 async def test_the_spool_of_a_worker_that_is_gone_is_sent_by_another(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from footfall.errors import StoreBusy, StoreUnavailable
+from footfall.errors import StoreBusy, StoreRefused, StoreUnavailable
 from footfall.model.batch import Batch
 from footfall.model.day_state import Closed, DayState
 from footfall.model.pages import PageBase, PageDay, packed
@@ -16,7 +16,7 @@ from footfall.model.retention import DAY, WEEK, Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.model.sketch import covers as sketch_covers
-from footfall.model.snapshot import Snapshot
+from footfall.model.snapshot import SiteCopy, Snapshot
 from footfall.model.sums import Sums, Tally
 from footfall.stores.spool_orphans import SpooledLog
 from tests.simulation.models import READ_AHEAD_US, unpacked
@@ -54,8 +54,10 @@ class PostgresModel:
         self.journal: dict[tuple[SiteId, str], int] = {}
         self.events: set[tuple[str, str, str]] = set()
         self.restarts = 0
-        self.rows_held = False
-        """Whether a session that stands still holds the rows: whoever wants to write them gets no turn."""
+        self.held: set[str] = set()
+        """Sites whose rows a session holds that stands still: no other session gets a turn to write them."""
+        self.refused: set[str] = set()
+        """Sites of which a guard refuses every row."""
 
     def installation(self) -> str:
         """The id made by `migrate`."""
@@ -79,17 +81,29 @@ class PostgresModel:
         """How many corrections each site has."""
         return dict(Counter(site for site, _ in self.journal))
 
-    def save(self, site: str, snapshot: Snapshot, retention: Retention, *, older: bool = False) -> list[DayState]:
-        """The rollup's transaction; returns the rows that know more."""
-        if self.rows_held:
+    def save_all(self, copies: Sequence[SiteCopy], *, older: bool = False) -> dict[SiteId, list[DayState]]:
+        """The transaction of a group: of several sites those are left out whose rows are held; a refusal stops all."""
+        free = [copy for copy in copies if copy.site_id not in self.held]
+        if len(copies) == 1 and not free:
             raise StoreBusy("postgres", "another session holds rows that this one needs")
+        if any(copy.site_id in self.refused for copy in free):
+            raise StoreRefused("postgres", "refuses a value")
+        return {
+            copy.site_id: self.save(copy.site_id, copy.snapshot, copy.retention, older=older, is_due=copy.is_due)
+            for copy in free
+        }
+
+    def save(
+        self, site: str, snapshot: Snapshot, retention: Retention, *, older: bool = False, is_due: bool = True
+    ) -> list[DayState]:
+        """One site's part of it; returns the rows that know more."""
         self.save_pages(site, snapshot.pages)
         given = {state.day for state in snapshot.days}
         for key, row in self.rows.items():
-            if key[0] == site and row.day < retention.sketches_from and row.day not in given:
+            if key[0] == site and row.day < retention.sketches_from and row.day not in given and is_due:
                 self.rows[key] = replace(row, sketch=None)
         for key, row in self.rows.items():
-            if key[0] == site and row.day < retention.salts_from and row.day not in given and not older:
+            if key[0] == site and row.day < retention.salts_from and row.day not in given and is_due and not older:
                 self.rows[key] = replace(row, ids=None)
         ahead = [
             row
@@ -153,12 +167,19 @@ class PostgresModel:
         views = sum(sum(logs.values()) for day, logs in days.items() if day <= through)
         return PageBase(page, views, {day: logs for day, logs in days.items() if day > through})
 
-    def tidy(self, site: str, snapshot: Snapshot, retention: Retention) -> Closed:
-        """What the rollup does after its transaction."""
+    def tidy_all(self, copies: Sequence[SiteCopy]) -> dict[SiteId, Closed]:
+        """What follows the transaction of a group."""
+        return {
+            copy.site_id: self.tidy(copy.site_id, copy.snapshot, copy.retention, is_due=copy.is_due) for copy in copies
+        }
+
+    def tidy(self, site: str, snapshot: Snapshot, retention: Retention, *, is_due: bool = True) -> Closed:
+        """One site's part of it."""
         for week, salt in snapshot.salts.items():
             self.kept_salts.setdefault((site, week), salt)
         oldest = retention.salts_from
-        self.kept_salts = {key: salt for key, salt in self.kept_salts.items() if key[0] != site or key[1] >= oldest}
+        if is_due:
+            self.kept_salts = {key: salt for key, salt in self.kept_salts.items() if key[0] != site or key[1] >= oldest}
         return self._closed(site, retention)
 
     def days(self, site: str, wanted: Sequence[date]) -> list[DayState]:

@@ -15,7 +15,7 @@ from footfall.model.periods import Period
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
-from footfall.model.snapshot import Snapshot
+from footfall.model.snapshot import SiteCopy, Snapshot
 from footfall.stores.postgres_store import PostgresStore, Saved
 from footfall.stores.redis_store import EXACT_UP_TO, Recorded, RedisStore
 from footfall.stores.spool_orphans import SpooledLog
@@ -195,11 +195,11 @@ class PostgresPort(PostgresStore):
     async def adjustment_counts(self) -> dict[SiteId, int]:
         return await self._ask("adjustment_counts", PostgresModel.adjustment_counts)
 
-    async def save(self, site_id: SiteId, snapshot: Snapshot, retention: Retention) -> Saved:
-        older = self._older
-        ahead = await self._ask("save", lambda postgres: postgres.save(site_id, snapshot, retention, older=older))
-        closed = await self._ask("tidy", lambda postgres: postgres.tidy(site_id, snapshot, retention))
-        return Saved(ahead, closed)
+    async def save(self, copies: Sequence[SiteCopy]) -> dict[SiteId, Saved]:
+        older, group = self._older, list(copies)
+        ahead = await self._ask("save", lambda postgres: postgres.save_all(group, older=older))
+        closed = await self._ask("tidy", lambda postgres: postgres.tidy_all([c for c in group if c.site_id in ahead]))
+        return {site_id: Saved(rows, closed[site_id]) for site_id, rows in ahead.items()}
 
     async def page_bases(self, site_id: SiteId, through: date, pages: Sequence[str]) -> list[PageBase]:
         return await self._ask("page_bases", lambda postgres: postgres.page_bases(site_id, through, pages))

@@ -49,8 +49,8 @@ class Promises:
         """After every step."""
         for worker in self._world.workers:
             assert not worker.errors, worker.errors
-            assert all(isinstance(error, StoreUnavailable) for error in worker.rollup.failed.values()), (
-                worker.rollup.failed
+            assert all(isinstance(error, StoreUnavailable) for error in worker.rollup.failures.errors.values()), (
+                worker.rollup.failures.errors
             )
             self._numbers_never_fall(worker)
         self._nothing_counts_twice()
@@ -102,7 +102,8 @@ class Promises:
         for server in (*world.redis, world.postgres, world.disk):
             server.up = True
         world.disk.model.rows_max = 10_000
-        world.postgres.model.rows_held = False
+        world.postgres.model.held.clear()
+        world.postgres.model.refused.clear()
         while world.late:
             world.late.pop().arrive_unheard()
         for after_s in ROUNDS_S:

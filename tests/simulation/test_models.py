@@ -33,7 +33,7 @@ from footfall.stores.spool_store import Spool, open_spool
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.simulation.models import ALWAYS, Program, RedisModel, packed, unpacked
 from tests.support.footfall import SITE, VIETNAM
-from tests.support.storage import RawRedis, plain_redis, registers
+from tests.support.storage import RawRedis, plain_redis, registers, save_one
 
 CALLS = 400
 EXACT_UP_TO = 5
@@ -319,7 +319,7 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
             model.record_event(SITE, "salt_lost", correction)
             await store.record_event(SITE, "salt_lost", correction)
             assert {(SITE, event.kind, event.detail) for event in await store.events(SITE)} == model.events
-            real = await store.save(SITE, snapshot, retention)
+            real = await save_one(store, SITE, snapshot, retention)
             ahead = model.save(SITE, snapshot, retention)
             closed = model.tidy(SITE, snapshot, retention)
             assert _by_day(ahead) == _by_day(real.ahead)

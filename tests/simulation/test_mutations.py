@@ -53,10 +53,10 @@ END_AT_CREATION = {
     },
 }
 MERGE_WITHOUT_ITS_GUARD = {
-    "service/footfall/stores/postgres_store.py": {
+    "service/footfall/stores/day_rows.py": {
         "WHERE footfall.covers(EXCLUDED.logs, kept.logs)": "WHERE true",
-        "AND NOT footfall.covers(copy.logs, kept.logs)": "AND false",
-        "AND kept.visitors > copy.visitors AND": "AND false AND",
+        "WHERE NOT footfall.covers(copy.logs, kept.logs)": "WHERE false",
+        "WHERE kept.visitors > copy.visitors AND": "WHERE false AND",
     },
     "tests/simulation/durable_models.py": {
         "if not covers(state.logs, row.logs) or _lacks_visitors(state, row):": "if False:"
@@ -75,7 +75,7 @@ LATE_DAY_WITHOUT_ITS_WEEK = {
     },
 }
 PEAK_OF_THE_LAST_COPY = {
-    "service/footfall/stores/postgres_store.py": {
+    "service/footfall/stores/day_rows.py": {
         "peak_online = GREATEST(kept.peak_online, EXCLUDED.peak_online),": "peak_online = EXCLUDED.peak_online,",
         "WHEN kept.peak_online > COALESCE(EXCLUDED.peak_online, 0) THEN kept.peak_online_at": (
             "WHEN false THEN kept.peak_online_at"
@@ -109,13 +109,13 @@ SET_OUTLIVES_ITS_END = {
     "tests/simulation/models.py": {"        kept.ids = set()\n": ""},
 }
 IDS_OUTLIVE_THEIR_KEY = {
-    "service/footfall/stores/postgres_store.py": {
-        "await connection.execute(DROP_IDS, site_id, retention.salts_from, names)": "pass",
-        "ids = CASE WHEN kept.day < $14 THEN NULL": "ids = CASE WHEN false THEN NULL",
+    "service/footfall/stores/day_rows.py": {
+        "await connection.execute(DROP_IDS, due, retention.salts_from, site_ids, names)": "pass",
+        "ids = CASE WHEN kept.day < $2 THEN NULL": "ids = CASE WHEN false THEN NULL",
         "[state.ids if state.day >= retention.salts_from else None for state in days]": "[state.ids for state in days]",
     },
     "tests/simulation/durable_models.py": {
-        "row.day < retention.salts_from and row.day not in given and not older": "False",
+        "row.day < retention.salts_from and row.day not in given and is_due and not older": "False",
         "return replace(saved, ids=None) if state.day < retention.salts_from else saved": "return saved",
     },
 }
@@ -150,17 +150,21 @@ PAGES_ADDED_UP = {
     },
 }
 PAGES_APART_FROM_THEIR_DAY = {
+    "service/footfall/stores/day_rows.py": {
+        "    await save_pages(connection, pages_in(copies))\n": "",
+    },
     "service/footfall/stores/postgres_store.py": {
-        "                await _save_pages(connection, site_id, snapshot.pages)\n": "",
-        "            await _save_salts(connection, site_id, snapshot.salts)\n": (
-            "            await _save_salts(connection, site_id, snapshot.salts)\n"
-            "            await _save_pages(connection, site_id, snapshot.pages)\n"
+        "            closed: dict[SiteId, Closed] = {}\n": (
+            "            closed: dict[SiteId, Closed] = {}\n"
+            "            from footfall.stores.day_rows import pages_in, save_pages\n"
+            "            await save_pages(connection, pages_in(copies))\n"
         ),
     },
     "tests/simulation/durable_models.py": {"        self.save_pages(site, snapshot.pages)\n": ""},
     "tests/simulation/ports.py": {
         '        closed = await self._ask("tidy"': (
-            '        await self._ask("save_pages", lambda postgres: postgres.save_pages(site_id, snapshot.pages))\n'
+            "        for copy in group:\n"
+            '            await self._ask("save_pages", lambda p, c=copy: p.save_pages(c.site_id, c.snapshot.pages))\n'
             '        closed = await self._ask("tidy"'
         ),
     },

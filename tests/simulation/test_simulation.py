@@ -241,7 +241,7 @@ class Footfall(RuleBasedStateMachine):
     @rule()
     def rows_are_held_or_let_go(self) -> None:
         """A worker stands still in its transaction, until the server ends it."""
-        self.world.postgres.model.rows_held = not self.world.postgres.model.rows_held
+        self.world.postgres.model.held ^= {self.world.site.id}
 
     @precondition(lambda self: self.dumps)
     @rule(age=ANY)

@@ -18,12 +18,12 @@ from footfall.model.retention import SKETCHES_RETAINED, Retention
 from footfall.model.site_id import SiteId
 from footfall.model.snapshot import Snapshot
 from footfall.stores.migrations import migrate
-from footfall.stores.postgres_connection import COMMAND_TIMEOUT_S, open_connections
-from footfall.stores.postgres_store import LIMITS, PostgresStore, Saved, open_postgres
+from footfall.stores.postgres_connection import COMMAND_TIMEOUT_S, LIMITS, WAIT, open_connections
+from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
 from tests.chaos.relay import Hold, open_relay, pass_request
 from tests.support.footfall import SITE
 from tests.support.postgres_programs import run_program
-from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, Stores, open_stores
+from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, Stores, open_stores, save_one
 
 OTHER_SITE = SiteId("another")
 RETENTION = Retention(
@@ -46,7 +46,7 @@ async def postgres(stores: Stores) -> AsyncIterator[PostgresStore]:
 async def save(store: PostgresStore, *days: DayState, site_id: SiteId = SITE) -> Saved:
     """Save a snapshot of a Redis that has these days and no others."""
     snapshot = Snapshot(days, changes={}, present=[state.day for state in days], salts={})
-    return await store.save(site_id, snapshot, RETENTION)
+    return await save_one(store, site_id, snapshot, RETENTION)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ async def test_the_limits_end_with_the_transaction(stores: Stores) -> None:
         async with connections.connection() as connection:
             assert await connection.fetchval(limits) == before
             async with connection.transaction():
-                await connection.execute(LIMITS)
+                await connection.execute(LIMITS, WAIT)
                 assert len(set(await connection.fetchval(limits)) - set(before)) == 3
 
 

@@ -19,16 +19,20 @@ from footfall.model.batch import Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed
 from footfall.model.periods import Period, period_at, start_of
+from footfall.model.retention import Retention
+from footfall.model.site_id import SiteId
 from footfall.model.sketch import HEADER_BYTES
+from footfall.model.snapshot import SiteCopy, Snapshot
 from footfall.settings.settings import Settings, Site
 from footfall.stores.migrations import migrate
-from footfall.stores.postgres_store import PostgresStore, open_postgres
+from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
 from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redis
 from footfall.stores.store_pair import StorePair
 from footfall.sync.changed_sites import ChangedSites
+from footfall.sync.group_rollup import RolledUp
 from footfall.sync.repairs import Repairs
 from footfall.sync.restore import Restore
-from footfall.sync.rollup import RolledUp, Rollup
+from footfall.sync.rollup import Rollup
 from footfall.sync.salts import Salts
 from footfall.sync.site_opener import SiteOpener
 from tests.support.footfall import NOON, SITE, VIETNAM, FakeClock, settings_for
@@ -66,6 +70,11 @@ def batch(  # noqa: PLR0913 - a builder: each field of a batch by its name
 ) -> Batch:
     """The batch `seq` of a log that brings one view each time, long ago for those who look at `online`."""
     return Batch(SITE, day, log, seq, seq if views is None else views, seen_ms, packed(visitors), packed(previous_week))
+
+
+async def save_one(postgres: PostgresStore, site_id: SiteId, snapshot: Snapshot, retention: Retention) -> Saved:
+    """Save the copy of one site, as a group of one."""
+    return (await postgres.save([SiteCopy(site_id, snapshot, retention)]))[site_id]
 
 
 def period_of(day: date) -> Period:

@@ -152,7 +152,7 @@ async def test_a_day_ahead_is_named_once_and_recorded(
     stores: Stores, worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A report must mention it, and an operator must see that a clock was wrong."""
-    caplog.set_level(logging.INFO, "footfall.sync.rollup")
+    caplog.set_level(logging.INFO, "footfall.sync")
     await worker.rollup.step()
     stores.clock.advance(30 * HOUR_S)
     await worker.count(batch(1, range(20), day=TOMORROW))

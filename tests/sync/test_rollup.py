@@ -13,7 +13,8 @@ from footfall.model.retention import SKETCHES_RETAINED, Retention
 from footfall.model.snapshot import Snapshot
 from footfall.stores.postgres_store import Saved
 from footfall.stores.redis_store import day_key
-from footfall.sync.rollup import FULL_EVERY_S, RolledUp
+from footfall.sync.group_rollup import RolledUp
+from footfall.sync.rollup import FULL_EVERY_S
 from tests.support.footfall import SITE
 from tests.support.storage import (
     DAY,
@@ -26,6 +27,7 @@ from tests.support.storage import (
     Worker,
     batch,
     reference,
+    save_one,
 )
 
 YESTERDAY = TODAY - DAY
@@ -41,7 +43,7 @@ async def save(worker: Worker, days: Sequence[DayState]) -> Saved:
     """Save some days alone, and look at no day before today."""
     snapshot = Snapshot(days, changes={}, present=[state.day for state in days], salts={})
     retention = replace(Retention.at(worker.clock(), worker.site.zone), needed_from=TODAY)
-    return await worker.postgres.save(SITE, snapshot, retention)
+    return await save_one(worker.postgres, SITE, snapshot, retention)
 
 
 async def forget_in_redis(stores: Stores, *days: date) -> None:
@@ -301,6 +303,6 @@ async def test_amounts_that_overflow_stop_no_rollup(stores: Stores) -> None:
     await worker.count(batch(1, [1]))
     worker.changed.note(SITE)
     await worker.rollup.step()
-    assert worker.rollup.failed == {}
+    assert worker.rollup.failures.errors == {}
     assert (await stores.row())["visitors"] == 1
     assert (await worker.count()).adjustments == 2**53 - 1

@@ -25,7 +25,7 @@ from footfall.stores.postgres_store import SCHEMA_VERSION, PostgresStore, open_p
 from footfall.stores.redis_store import RedisFacts, RedisStore, open_redis
 from footfall.stores.spool_file import SET_ASIDE
 from footfall.stores.store_pair import StorePair
-from footfall.sync.rollup import EARLY_MAX_S
+from footfall.sync.early_days import EARLY_MAX_S
 
 REDIS_MIN = (6, 2)
 POSTGRES_MIN = 13

@@ -100,7 +100,7 @@ class Readiness:
         if isinstance(away := rollup.postgres, Away):
             yield f"nothing is copied to PostgreSQL: {away.why}", away.since_s
             return
-        for failure in rollup.failures():
+        for failure in rollup.failures.by_reason():
             yield f"not copied to PostgreSQL: sites {some_of(failure.site_ids)}: {failure.why}", failure.since_s
         for failure in self._services.page_folding.failures():
             yield f"old days of pages stay unfolded: sites {some_of(failure.site_ids)}: {failure.why}", failure.since_s

@@ -108,7 +108,7 @@ class Metrics:
         for number in NEVER_FALLING:  # from 0, or the first increase would be none to Prometheus
             self.corrected.labels(number)
         self.rollup_seconds = histogram(
-            "footfall_rollup_seconds", "Duration of the rollup of one site, in seconds", ROLLUP_SECONDS
+            "footfall_rollup_seconds", "Duration of one rollup, of up to 200 sites together, in seconds", ROLLUP_SECONDS
         )
         self.rollup_errors = counter("footfall_rollup_errors_total", "Rollups of a site that failed")
         self.sites_not_copied = gauge(

@@ -6,6 +6,8 @@ from datetime import date
 
 from footfall.model.day_state import DayState
 from footfall.model.pages import PageDay
+from footfall.model.retention import Retention
+from footfall.model.site_id import SiteId
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +27,14 @@ class Snapshot:
     """Visitors of the union of each week, by its Monday."""
     exact_weeks: Collection[date] = ()
     """Those of them whose number is exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCopy:
+    """A snapshot on its way to Postgres."""
+
+    site_id: SiteId
+    snapshot: Snapshot
+    retention: Retention
+    is_due: bool = True
+    """Whether Postgres is to look for sketches, ids and salts of this site whose time is over."""

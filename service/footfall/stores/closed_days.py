@@ -1,5 +1,6 @@
 """What Postgres has of the days that are closed: their sums, for Redis and for pages while Redis is away."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -31,31 +32,34 @@ SUMS = ", ".join(
 )
 """Held to what a page can show: an overflow would stop the copies of the site."""
 CLOSED = f"""
-    SELECT (extract(epoch FROM now()) * 1e6)::bigint AS read_at_us,
+    SELECT asked.site, (extract(epoch FROM now()) * 1e6)::bigint AS read_at_us,
         sums.*, journal.*, highest.*,
-        (SELECT visitors FROM footfall.site_week WHERE site = $1 AND week = $4) AS week_union,
-        (SELECT visitors FROM footfall.site_week WHERE site = $1 AND week = $4 - 7) AS last_week_union
-    FROM (
-        SELECT {SUMS}, COALESCE(bool_and(exact), true) AS exact FROM footfall.site_day WHERE site = $1 AND day <= $2
-    ) AS sums, (
+        (SELECT visitors FROM footfall.site_week WHERE site = asked.site AND week = $4) AS week_union,
+        (SELECT visitors FROM footfall.site_week WHERE site = asked.site AND week = $4 - 7) AS last_week_union
+    FROM unnest($1::text[]) AS asked (site), LATERAL (
+        SELECT {SUMS}, COALESCE(bool_and(exact), true) AS exact
+        FROM footfall.site_day WHERE site = asked.site AND day <= $2
+    ) AS sums, LATERAL (
         SELECT LEAST(GREATEST(COALESCE(sum(amount), 0), -9007199254740991), 9007199254740991)::bigint AS adjustments,
             (SELECT left(id, 8) FROM footfall.installation) || '-' || count(*) AS revision
-        FROM footfall.adjustment WHERE site = $1
-    ) AS journal LEFT JOIN (
+        FROM footfall.adjustment WHERE site = asked.site
+    ) AS journal LEFT JOIN LATERAL (
         SELECT peak_online, peak_online_at FROM footfall.site_day
-        WHERE site = $1 AND day <= $3 AND peak_online_at <= now() + interval '1 minute'
+        WHERE site = asked.site AND day <= $3 AND peak_online_at <= now() + interval '1 minute'
         ORDER BY peak_online DESC, peak_online_at LIMIT 1
     ) AS highest ON true
 """  # noqa: S608 - made of this file's own words
 
 
-async def read_closed(connection: "Connection", site_id: SiteId, retention: Retention) -> Closed:
-    """Read the closed days of a site, the corrections of its total, and its highest `online`."""
+async def read_closed(
+    connection: "Connection", site_ids: Sequence[SiteId], retention: Retention
+) -> dict[SiteId, Closed]:
+    """Read the closed days of some sites, the corrections of their totals, and their highest `online`."""
     through = retention.closed_through
     month = through.replace(day=1)
-    (row,) = await connection.fetch(
+    rows = await connection.fetch(
         CLOSED,
-        site_id,
+        list(site_ids),
         through,
         retention.today,
         week_of(through),
@@ -63,6 +67,11 @@ async def read_closed(connection: "Connection", site_id: SiteId, retention: Rete
         (month - DAY).replace(day=1),
         through.replace(month=1, day=1),
     )
+    return {row["site"]: _closed(row, retention) for row in rows}
+
+
+def _closed(row: asyncpg.Record, retention: Retention) -> Closed:
+    through = retention.closed_through
     return Closed(
         read_at_us=row["read_at_us"],
         through=through,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from footfall.errors import StoreBusy, StoreUnavailable
+from footfall.errors import StoreBusy, StoreRefused, StoreUnavailable
 from footfall.stores.tls import tls_sentence
 
 if TYPE_CHECKING:
@@ -41,6 +41,18 @@ SENTENCES = {
 """What an operator has to know of an error, by its class; a class below stands before its base."""
 REFUSES_TLS = "rejected SSL upgrade"
 """asyncpg's words, in a plain ConnectionError, for a server that speaks no TLS."""
+LIMITS = """
+    SELECT set_config(name, most, true)
+    FROM (VALUES
+        ('lock_timeout', $1),                           -- how long we wait for rows that another session holds
+        ('idle_in_transaction_session_timeout', '5s'),  -- and others for ours, if this process stops between statements
+        ('transaction_timeout', '15s')                  -- or anywhere in it; PostgreSQL 17 or newer
+    ) AS own_limit (name, most)
+    WHERE current_setting(name, true) IS NOT NULL
+"""
+"""They end with the transaction, because a pooler hands the session to others."""
+WAIT, GROUP_WAIT = "1s", "250ms"
+"""For the rows of one site, and for those of many sites: of these the site that waits falls out first."""
 BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
@@ -69,7 +81,9 @@ def failure(error: Exception) -> StoreUnavailable:
         sentence = tls_sentence(error)
     # Without its DETAIL, which repeats the row that was refused.
     message = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
-    return StoreUnavailable("postgres", f"{sentence}: {type(error).__name__}: {message}")
+    is_refusal = isinstance(error, asyncpg.PostgresError) and sentence != "does not answer"
+    kind = StoreRefused if is_refusal else StoreUnavailable
+    return kind("postgres", f"{sentence}: {type(error).__name__}: {message}")
 
 
 @asynccontextmanager

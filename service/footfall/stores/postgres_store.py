@@ -1,27 +1,29 @@
 """What must last, in Postgres. Schema `footfall`; `sql/` has the tables and their meaning."""
 
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from footfall.errors import StoreUnavailable
-from footfall.model import visitor_ids
 from footfall.model.day_state import Closed, DayState
-from footfall.model.pages import PageBase, PageDay
+from footfall.model.pages import PageBase
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
-from footfall.model.sketch import checksum, is_sound
-from footfall.model.sketch import covers as sketch_covers
-from footfall.model.snapshot import Snapshot
-from footfall.stores.closed_days import peak_of, read_closed
+from footfall.model.snapshot import SiteCopy
+from footfall.stores.closed_days import read_closed
+from footfall.stores.day_rows import day_state, save_days, sites_held
+from footfall.stores.page_rows import read_page_bases
 from footfall.stores.postgres_connection import (
     COMMAND_TIMEOUT_S,
+    GROUP_WAIT,
+    LIMITS,
+    WAIT,
     PostgresConnections,
     failure,
     open_connections,
@@ -34,123 +36,17 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 8
 """The newest migration that this program relies on."""
 
-LIMITS = """
-    SELECT set_config(name, most, true)
-    FROM (VALUES
-        ('lock_timeout', '1s'),                         -- how long we wait for rows that another session holds
-        ('idle_in_transaction_session_timeout', '5s'),  -- and others for ours, if this process stops between statements
-        ('transaction_timeout', '15s')                  -- or anywhere in it; PostgreSQL 17 or newer
-    ) AS own_limit (name, most)
-    WHERE current_setting(name, true) IS NOT NULL
-"""
-"""They end with the transaction, because a pooler hands the session to others."""
-
-AS_EXACT_AS_BEFORE = """
-    kept.exact AND (NOT EXCLUDED.exact OR kept.visitors > EXCLUDED.visitors)
-        AND kept.logs = EXCLUDED.logs AND COALESCE(kept.sketch = EXCLUDED.sketch, true)
-"""
-"""Redis has dropped the ids of a day, and nothing has come since: its estimate says less than the row."""
-SAVE = f"""
-    INSERT INTO footfall.site_day AS kept
-        (site, day, visitors, views, sketch, checksum, logs, peak_online, peak_online_at, ids, ids_checksum, exact)
-    SELECT $1, *
-    FROM unnest($2::date[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::jsonb[],
-        $9::bigint[], $10::timestamptz[], $11::bytea[], $12::bytea[], $13::boolean[]) AS copy (day)
-    ORDER BY day
-    ON CONFLICT (site, day) DO UPDATE SET
-        visitors = CASE WHEN {AS_EXACT_AS_BEFORE} THEN kept.visitors
-            ELSE LEAST(GREATEST(kept.visitors, EXCLUDED.visitors), 9007199254740991) END,
-        views = LEAST(GREATEST(kept.views, EXCLUDED.views), 9007199254740991),
-        -- A clock that was ahead may have dropped the sketch of a day that is still young: it is saved again.
-        sketch = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.sketch END,
-        checksum = CASE WHEN kept.sketch IS NOT NULL OR kept.day >= $8 THEN EXCLUDED.checksum END,
-        logs = EXCLUDED.logs,
-        peak_online = GREATEST(kept.peak_online, EXCLUDED.peak_online),
-        peak_online_at = CASE
-            WHEN kept.peak_online > COALESCE(EXCLUDED.peak_online, 0) THEN kept.peak_online_at
-            WHEN EXCLUDED.peak_online > COALESCE(kept.peak_online, 0) THEN EXCLUDED.peak_online_at
-            ELSE LEAST(kept.peak_online_at, EXCLUDED.peak_online_at)
-        END,
-        ids = CASE WHEN kept.day < $14 THEN NULL
-            WHEN {AS_EXACT_AS_BEFORE} THEN kept.ids
-            WHEN kept.visitors <= EXCLUDED.visitors THEN EXCLUDED.ids END,
-        ids_checksum = CASE WHEN {AS_EXACT_AS_BEFORE}
-            THEN kept.ids_checksum ELSE EXCLUDED.ids_checksum END,
-        exact = {AS_EXACT_AS_BEFORE} OR EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors
-    WHERE footfall.covers(EXCLUDED.logs, kept.logs)
-        AND (kept.logs <> EXCLUDED.logs OR kept.visitors < EXCLUDED.visitors
-            OR kept.sketch <> EXCLUDED.sketch OR kept.checksum <> EXCLUDED.checksum
-            OR kept.sketch IS NULL AND kept.day >= $8
-            OR EXCLUDED.peak_online > COALESCE(kept.peak_online, 0)
-            OR EXCLUDED.peak_online = kept.peak_online AND EXCLUDED.peak_online_at < kept.peak_online_at
-            OR kept.ids IS NOT NULL AND kept.day < $14
-            OR EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors AND (NOT kept.exact
-                OR kept.ids IS DISTINCT FROM EXCLUDED.ids OR kept.ids_checksum IS DISTINCT FROM EXCLUDED.ids_checksum))
-"""  # noqa: S608 - of constants
-SAVE_WEEKS = """
-    INSERT INTO footfall.site_week AS kept (site, week, visitors, exact, views, of_days)
-    SELECT $1, week, copy.visitors, copy.exact,
-        LEAST(9007199254740991, days.views), LEAST(9007199254740991, days.visitors)
-    FROM unnest($2::date[], $3::bigint[], $4::boolean[]) AS copy (week, visitors, exact),
-        LATERAL (
-            SELECT COALESCE(sum(views), 0) AS views, COALESCE(sum(visitors), 0) AS visitors
-            FROM footfall.site_day AS part WHERE part.site = $1 AND day >= week AND day < week + 7
-        ) AS days
-    ORDER BY week
-    ON CONFLICT (site, week) DO UPDATE SET
-        visitors = GREATEST(kept.visitors, EXCLUDED.visitors), views = GREATEST(kept.views, EXCLUDED.views),
-        of_days = EXCLUDED.of_days, exact = EXCLUDED.exact AND kept.visitors <= EXCLUDED.visitors
-    -- Where Redis has dropped the ids of a week, and no day has had a new visitor since, the row knows better.
-    WHERE NOT (kept.exact AND NOT EXCLUDED.exact AND kept.of_days = EXCLUDED.of_days AND NOT EXISTS (
-            SELECT FROM footfall.site_day AS part
-            WHERE part.site = $1 AND day >= kept.week AND day < kept.week + 7 AND NOT part.exact))
-        AND (kept.visitors < EXCLUDED.visitors OR kept.views < EXCLUDED.views
-            OR kept.of_days IS DISTINCT FROM EXCLUDED.of_days
-            OR EXCLUDED.exact AND NOT kept.exact AND kept.visitors <= EXCLUDED.visitors)
-"""
-SAVE_PAGES = """
-    INSERT INTO footfall.page_day AS kept (site, page, day, views, logs)
-    SELECT $1, page, day, footfall.sum_of_views(logs), logs
-    FROM unnest($2::text[], $3::date[], $4::jsonb[]) AS copy (page, day, logs)
+SAVE_SALTS = """
+    INSERT INTO footfall.salt (site, week, key)
+    SELECT * FROM unnest($1::text[], $2::date[], $3::bytea[]) AS copy (site, week)
     WHERE NOT EXISTS (
-        SELECT FROM footfall.page_day AS known WHERE (known.site, known.page, known.day) = ($1, copy.page, copy.day)
-            AND footfall.most_views(known.logs, copy.logs) = known.logs
+        SELECT FROM footfall.salt AS kept WHERE (kept.site, kept.week) = (copy.site, copy.week)
     )
-    ORDER BY page, day
-    ON CONFLICT (site, page, day) DO UPDATE SET
-        views = footfall.sum_of_views(footfall.most_views(kept.logs, EXCLUDED.logs)),
-        logs = footfall.most_views(kept.logs, EXCLUDED.logs)
+    ORDER BY site, week
+    ON CONFLICT DO NOTHING
 """
-PAGE_BASES = """
-    SELECT asked.page, COALESCE(total.views, 0) - COALESCE(sum(later.views), 0)::bigint AS views,
-        COALESCE(jsonb_object_agg(later.day, later.logs) FILTER (WHERE later.day IS NOT NULL), '{}') AS later
-    FROM unnest($2::text[]) WITH ORDINALITY AS asked(page, place)
-    LEFT JOIN footfall.page_alias AS alias ON (alias.site, alias.page) = ($1, asked.page)
-    LEFT JOIN footfall.page_total AS total ON (total.site, total.page) = ($1, COALESCE(alias.target, asked.page))
-    LEFT JOIN footfall.page_day AS later ON (later.site, later.page) = ($1, asked.page) AND later.day > $3
-    GROUP BY asked.place, asked.page, total.views ORDER BY asked.place
-"""
-DROP_SKETCHES = """
-    UPDATE footfall.site_day SET sketch = NULL, checksum = NULL
-    WHERE site = $1 AND day < $2 AND sketch IS NOT NULL AND NOT day = ANY($3)
-"""
-DROP_IDS = (
-    "UPDATE footfall.site_day SET ids = NULL WHERE site = $1 AND day < $2 AND ids IS NOT NULL AND NOT day = ANY($3)"
-)
-"""Once the key that made them is destroyed; that they were all there stays in `exact`."""
-FULLER = """
-    SELECT kept.*
-    FROM footfall.site_day AS kept JOIN unnest($2::date[], $3::bigint[]) AS copy(day, visitors) USING (day)
-    WHERE kept.site = $1 AND kept.visitors > copy.visitors AND kept.sketch IS NOT NULL
-    ORDER BY day FOR UPDATE OF kept
-"""
-"""Rows that count more visitors than the copy: of these alone the sketches are compared."""
-AHEAD = """
-    SELECT kept.*
-    FROM footfall.site_day AS kept LEFT JOIN unnest($2::date[], $3::jsonb[]) AS copy(day, logs) USING (day)
-    WHERE kept.site = $1 AND (day = ANY($2) OR day >= $4 AND day <> ALL($5))
-        AND NOT footfall.covers(copy.logs, kept.logs)
-"""
+"""It writes only what is missing: a crash of Postgres empties this table, and no worker notices that."""
+DROP_SALTS = "DELETE FROM footfall.salt WHERE site = ANY($1) AND week < $2"
 DAYS = "SELECT * FROM footfall.site_day WHERE site = $1 AND day {} ORDER BY day"
 
 PROBES = {
@@ -278,7 +174,7 @@ class PostgresStore:
                 for table, statements in PROBES.items():
                     try:
                         async with connection.transaction():
-                            await connection.execute(LIMITS)
+                            await connection.execute(LIMITS, WAIT)
                             for statement in statements:
                                 await connection.execute(statement)
                     except asyncpg.PostgresError as error:
@@ -287,68 +183,39 @@ class PostgresStore:
                 await transaction.rollback()
         return failed
 
-    async def save(self, site_id: SiteId, snapshot: Snapshot, retention: Retention) -> Saved:
-        """Merge a snapshot into the rows, in one transaction; after it read the closed days.
+    async def save(self, copies: Sequence[SiteCopy]) -> dict[SiteId, Saved]:
+        """Merge the copies of some sites into their rows, in one transaction; after it read their closed days.
 
-        A row is written only where the snapshot covers it, its logs and its sketch; rows that know more come back as
-        `ahead`, and so do the needed days that are not in Redis at all. Salts and sketches that are no longer needed
-        are destroyed. The pages of the snapshot are merged into theirs, row by row, whatever the days know.
+        Rows that know more than a copy come back as `ahead`, and so do the needed days that are not in Redis at all.
+        The pages of a copy are saved with its days. Old sketches, ids and salts are destroyed where a copy is due.
 
-        Raises StoreBusy where another session holds a row for longer than a second: nothing was saved then.
+        Of several sites, those of which another session holds a row are left out, without waiting. Raises StoreBusy
+        where a session holds rows for longer than `lock_timeout`, and StoreRefused where Postgres refuses something in
+        the transaction: then nothing of any site was saved.
         """
-        names = [state.day for state in snapshot.days]
-        logs = [json.dumps(state.logs) for state in snapshot.days]
         async with self._connections.connection() as connection:
             # Two rollups of a site may run at once. A process that stops in here holds rows: how long others wait
-            # for them is bounded, and so is how long they are held. The order of the days prevents a deadlock.
+            # for them is bounded, and so is how long they are held.
             async with connection.transaction():
-                await connection.execute(LIMITS)
-                await connection.execute(DROP_SKETCHES, site_id, retention.sketches_from, names)
-                await connection.execute(DROP_IDS, site_id, retention.salts_from, names)
-                fuller = await _fuller(connection, site_id, snapshot)
-                days = [state for state in snapshot.days if state.day not in fuller]
-                ids = [state.ids if state.day >= retention.salts_from else None for state in days]
-                await connection.execute(
-                    SAVE,
-                    site_id,
-                    [state.day for state in days],
-                    [state.visitors for state in days],
-                    [state.views for state in days],
-                    [state.sketch for state in days],
-                    [state.sketch and checksum(state.sketch) for state in days],
-                    [json.dumps(state.logs) for state in days],
-                    retention.sketches_from,
-                    [state.peak and state.peak.online for state in days],
-                    [state.peak and datetime.fromtimestamp(state.peak.at_ms / 1000, UTC) for state in days],
-                    ids,
-                    [
-                        visitor_ids.checksum(listed, state.visitors, state.logs)
-                        for listed, state in zip(ids, days, strict=True)
-                    ],
-                    [state.exact for state in days],
-                    retention.salts_from,
-                )
-                await _save_pages(connection, site_id, snapshot.pages)
-                are_exact = [week in snapshot.exact_weeks for week in snapshot.weeks]
-                await connection.execute(
-                    SAVE_WEEKS, site_id, list(snapshot.weeks), list(snapshot.weeks.values()), are_exact
-                )
-                rows = await connection.fetch(AHEAD, site_id, names, logs, retention.needed_from, snapshot.present)
-                ahead = fuller | {row["day"]: _day_state(row) for row in rows}
-            await _save_salts(connection, site_id, snapshot.salts)
-            await connection.execute(
-                "DELETE FROM footfall.salt WHERE site = $1 AND week < $2", site_id, retention.salts_from
-            )
-            return Saved(
-                ahead=list(ahead.values()),
-                closed=await read_closed(connection, site_id, retention),
-            )
+                await connection.execute(LIMITS, WAIT if len(copies) == 1 else GROUP_WAIT)
+                if len(copies) > 1:
+                    held = await sites_held(connection, copies)
+                    copies = [copy for copy in copies if copy.site_id not in held]
+                kinds = [(retention, list(same)) for retention, same in groupby(copies, lambda copy: copy.retention)]
+                ahead = [await save_days(connection, same, retention) for retention, same in kinds]
+            closed: dict[SiteId, Closed] = {}
+            for retention, same in kinds:
+                await _save_salts(connection, [(copy.site_id, copy.snapshot.salts) for copy in same])
+                if due := [copy.site_id for copy in same if copy.is_due]:
+                    await connection.execute(DROP_SALTS, due, retention.salts_from)
+                closed |= await read_closed(connection, [copy.site_id for copy in same], retention)
+        return {site_id: Saved(rows, closed[site_id]) for of_kind in ahead for site_id, rows in of_kind.items()}
 
     async def days(self, site_id: SiteId, wanted: Sequence[date]) -> list[DayState]:
         """Return the rows of `wanted` days; a day that was never saved is missing."""
         async with self._connections.connection() as connection:
             rows = await connection.fetch(DAYS.format("= ANY($2)"), site_id, list(wanted))
-        return [_day_state(row) for row in rows]
+        return [day_state(row) for row in rows]
 
     async def open_days(self, site_id: SiteId, retention: Retention) -> tuple[list[DayState], Closed]:
         """Return the rows of all days that are needed in Redis, and the closed days, both of one moment."""
@@ -357,19 +224,18 @@ class PostgresStore:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             rows = await connection.fetch(DAYS.format(">= $2"), site_id, retention.needed_from)
-            closed = await read_closed(connection, site_id, retention)
-        return [_day_state(row) for row in rows], closed
+            closed = await read_closed(connection, [site_id], retention)
+        return [day_state(row) for row in rows], closed[site_id]
 
     async def page_bases(self, site_id: SiteId, through: date, pages: Sequence[str]) -> list[PageBase]:
         """Return, for each page in the order given, its views up to `through` and those of the days after it."""
         async with self._connections.connection() as connection:
-            rows = await connection.fetch(PAGE_BASES, site_id, list(pages), through)
-        return [PageBase(row["page"], max(0, row["views"]), _later_days(row["later"])) for row in rows]
+            return await read_page_bases(connection, site_id, through, pages)
 
     async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes]:
         """Offer salts and return those in force by week, committed: the first that were offered."""
         async with self._connections.connection() as connection:
-            await _save_salts(connection, site_id, {salt.week: salt.key for salt in offers})
+            await _save_salts(connection, [(site_id, {salt.week: salt.key for salt in offers})])
         return await self.salts(site_id, [salt.week for salt in offers])
 
     async def salts(self, site_id: SiteId, weeks: Sequence[date]) -> dict[date, bytes]:
@@ -453,7 +319,7 @@ class PostgresStore:
         Raises StoreUnavailable: they are folded or not, never in part.
         """
         async with self._connections.connection() as connection, connection.transaction():
-            await connection.execute(LIMITS)
+            await connection.execute(LIMITS, WAIT)
             folded: int | None = await connection.fetchval(
                 "SELECT footfall.fold_pages($1, $2, $3)", site_id, before, at_most
             )
@@ -477,62 +343,8 @@ async def open_postgres(url: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Async
         yield PostgresStore(connections)
 
 
-async def _save_salts(connection: "Connection", site_id: SiteId, salts: Mapping[date, bytes]) -> None:
+async def _save_salts(connection: "Connection", salts: Iterable[tuple[SiteId, Mapping[date, bytes]]]) -> None:
+    pairs = [(site_id, week, key) for site_id, of_site in salts for week, key in of_site.items()]
     await connection.execute(
-        "INSERT INTO footfall.salt (site, week, key) SELECT $1, * FROM unnest($2::date[], $3::bytea[])"
-        " ON CONFLICT DO NOTHING",
-        site_id,
-        list(salts),
-        list(salts.values()),
-    )
-
-
-async def _save_pages(connection: "Connection", site_id: SiteId, pages: Sequence[PageDay]) -> None:
-    if pages:
-        await connection.execute(
-            SAVE_PAGES,
-            site_id,
-            [page.page for page in pages],
-            [page.day for page in pages],
-            [json.dumps(page.logs) for page in pages],
-        )
-
-
-def _later_days(later: str) -> dict[date, dict[str, int]]:
-    return {date.fromisoformat(day): logs for day, logs in json.loads(later).items()}
-
-
-async def _fuller(connection: "Connection", site_id: SiteId, snapshot: Snapshot) -> dict[date, DayState]:
-    """Return the rows whose sketch has visitors that the snapshot's lacks: Redis has lost them, and not its logs."""
-    copies = {state.day: state for state in snapshot.days}
-    rows = await connection.fetch(FULLER, site_id, list(copies), [state.visitors for state in snapshot.days])
-    fuller = {}
-    for row in rows:
-        saved, copy = _day_state(row), copies[row["day"]].sketch
-        if saved.sketch is not None and copy is not None and not sketch_covers(copy, saved.sketch):
-            fuller[saved.day] = saved
-    return fuller
-
-
-def _day_state(row: asyncpg.Record) -> DayState:
-    """Shape a row; a sketch or ids that are damaged are left out, and the logs and counts stay."""
-    sketch = row["sketch"]
-    is_damaged = sketch is not None and not (checksum(sketch) == row["checksum"] and is_sound(sketch))
-    logs = {log_id: (seq, views) for log_id, (seq, views) in json.loads(row["logs"]).items()}
-    ids = row["ids"]
-    # An older version of this program writes logs, and not the checksum of their ids: then they are not all.
-    are_all = (
-        ids is not None
-        and visitor_ids.checksum(ids, row["visitors"], logs) == row["ids_checksum"]
-        and visitor_ids.is_sound(ids)
-    )
-    return DayState(
-        row["day"],
-        row["visitors"],
-        None if is_damaged else sketch,
-        logs,
-        is_damaged,
-        peak_of(row),
-        ids if are_all else None,
-        row["exact"],
+        SAVE_SALTS, [site_id for site_id, _, _ in pairs], [week for _, week, _ in pairs], [key for _, _, key in pairs]
     )

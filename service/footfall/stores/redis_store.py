@@ -127,6 +127,10 @@ class RedisStore:
         self._mend = Script("pages", "mend")
         self._probe = Script("probe")
 
+    def server_of(self, site_id: SiteId) -> str:  # noqa: ARG002 - one server has all sites
+        """Name the server that holds a site: where it fails, it fails all of its sites."""
+        return "redis"
+
     async def record(
         self,
         site_id: SiteId,
