@@ -26,6 +26,7 @@ def news(*names: str) -> str:
     [
         pytest.param("/tin/1", ("", ""), "/tin/1", id="the path"),
         pytest.param("/tin?utm_source=zalo&id=7&x=1#top", ("", ""), "/tin?id=7", id="keys of the site"),
+        pytest.param("/tin?itemid=7&ID=2&idx=1", ("", ""), "/tin?itemid=7&ID=2", id="keys of the site in another case"),
         pytest.param("/tin?id=7", ('<link rel="canonical" href="/tin/7.html">', ""), "/tin/7.html", id="canonical"),
         pytest.param("/a", ('<link rel="canonical" href="?id=7&s=1">', ""), "/a?id=7", id="canonical with a query"),
         pytest.param("/a", ('<link rel="canonical" href="//www.localhost:PORT/b">', ""), "/b", id="canonical with www"),

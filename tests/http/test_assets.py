@@ -43,7 +43,8 @@ def test_the_script_uses_no_syntax_that_chrome_61_cannot_read() -> None:
 
 def test_the_script_sends_no_key_of_a_query_but_those_of_the_sites() -> None:
     """A key may hold a secret, such as a session; the addresses of pages hold others in percent-encodings."""
-    for keys, written in (((), ""), (("p$x", "shown", "shown"), '"p$x","p%24x","shown"')):
+    no_case = (((), ""), (("$1", "2", "2"), '"$1","%241","2"'))
+    for keys, written in (*no_case, (("p$X",), '"P$X","P$x","P%24X","P%24x","p$X","p$x","p%24X","p%24x"')):
         body = load_assets(keys)["/footfall.js"].body.decode()
         assert re.findall(r"=\[([^]]*)\],\w+=\"\?site=\"", body) == [written]
 

@@ -99,7 +99,10 @@ NFD = "/tin-tu\u031b\u0301c/\u0111a\u0302\u0300u-trang"
         pytest.param("/tin?id=7&ItemID=2", "/tin?ItemID=2&id=7", id="two keys"),
         pytest.param("/tin?ItemID=2&id=7", "/tin?ItemID=2&id=7", id="two keys in another order"),
         pytest.param("/tin?id=2&id=1", "/tin?id=2&id=1", id="a key twice keeps its order"),
-        pytest.param("/tin?ID=7", "/tin", id="the case of a key matters"),
+        pytest.param(
+            "/tin?ID=7&itemid=2", "/tin?ItemID=2&id=7", id="a key in another case, as links of one site have it"
+        ),
+        pytest.param("/tin?CTL00%24P=Aa", "/tin?ctl00$p=Aa", id="the case of a value matters"),
         pytest.param("/tin?id", "/tin?id=", id="a key without a value"),
         pytest.param("/tin?i%64=%37", "/tin?id=7", id="an encoded key"),
         pytest.param("/tin?ctl00%24p=1", "/tin?ctl00$p=1", id="a key with a dollar sign"),
@@ -177,6 +180,13 @@ def test_each_site_has_its_own_hosts_and_keys() -> None:
     assert normalise_page("/tin?id=7", PORTAL) == "/tin?id=7"
     assert normalise_page("/tin?id=7", LIBRARY) == "/tin"
     assert normalise_page("file:///C:/tin.html", LIBRARY) == "/C:/tin.html"
+
+
+def test_keys_that_differ_in_their_case_are_two_where_a_site_lists_both() -> None:
+    """ASP.NET takes TabId and tabid for one key, PHP for two."""
+    portal = Site(id=SiteId("portal"), name="Portal", hosts=("portal.example.vn",), page_query=("id", "ID"))
+    pages = ["/tin?ID=7", "/tin?id=7", "/tin?Id=7"]
+    assert [normalise_page(page, portal) for page in pages] == ["/tin?ID=7", "/tin?id=7", "/tin?id=7"]
 
 
 def test_only_short_pages_are_remembered() -> None:

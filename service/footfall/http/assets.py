@@ -76,7 +76,8 @@ def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
 
     `page_query` are the keys of a page's query that the script sends; it sends no other.
     """
-    keys = sorted({form for key in page_query for form in (key, quote(key, safe=""))})
+    spelled = [form for key in page_query for form in spellings(key)]
+    keys = sorted({form for key in spelled for form in (key, quote(key, safe=""))})
     script = (
         (BUILT / "footfall.js")
         .read_text(encoding="utf-8")
@@ -90,6 +91,15 @@ def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
             "/.well-known/gpc.json": _asset(PRIVACY_CONTROL, ".json"),
         }
     )
+
+
+def spellings(key: str) -> Iterable[str]:
+    """Return how the links of one site write a key: the script compares letter by letter, and the service does not.
+
+    >>> sorted(set(spellings("TabId")))
+    ['TABID', 'TabId', 'Tabid', 'tabId', 'tabid']
+    """
+    return key, key.lower(), key.upper(), key[:1].lower() + key[1:], key.capitalize()
 
 
 def load_demo() -> Mapping[str, Asset]:

@@ -10,6 +10,7 @@ It holds no control character, no space and no mark that turns the direction of 
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
@@ -106,12 +107,23 @@ def _query(query: str, keys: tuple[str, ...]) -> str:
     if not keys or not query:
         return ""
     pairs: list[tuple[str, str]] = []
+    listed = _by_spelling(keys)
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
-        if (key := unquote_plus(name)) in keys:
+        name = unquote_plus(name)
+        if key := listed.get(name) or listed.get(name.lower()):
             pairs.append((key, _encoded(_decoded(value.replace("+", "%20")))))
     pairs.sort(key=lambda pair: pair[0])  # stable: a key that appears twice keeps the order of its values
     return "?" + "&".join(f"{key}={value}" for key, value in pairs) if pairs else ""
+
+
+@lru_cache(64)
+def _by_spelling(keys: tuple[str, ...]) -> Mapping[str, str]:
+    """Return the keys by their names as they are listed, and in lower case where the first one counts.
+
+    Links within one site write TabId and tabid, which ASP.NET takes for one key.
+    """
+    return {key.lower(): key for key in reversed(keys)} | {key: key for key in keys}
 
 
 def _decoded(text: str) -> str:

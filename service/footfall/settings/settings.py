@@ -100,7 +100,7 @@ class Site(Section):
     pixel_without_origin: bool = False
     """Also count /seen.gif without Origin and Referer from the counter's own domain; all its hosts can then count."""
     page_query: tuple[Annotated[str, AfterValidator(validators.query_key)], ...] = ()
-    """Keys of the query that tell pages apart, such as id or ItemID; other keys name no page."""
+    """Keys of the query that tell pages apart, such as id or ItemID, in any case; other keys name no page."""
     pages_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Pages that are counted by themselves in a day; further pages count together, as (other); 1 to 1000000."""
     pages_kept_days: Annotated[int, Field(ge=31, le=3660)] = 400
