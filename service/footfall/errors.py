@@ -99,6 +99,10 @@ class StoreDamaged(StoreUnavailable):
     """The store cannot read its own data of a site; another attempt does not help."""
 
 
+class StoreMistaken(StoreUnavailable):
+    """Another kind of server answers than the URL says; only another URL helps."""
+
+
 class Stop(Exception):
     """A command cannot continue: one sentence for the person who typed it, and the exit status."""
 

@@ -85,7 +85,7 @@ async def answers(settings: Settings) -> tuple[str, str]:
     said = []
     async with open_redis(settings.redis_url.get_secret_value(), 5) as redis:
         try:
-            said.append((await redis.facts()).role)
+            said.append((await redis.facts())[0].role)
         except StoreUnavailable as error:
             said.append(error.sentence)
     async with open_postgres(settings.postgres_url.get_secret_value()) as postgres:
@@ -195,11 +195,14 @@ def test_an_authority_in_the_url_stays(postgres: str, root: str | None) -> None:
         ("unix:///run/redis.sock", " ok   x: no TLS, on this host"),
         ("postgresql://u@/db?host=/run/postgresql", " ok   x: no TLS, on this host"),
         ("redis://r.example.vn", f"warn  x: {PLAIN} begin its URL with rediss://"),
+        ("redis+cluster://127.0.0.1,r.example.vn", f"warn  x: {PLAIN} begin its URL with rediss+cluster://"),
+        ("redis+sentinel://127.0.0.1,[::1]/counts", " ok   x: no TLS, on this host"),
         ("rediss://r.example.vn?ssl_cert_reqs=none", "warn  x: TLS, but its certificate is not checked; leave"),
         (
             "rediss://r.example.vn?ssl_check_hostname=false",
             " ok   x: TLS; the certificate, but not its name, is checked",
         ),
+        ("postgresql://u@127.0.0.1,p.example.vn/d", f"warn  x: {PLAIN} write sslmode=verify-full"),
         ("postgresql://u@p.example.vn/d", f"warn  x: {PLAIN} write sslmode=verify-full"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from footfall.embedded.servers import Postgres
 from footfall.stores.page_journal import open_page_journal
 from tests.support.footfall import BROWSER, NOON, ORIGIN, SITE, Footfall, running, settings_for
+from tests.support.storage import plain_redis
 
 LIST = [f"/tin/{number}" for number in range(50)]
 
@@ -67,7 +68,8 @@ async def test_what_redis_forgot_is_read_again_for_the_page_that_is_viewed(setti
         await footfall.services.copy()
         await footfall.services.stores.redis.forget_pages(SITE)
         assert [(await footfall.see(page="/a"))["pages"]["/a"]["views"] for _ in range(2)] == [2, 3]
-        await footfall.services.stores.redis._calls.client.delete(f"ff1:{{{SITE}}}:page_totals")  # noqa: SLF001
+        async with plain_redis(settings.redis_url.get_secret_value()) as redis:
+            await redis.delete(f"ff1:{{{SITE}}}:page_totals")
         assert [(await footfall.see(page="/a"))["pages"]["/a"]["views"] for _ in range(2)] == [4, 5]
 
 
@@ -152,7 +154,8 @@ async def test_another_worker_and_an_emptied_redis_know_the_same(settings: Any, 
         for _ in range(3):
             await footfall.see(page="/a")
         await footfall.services.copy()
-        await footfall.services.stores.redis._calls.client.flushall()  # noqa: SLF001
+        async with plain_redis(redis_url) as redis:
+            await redis.flushall()
         async with running(settings, clock=footfall.clock) as other:
             assert await pages(other, "/a", "/b") == {"/a": {"views": 3}, "/b": {"views": 0}}
             assert (await other.see(page="/a"))["pages"] == {"/a": {"views": 4}}
@@ -188,9 +191,9 @@ async def test_the_image_of_a_page_shows_its_views(settings: Any) -> None:
 
 async def test_names_that_are_made_up_are_not_remembered(settings: Any) -> None:
     """A reader who asks for pages that do not exist fills neither Redis nor the list of pages."""
-    async with running(settings) as footfall:
+    redis_url = settings.redis_url.get_secret_value()
+    async with running(settings) as footfall, plain_redis(redis_url) as client:
         await footfall.see(page="/a")
-        client = footfall.services.stores.redis._calls.client  # noqa: SLF001
         before = await client.memory_usage(f"ff1:{{{SITE}}}:page_totals")
         for number in range(20):
             await pages(footfall, *(f"/made-up/{number}/{name}" for name in range(50)))

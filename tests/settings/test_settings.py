@@ -22,6 +22,7 @@ from footfall.settings.settings import (
     settings_file,
 )
 from footfall.settings.sources import CONFIG_VARIABLE
+from footfall.settings.store_urls import postgres_urls
 from tests.support.project import PROJECT
 from tests.support.reference import default_text
 
@@ -231,6 +232,67 @@ def test_a_number_of_a_database_or_none_is_right(path: str, toml: Path) -> None:
     """What worked until now works on."""
     load_settings(toml, STORES | {"FOOTFALL_REDIS_URL": f"rediss://redis.example.vn{path}"})
     load_settings(toml, STORES | {"FOOTFALL_REDIS_URL": "unix:///run/redis.sock?db=2"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+cluster://h1:7000,h2:7001",
+        "rediss+cluster://user:p%40ss@[2001:db8::1]:7000,h2/0?ssl_cert_reqs=required",
+        "redis+sentinel://s1:26379,s2/counts",
+        "rediss+sentinel://:pw@s1,[::1]:26380/counts/3?sentinel_password=hunter2",
+    ],
+)
+def test_a_cluster_and_sentinels_have_urls_of_their_own(url: str, toml: Path) -> None:
+    """These are the spellings that other programs know."""
+    settings = load_settings(toml, STORES | {"FOOTFALL_REDIS_URL": url})
+    assert settings.redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        pytest.param("redis://h1,h2:6380/0", "begin it with redis+cluster:// or redis+sentinel://", id="plain list"),
+        pytest.param("redis+cluster://h1/1", "a cluster has no other database", id="database of a cluster"),
+        pytest.param("redis+cluster:///0", "at least one server", id="no server"),
+        pytest.param("redis+cluster://h1,,h2", "not a readable URL", id="empty server"),
+        pytest.param("redis+cluster://[::1:7000,h2", "not a readable URL", id="open bracket"),
+        pytest.param("redis+cluster://h1:70000", "not a readable URL", id="port too large"),
+        pytest.param("redis+sentinel://s1,s2", "name the service", id="no service"),
+        pytest.param("redis+sentinel://s1/counts/x", "number of a database", id="database by name"),
+        pytest.param("redis+sentinel://s1/counts/0/1", "number of a database", id="two databases"),
+    ],
+)
+def test_a_wrong_list_of_redis_servers_is_refused(url: str, words: str, toml: Path) -> None:
+    """Each of these would start, and count nothing or somewhere else."""
+    [problem] = problems_of(toml, STORES | {"FOOTFALL_REDIS_URL": url})
+    assert problem.startswith("FOOTFALL_REDIS_URL: ")
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("postgresql://u@h1,h2/db?target_session_attrs=read-write", ["h1:5432", "h2:5432"]),
+        ("postgresql://u:p@h1:5432,h2:5433/db", ["h1:5432", "h2:5433"]),
+        ("postgresql://u@[::1],[2001:db8::7]:5433/db", ["[::1]:5432", "[2001:db8::7]:5433"]),
+        ("postgresql:///db?host=h1,h2&port=5432,5433", ["h1:5432", "h2:5433"]),
+        ("postgresql:///db?host=h1,h2&port=5433", ["h1:5433", "h2:5433"]),
+    ],
+)
+def test_postgres_may_have_several_hosts(url: str, hosts: list[str], toml: Path) -> None:
+    """Both spellings of libpq; the one that takes writes is meant."""
+    settings = load_settings(toml, STORES | {"FOOTFALL_POSTGRES_URL": url})
+    found = postgres_urls(settings.postgres_url.get_secret_value())
+    assert list(found) == hosts
+    assert all(one.count("target_session_attrs=read-write") == 1 for one in found.values())
+
+
+def test_ports_that_fit_no_host_are_refused(toml: Path) -> None:
+    """The third host would be asked at a port of the driver's choice."""
+    url = "postgresql:///db?host=h1,h2,h3&port=5432,5433"
+    [problem] = problems_of(toml, STORES | {"FOOTFALL_POSTGRES_URL": url})
+    assert "one port, or a port for each host" in problem
 
 
 def test_a_service_without_stores_and_portals_says_what_it_needs() -> None:

@@ -31,8 +31,7 @@ async def listening_valkey(own_folder: Path) -> AsyncIterator[tuple[Valkey, str]
 async def ping(calls: RedisCalls) -> bool:
     """Send one command; return whether it was answered."""
     try:
-        async with calls.turn():
-            return bool(await calls.client.ping())
+        return all(await calls.each(lambda client: client.ping()))
     except StoreUnavailable:
         return False
 

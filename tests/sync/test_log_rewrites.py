@@ -42,7 +42,7 @@ class Asker:
 
     async def finish(self) -> None:
         """Wait for the rewrite that runs, and look."""
-        while (await self.redis.facts()).aof_rewriting:  # noqa: ASYNC110 (Redis has no event for it)
+        while (await self.redis.facts())[0].aof_rewriting:  # noqa: ASYNC110 (Redis has no event for it)
             await asyncio.sleep(0.01)
         await self.look()
 

@@ -108,18 +108,17 @@ def check_tls(what: str, tls: Tls) -> Check:
 
 
 async def check_redis(redis: RedisStore) -> list[Check]:
-    """Check that Redis answers, is recent enough, and keeps its data."""
+    """Check that each server of Redis answers, is recent enough, and keeps its data."""
     try:
-        facts, rewritten_at_s, now_s = await redis.facts(), await redis.rewritten_at_s(), await redis.clock_s()
+        servers, rewritten_at_s, now_s = await redis.facts(), await redis.rewritten_at_s(), await redis.clock_s()
     except StoreUnavailable as error:
         return [Check("redis", f"{error}; look at FOOTFALL_REDIS_URL and the firewall", Level.FAIL)]
-    checks = [
-        check_redis_version(facts),
-        check_memory(facts),
-        check_persistence(facts),
-        await check_redis_writes(redis),
-    ]
-    return [*checks, check_rewrite(facts, rewritten_at_s, now_s)] if facts.aof else checks
+    checks: list[Check] = []
+    for facts in servers:
+        found = [check_redis_version(facts), check_memory(facts), check_persistence(facts)]
+        found += [check_rewrite(facts, rewritten_at_s, now_s)] if facts.aof else []
+        checks += [check for check in found if check not in checks]  # the servers of a cluster mostly agree
+    return [*checks, await check_redis_writes(redis)]
 
 
 async def check_redis_writes(redis: RedisStore) -> Check:
@@ -244,7 +243,8 @@ async def check_clocks(redis: RedisStore, postgres: PostgresStore, clock: Clock)
     """Check how far the clocks of this host, Redis and Postgres differ."""
     try:
         before_s = clock()
-        redis_ahead_s = await redis.clock_s() - (before_s + clock()) / 2
+        clocks_s = await redis.clocks_s()
+        redis_ahead_s = max((redis_s - (before_s + clock()) / 2 for redis_s in clocks_s), key=abs)
         before_s = clock()
         postgres_ahead_s = (await postgres.facts()).clock_s - (before_s + clock()) / 2
     except StoreUnavailable as error:

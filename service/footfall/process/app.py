@@ -22,7 +22,7 @@ from footfall.delivery.spool_writer import SpoolWriter
 from footfall.display.counts_cache import CountsCache
 from footfall.display.page_views import PageViews
 from footfall.display.saved_counts import read_saved_counts
-from footfall.errors import Stop, StoreUnavailable
+from footfall.errors import Stop, StoreMistaken, StoreUnavailable
 from footfall.http import status
 from footfall.http.ops import create_ops_app
 from footfall.http.public import create_public_app
@@ -87,7 +87,7 @@ async def open_services(
         spool = await stack.enter_async_context(
             open_spool(settings.data_dir / "spool", secrets.token_hex(8), settings.spool_max_bytes, monotonic)
         )
-        await _refuse_eviction(redis)
+        await _refuse_redis(redis)
 
         async def read_counts(site: Site) -> Reading:
             return await recorder.read(site)
@@ -241,13 +241,17 @@ async def serve(
         await asyncio.gather(*(runner.drain() for runner in runners))
 
 
-async def _refuse_eviction(redis: RedisStore) -> None:
+async def _refuse_redis(redis: RedisStore) -> None:
+    """Stop where only other settings, of Redis or of Footfall, would help."""
     try:
-        facts = await redis.facts()
+        servers = await redis.facts()
+    except StoreMistaken as error:
+        raise Stop(f"FOOTFALL_REDIS_URL: {error.sentence}.") from error
     except StoreUnavailable:
         return  # Redis starts later, or refuses INFO: `footfall doctor` reports it
-    if facts.maxmemory and facts.maxmemory_policy != "noeviction":
-        raise Stop(
-            f"Redis may throw counts away: maxmemory-policy is {facts.maxmemory_policy}."
-            " Set `maxmemory-policy noeviction` for it, or give Footfall a Redis of its own."
-        )
+    for facts in servers:
+        if facts.maxmemory and facts.maxmemory_policy != "noeviction":
+            raise Stop(
+                f"Redis may throw counts away: maxmemory-policy is {facts.maxmemory_policy}."
+                " Set `maxmemory-policy noeviction` for it, or give Footfall a Redis of its own."
+            )

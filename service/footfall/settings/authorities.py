@@ -8,7 +8,9 @@ import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
+
+from footfall.settings.store_urls import split_url
 
 SYSTEM = "system"
 """libpq's word for the authorities of the system."""
@@ -41,7 +43,7 @@ def redis_url(url: str, own: Path | None) -> str:
     >>> redis_url("rediss://redis.example.vn:6379/0", Path("/etc/footfall/ca.pem"))
     'rediss://redis.example.vn:6379/0?ssl_ca_certs=/etc/footfall/ca.pem'
     """
-    if own is None or urlsplit(url).scheme != "rediss" or "ssl_ca_certs" in _options(url):
+    if own is None or not url.startswith("rediss") or "ssl_ca_certs" in _options(url):
         return url
     return _with_option(url, "ssl_ca_certs", own)
 
@@ -66,9 +68,11 @@ def postgres_url(url: str, own: Path | None) -> str:
 
 def redis_tls(url: str) -> Tls:
     """Say how Redis is reached."""
-    parts, options = urlsplit(url), _options(url)
-    if parts.scheme != "rediss":
-        return _without_tls([parts.hostname or ""] if parts.scheme == "redis" else [], "begin its URL with rediss://")
+    parts = split_url(url)
+    options = parts.options
+    if not parts.scheme.startswith("rediss"):
+        hosts = [server.host for server in parts.servers] if parts.scheme != "unix" else []
+        return _without_tls(hosts, f"begin its URL with {parts.scheme.replace('redis', 'rediss')}://")
     if options.get("ssl_cert_reqs", "required") != "required":
         return Tls(False, "TLS, but its certificate is not checked; leave ssl_cert_reqs out of its URL")
     has_name = options.get("ssl_check_hostname", "true").lower() not in ("0", "f", "false", "n", "no")
@@ -77,10 +81,11 @@ def redis_tls(url: str) -> Tls:
 
 def postgres_tls(url: str) -> Tls:
     """Say how PostgreSQL is reached."""
-    parts, options = urlsplit(url), _options(url)
+    parts = split_url(url)
+    options = parts.options
     mode = options.get("sslmode", "prefer")
     if mode not in VERIFYING:
-        hosts = [parts.hostname] if parts.hostname else options.get("host", "").split(",")
+        hosts = [server.host for server in parts.servers] or options.get("host", "").split(",")
         return _without_tls(hosts, f"write sslmode=verify-full instead of {mode}")
     return _checked(mode == "verify-full", options.get("sslrootcert"))
 
@@ -107,7 +112,7 @@ def _is_here(host: str) -> bool:
 
 
 def _options(url: str) -> dict[str, str]:
-    return {name: values[-1] for name, values in parse_qs(urlsplit(url).query).items()}
+    return split_url(url).options
 
 
 def _with_option(url: str, name: str, file: Path) -> str:

@@ -51,8 +51,8 @@ Nat64Field = Annotated[IPv6Network, PlainValidator(validators.nat64)]
 CaFileField = Annotated[Path, AfterValidator(validators.authorities_file)]
 WorkersField = Annotated[int, BeforeValidator(validators.worker_count)]
 OpsHostField = Annotated[str, AfterValidator(validators.host_name)]
-RedisUrl = Annotated[SecretStr, AfterValidator(validators.store_url(*validators.REDIS_SCHEMES))]
-PostgresUrl = Annotated[SecretStr, AfterValidator(validators.store_url("postgresql", "postgres"))]
+RedisUrl = Annotated[SecretStr, AfterValidator(validators.redis_url)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(validators.postgres_url)]
 
 
 class Section(BaseModel):
@@ -145,9 +145,9 @@ class Settings(Section):
     sites: Annotated[dict[str, Site], Field(min_length=1)]
     """The portals, by id."""
     redis_url: RedisUrl = SecretStr("")
-    """Redis or Valkey: redis://, rediss:// (TLS) or unix://; required unless embedded."""
+    """Redis or Valkey: redis://, rediss:// (TLS), unix://, redis+cluster:// or redis+sentinel://; not embedded."""
     postgres_url: PostgresUrl = SecretStr("")
-    """PostgreSQL, as the role of the service; required unless embedded."""
+    """PostgreSQL, as the role of the service; hosts in a list are tried in turn; required unless embedded."""
     migrate_url: PostgresUrl | None = None
     """PostgreSQL, as the owner of the schema, for footfall migrate; if empty, FOOTFALL_POSTGRES_URL."""
     ca_file: Annotated[CaFileField | None, BeforeValidator(validators.none_if_empty)] = None

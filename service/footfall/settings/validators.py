@@ -7,7 +7,7 @@ import os
 import re
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -20,12 +20,13 @@ from pydantic import SecretStr
 from footfall.model.hosts import canonical_host, parse_host_rule
 from footfall.model.site_id import SITE_ID, SiteId
 from footfall.settings.messages import did_you_mean
+from footfall.settings.store_urls import KINDS, parse_redis_url, postgres_urls, split_url
 
 Network = IPv4Network | IPv6Network
 
 PORT_MAX = 65_535
 WORKERS_MAX = 64
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+POSTGRES_SCHEMES = ("postgresql", "postgres")
 NAMES_OF_VIETNAMS_ZONE = frozenset(
     {"ict", "indochinatime", "hanoi", "asiahanoi", "saigon", "hochiminh", "hochiminhcity", "asiahochiminhcity"}
     | {"vietnam", "asiavietnam", "vn", "asiadanang", "danang", "hcm", "asiahcm", "seasiastandardtime"}
@@ -187,28 +188,28 @@ def web_address_or_none(text: str) -> str:
     return text and web_address(text)
 
 
-def store_url(*schemes: str) -> Callable[[SecretStr], SecretStr]:
-    """Return a validator of secret URLs with one of `schemes`; its messages hold no part of the URL."""
-    wanted = f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+def redis_url(secret: SecretStr) -> SecretStr:
+    """Return the secret URL of a Redis, a cluster or the sentinels of a service."""
+    _check_store_url(secret, KINDS, parse_redis_url)
+    return secret
 
-    def check(secret: SecretStr) -> SecretStr:
-        text = secret.get_secret_value()
-        if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            raise ValueError(wanted)
-        try:
-            url = urlsplit(text)
-            # urlsplit checks the port only when it is read.
-            readable = url.port != 0 and "@" not in url.path + url.fragment
-        except ValueError:
-            url, readable = urlsplit(""), False
-        if not readable:
-            raise ValueError("is not a readable URL: in its password write %2F for /, %40 for @, %23 for #")
-        if schemes == REDIS_SCHEMES and url.scheme != "unix" and not re.fullmatch("/?|/[0-9]{1,9}", url.path):
-            # redis-py would take database 0 for a name, and database 1 for 0/1, without a word.
-            raise ValueError("must end with the number of a database, such as /0, or with nothing after the host")
-        return secret
 
-    return check
+def postgres_url(secret: SecretStr) -> SecretStr:
+    """Return the secret URL of a PostgreSQL, on one host or several."""
+    _check_store_url(secret, POSTGRES_SCHEMES, postgres_urls)
+    return secret
+
+
+def _check_store_url(secret: SecretStr, schemes: Iterable[str], parse: Callable[[str], object]) -> None:
+    """Raise ValueError for what is no URL with one of `schemes`; the message holds no part of the URL."""
+    text = secret.get_secret_value()
+    if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    try:
+        split_url(text)
+    except ValueError:
+        raise ValueError("is not a readable URL: in its password write %2F for /, %40 for @, %23 for #") from None
+    parse(text)
 
 
 def none_if_empty(value: object) -> object:

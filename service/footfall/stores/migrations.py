@@ -10,6 +10,7 @@ from footfall.errors import StoreUnavailable
 from footfall.stores.postgres_connection import (
     ASYNCPG_ERRORS,
     CONNECT_TIMEOUT_S,
+    PostgresHosts,
     encoding_complaint,
     failure,
     schema_version,
@@ -35,7 +36,7 @@ async def migrate(url: str, folder: Traversable) -> list[str]:
     Needs the role that owns the schema. Raises StoreUnavailable with the server's own words.
     """
     try:
-        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
+        connection = await PostgresHosts(url).connect(timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
         try:
             if complaint := encoding_complaint(await connection.fetchval("SHOW server_encoding")):
                 raise StoreUnavailable("postgres", complaint)

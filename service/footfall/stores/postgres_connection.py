@@ -1,13 +1,18 @@
-"""How statements reach Postgres: over a few connections, each within a deadline; its failures in our own words."""
+"""How statements reach Postgres: over a few connections, each within a deadline; its failures in our own words.
+
+A URL may name several hosts, of which one takes writes. asyncpg would try them in turn within one deadline, so that a
+first one that hangs uses it up; here each has its own, and the last good one is the first.
+"""
 
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from footfall.errors import StoreBusy, StoreRefused, StoreUnavailable
+from footfall.settings.store_urls import postgres_urls
 from footfall.stores.tls import tls_sentence
 
 if TYPE_CHECKING:
@@ -17,12 +22,16 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 2
 CONNECT_TIMEOUT_S = 5
+HOST_TIMEOUT_S = 2
+"""To connect to one host of several."""
 COMMAND_TIMEOUT_S = 15
 ASYNCPG_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """asyncpg raises the last one where a server ends in the middle of a conversation."""
+NO_WRITES = "takes no writes, being a standby or set to default_transaction_read_only"
 SENTENCES = {
     asyncpg.InsufficientPrivilegeError: "its role lacks a right, see sql/roles.sql",
-    asyncpg.ReadOnlySQLTransactionError: "takes no writes, being a standby or set to default_transaction_read_only",
+    asyncpg.ReadOnlySQLTransactionError: NO_WRITES,
+    asyncpg.TargetServerAttributeNotMatched: "is not what target_session_attrs in its URL asks for",
     asyncpg.InvalidAuthorizationSpecificationError: "refuses the role or its password",
     asyncpg.InvalidCatalogNameError: "has no such database",
     asyncpg.InvalidSchemaNameError: "lacks what this program needs, run footfall migrate",
@@ -56,21 +65,65 @@ WAIT, GROUP_WAIT = "1s", "250ms"
 BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
+class PostgresHosts:
+    """The hosts that a URL names, in the order in which they are tried: one that fails becomes the last."""
+
+    def __init__(self, url: str) -> None:
+        self._urls = postgres_urls(url)
+
+    @property
+    def several(self) -> bool:
+        """Whether there is another host to try."""
+        return len(self._urls) > 1
+
+    @property
+    def timeout_s(self) -> float:
+        """How long a connection may take, with every host tried."""
+        return max(CONNECT_TIMEOUT_S, len(self._urls) * HOST_TIMEOUT_S + 1)
+
+    async def connect(self, *_: object, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        """Connect to the first host that answers and takes writes, as `asyncpg.connect` does with `options`.
+
+        Raises what asyncpg raises for one host, and StoreUnavailable with a sentence about each of several.
+        """
+        if not self.several:
+            (url,) = self._urls.values()
+            return await asyncpg.connect(url, **options)
+        sentences = []
+        for host, url in list(self._urls.items()):
+            try:
+                return await asyncpg.connect(url, **options | {"timeout": HOST_TIMEOUT_S})
+            except (OSError, TimeoutError, *ASYNCPG_ERRORS) as error:
+                self._try_last(host)
+                sentences.append(f"{host} {failure(error).sentence}")
+            except BaseException:  # the caller waits no longer, and the next one begins with another host
+                self._try_last(host)
+                raise
+        raise StoreUnavailable("postgres", f"has no host that can be used: {'; '.join(sentences)}")
+
+    def _try_last(self, host: str) -> None:
+        if host in self._urls:
+            self._urls[host] = self._urls.pop(host)
+
+
 class PostgresConnections:
     """The connections to Postgres; every failure is a StoreUnavailable."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", hosts: PostgresHosts) -> None:
         self._pool = pool
+        self._hosts = hosts
 
     @asynccontextmanager
     async def connection(self) -> "AsyncIterator[Connection]":
         """Yield a connection; raises StoreUnavailable, and StoreBusy where another session holds rows it needs."""
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.acquire(timeout=self._hosts.timeout_s) as connection:
                 yield connection
         except BUSY as error:
             raise StoreBusy("postgres", "another session holds rows that this one needs") from error
         except (OSError, TimeoutError, *ASYNCPG_ERRORS) as error:
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError) and self._hosts.several:
+                await self._pool.expire_connections()  # another host may take writes now
             raise failure(error) from error
 
 
@@ -79,6 +132,8 @@ def failure(error: Exception) -> StoreUnavailable:
     sentence = next((words for kind, words in SENTENCES.items() if isinstance(error, kind)), "does not answer")
     if isinstance(error, ssl.SSLError) or REFUSES_TLS in str(error):
         sentence = tls_sentence(error)
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched) and "read_write" in str(error):
+        sentence = NO_WRITES
     # Without its DETAIL, which repeats the row that was refused.
     message = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
     is_refusal = isinstance(error, asyncpg.PostgresError) and sentence != "does not answer"
@@ -93,8 +148,10 @@ async def open_connections(
     """Yield connections that open on first use; close them at the end. A statement takes at most `timeout_s`."""
     # No floor of idle connections: asyncpg would log a traceback for each while Postgres is away.
     # No statement cache: poolers in transaction mode hand every statement to another session.
+    hosts = PostgresHosts(url)
     pool = asyncpg.create_pool(
         url,
+        connect=hosts.connect,
         min_size=0,
         max_size=connections_max,
         timeout=CONNECT_TIMEOUT_S,
@@ -103,7 +160,7 @@ async def open_connections(
     )
     await pool  # with min_size=0 this opens no connection
     try:
-        yield PostgresConnections(pool)
+        yield PostgresConnections(pool, hosts)
     finally:
         pool.terminate()
 

@@ -27,7 +27,7 @@ And for the whole server:
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import lru_cache
@@ -126,10 +126,6 @@ class RedisStore:
         self._salts = Script("salts")
         self._mend = Script("pages", "mend")
         self._probe = Script("probe")
-
-    def server_of(self, site_id: SiteId) -> str:  # noqa: ARG002 - one server has all sites
-        """Name the server that holds a site: where it fails, it fails all of its sites."""
-        return "redis"
 
     async def record(
         self,
@@ -279,10 +275,8 @@ class RedisStore:
 
     async def page_names(self, site_id: SiteId, days: Sequence[date]) -> set[str]:
         """Read the pages that were viewed on some days; raises StoreUnavailable."""
-        async with self._calls.turn(), self._calls.client.pipeline(transaction=False) as pipeline:
-            for day in days:
-                pipeline.hkeys(day_key(site_id, day, "pages"))
-            found = await pipeline.execute()
+        commands = [("HKEYS", day_key(site_id, day, "pages")) for day in days]
+        found = await self._calls.ask(ready_key(site_id), *commands)
         with _reading_values(site_id):
             return {name.decode() for names in found for name in names}
 
@@ -295,10 +289,8 @@ class RedisStore:
 
     async def acked(self, site_id: SiteId, logs: Sequence[tuple[date, str]]) -> list[int]:
         """Read the seq up to which each (day, log id) is applied; 0 for a log that Redis does not know."""
-        async with self._calls.turn(), self._calls.client.pipeline(transaction=False) as pipeline:
-            for day, log_id in logs:
-                pipeline.hget(day_key(site_id, day, "logs"), log_id)
-            entries = await pipeline.execute()
+        commands = [("HGET", day_key(site_id, day, "logs"), log_id) for day, log_id in logs]
+        entries = await self._calls.ask(ready_key(site_id), *commands)
         with _reading_values(site_id):
             return [int(entry.partition(b":")[0]) if entry else 0 for entry in entries]
 
@@ -320,11 +312,10 @@ class RedisStore:
         Days that neither `days` nor `dirty` names are found up to `ORPHANS_WITHIN` around `today`.
         """
         prefix = ready_key(site_id).removesuffix("ready")
-        async with self._calls.turn(), self._calls.client.pipeline(transaction=False) as pipeline:
-            pipeline.smembers(f"{prefix}days")
-            pipeline.hkeys(f"{prefix}dirty")
-            answers = await pipeline.execute(raise_on_error=False)
-        names: set[bytes] = set().union(*(answer for answer in answers if not isinstance(answer, Exception)))
+        names: set[bytes] = set()
+        for command in (("SMEMBERS", f"{prefix}days"), ("HKEYS", f"{prefix}dirty")):
+            with suppress(StoreDamaged):
+                names.update(*await self._calls.ask(prefix, command))
         named = {name: _day(name) for name in names}
         no_days = sorted(name for name, day in named.items() if day is None)
         around = {today + n * DAY for n in range(-ORPHANS_WITHIN.days, ORPHANS_WITHIN.days + 1)}
@@ -345,10 +336,19 @@ class RedisStore:
         """Write a key of each kind as the scripts do, for a moment; raises StoreUnavailable."""
         await self._calls.run(self._probe, ready_key(PROBE_SITE), ["keys"])
 
-    async def facts(self) -> RedisFacts:
-        """Read version, persistence and memory policy from INFO (many providers forbid CONFIG)."""
-        async with self._calls.turn():
-            info: dict[str, Any] = await self._calls.client.info()
+    def server_of(self, site_id: SiteId) -> str:
+        """Name the server that holds a site: where it fails, it fails all of its sites."""
+        return self._calls.server_of(ready_key(site_id))
+
+    async def facts(self) -> list[RedisFacts]:
+        """Read version, persistence and memory policy of each server from INFO (many providers forbid CONFIG).
+
+        Raises StoreUnavailable, and StoreMistaken where a server is of another kind than the URL says.
+        """
+        return list(map(self._facts, await self._calls.each(lambda client: client.info())))
+
+    def _facts(self, info: Mapping[str, Any]) -> RedisFacts:
+        self._calls.refuse_mode(str(info.get("redis_mode") or info.get("server_mode", "")))  # the latter is Valkey's
         return RedisFacts(
             version=tuple(int(part) for part in str(info["redis_version"]).split(".")),
             maxmemory=int(info.get("maxmemory", 0)),
@@ -360,23 +360,22 @@ class RedisStore:
         )
 
     async def rewrite_log(self) -> None:
-        """Have Redis rewrite its append-only file in the background: deleted values stay readable in the old file.
+        """Have each server rewrite its append-only file in the background: deleted values stay readable in the old one.
 
-        Raises StoreUnavailable also where the provider forbids it.
+        Replicas rewrite their own at their own size: that is the operator's to see to. Raises StoreUnavailable also
+        where the provider forbids it.
         """
-        async with self._calls.turn():
-            await self._calls.client.bgrewriteaof()
+        await self._calls.each(lambda client: client.bgrewriteaof())
 
     async def claim_rewrite(self) -> bool:
         """Return whether this worker may ask for the rewrite; after one that failed a worker may in half an hour."""
-        async with self._calls.turn():
-            return bool(await self._calls.client.set(REWRITING, 1, nx=True, ex=CLAIM_S))
+        [answer] = await self._calls.ask(REWRITING, ("SET", REWRITING, 1, "NX", "EX", CLAIM_S))
+        return answer is not None
 
     async def note_rewritten(self, at_s: float) -> None:
-        """Record that the file holds nothing older than `at_s`, and end the claim; raises StoreUnavailable."""
-        async with self._calls.turn():
-            await self._calls.client.set(REWRITTEN, int(at_s))
-            await self._calls.client.delete(REWRITING)
+        """Record that the files hold nothing older than `at_s`, and end the claim; raises StoreUnavailable."""
+        await self._calls.ask(REWRITTEN, ("SET", REWRITTEN, int(at_s)))
+        await self._calls.ask(REWRITING, ("DEL", REWRITING))
 
     async def rewritten_at_s(self) -> float:
         """Read the moment of the last recorded rewrite; 0 if none is known. Raises StoreUnavailable.
@@ -384,17 +383,19 @@ class RedisStore:
         INFO does not say it. Redis' own rewrites are not recorded.
         """
         try:
-            async with self._calls.turn():
-                value = await self._calls.client.get(REWRITTEN)
+            [value] = await self._calls.ask(REWRITTEN, ("GET", REWRITTEN))
             return float(int(value or 0))
         except (StoreDamaged, ValueError):
             return 0.0  # the next rewrite writes over it
 
     async def clock_s(self) -> float:
-        """Read the server's clock, seconds since the epoch."""
-        async with self._calls.turn():
-            seconds, microseconds = await self._calls.client.time()
-        return float(seconds) + microseconds / 1e6
+        """Read the clock of a server, seconds since the epoch."""
+        return (await self.clocks_s())[0]
+
+    async def clocks_s(self) -> list[float]:
+        """Read the clock of each server, seconds since the epoch."""
+        clocks = await self._calls.each(lambda client: client.time())
+        return [float(seconds) + microseconds / 1e6 for seconds, microseconds in clocks]
 
 
 @asynccontextmanager

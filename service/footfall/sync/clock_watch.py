@@ -45,7 +45,8 @@ class ClockWatch:
     async def _ahead_s(self, store: str) -> float:
         before_s = self._clock()
         if store == "redis":
-            store_s = await self._stores.redis.clock_s()
+            clocks_s = await self._stores.redis.clocks_s()
         else:
-            store_s = (await self._stores.postgres.facts()).clock_s
-        return store_s - (before_s + self._clock()) / 2
+            clocks_s = [(await self._stores.postgres.facts()).clock_s]
+        here_s = (before_s + self._clock()) / 2
+        return max((clock_s - here_s for clock_s in clocks_s), key=abs)

@@ -63,17 +63,17 @@ class LogRewrites:
             return  # others report that Redis is away
 
     async def _look(self, now_s: float) -> None:
-        facts = await self._redis.facts()
-        if not facts.aof:
+        servers = await self._redis.facts()
+        if not any(facts.aof for facts in servers):
             self._asked_at_s = None
             self._metrics.log_rewritten.set(now_s)
             self._note_success()
             return
-        if facts.aof_rewriting:
+        if any(facts.aof_rewriting for facts in servers):
             return
         if self._asked_at_s is not None:
             asked_at_s, self._asked_at_s = self._asked_at_s, None
-            if not facts.aof_rewrite_ok:
+            if not all(facts.aof_rewrite_ok for facts in servers):
                 self._note_failure("the rewrite failed; Redis' log says why", now_s)
                 return
             await self._redis.note_rewritten(asked_at_s)
