@@ -6,13 +6,13 @@ from typing import Literal
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
-from footfall.http.assets import DEMO_ARTICLES, DEMO_PAGES
+from footfall.http.assets import DEMO_ARTICLES, DEMO_PAGES, DEMO_STYLES
 from tests.browser.conftest import NewContext
-from tests.browser.pages import layout_shift, number
+from tests.browser.pages import layout_shift
 
-PATHS = [path for _, vi_path, en_path in DEMO_PAGES for path in (vi_path, en_path)]
+PATHS = [path for _, vi_path, en_path in (*DEMO_PAGES, DEMO_STYLES) for path in (vi_path, en_path)]
 ARTICLES = [path for _, vi_path, en_path in DEMO_ARTICLES for path in (vi_path, en_path)]
 Scheme = Literal["light", "dark"]
 
@@ -44,6 +44,11 @@ LOW_CONTRAST = """() => {
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
+def in_foot(page: Page, name: str) -> Locator:
+    """Return the number `name` of the block in the foot of the page."""
+    return page.locator("footer").locator(f'[data-count="{name}"]')
+
+
 @pytest_asyncio.fixture(loop_scope="session", params=["light", "dark"])
 async def screen(
     new_context: NewContext, request: pytest.FixtureRequest, width: int
@@ -61,7 +66,7 @@ async def test_every_page_fits_the_screen_and_can_be_read(
     page, _ = screen
     for path in [*PATHS, *ARTICLES[:2]]:
         await page.goto(service_url + path)
-        await expect(number(page, "today")).not_to_have_text("–")
+        await expect(in_foot(page, "today")).not_to_have_text("–")
         assert (path, await page.evaluate(LOW_CONTRAST)) == (path, [])
         assert (path, await page.evaluate(SIDEWAYS)) == (path, 0)
         await page.evaluate("document.documentElement.style.fontSize = '200%'")
@@ -75,7 +80,7 @@ async def test_the_home_page_can_be_looked_at(
     """Pictures for people who change the look; pytest keeps those of the last three runs."""
     page, scheme = screen
     await page.goto(service_url + "/")
-    await expect(number(page, "today")).not_to_have_text("–")
+    await expect(in_foot(page, "today")).not_to_have_text("–")
     picture = await page.screenshot(path=tmp_path / f"home-{scheme}-{width}.png", full_page=True)
     assert len(picture) > 10_000
 
@@ -83,9 +88,9 @@ async def test_the_home_page_can_be_looked_at(
 async def test_the_footer_counts_and_speaks_the_pages_language(page: Page, service_url: str) -> None:
     """A newcomer looks at the demo first after `make run`."""
     await page.goto(service_url + "/")
-    block = page.locator(".footfall")
+    block = page.locator("footer .footfall")
     await expect(block.locator("h2")).to_have_text("Thống kê truy cập")
-    await expect(number(page, "online")).not_to_have_text("–")
+    await expect(in_foot(page, "online")).not_to_have_text("–")
     assert [text.split(":")[0] for text in await block.get_by_role("listitem").all_inner_texts()] == [
         "Đang online",
         "Hôm nay",
@@ -95,7 +100,7 @@ async def test_the_footer_counts_and_speaks_the_pages_language(page: Page, servi
     await page.get_by_role("link", name="English").click()
     await page.wait_for_url("**/en/")
     await expect(block.locator("h2")).to_have_text("Visitor statistics")
-    await expect(number(page, "today")).not_to_have_text("–")
+    await expect(in_foot(page, "today")).not_to_have_text("–")
 
 
 async def test_every_link_leads_somewhere(page: Page, service_url: str) -> None:
@@ -145,7 +150,7 @@ async def test_nothing_shifts(new_context: NewContext, service_url: str, width: 
     """Numbers come late, and the page does not move for them."""
     page = await (await new_context(viewport={"width": width, "height": 3500})).new_page()
     await page.goto(service_url + "/")
-    await expect(number(page, "today")).not_to_have_text("–")
+    await expect(in_foot(page, "today")).not_to_have_text("–")
     assert await layout_shift(page) == 0
 
 
@@ -158,7 +163,7 @@ async def test_the_demo_needs_no_exception_from_a_strict_policy(page: Page, serv
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    await expect(number(page, "today")).not_to_have_text("–")
+    await expect(in_foot(page, "today")).not_to_have_text("–")
     assert output == []
 
 
@@ -166,4 +171,27 @@ async def test_without_script_everything_but_the_numbers_is_there(new_context: N
     """The portal must not depend on its counter."""
     page = await (await new_context(java_script_enabled=False)).new_page()
     await page.goto(service_url + "/")
-    await expect(page.locator(".footfall [role=listitem]").last).to_have_text("Tất cả: –")
+    await expect(page.locator("footer .footfall [role=listitem]").last).to_have_text("Tất cả: –")
+
+
+async def test_on_a_phone_the_numbers_are_on_top_too(new_context: NewContext, service_url: str) -> None:
+    """The foot of a page is many screens down; on a wide screen it is not."""
+    page = await (await new_context(viewport={"width": 360, "height": 800})).new_page()
+    await page.goto(service_url + "/")
+    top = page.locator(".numbers-on-top")
+    await expect(top.locator("[data-count=total]")).not_to_have_text("–")
+    await expect(top).to_be_in_viewport()
+    await page.set_viewport_size({"width": 1000, "height": 800})
+    await expect(top).to_be_hidden()
+
+
+async def test_a_printed_page_is_black_on_white(page: Page, service_url: str) -> None:
+    """Ink and readers: no menu, no dark areas, and the text that stood on them is not white."""
+    await page.emulate_media(media="print")
+    await page.goto(service_url + "/lien-he")
+    await expect(page.locator(".menu")).to_be_hidden()
+    colours = [
+        await page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).{name}")
+        for selector, name in (("footer", "color"), ("footer", "backgroundColor"), ("footer h2", "color"))
+    ]
+    assert colours == ["rgb(0, 0, 0)", "rgba(0, 0, 0, 0)", "rgb(0, 0, 0)"]

@@ -117,7 +117,7 @@ async def test_a_style_takes_the_colours_of_the_footer_it_stands_in(
     await page.emulate_media(media="print")
     assert await page.evaluate(colours) == 5 * ["rgb(0, 0, 0)"]
     await page.emulate_media(media="screen", forced_colors="active")
-    lists = "[...document.querySelectorAll('.footfall > :last-child')]"
+    lists = "[...document.querySelectorAll('.footfall > div')]"
     edges = f"{lists}.map(list => getComputedStyle(list.firstElementChild).borderTopStyle)"
     assert await page.evaluate(edges) == ["solid", "solid", "none", "solid", "solid"]
 

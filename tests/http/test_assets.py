@@ -95,7 +95,7 @@ def test_the_demo_pastes_what_the_snippet_prints() -> None:
     for name, language in (("vi/layout.html", "vi"), ("en/layout.html", "en")):
         layout = (STATIC / "demo" / name).read_text(encoding="utf-8")
         site = Site(id="portal", name="Demo", hosts=("localhost",), language=language)  # type: ignore[arg-type]
-        pasted = snippet(site, "", Preset(heading=2)).replace(f' lang="{language}"', "")
+        pasted = snippet(site, "", Preset("list", heading=2)).replace(f' lang="{language}"', "")
         lines = [line.strip() for line in layout.splitlines()]
         assert [line for line in map(str.strip, pasted.splitlines()) if line not in lines] == []
 
@@ -110,6 +110,8 @@ def test_demo_pages_are_whole(language: str, column: int) -> None:
         assert text.count('aria-current="page"') + text.count('aria-current="true"') == 2  # menu, language
         assert text.count(f'href="{page[3 - column]}"') >= 2
         assert re.search(r"<title>[^<$]+ – [^<$]+</title>", text)
+        assert re.search(r'<meta name="description" content="[^"$]{30,160}">', text)
+        assert not re.search(r"\d–\d", text), "a time may break at its dash"
         assert "$" not in text
 
 

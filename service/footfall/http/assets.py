@@ -17,6 +17,7 @@ from aiohttp import web
 
 from footfall.http.choices import color_in
 from footfall.http.responses import Reply, cacheable, lines
+from footfall.http.styles_page import StylesPage
 from footfall.settings.settings import Settings
 
 STATIC = Path(__file__).parent.parent / "static"
@@ -29,9 +30,13 @@ PRIVACY_CONTROL = '{"gpc":true,"lastUpdate":"2026-11-30"}\n'
 SCRIPT_CACHE = "public, max-age=3600, stale-while-revalidate=86400"
 DEMO_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+PAGE_HEAD = re.compile(r'<title>(.+)</title><meta name="description" content="(.+)">')
+DASH, WORD_JOINER = re.compile(r"(?<=\d)–(?=\d)"), "\N{WORD JOINER}"
+"""A time such as 13:30–17:00 stays on one line."""
 ACCEPTS_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?=[;,]|$)(?!;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+DEMO_HEADERS = MappingProxyType({"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY})
 
 DEMO_PAGES = (
     ("home", "/", "/en/"),
@@ -49,6 +54,9 @@ DEMO_ARTICLES = (
     ("road", "/tin-tuc/quy-hoach", "/en/news/road"),
 )
 """Articles of its news, likewise."""
+
+DEMO_STYLES = ("styles", "/kieu-hien-thi", "/en/styles")
+"""Its page of styles, likewise, which is made for each request."""
 
 CONTENT_TYPES = MappingProxyType(
     {
@@ -118,15 +126,16 @@ def load_demo() -> Mapping[str, Asset]:
 
 
 def _demo_page(folder: Path, name: str, path: str, other: str) -> str:
-    """Return a page in the layout of its language; the first line of its file is the title."""
+    """Return a page in the layout of its language; the first line of its file has its title and its description."""
     layout = (folder / "layout.html").read_text(encoding="utf-8")
-    title, _, content = (folder / f"{name}.html").read_text(encoding="utf-8").partition("\n")
+    head, _, content = (folder / f"{name}.html").read_text(encoding="utf-8").partition("\n")
     layout = layout.replace(f'<li><a href="{path}">', f'<li><a href="{path}" aria-current="page">', 1)
     section = path.rpartition("/")[0]
     if name.startswith("news/"):
         layout = layout.replace(f'<li><a href="{section}">', f'<li><a href="{section}" aria-current="true">', 1)
-    title = title.removeprefix("<title>").removesuffix("</title>")
-    return Template(layout).substitute(title=title, content=content, other=other)
+    title, description = PAGE_HEAD.findall(head)[0]
+    page = Template(layout).substitute(title=title, description=description, content=content, other=other)
+    return DASH.sub(f"{WORD_JOINER}–{WORD_JOINER}", page)
 
 
 def _asset(text: str, suffix: str) -> Asset:
@@ -146,7 +155,11 @@ def add_assets(app: web.Application, settings: Settings) -> None:
     _add_routes(app, load_assets(page_query), {"Cache-Control": SCRIPT_CACHE})
     app.router.add_get("/footfall.css", get_sheet)
     if settings.demo:
-        _add_routes(app, load_demo(), {"Cache-Control": "no-cache", "Content-Security-Policy": DEMO_POLICY})
+        _add_routes(app, load_demo(), DEMO_HEADERS)
+        name, vi_path, en_path = DEMO_STYLES
+        for language, path, other in (("vi", vi_path, en_path), ("en", en_path, vi_path)):
+            page = Template(_demo_page(STATIC / "demo" / language, name, path, other))
+            app.router.add_get(path, StylesPage(settings, language, page.substitute, DEMO_HEADERS).handler())
 
 
 async def get_sheet(request: web.Request) -> Reply:

@@ -47,9 +47,10 @@ def look_in(request: web.Request) -> Look:
 
 def numbers_in(request: web.Request) -> Sequence[str]:
     """Return the names of the numbers that the query asks for; raises Refused(BAD_FIELD)."""
-    if (asked := request.query.get("show")) is None:
+    asked = request.query.getall("show", ())
+    if not asked:
         return ()
-    names = asked.split(",")
+    names = ",".join(asked).split(",")
     if len(names) > len(NUMBERS) or not set(names) <= set(NUMBERS):
         raise Refused(Reason.BAD_FIELD, sentence=f"show must name numbers, with commas between: {', '.join(NUMBERS)}.")
     return names
