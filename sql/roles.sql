@@ -59,6 +59,9 @@ BEGIN
     GRANT SELECT, INSERT (site, id, amount, reason) ON footfall.adjustment TO footfall_service;
     -- Events are never changed either; PostgreSQL dates them.
     GRANT SELECT, INSERT (site, kind, detail) ON footfall.event TO footfall_service;
+    GRANT EXECUTE ON FUNCTION footfall.note_lasting(text, text, timestamptz, timestamptz) TO footfall_service;
+    -- Days are imported by the owner alone; the service adds them to the total.
+    GRANT SELECT ON footfall.day_journal TO footfall_service;
     -- The service deletes a salt after its week, and never changes one.
     GRANT SELECT, INSERT, DELETE ON footfall.salt TO footfall_service;
 

@@ -11,6 +11,7 @@ FOLDERS = (
     "cli",
     "process",
     "http",
+    "imports",
     "ingest",
     "delivery",
     "sync",

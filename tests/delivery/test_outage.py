@@ -3,12 +3,17 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from footfall.delivery.outage import Outage
+from footfall.delivery.outage import SITES_NOTED_MAX, Outage
+from footfall.metrics.metrics import Metrics
 from footfall.model.availability import Away
 from footfall.model.site_id import SiteId
+from footfall.stores.postgres_store import PostgresStore
+from footfall.sync.event_book import EventBook
 from tests.support.footfall import FakeClock
 
 SITES = [SiteId(f"s{number:03}") for number in range(104)]
@@ -24,8 +29,15 @@ class Log:
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
-        self.outage = Outage(self.clock, self.clock.monotonic)
+        self.metrics = Metrics(CollectorRegistry())
+        book = EventBook(cast("PostgresStore", None), self.metrics, self.clock)
+        self.outage = Outage(book, self.clock, self.clock.monotonic)
         self.caplog.set_level(logging.INFO, "footfall.delivery.outage")
+
+    @property
+    def noted(self) -> float:
+        """How many outages a report will mention."""
+        return self.metrics.registry.get_sample_value("footfall_events_total", {"kind": "redis_away"}) or 0.0
 
     def look(self, sites: Iterable[SiteId], why: str = REFUSED, after_s: float = 0.5) -> list[str]:
         """Let a step see these sites away; return the new lines."""
@@ -80,3 +92,19 @@ def test_an_outage_that_comes_and_goes_is_two_lines_a_minute(log: Log) -> None:
     log.clock.advance(60)
     assert len(log.look(SITES)) == 1
     assert len(log.look([])) == 1
+
+
+def test_the_end_of_an_outage_is_an_event_of_its_sites_or_of_all(log: Log) -> None:
+    """A report of one portal must not have a thousand lines because Redis was away for all of them."""
+    log.look(SITES[:3])
+    assert log.noted == 0
+    log.look(SITES[:1])
+    assert log.noted == 2
+    log.look(SITES[: SITES_NOTED_MAX + 1], after_s=30)
+    log.look([])
+    assert log.noted == 3
+    log.look(SITES[:1])
+    log.outage.close()
+    assert log.noted == 4
+    log.outage.close()
+    assert log.noted == 4

@@ -1,7 +1,7 @@
 """The object that pages read, and the numbers that it is made of."""
 
 import json
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,6 +9,7 @@ import pytest
 
 from footfall.model.counts import NUMBERS, Counts, Reading
 from footfall.model.site_id import SiteId
+from footfall.model.sums import Sums, Tally, spans_of
 
 COUNTS = Counts(
     site=SiteId("portal"),
@@ -106,6 +107,7 @@ def test_the_time_of_reading_is_in_the_sites_zone_to_the_millisecond() -> None:
         pytest.param({"day_of": date(2026, 12, 1), "week_of": date(2026, 11, 30)}, TOTAL, id="next week"),
         pytest.param({"revision": "9c882ac6-2"}, TODAY | WEEK | TOTAL, id="after an adjustment"),
         pytest.param({"revision": "00000000-1"}, TODAY | WEEK, id="another installation"),
+        pytest.param({"revision": "9c882ac6.7-1"}, TODAY | WEEK, id="after an import"),
         pytest.param({"day_of": date(2026, 11, 23)}, WEEK | TOTAL, id="a clock that was set back"),
     ],
 )
@@ -139,10 +141,22 @@ def test_online_adjustments_and_the_time_are_never_raised() -> None:
     assert later.not_below(READING) == (later, [])
 
 
-def test_the_installation_is_the_first_part_of_the_revision() -> None:
+def test_the_history_is_the_first_part_of_the_revision() -> None:
     """It decides which totals may be compared; the other part changes with every adjustment."""
-    assert READING.installation == "9c882ac6"
-    assert READING._replace(revision="").installation == ""
+    assert READING.history == "9c882ac6"
+    assert READING._replace(revision="9c882ac6.7-1").history == "9c882ac6.7"
+    assert READING._replace(revision="").history == ""
+
+
+def test_a_month_may_fall_where_its_days_were_imported_again() -> None:
+    """A corrected import has less of a day; what was shown of the day before is not true any more."""
+    day = READING.day_of - timedelta(1)
+    tallies = [Tally(90, 100)] * 6
+    shown = READING._replace(spans=spans_of(READING.day_of, Sums(day, *tallies), [], 0))
+    lower = READING._replace(spans=spans_of(READING.day_of, Sums(day, *[Tally(50, 60)] * 6), [], 0))
+    assert lower.not_below(shown)[0].spans == shown.spans
+    imported = lower._replace(revision="9c882ac6.1-1")
+    assert imported.not_below(shown) == (imported, [])
 
 
 def test_a_reading_becomes_counts_of_the_sites_measure() -> None:

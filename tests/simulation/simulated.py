@@ -120,7 +120,7 @@ class Worker:
         repairs = Repairs.between(stores, metrics, clock)
         self.opener = repairs.opener
         self.rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
-        spool_writer = SpoolWriter(spool_port, metrics)
+        spool_writer = SpoolWriter(spool_port, repairs.events, metrics)
         outlets = Outlets(
             redis=RedisWriter(
                 redis_port,
@@ -133,11 +133,12 @@ class Worker:
             spool_writer=spool_writer,
             spool=spool_port,
             queue=BeaconQueue(settings.queue_max_beacons, metrics),
+            events=repairs.events,
             metrics=metrics,
         )
         self.recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
         self.reconciler = Reconciler(
-            settings.keep_max_bytes, self.recorder, postgres_port, spool_writer, repairs.changed, metrics
+            settings.keep_max_bytes, self.recorder, postgres_port, spool_writer, repairs, metrics
         )
         self.steps: dict[str, asyncio.Task[Any]] = {}
         world.disk.model.files[name] = SpoolFile()

@@ -29,6 +29,7 @@ from footfall.stores.postgres_store import PostgresStore, Saved, open_postgres
 from footfall.stores.redis_store import Recorded, RedisStore, day_key, open_redis
 from footfall.stores.store_pair import StorePair
 from footfall.sync.changed_sites import ChangedSites
+from footfall.sync.event_book import EventBook
 from footfall.sync.group_rollup import RolledUp
 from footfall.sync.repairs import Repairs
 from footfall.sync.restore import Restore
@@ -172,9 +173,10 @@ class Stores:
         metrics = Metrics(CollectorRegistry())
         clock = clock or self.clock
         pair, changed, salts = StorePair(redis, postgres), ChangedSites(), Salts()
-        restore = Restore(pair, changed, metrics, clock)
-        opener = SiteOpener(pair, restore, salts, metrics, clock)
-        repairs = Repairs(opener, restore, changed)
+        events = EventBook(postgres, metrics, clock)
+        restore = Restore(pair, changed, events, metrics, clock)
+        opener = SiteOpener(pair, restore, salts, events, metrics, clock)
+        repairs = Repairs(opener, restore, changed, events)
         rollup = Rollup(settings.sites.values(), pair, repairs, metrics, clock)
         first = next(iter(settings.sites.values()))
         return Worker(first, redis, postgres, salts, opener, restore, changed, rollup, metrics, clock)

@@ -4,9 +4,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,27 +14,33 @@ import typer
 from footfall import __version__, sql_folder
 from footfall.cli.adjustments import AMOUNT_MAX, Correction, add_adjustment, login_name, print_journal
 from footfall.cli.doctor import print_checks
-from footfall.cli.pages import Days, ImportChoices, import_pages, move_page, print_pages
+from footfall.cli.events import print_events
+from footfall.cli.given import (
+    ENV_FILE,
+    EmbeddedOption,
+    SiteArgument,
+    given_environ,
+    given_settings,
+    given_site,
+    given_stores,
+)
+from footfall.cli.import_commands import imports
+from footfall.cli.pages import Days, move_page, print_pages
 from footfall.cli.rollup import roll_up_sites
 from footfall.cli.spool import adopt_folder
 from footfall.cli.status import print_status, watch_status
 from footfall.cli.terminal import complain, say
 from footfall.display import block
-from footfall.embedded.servers import running_servers
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.log_lines import start_logging
 from footfall.model.counts import NUMBERS
 from footfall.process import serve as serving
 from footfall.process.systemd import changed_variables
-from footfall.settings.env_file import read_env_file
-from footfall.settings.settings import Settings, Site, load_settings, settings_file
+from footfall.settings.settings import load_settings, settings_file
 from footfall.settings.validators import worker_count
 from footfall.stores.migrations import migrate as apply_migrations
 
-IMPORT_ID_MAX_CHARS = 100
 HEX_COLOR = re.compile(r"[0-9a-f]{6}")
-ENV_FILE: ContextVar[Path | None] = ContextVar("env_file", default=None)
-"""What --env-file names; each command reads it once, and `serve` at each SIGHUP."""
 COMPLETE_VARIABLE = "_FOOTFALL_COMPLETE"
 """With it a shell asks for what completes a line, or for the script that asks so."""
 
@@ -51,17 +55,7 @@ app = typer.Typer(
 
 spool = typer.Typer(help="Batches that wait on a disk.", no_args_is_help=True)
 app.add_typer(spool, name="spool")
-imports = typer.Typer(help="Starting numbers from another counter.", no_args_is_help=True)
 app.add_typer(imports, name="import")
-
-SiteArgument = Annotated[str, typer.Argument(metavar="SITE", help="Id of a configured site, such as portal.")]
-EmbeddedOption = Annotated[
-    bool,
-    typer.Option(
-        "--embedded",
-        help="Use the stores of the running `footfall serve --embedded` (make run), found by FOOTFALL_DATA_DIR.",
-    ),
-]
 
 
 @app.callback()
@@ -107,7 +101,7 @@ def serve(
     except ValueError as error:
         raise Stop(f"--workers {error}") from None
     start_logging()
-    asyncio.run(serving.serve(serving.Options(_environ, embedded=embedded, demo=demo, workers=number)))
+    asyncio.run(serving.serve(serving.Options(given_environ, embedded=embedded, demo=demo, workers=number)))
 
 
 @app.command("check")
@@ -121,7 +115,7 @@ def check_settings(
 
     Run it before a reload; the unit does.
     """
-    environ = _environ()
+    environ = given_environ()
     file = settings_file(environ)
     settings = load_settings(file, environ, embedded=embedded)
     names = ", ".join(sorted(settings.sites))
@@ -139,7 +133,7 @@ def migrate() -> None:
 
     Run this command before each new version starts. `serve --embedded` runs it by itself.
     """
-    settings = _settings()
+    settings = given_settings()
     url = (settings.migrate_url or settings.postgres_url).get_secret_value()
     applied = asyncio.run(apply_migrations(url, sql_folder()))
     for name in applied:
@@ -154,7 +148,7 @@ def rollup(embedded: EmbeddedOption = False) -> None:
 
     The running service copies by itself; after this command, a backup of PostgreSQL holds every count.
     """
-    asyncio.run(roll_up_sites(_stores(embedded=embedded)))
+    asyncio.run(roll_up_sites(given_stores(embedded=embedded)))
 
 
 @app.command()
@@ -173,8 +167,8 @@ def adjust(  # noqa: PLR0913 - an option each
     The number of the old counter is the first one:
     footfall adjust portal --add 1373876 --reason "số liệu bộ đếm cũ" --id old-counter
     """
-    settings = _stores(embedded=embedded)
-    corrected = _site(settings, site)
+    settings = given_stores(embedded=embedded)
+    corrected = given_site(settings, site)
     if show and add is None:
         asyncio.run(print_journal(settings, corrected))
         return
@@ -208,8 +202,8 @@ def pages(  # noqa: PLR0913 - an option each
 
     Without --from and --to, views of all time and starting numbers. Today's views are included.
     """
-    settings = _stores(embedded=embedded)
-    counted = _site(settings, site)
+    settings = given_stores(embedded=embedded)
+    counted = given_site(settings, site)
     days = Days(first.date() if first else None, last.date() if last else None)
     if move is not None:
         if first or last or as_csv:
@@ -221,25 +215,6 @@ def pages(  # noqa: PLR0913 - an option each
     asyncio.run(print_pages(settings, counted, days, top, as_csv=as_csv))
 
 
-@imports.command("pages")
-def import_page_views(
-    site: SiteArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="CSV in UTF-8 with two columns: page and views.")],
-    name: Annotated[
-        str | None, typer.Option("--id", help="Your name for this import; the same name again replaces its numbers.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
-    skip: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out lines that are not understood.")] = False,
-    embedded: EmbeddedOption = False,
-) -> None:
-    """Add the views that pages had at another counter; the same file again adds nothing."""
-    settings = _stores(embedded=embedded)
-    if name is not None and not (0 < len(name.strip()) <= IMPORT_ID_MAX_CHARS and name.isprintable()):
-        raise Stop(f"--id must be a name of 1 to {IMPORT_ID_MAX_CHARS} characters")
-    choices = ImportChoices(name and name.strip(), dry_run, skip)
-    asyncio.run(import_pages(settings, _site(settings, site), file, choices))
-
-
 @spool.command("adopt")
 def adopt_spool(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder spool of the other host's data folder.")],
@@ -249,7 +224,18 @@ def adopt_spool(
 
     Run it as the account of the service. The running workers then send what is in it.
     """
-    adopt_folder(_settings(), folder, force=force)
+    adopt_folder(given_settings(), folder, force=force)
+
+
+@app.command("events")
+def show_events(
+    site: Annotated[str, typer.Argument(metavar="[SITE]", help="Id of a configured site; else all events.")] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """List what a report must mention: stores that were away, lost keys and batches, clocks, starts, settings."""
+    settings = given_stores(embedded=embedded)
+    asyncio.run(print_events(settings, given_site(settings, site) if site else None, as_csv=as_csv))
 
 
 @app.command()
@@ -274,12 +260,12 @@ def snippet(  # noqa: PLR0913 - an option each
     ] = False,
 ) -> None:
     """Print the lines to paste into the pages of a site; no store is asked."""
-    environ = _environ()
+    environ = given_environ()
     settings = load_settings(settings_file(environ), environ, embedded=embedded, needs_stores=False)
     if every == bool(site):
         raise Stop(f"name one site, or give --all; configured are: {', '.join(sorted(settings.sites))}")
     preset = _preset(style, heading, show, color)
-    for one in settings.sites.values() if every else [_site(settings, site)]:
+    for one in settings.sites.values() if every else [given_site(settings, site)]:
         above = f"<!-- {one.id} -->\n" if every else ""
         say(above + block.snippet(one, one.public_url or settings.public_url, preset), end="")
 
@@ -290,7 +276,7 @@ def doctor(embedded: EmbeddedOption = False) -> None:
 
     Settings, both stores, their versions, persistence and clocks, the schema, each site's zone, the script.
     """
-    if not asyncio.run(print_checks(_stores(embedded=embedded), settings_file(_environ()))):
+    if not asyncio.run(print_checks(given_stores(embedded=embedded), settings_file(given_environ()))):
         sys.exit(1)
 
 
@@ -303,7 +289,7 @@ def show_status(
 
     It is asked at FOOTFALL_OPS_LISTEN.
     """
-    environ = _environ()
+    environ = given_environ()
     file = settings_file(environ)
     # Without a file it is `make run`, whose sites are its own.
     settings = load_settings(file, environ, embedded=file is None, needs_stores=False)
@@ -333,26 +319,3 @@ def _preset(style: block.Style, heading: int, show: str, color: str) -> block.Pr
     if digits and style == "plain":
         raise Stop("--color needs a style that has a sheet, or image; plain has the colours of the page")
     return block.Preset(style, show=names, heading=heading, color=digits)
-
-
-def _settings(*, embedded: bool = False) -> Settings:
-    environ = _environ()
-    return load_settings(settings_file(environ), environ, embedded=embedded)
-
-
-def _environ() -> Mapping[str, str]:
-    """Return the variables, those of the file that --env-file names last."""
-    file = ENV_FILE.get()
-    return os.environ if file is None else {**os.environ, **read_env_file(file)}
-
-
-def _stores(*, embedded: bool) -> Settings:
-    """Return the settings; if `embedded`, the servers of a running `serve --embedded` are the stores."""
-    settings = _settings(embedded=embedded)
-    return serving.with_stores(settings, running_servers(settings.data_dir) if embedded else None)
-
-
-def _site(settings: Settings, site_id: str) -> Site:
-    if site_id not in settings.sites:
-        raise Stop(f"no site is called {site_id}; configured are: {', '.join(sorted(settings.sites))}")
-    return settings.sites[site_id]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from footfall.cli.page_file import PageFile, read_page_file
 from footfall.cli.rollup import open_rollup
 from footfall.cli.terminal import complain, progress_bar, say, say_rows
 from footfall.errors import Stop, StoreBusy, StoreUnavailable
+from footfall.imports.page_file import PageFile, read_page_file
 from footfall.ingest.pages import normalise_page
 from footfall.plain_text import one_line
 from footfall.settings.settings import Settings, Site

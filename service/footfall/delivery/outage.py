@@ -9,8 +9,12 @@ from footfall.log_throttle import LogThrottle, some_of
 from footfall.model.availability import Away
 from footfall.model.clocks import Clock, MonotonicClock
 from footfall.model.site_id import SiteId
+from footfall.sync.event_book import EventBook
 
 logger = logging.getLogger(__name__)
+
+SITES_NOTED_MAX = 10
+"""Sites that come back at once and are noted one by one; of more, one event of every site is noted."""
 
 
 class _Reported(NamedTuple):
@@ -27,14 +31,18 @@ class Outage:
     already, belongs to the same outage and gets no line.
     """
 
-    def __init__(self, clock: Clock, monotonic: MonotonicClock) -> None:
+    def __init__(self, events: EventBook, clock: Clock, monotonic: MonotonicClock) -> None:
+        self._events = events
         self._clock = clock
+        self._away: dict[SiteId, float] = {}
+        """Sites that Redis takes no beacons of, and since when, whatever the log has."""
         self._began = LogThrottle(monotonic=monotonic)
         self._ended = LogThrottle(monotonic=monotonic)
         self._reported: dict[SiteId, _Reported] = {}
 
     def look(self, away: Mapping[SiteId, Away]) -> None:
         """Log what changed; `away` has the sites whose beacons go to the disk now."""
+        self._note_ends(away)
         if self._reported.keys() - away.keys():
             self._report_end(away)
         new = away.keys() - self._reported.keys()
@@ -46,6 +54,18 @@ class Outage:
         else:
             return
         self._reported |= {site: _Reported(away[site].since_s, away[site].why) for site in new}
+
+    def close(self) -> None:
+        """Note what is not over; the next worker of this host notes how it goes on."""
+        self._note_ends({})
+
+    def _note_ends(self, away: Mapping[SiteId, Away]) -> None:
+        back = {site: since_s for site, since_s in self._away.items() if site not in away}
+        for site, since_s in back.items() if len(back) <= SITES_NOTED_MAX else ():
+            self._events.note_lasting("redis_away", self._clock() - since_s, site)
+        if len(back) > SITES_NOTED_MAX:  # Redis itself was away
+            self._events.note_lasting("redis_away", self._clock() - min(back.values()))
+        self._away = {site: self._away.get(site, state.since_s) for site, state in away.items()}
 
     def _report_begin(self, away: Mapping[SiteId, Away]) -> None:
         why, _ = Counter(each.why for each in away.values()).most_common(1)[0]

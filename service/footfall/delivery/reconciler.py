@@ -17,10 +17,9 @@ from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.availability import UP
 from footfall.model.batch_log import BatchLog
-from footfall.model.site_id import SiteId
 from footfall.stores.postgres_store import PostgresStore
 from footfall.stores.spool_orphans import SpooledLog
-from footfall.sync.changed_sites import ChangedSites
+from footfall.sync.repairs import Repairs
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Reconciler:
         recorder: Recorder,
         postgres: PostgresStore,
         spool_writer: SpoolWriter,
-        changed: ChangedSites,
+        repairs: Repairs,
         metrics: Metrics,
     ) -> None:
         self._retained_max_bytes = retained_max_bytes
@@ -50,10 +49,9 @@ class Reconciler:
         self._postgres = postgres
         self._spool_writer = spool_writer
         self._spool = spool_writer.spool
-        self._changed = changed
+        self._changed = repairs.changed
+        self._events = repairs.events
         self._metrics = metrics
-        self._events: list[tuple[SiteId, str]] = []
-        """Damaged spool files that Postgres has not recorded yet, with a site that may have lost batches."""
 
     async def step(self) -> None:
         """Forget what Postgres has, adopt logs that were left behind, and send again what Redis lacks.
@@ -96,6 +94,7 @@ class Reconciler:
 
     async def close(self) -> None:
         """Leave nothing in memory alone: put on the disk what Postgres does not have."""
+        self._spool_writer.close()
         await run_each(self._forget_durable, self._clear_disk, self._put_on_disk)
 
     async def _put_on_disk(self) -> None:
@@ -174,13 +173,9 @@ class Reconciler:
         for file in self._spool.take_damaged_files():
             self._metrics.damaged_spool_files.inc()
             sites = (file.site_ids & self._recorder.sites.keys()) or self._recorder.sites.keys()
-            self._events += [(site_id, file.kept_as) for site_id in sorted(sites)]
-        try:
-            while self._events:
-                await self._postgres.record_event(self._events[0][0], SPOOL_DAMAGED, self._events[0][1])
-                del self._events[0]
-        except StoreUnavailable as error:
-            logger.debug("Events are recorded later. events=%d error=%s", len(self._events), error)
+            for site_id in sorted(sites):
+                self._events.note(SPOOL_DAMAGED, file.kept_as, site_id)
+        await self._events.write()
 
     async def _resend_missing(self) -> None:
         failed, faults = 0, list[Exception]()

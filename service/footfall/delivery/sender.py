@@ -16,6 +16,7 @@ from footfall.model.batch import Batch
 from footfall.model.batch_log import NO_PAGES, BatchLog, Need
 from footfall.settings.settings import Site
 from footfall.stores.spool_store import Spool
+from footfall.sync.event_book import EventBook
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Outlets:
     spool_writer: SpoolWriter
     spool: Spool
     queue: BeaconQueue
+    events: EventBook
     metrics: Metrics
 
 
@@ -225,6 +227,7 @@ class LogSender:
         self.close()
         lost = self.log.cut_missing_end()
         self._outlets.metrics.lost.inc(lost)
+        self._note_lost(lost)
         logger.error("The last batches of a spooled log are lost. site=%s batches=%d", self.site.id, lost)
 
     async def _write_to_disk(self, numbered: Sequence[tuple[Batch, PendingBatch]]) -> bool:
@@ -248,9 +251,13 @@ class LogSender:
         for seq in [seq for seq in self._awaiting if seq <= self.log.acked]:
             self._outlets.queue.answer(self._awaiting.pop(seq), StoredIn.REDIS)
 
+    def _note_lost(self, batches: int) -> None:
+        self._outlets.events.note("batches_lost", f"{self.log.day}: {batches} of {self.log.log_id}", self.site.id)
+
     def _report_lost(self, batches: int) -> None:
         if batches:
             self._outlets.metrics.lost.inc(batches)
+            self._note_lost(batches)
             logger.error(
                 "Batches are lost: neither this worker nor Postgres has them. Their views are counted, their"
                 " visitors may not be. site=%s day=%s batches=%d",

@@ -10,6 +10,7 @@ from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch import Batch
 from footfall.stores.spool_store import Spool
+from footfall.sync.event_book import EventBook
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,11 @@ class SpoolWriter:
     The log has one line when the disk begins to refuse them, and one when it takes them again, with what was refused.
     """
 
-    def __init__(self, spool: Spool, metrics: Metrics, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, spool: Spool, events: EventBook, metrics: Metrics, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.spool = spool
+        self._events = events
         self._metrics = metrics
         self._monotonic = monotonic
         self._refusing: Refusing | None = None
@@ -62,11 +66,17 @@ class SpoolWriter:
             return
         self._refusing = None
         self._metrics.store_up.labels("spool").set(1)
+        self._events.note_lasting("spool_full", self._monotonic() - refusing.since_s)
         logger.info(
             "The spool takes beacons again. refused_beacons=%d refused_s=%.0f",
             refusing.beacons,
             self._monotonic() - refusing.since_s,
         )
+
+    def close(self) -> None:
+        """Note that the disk refuses beacons, where it still does."""
+        if self._refusing is not None:
+            self._events.note_lasting("spool_full", self._monotonic() - self._refusing.since_s)
 
     async def _write_all(self) -> None:
         try:

@@ -59,6 +59,7 @@ class Services:
             self.reconciler.step,
             self.log_rewrites.step,
             self.page_folding.step,
+            self.repairs.events.write,
             self.repairs.restore.report,
         )
 
@@ -69,7 +70,8 @@ class Services:
 
     async def copy_everything(self) -> None:
         """Leave nothing in memory alone at the end: send, roll up, and put on the disk what Postgres lacks."""
-        await run_each(self.recorder.settle, self.rollup.step, self.reconciler.close)
+        self.outage.close()
+        await run_each(self.recorder.settle, self.rollup.step, self.reconciler.close, self.repairs.events.write)
 
     async def export(self) -> None:
         """Set the gauges of this worker's state; every worker does so regularly, as any may be asked for metrics."""

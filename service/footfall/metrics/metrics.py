@@ -155,6 +155,11 @@ class Metrics:
             "Days in Redis that have not come, over all sites: a clock was ahead, or is",
             merge="livemax",
         )
+        self.events = counter(
+            "footfall_events_total",
+            "What a report must mention, by kind, as each worker noticed it; footfall events lists it",
+            "kind",
+        )
         self.salts_lost = counter(
             "footfall_salts_lost_total",
             "Weeks whose visitor hash got a second key: their visitors count twice",

@@ -46,7 +46,7 @@ class Reading(NamedTuple):
     """Page views of all days, without adjustments."""
     adjustments: int
     revision: str
-    """Changes with every adjustment; the part before `-` names the installation."""
+    """Changes with every adjustment; the part before `-` names the history."""
     at_ms: int
     """The store's own clock, milliseconds since the epoch."""
     spans: Spans | None = None
@@ -57,8 +57,8 @@ class Reading(NamedTuple):
     """Which of today, week and total are no estimates where visitors are counted."""
 
     @property
-    def installation(self) -> str:
-        """The part of the revision that names the installation."""
+    def history(self) -> str:
+        """The part of the revision that names the installation, and what was changed of its past days."""
         return self.revision.partition("-")[0]
 
     def not_below(self, shown: "Reading") -> tuple["Reading", list[str]]:
@@ -75,7 +75,7 @@ class Reading(NamedTuple):
         if raised.spans is not shown.spans:  # the same object for as long as the closed days are the same
             raised, of_spans = raised.spans_not_below(shown)
             names += of_spans
-        if raised.peak != shown.peak and self.installation == shown.installation:
+        if raised.peak != shown.peak and self.history == shown.history:
             is_past = shown.peak is not None and shown.peak.at_ms <= self.at_ms  # else of a clock that was ahead
             raised = raised._replace(peak=higher(raised.peak, shown.peak)) if is_past else raised
         return raised, names
@@ -88,7 +88,12 @@ class Reading(NamedTuple):
         return closed.plus(Tally(self.today_visitors, self.today_views)) if name in _HOLD_TODAY else closed
 
     def spans_not_below(self, shown: "Reading") -> tuple["Reading", list[str]]:
-        """Raise the spans to what was shown of them; what was shown of a day, week or month that ended stays true."""
+        """Raise the spans to what was shown of them; what was shown of a day, week or month that ended stays true.
+
+        Unless its days were changed: imported again, or forgotten.
+        """
+        if self.history.partition(".")[2] != shown.history.partition(".")[2]:
+            return self, []
         if self.spans is None:
             return self._replace(spans=shown.spans) if self.day_of == shown.day_of else self, []
         raised: dict[str, Tally] = {}
@@ -126,7 +131,7 @@ _HOLD_TODAY = frozenset({"month", "year"})
 _NEVER_FALL_WITHIN: Mapping[str, tuple[str, ...]] = {
     "day_of": ("today_visitors", "today_views"),
     "week_of": ("week_visitors", "week_views"),
-    "installation": ("total_visitors", "total_views"),
+    "history": ("total_visitors", "total_views"),
 }
 """By the field that names a period: the numbers that never fall within it."""
 NEVER_FALLING = tuple(name for names in _NEVER_FALL_WITHIN.values() for name in names)

@@ -101,16 +101,17 @@ async def open_services(
         page_views = PageViews(stores, read_pages, monotonic)
         repairs = Repairs.between(stores, metrics, clock)
         rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
-        spool_writer = SpoolWriter(spool, metrics, monotonic)
+        spool_writer = SpoolWriter(spool, repairs.events, metrics, monotonic)
         outlets = Outlets(
             redis=RedisWriter(redis, repairs.restore, Displays(counts_cache, page_views), periods, metrics, monotonic),
             spool_writer=spool_writer,
             spool=spool,
             queue=BeaconQueue(settings.queue_max_beacons, metrics),
+            events=repairs.events,
             metrics=metrics,
         )
         recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
-        reconciler = Reconciler(settings.keep_max_bytes, recorder, postgres, spool_writer, repairs.changed, metrics)
+        reconciler = Reconciler(settings.keep_max_bytes, recorder, postgres, spool_writer, repairs, metrics)
         admission = Admission(settings, monotonic)
         counting = Counting(
             settings=settings,
@@ -138,11 +139,11 @@ async def open_services(
             log_rewrites=LogRewrites(settings.sites.values(), redis, metrics, clock),
             page_folding=PageFolding(settings.sites.values(), stores, metrics, clock),
             recorder=recorder,
-            outage=Outage(clock, monotonic),
+            outage=Outage(repairs.events, clock, monotonic),
             reconciler=reconciler,
             counting=counting,
             failures=failures,
-            clock_watch=ClockWatch(stores, clock),
+            clock_watch=ClockWatch(stores, repairs.events, clock, monotonic),
         )
         stack.push_async_callback(counts_cache.close)
         stack.push_async_callback(page_views.close)

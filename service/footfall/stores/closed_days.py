@@ -41,7 +41,9 @@ CLOSED = f"""
         FROM footfall.site_day WHERE site = asked.site AND day <= $2
     ) AS sums, LATERAL (
         SELECT LEAST(GREATEST(COALESCE(sum(amount), 0), -9007199254740991), 9007199254740991)::bigint AS adjustments,
-            (SELECT left(id, 8) FROM footfall.installation) || '-' || count(*) AS revision
+            (SELECT left(id, 8) FROM footfall.installation)
+                || (SELECT COALESCE('.' || NULLIF(count(*), 0), '') FROM footfall.day_journal WHERE site = asked.site)
+                || '-' || count(*) AS revision
         FROM footfall.adjustment WHERE site = asked.site
     ) AS journal LEFT JOIN LATERAL (
         SELECT peak_online, peak_online_at FROM footfall.site_day

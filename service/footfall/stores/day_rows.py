@@ -128,7 +128,8 @@ AHEAD = """
     UNION ALL
     SELECT kept.*
     FROM footfall.site_day AS kept
-    WHERE site = ANY($4) AND day >= $5 AND NOT footfall.covers('{}', kept.logs) AND NOT EXISTS (
+    WHERE site = ANY($4) AND day >= $5 AND NOT footfall.covers('{}', kept.logs)
+        AND NOT footfall.is_imported(kept.logs) AND NOT EXISTS (
         SELECT FROM unnest($6::text[], $7::date[]) AS present (site, day)
         WHERE (present.site, present.day) = (kept.site, kept.day))
 """

@@ -33,7 +33,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """The newest migration that this program relies on."""
 
 SAVE_SALTS = """
@@ -47,7 +47,17 @@ SAVE_SALTS = """
 """
 """It writes only what is missing: a crash of Postgres empties this table, and no worker notices that."""
 DROP_SALTS = "DELETE FROM footfall.salt WHERE site = ANY($1) AND week < $2"
-DAYS = "SELECT * FROM footfall.site_day WHERE site = $1 AND day {} ORDER BY day"
+DAYS = "SELECT * FROM footfall.site_day WHERE site = $1 AND day = ANY($2) ORDER BY day"
+OPEN_DAYS = """
+    SELECT * FROM footfall.site_day WHERE site = $1 AND day >= $2 AND NOT footfall.is_imported(logs) ORDER BY day
+"""
+"""Imported days are closed, and the sums have them: Redis needs none, and an import may lower them."""
+ADJUSTMENT_COUNTS = """
+    SELECT site, sum(entries)::bigint FROM (
+        SELECT site, count(*) AS entries FROM footfall.adjustment GROUP BY site
+        UNION ALL SELECT site, count(*) FROM footfall.day_journal GROUP BY site
+    ) AS journals GROUP BY site
+"""
 
 PROBES = {
     "site_day": (
@@ -77,10 +87,12 @@ PROBES = {
     "adjustment": (
         "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ('~probe', '~probe', 1, 'probe')",
         "SELECT id, amount, reason, made_by, made_at FROM footfall.adjustment WHERE site = '~probe'",
+        "SELECT count(*) FROM footfall.day_journal WHERE site = '~probe'",
     ),
     "event": (
         "INSERT INTO footfall.event (site, kind, detail) VALUES ('~probe', '~probe', '~probe')",
-        "SELECT kind, detail, at FROM footfall.event WHERE site = '~probe'",
+        "SELECT kind, detail, at, began, ended FROM footfall.event WHERE site = '~probe'",
+        "SELECT footfall.note_lasting('~probe', '~probe', now(), now())",
     ),
     "salt": (
         "INSERT INTO footfall.salt (site, week, key) SELECT '~probe', '2000-01-03', decode(repeat('00', 32), 'hex')",
@@ -118,6 +130,12 @@ class Event:
     kind: str
     detail: str
     at: datetime
+    """When it was recorded first."""
+    began: datetime | None = None
+    """Of what lasted; None for a moment."""
+    ended: datetime | None = None
+    site_id: str = ""
+    """`*` for every site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +232,7 @@ class PostgresStore:
     async def days(self, site_id: SiteId, wanted: Sequence[date]) -> list[DayState]:
         """Return the rows of `wanted` days; a day that was never saved is missing."""
         async with self._connections.connection() as connection:
-            rows = await connection.fetch(DAYS.format("= ANY($2)"), site_id, list(wanted))
+            rows = await connection.fetch(DAYS, site_id, list(wanted))
         return [day_state(row) for row in rows]
 
     async def open_days(self, site_id: SiteId, retention: Retention) -> tuple[list[DayState], Closed]:
@@ -223,7 +241,7 @@ class PostgresStore:
             self._connections.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            rows = await connection.fetch(DAYS.format(">= $2"), site_id, retention.needed_from)
+            rows = await connection.fetch(OPEN_DAYS, site_id, retention.needed_from)
             closed = await read_closed(connection, [site_id], retention)
         return [day_state(row) for row in rows], closed[site_id]
 
@@ -289,10 +307,9 @@ class PostgresStore:
         return [Adjustment(*row) for row in rows]
 
     async def adjustment_counts(self) -> dict[SiteId, int]:
-        """Return how many corrections each site has: a change means that a total changed."""
+        """Return how many corrections and imported days each site has: a change means that a total changed."""
         async with self._connections.connection() as connection:
-            rows = await connection.fetch("SELECT site, count(*) FROM footfall.adjustment GROUP BY site")
-        return {row["site"]: row["count"] for row in rows}
+            return {row["site"]: row["sum"] for row in await connection.fetch(ADJUSTMENT_COUNTS)}
 
     async def record_event(self, site_id: SiteId, kind: str, detail: str) -> None:
         """Record an event; the same kind and detail again changes nothing, so that workers may report it together."""
@@ -304,11 +321,28 @@ class PostgresStore:
                 detail,
             )
 
-    async def events(self, site_id: SiteId) -> list[Event]:
-        """Return the events of a site, oldest first."""
+    async def record_lasting_event(self, site_id: SiteId, kind: str, began: datetime, ended: datetime) -> None:
+        """Record what lasted; where it meets an event of the same site and kind, that one is extended."""
+        async with self._connections.connection() as connection:
+            await connection.execute("SELECT footfall.note_lasting($1, $2, $3, $4)", site_id, kind, began, ended)
+
+    async def last_event(self, site_id: SiteId, kind: str) -> str:
+        """Return the detail of the newest event of a kind; empty for none."""
+        async with self._connections.connection() as connection:
+            detail = await connection.fetchval(
+                "SELECT detail FROM footfall.event WHERE (site, kind) = ($1, $2) ORDER BY at DESC LIMIT 1",
+                site_id,
+                kind,
+            )
+        return detail or ""
+
+    async def events(self, *site_ids: SiteId) -> list[Event]:
+        """Return the events of some sites, without sites those of all, in the order in which they began."""
         async with self._connections.connection() as connection:
             rows = await connection.fetch(
-                "SELECT kind, detail, at FROM footfall.event WHERE site = $1 ORDER BY at, kind, detail", site_id
+                "SELECT kind, detail, at, began, ended, site FROM footfall.event"
+                " WHERE site = ANY($1) OR $1 = '{}' ORDER BY COALESCE(began, at), kind, detail",
+                list(site_ids),
             )
         return [Event(*row) for row in rows]
 

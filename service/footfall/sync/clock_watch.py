@@ -3,8 +3,9 @@
 import logging
 
 from footfall.errors import StoreUnavailable
-from footfall.model.clocks import Clock
+from footfall.model.clocks import Clock, MonotonicClock
 from footfall.stores.store_pair import StorePair
+from footfall.sync.event_book import EventBook
 
 logger = logging.getLogger(__name__)
 
@@ -15,11 +16,13 @@ APART_MAX_S = 60.0
 class ClockWatch:
     """Compares the clocks now and then, and reports once when two of them part and once when they agree again."""
 
-    def __init__(self, stores: StorePair, clock: Clock) -> None:
+    def __init__(self, stores: StorePair, events: EventBook, clock: Clock, monotonic: MonotonicClock) -> None:
         self._stores = stores
+        self._events = events
         self._clock = clock
-        self.apart: set[str] = set()
-        """The stores whose clock differs from this host's."""
+        self._monotonic = monotonic
+        self.apart: dict[str, float] = {}
+        """The stores whose clock differs from this host's, and since when by a clock that only goes on."""
 
     async def step(self) -> None:
         """Compare both stores' clocks with this host's; a store that does not answer is left as it was."""
@@ -37,9 +40,9 @@ class ClockWatch:
                         store,
                         ahead_s,
                     )
-                self.apart.add(store)
+                self.apart.setdefault(store, self._monotonic())
             elif store in self.apart:
-                self.apart.remove(store)
+                self._events.note_lasting(f"{store}_clock_apart", self._monotonic() - self.apart.pop(store))
                 logger.info("The clocks agree again. store=%s", store)
 
     async def _ahead_s(self, store: str) -> float:

@@ -10,7 +10,7 @@ from footfall.model.clocks import Clock
 from footfall.model.periods import start_of
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
-from footfall.stores.postgres_store import PostgresStore
+from footfall.sync.event_book import EventBook
 
 logger = logging.getLogger(__name__)
 
@@ -23,17 +23,14 @@ DAY_AHEAD = "day_ahead"
 class EarlyDays:
     """The days in Redis that have not come, of each site."""
 
-    def __init__(self, postgres: PostgresStore, metrics: Metrics, clock: Clock) -> None:
-        self._postgres = postgres
+    def __init__(self, events: EventBook, metrics: Metrics, clock: Clock) -> None:
+        self._events = events
         self._metrics = metrics
         self._clock = clock
         self.of_sites: dict[SiteId, set[date]] = {}
 
     async def note(self, site: Site, present: Iterable[date]) -> None:
-        """Report which days of a site in Redis begin to be early, and when none is any more.
-
-        Raises StoreUnavailable.
-        """
+        """Report which days of a site in Redis begin to be early, and when none is any more. Raises nothing."""
         early = {day for day in present if start_of(day, site.zone) > self._clock() + EARLY_MAX_S}
         known = self.of_sites.pop(site.id, set())
         if early:
@@ -50,4 +47,5 @@ class EarlyDays:
                 some_of([day.isoformat() for day in sorted(early)]),
             )
         for day in sorted(early - known):
-            await self._postgres.record_event(site.id, DAY_AHEAD, day.isoformat())
+            self._events.note(DAY_AHEAD, day.isoformat(), site.id)
+        await self._events.write()

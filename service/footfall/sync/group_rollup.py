@@ -68,7 +68,7 @@ class GroupRollup:
         self._restore = repairs.restore
         self._metrics = metrics
         self._clock = clock
-        self.early_days = EarlyDays(stores.postgres, metrics, clock)
+        self.early_days = EarlyDays(repairs.events, metrics, clock)
 
     async def roll_up(self, wanted: Iterable[Wanted]) -> Outcomes:
         """Roll up some sites; return what became of each: a site that was not tried is missing.

@@ -6,6 +6,7 @@ from footfall.metrics.metrics import Metrics
 from footfall.model.clocks import Clock
 from footfall.stores.store_pair import StorePair
 from footfall.sync.changed_sites import ChangedSites
+from footfall.sync.event_book import EventBook
 from footfall.sync.restore import Restore
 from footfall.sync.salts import Salts
 from footfall.sync.site_opener import SiteOpener
@@ -18,10 +19,11 @@ class Repairs:
     opener: SiteOpener
     restore: Restore
     changed: ChangedSites
+    events: EventBook
 
     @classmethod
     def between(cls, stores: StorePair, metrics: Metrics, clock: Clock) -> "Repairs":
         """Build the repairs between two stores."""
-        changed = ChangedSites()
-        restore = Restore(stores, changed, metrics, clock)
-        return cls(SiteOpener(stores, restore, Salts(), metrics, clock), restore, changed)
+        changed, events = ChangedSites(), EventBook(stores.postgres, metrics, clock)
+        restore = Restore(stores, changed, events, metrics, clock)
+        return cls(SiteOpener(stores, restore, Salts(), events, metrics, clock), restore, changed, events)

@@ -20,6 +20,7 @@ from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from footfall.stores.store_pair import StorePair
 from footfall.sync.changed_sites import ChangedSites
+from footfall.sync.event_book import EventBook
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +28,12 @@ logger = logging.getLogger(__name__)
 class Restore:
     """Brings what Postgres has back into Redis."""
 
-    def __init__(self, stores: StorePair, changed: ChangedSites, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, stores: StorePair, changed: ChangedSites, events: EventBook, metrics: Metrics, clock: Clock
+    ) -> None:
         self._stores = stores
         self._changed = changed
+        self._events = events
         self._metrics = metrics
         self._clock = clock
         self._restored: dict[SiteId, int] = {}
@@ -109,6 +113,7 @@ class Restore:
         if dropped:
             self._changed.note(site.id)
             self._metrics.damaged.inc(len(dropped))
+            self._events.note("keys_damaged", some_of(dropped), site.id)
             logger.error(
                 "Keys in Redis were damaged and are dropped; what Postgres and the workers have of them comes back"
                 " by itself. Check the memory and the disk of Redis, and which other program writes into it."

@@ -43,6 +43,7 @@ class Rollup:
         self._opener = repairs.opener
         self._restore = repairs.restore
         self._changed = repairs.changed
+        self._events = repairs.events
         self._metrics = metrics
         self._clock = clock
         self._group = GroupRollup(stores, repairs, metrics, clock)
@@ -190,6 +191,7 @@ class Rollup:
         if isinstance(self.postgres, Away):
             away_s = self._clock() - self.postgres.since_s
             logger.info("Postgres takes copies again: all days are rolled up. away_s=%.0f", away_s)
+            self._events.note_lasting("postgres_away", away_s)
             self._full_after_s = 0.0
         self.postgres = UP
 

@@ -14,6 +14,7 @@ from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from footfall.stores.store_pair import StorePair
+from footfall.sync.event_book import EventBook
 from footfall.sync.restore import Restore
 from footfall.sync.salts import Salts
 
@@ -26,8 +27,11 @@ SALT_LOST = "salt_lost"
 class SiteOpener:
     """Opens each site at most once at a time, however many beacons wait for it."""
 
-    def __init__(self, stores: StorePair, restore: Restore, salts: Salts, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, stores: StorePair, restore: Restore, salts: Salts, events: EventBook, metrics: Metrics, clock: Clock
+    ) -> None:
         self._stores = stores
+        self._events = events
         self._restore = restore
         self.salts = salts
         """The salts that this worker knows, without asking the stores."""
@@ -106,7 +110,5 @@ class SiteOpener:
             site.id,
             week,
         )
-        try:
-            await self._stores.postgres.record_event(site.id, SALT_LOST, week.isoformat())
-        except StoreUnavailable as error:
-            logger.warning("The event could not be recorded. site=%s week=%s error=%s", site.id, week, error)
+        self._events.note(SALT_LOST, week.isoformat(), site.id)
+        await self._events.write()

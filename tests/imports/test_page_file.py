@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from footfall.cli.page_file import VIEWS_MAX, PageFile, read_page_file
 from footfall.errors import Stop
+from footfall.imports.page_file import PageFile, read_page_file
+from footfall.imports.table_file import VIEWS_MAX
 from tests.support.portal import PORTAL
 
 
