@@ -505,5 +505,6 @@ async def test_a_damaged_spool_file_stops_no_part_of_the_reconciliation(
         events = await services.stores.postgres.events(SITE)
         assert [(event.kind, event.detail) for event in events] == [
             ("spool_damaged", "damaged.damaged"),
+            ("batches_lost", f"{NOON.date()}: 1 of dddddddddddddddd"),
             ("spool_damaged", "none.damaged"),
         ]
