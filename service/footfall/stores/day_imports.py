@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from footfall.errors import Stop
 from footfall.model.imported import IMPORT_LOG, ImportedDay
 from footfall.model.site_id import SiteId
-from footfall.stores.postgres_connection import COMMAND_TIMEOUT_S, LIMITS, PostgresConnections, open_connections
+from footfall.stores.postgres_connection import (
+    COMMAND_TIMEOUT_S,
+    LIMITS,
+    WAIT,
+    PostgresConnections,
+    open_connections,
+)
 
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
@@ -129,7 +135,7 @@ class DayImports:
         then.
         """
         async with self._connections.connection() as connection, connection.transaction():
-            await connection.execute(LIMITS)
+            await connection.execute(LIMITS, WAIT)
             for day in sorted(days, key=lambda day: day.day):
                 status = await connection.execute(
                     WRITE_DAY, site_id, day.day, source, day.visitors, day.views, day.exact, IMPORT_LOG
