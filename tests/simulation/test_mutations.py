@@ -177,6 +177,19 @@ PAGES_CONFIRMED_UNSEEN = {
         "if dirty.get(page.page) == page.changed:": "if page.page in dirty:",
     },
 }
+DAMAGED_PAGES_GIVEN_UP = {
+    "service/footfall/stores/spool_orphans.py": {
+        "            pages = highest([*pages, *salvaged_page_rows(path)])\n": "            pages = []\n",
+    },
+}
+PAGES_ONCE_ON_THE_DISK = {
+    "service/footfall/stores/spool_pages.py": {
+        "    for table in TABLES:\n        file.executemany(": "    for table in TABLES[:1]:\n        file.executemany(",
+    },
+}
+LAST_BATCH_ALONE_CARRIES_PAGES = {
+    "service/footfall/stores/spool_store.py": {"carrying = {0, len(batches) - 1}": "carrying = {len(batches) - 1}"},
+}
 
 NAMED_TESTS = {
     "deduplication off": (
@@ -250,6 +263,18 @@ NAMED_TESTS = {
     "pages confirmed unseen": (
         PAGES_CONFIRMED_UNSEEN,
         "delivery/test_page_counts.py::test_a_page_that_changes_during_a_rollup_is_copied_by_the_next_one",
+    ),
+    "damaged pages given up": (
+        DAMAGED_PAGES_GIVEN_UP,
+        "stores/test_spool_pages.py::test_a_damaged_byte_costs_no_view_of_a_page_but_with_the_only_batch_of_its_log",
+    ),
+    "pages once on the disk": (
+        PAGES_ONCE_ON_THE_DISK,
+        "stores/test_spool_pages.py::test_a_damaged_byte_costs_no_view_of_a_page_but_with_the_only_batch_of_its_log",
+    ),
+    "the last batch alone carries pages": (
+        LAST_BATCH_ALONE_CARRIES_PAGES,
+        "stores/test_spool_pages.py::test_a_batch_that_memory_forgot_comes_back_from_the_disk_with_its_pages",
     ),
 }
 SIMULATION = "simulation/test_simulation.py::test_whatever_happens_every_beacon_counts_once"
