@@ -8,7 +8,7 @@ from datetime import date
 from footfall.errors import StoreBusy, StoreRefused, StoreUnavailable
 from footfall.model.batch import Batch
 from footfall.model.day_state import Closed, DayState
-from footfall.model.pages import PageBase, PageDay, packed
+from footfall.model.pages import packed
 from footfall.model.pages import unpacked as unpacked_pages
 from footfall.model.peak import Peak, higher
 from footfall.model.periods import week_of
@@ -20,6 +20,7 @@ from footfall.model.snapshot import SiteCopy, Snapshot
 from footfall.model.sums import Sums, Tally
 from footfall.stores.spool_orphans import SpooledLog
 from tests.simulation.models import READ_AHEAD_US, unpacked
+from tests.simulation.page_models import PagesModel
 
 
 def covers(some: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:
@@ -43,8 +44,7 @@ class PostgresModel:
         self._now_us = now_us
         self._installation = installation
         self.rows: dict[tuple[str, date], DayState] = {}
-        self.pages: dict[tuple[str, str, date], dict[str, int]] = {}
-        """Views by log, of each site, page and day."""
+        self.pages = PagesModel(now_us)
         self.weeks: dict[tuple[str, date], int] = {}
         self.week_views: dict[tuple[str, date], int] = {}
         self.exact_weeks: set[tuple[str, date]] = set()
@@ -97,7 +97,7 @@ class PostgresModel:
         self, site: str, snapshot: Snapshot, retention: Retention, *, older: bool = False, is_due: bool = True
     ) -> list[DayState]:
         """One site's part of it; returns the rows that know more."""
-        self.save_pages(site, snapshot.pages)
+        self.pages.save(site, snapshot.pages)
         given = {state.day for state in snapshot.days}
         for key, row in self.rows.items():
             if key[0] == site and row.day < retention.sketches_from and row.day not in given and is_due:
@@ -151,21 +151,11 @@ class PostgresModel:
             saved = replace(saved, ids=None, exact=False)
         return replace(saved, ids=None) if state.day < retention.salts_from else saved
 
-    def save_pages(self, site: str, pages: Iterable[PageDay]) -> None:
-        """The pages of a snapshot, a part of the same transaction."""
-        for page in pages:
-            kept = self.pages.setdefault((site, page.page, page.day), {})
-            for log_id, views in page.logs.items():
-                kept[log_id] = max(views, kept.get(log_id, 0))
-
-    def page_bases(self, site: str, through: date, pages: Sequence[str]) -> list[PageBase]:
-        """What it has of pages up to a day, and of the days after it."""
-        return [self._page_base(site, through, page) for page in pages]
-
-    def _page_base(self, site: str, through: date, page: str) -> PageBase:
-        days = {day: dict(logs) for (of, name, day), logs in self.pages.items() if (of, name) == (site, page)}
-        views = sum(sum(logs.values()) for day, logs in days.items() if day <= through)
-        return PageBase(page, views, {day: logs for day, logs in days.items() if day > through})
+    def fold_pages(self, site: str, before: date, at_most: int) -> int:
+        """A part of what is due, a transaction."""
+        if site in self.held:
+            raise StoreBusy("postgres", "another session holds rows that this one needs")
+        return self.pages.fold(site, before, at_most)
 
     def tidy_all(self, copies: Sequence[SiteCopy]) -> dict[SiteId, Closed]:
         """What follows the transaction of a group."""

@@ -31,6 +31,7 @@ Logs = dict[str, tuple[int, int]]
 Pages = dict[str, dict[str, int]]
 ID_BYTES = 16
 TWO_DAYS_S = 2 * 86400
+NINE_DAYS_S = 9 * 86400
 READ_AHEAD_US = 60_000_000
 SEEN_AHEAD_MS = 1000
 ALWAYS = float("inf")
@@ -160,6 +161,7 @@ class SiteModel:
     salts: dict[date, tuple[bytes, float]] = field(default_factory=dict)
     page_totals: dict[str, tuple[date, int]] = field(default_factory=dict)
     """What Postgres has of a page, and through which day."""
+    corrected: str = ""
     generation: str = ""
     peak: Peak | None = None
     """The highest `online`; it and those of the days are fields of `closed`."""
@@ -225,8 +227,8 @@ class SiteModel:
         if self.closed:
             self.closed = replace(self.closed, exact=False)
 
-    def forget_lost_sets(self, weeks: Iterable[date]) -> None:
-        """Drop the sets of days that are lost, and of weeks that have lost all their days."""
+    def forget_lost_sets(self, weeks: Iterable[date], now_s: float) -> None:
+        """Drop the sets of lost days, and of weeks that have lost all their days: these end after nine days."""
         for week in weeks:
             days = [week + number * DAY for number in range(7)]
             for day in [day for day in days if day not in self.days]:
@@ -234,6 +236,8 @@ class SiteModel:
                 self.damaged.discard(ids_of(day))
             if not self.days.keys() & set(days):
                 self.week_ids.pop(week, None)
+                if week in self.weeks and self.weeks[week].ends_s == ALWAYS:
+                    self.weeks[week].ends_s = int(now_s) + NINE_DAYS_S
 
     def drop_sets(self, day: date) -> None:
         """Without a floor: the logs may be lost."""
@@ -374,6 +378,13 @@ class RedisModel:
             views=[0 if base.page in unviewed else views for base, views in zip(bases, reading.views, strict=True)]
         )
 
+    def forget_pages(self, installation: str, site: str) -> None:
+        """`forget_pages.lua`."""
+        held = self._held(site)
+        if not self._refuses(held, installation):
+            held.corrected = held.generation = str(self._now_us())
+            held.page_totals = {}
+
     def confirm_pages(self, installation: str, site: str, pages: Iterable[PageDay]) -> None:
         """`confirm_pages.lua`."""
         held = self._held(site)
@@ -406,7 +417,7 @@ class RedisModel:
         held.listed &= held.days.keys()
         held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
         if all_days and not self._older:
-            held.forget_lost_sets(weeks)
+            held.forget_lost_sets(weeks, self._clock())
         states = []
         for day in wanted:
             kept, (visitors, exact) = held.days[day], held.visitors_of(day)
@@ -654,7 +665,7 @@ class RedisModel:
 
     def _page_reading(self, held: SiteModel, pages: Sequence[str]) -> PageReading:
         through = held.through.isoformat() if held.closed else ""
-        return PageReading(held.generation, "", through, [self._views_of(held, page) for page in pages])
+        return PageReading(held.generation, held.corrected, through, [self._views_of(held, page) for page in pages])
 
     def _views_of(self, held: SiteModel, page: str) -> int | None:
         if page not in held.page_totals:

@@ -111,6 +111,9 @@ class RedisPort(RedisStore):
         program = self._worker.program
         return await self._port.ask("redis", what, self._worker.redis, lambda redis: act(redis.called_by(program)))
 
+    def server_of(self, site_id: SiteId) -> str:  # noqa: ARG002 - there is one
+        return "redis"
+
     async def record(
         self,
         site_id: SiteId,
@@ -206,7 +209,10 @@ class PostgresPort(PostgresStore):
         return {site_id: Saved(rows, closed[site_id]) for site_id, rows in ahead.items()}
 
     async def page_bases(self, site_id: SiteId, through: date, pages: Sequence[str]) -> list[PageBase]:
-        return await self._ask("page_bases", lambda postgres: postgres.page_bases(site_id, through, pages))
+        return await self._ask("page_bases", lambda postgres: postgres.pages.bases(site_id, through, pages))
+
+    async def fold_pages(self, site_id: SiteId, before: date, at_most: int) -> int | None:
+        return await self._ask("fold_pages", lambda postgres: postgres.fold_pages(site_id, before, at_most))
 
     async def days(self, site_id: SiteId, wanted: Sequence[date]) -> list[DayState]:
         return await self._ask("days", lambda postgres: postgres.days(site_id, wanted))

@@ -14,7 +14,7 @@ from footfall.model.retention import DAY, WEEK, Retention
 from footfall.model.sums import Tally
 from tests.simulation.models import DAYS, NO_DAY, SiteModel, pages_of, unpacked, visitors_of
 from tests.simulation.ports import Server
-from tests.simulation.simulated import Sent, Worker, World
+from tests.simulation.simulated import NAMES, Sent, Worker, World
 
 ROUNDS_S = (0, 10, 10, 3600, 10, 10)
 """Pauses before the rollups after the last fault; with the one of an hour every rollup looks at every day."""
@@ -44,6 +44,7 @@ class Promises:
         self._postgres_lost_data = False
         self._total_lags = False
         self._may_estimate = False
+        self._pages_lag = False
 
     def check(self) -> None:
         """After every step."""
@@ -62,6 +63,10 @@ class Promises:
     def may_estimate(self) -> None:
         """From now on a small day may have lost its set: its number is an estimate, and nothing is lost."""
         self._may_estimate = True
+
+    def pages_lag(self) -> None:
+        """From now on a page may show what Redis remembers of it, until that is forgotten, within a day."""
+        self._pages_lag = True
 
     def redis_lost_data(self) -> None:
         """From now on a beacon of before counts only as long as its worker lives and keeps it."""
@@ -113,6 +118,8 @@ class Promises:
                 self._work(worker)
             self.check()
         self._all_is_even()
+        if self._pages_lag:
+            world.redis[0].model.forget_pages("", world.site.id)
         world.clock.advance(UNSEEN_REFRESH_AFTER_S)
         for worker in world.workers:
             self._pages_are_shown(worker)
@@ -133,9 +140,9 @@ class Promises:
             assert dict(rows[day].logs) == kept.logs, f"the logs of {day} differ"
             assert unpacked(rows[day].sketch or b"") == kept.visitors, f"the sketches of {day} differ"
             assert not kept.pages_dirty
-            saved = {page: logs for (_, page, of), logs in world.postgres.model.pages.items() if of == day}
             for page, logs in kept.pages.items():
-                more = {log for log, views in logs.items() if saved[page].get(log, 0) < views}
+                saved = world.postgres.model.pages.of_day(world.site.id, page, day)
+                more = {log for log, views in logs.items() if saved.get(log, 0) < views}
                 assert not more, f"Postgres lacks views of {page} on {day}"
         assert not site.dirty
         self._small_days_are_exact(site)
@@ -238,7 +245,7 @@ class Promises:
     def _page_is_even(self, day: date, page: str) -> None:
         """Of each page, exactly its counted views; what only Postgres had of pages is lost with it."""
         ledger = [sent for sent in self._world.ledger if (sent.day, sent.page) == (day, page)]
-        views = sum(self._world.postgres.model.pages.get((self._world.site.id, page, day), {}).values())
+        views = sum(self._world.postgres.model.pages.of_day(self._world.site.id, page, day).values())
         certain = [sent for sent in ledger if sent.outcome == "ok" and not sent.excused]
         at_least = sum(not (self._is_view_excused(sent) or self._is_page_excused(sent)) for sent in certain)
         at_most = sum(sent.outcome != "refused" for sent in ledger)
@@ -246,15 +253,19 @@ class Promises:
 
     def _pages_are_shown(self, worker: Worker) -> None:
         """What a worker answers of each page is what Postgres has; it may remember more than an older dump has."""
-        pages = sorted({sent.page for sent in self._world.ledger if sent.page} | {"/never"})
+        pages = [*NAMES, "/never"]
         asking = worker.run(worker.page_views.views(self._world.site, pages))
         while not asking.done():
             self._world.loop.settle()
             assert asking.done() or self._world.calls, "it never comes to an end"
             self._world.deliver(CALLS_MAX)
-        saved = dict.fromkeys(pages, 0)
-        for (_, page, _), logs in self._world.postgres.model.pages.items():
-            saved[page] += sum(logs.values())
+        shown_as, of_pages = self._world.journal.shown_as, self._world.journal.starting_views
+        for _, page, _, logs in self._world.postgres.model.pages.by_day():
+            of_pages[page] += sum(logs.values())
+        of_shown = Counter[str]()
+        for page, views in of_pages.items():
+            of_shown[shown_as(page)] += views
+        saved = {page: of_shown[shown_as(page)] for page in pages}
         shown = asking.result()
         if self._postgres_lost_data:
             assert all((shown[page] or 0) >= views for page, views in saved.items()), (shown, saved)
@@ -391,7 +402,7 @@ class Promises:
             ids = unpacked(row.sketch or b"")
             sure = [sent for sent in self._world.ledger if sent.page and sent.id in ids and not sent.risked]
             for page, views in Counter(sent.page for sent in sure if sent.day == day).items():
-                logs = dict(model.pages.get((site, page, day), {}))
+                logs = model.pages.of_day(site, page, day)
                 for log in row.logs:
                     spooled = max((pages.get(log, {}).get(page, 0) for pages in on_disk), default=0)
                     logs[log] = max(logs.get(log, 0), spooled)
@@ -404,7 +415,7 @@ class Promises:
                 for day, kept in site.days.items():
                     for page, logs in kept.pages.items():
                         yield f"redis {number}", page, day, sum(logs.values())
-        for (_, page, day), logs in self._world.postgres.model.pages.items():
+        for _, page, day, logs in self._world.postgres.model.pages.by_day():
             yield "postgres", page, day, sum(logs.values())
 
     def _held(self) -> set[bytes]:

@@ -8,7 +8,7 @@ The world keeps a ledger of every beacon; `promises.py` compares it with what th
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import date
@@ -33,6 +33,7 @@ from footfall.model.periods import Periods, local_day
 from footfall.settings.settings import Settings, Site
 from footfall.stores.redis_store import EXACT_UP_TO
 from footfall.stores.store_pair import StorePair
+from footfall.sync.page_folding import PageFolding
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
@@ -43,6 +44,10 @@ from tests.support.footfall import FakeClock
 Result = TypeVar("Result")
 PAGES = ("/", "/a", "/", "/b", "")
 """Pages of views, in turn: some come in every batch, some seldom."""
+NAMES = (*sorted({page for page in PAGES if page}), "/new")
+"""What pages are moved to and have starting numbers of; nobody views the last one."""
+PAGES_KEPT_DAYS = 2
+"""Fewer than an operator may choose: a short run must see days fold into months."""
 OWNER: ContextVar["Worker"] = ContextVar("owner")
 """The worker whose code runs: what it starts dies with it."""
 
@@ -120,6 +125,7 @@ class Worker:
         repairs = Repairs.between(stores, metrics, clock)
         self.opener = repairs.opener
         self.rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
+        self.page_folding = PageFolding(settings.sites.values(), stores, metrics, clock)
         spool_writer = SpoolWriter(spool_port, repairs.events, metrics)
         outlets = Outlets(
             redis=RedisWriter(
@@ -166,6 +172,8 @@ class Worker:
         """As `Services.copy` does it."""
         await self.rollup.step()
         await self.reconciler.step()
+        if not self.program.older:
+            await self.page_folding.step()
 
     async def close(self) -> None:
         """Stop gracefully, as `serve` does it: what is under way first."""
@@ -218,6 +226,37 @@ class Sent:
 
 
 @dataclass
+class PageJournal:
+    """What operators did to pages, in the ledger's words."""
+
+    starting: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    """The starting numbers of each import."""
+    shown: dict[str, str] = field(default_factory=dict)
+    """Where the views of a page are shown."""
+
+    def shown_as(self, page: str) -> str:
+        """Return the page as which the views of a page are shown."""
+        return self.shown.get(page, page)
+
+    def move(self, old: str, new: str) -> None:
+        """Show `old` where `new` is shown; to itself, or where `new` was shown as `old`, a page is one again."""
+        if old == new or self.shown_as(new) == old:
+            self.shown.pop(new, None)
+        if old != new:
+            target = self.shown_as(new)
+            shown_here = [page for page, shown_as in self.shown.items() if shown_as == old]
+            self.shown |= dict.fromkeys([old, *shown_here], target)
+
+    @property
+    def starting_views(self) -> Counter[str]:
+        """The starting numbers of each page, all imports together."""
+        views = Counter[str]()
+        for pages in self.starting.values():
+            views.update(pages)
+        return views
+
+
+@dataclass
 class World:
     """The stores, the workers, and the calls between them."""
 
@@ -229,11 +268,13 @@ class World:
     """Requests that nobody waits for any more; they may arrive still."""
     workers: list[Worker] = field(default_factory=list)
     ledger: list[Sent] = field(default_factory=list)
+    journal: PageJournal = field(default_factory=PageJournal)
 
     def __post_init__(self) -> None:
         self._same_us: Counter[int] = Counter()
         self.redis = [Server(RedisModel(self.clock, self.now_us))]
         self.postgres = Server(PostgresModel(self.now_us, "a1b2c3d4e5f6"))
+        self.postgres.model.pages.young_days = PAGES_KEPT_DAYS
         self.disk = Server(DiskModel(rows_max=1000))
         self._born = 0
 
@@ -291,6 +332,17 @@ class World:
             self.calls.pop(0).arrive()
             self.loop.settle()
 
+    def deliver_until(self, worker: Worker, what: str) -> None:
+        """Let the oldest calls arrive until one of this kind has, of this worker; at most some dozens."""
+        for _ in range(30):
+            if not self.calls:
+                return
+            last = self.calls.pop(0)
+            last.arrive()
+            self.loop.settle()
+            if (last.worker, last.what) == (worker, what):
+                return
+
     def close(self) -> None:
         """End everything."""
         for worker in list(self.workers):
@@ -306,4 +358,7 @@ def settings_of(folder: Path, keep_max_bytes: int, exact_up_to: int = EXACT_UP_T
             "data_dir": folder,
         }
     )
-    return settings.model_copy(update={"keep_max_bytes": keep_max_bytes, "queue_max_beacons": 400})
+    sites = {
+        name: site.model_copy(update={"pages_kept_days": PAGES_KEPT_DAYS}) for name, site in settings.sites.items()
+    }
+    return settings.model_copy(update={"sites": sites, "keep_max_bytes": keep_max_bytes, "queue_max_beacons": 400})

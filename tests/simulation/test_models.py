@@ -327,7 +327,7 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
             assert _by_day(model.days(SITE, DAYS)) == _by_day(await store.days(SITE, DAYS))
             assert model.open_days(SITE, retention)[0] == (await store.open_days(SITE, retention))[0]
             through = chance.choice(DAYS)
-            assert model.page_bases(SITE, through, PAGES) == await store.page_bases(SITE, through, PAGES)
+            assert model.pages.bases(SITE, through, PAGES) == await store.page_bases(SITE, through, PAGES)
             asked = [(SITE, day, log) for day in DAYS for log in (*LOGS, "c3")]
             assert model.durable(asked) == await store.durable(asked)
             weeks = sorted({week_of(day) for day in DAYS})

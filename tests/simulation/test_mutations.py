@@ -131,7 +131,7 @@ LOST_LOGS_PASS_FOR_MARKED = {
 }
 IDS_OF_LOST_DAYS_STAY = {
     "service/footfall/stores/scripts/snapshot.lua": {"if wanted == 'all' then forget_lost_sets(at) end": ""},
-    "tests/simulation/models.py": {"held.forget_lost_sets(weeks)": "pass"},
+    "tests/simulation/models.py": {"held.forget_lost_sets(weeks, self._clock())": "pass"},
 }
 
 PAGES_ADDED_UP = {
@@ -160,11 +160,11 @@ PAGES_APART_FROM_THEIR_DAY = {
             "            await save_pages(connection, pages_in(copies))\n"
         ),
     },
-    "tests/simulation/durable_models.py": {"        self.save_pages(site, snapshot.pages)\n": ""},
+    "tests/simulation/durable_models.py": {"        self.pages.save(site, snapshot.pages)\n": ""},
     "tests/simulation/ports.py": {
         '        closed = await self._ask("tidy"': (
             "        for copy in group:\n"
-            '            await self._ask("save_pages", lambda p, c=copy: p.save_pages(c.site_id, c.snapshot.pages))\n'
+            '            await self._ask("save_pages", lambda p, c=copy: p.pages.save(c.site_id, c.snapshot.pages))\n'
             '        closed = await self._ask("tidy"'
         ),
     },
@@ -184,7 +184,9 @@ DAMAGED_PAGES_GIVEN_UP = {
 }
 PAGES_ONCE_ON_THE_DISK = {
     "service/footfall/stores/spool_pages.py": {
-        "    for table in TABLES:\n        file.executemany(": "    for table in TABLES[:1]:\n        file.executemany(",
+        "    for table in TABLES:\n        file.executemany(": (
+            "    for table in TABLES[:1]:\n        file.executemany("
+        ),
     },
 }
 LAST_BATCH_ALONE_CARRIES_PAGES = {
@@ -286,6 +288,8 @@ SIMULATED = {
     "ids forgotten at the limit": IDS_FORGOTTEN_AT_THE_LIMIT,
     "ids that outlive their key": IDS_OUTLIVE_THEIR_KEY,
     "pages added up": PAGES_ADDED_UP,
+    "pages apart from their day": PAGES_APART_FROM_THEIR_DAY,
+    "pages confirmed unseen": PAGES_CONFIRMED_UNSEEN,
 }
 
 

@@ -1,9 +1,10 @@
 """The protocol against everything that can go wrong, in any order: two workers, models of the stores, a ledger.
 
-The workers run the service's own code (recorder, reconciler, rollup, board, salts); `simulated.py` decides what
+The workers run the service's own code (recorder, reconciler, rollup, folding, salts); `simulated.py` decides what
 becomes of each of their calls. Hypothesis chooses what happens next: calls are delivered, lost on the way or on the
 way back, doubled or late; Redis is wiped, goes back to an older copy, or splits in two; Postgres goes away or comes
-back from an old dump; workers die; days pass. After every step the ledger is compared with what the stores hold.
+back from an old dump; workers die; days pass and fold into months; operators move pages and import numbers. After
+every step the ledger is compared with what the stores hold.
 
 A failure prints the shortest way to it that was found, and a seed; FOOTFALL_SEED=<seed> make test ARGS=tests/simulation
 takes the same ways again. Without the variable every run takes new ones, except in CI.
@@ -29,10 +30,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from footfall.errors import StoreUnavailable
 from footfall.model.day_state import DayState
+from tests.simulation.durable_models import PostgresModel
+from tests.simulation.page_models import PagesModel
 from tests.simulation.ports import Call, Server
 from tests.simulation.promises import Promises
-from tests.simulation.simulated import Worker, World, settings_of
+from tests.simulation.simulated import NAMES, PageJournal, Worker, World, settings_of
 from tests.support.footfall import NOON, FakeClock
 
 RUNS, STEPS = 300, 100
@@ -68,8 +72,9 @@ class Footfall(RuleBasedStateMachine):
         self.world = World(settings_of(self.folder, keep_max_bytes, exact_up_to), clock)
         self.world.disk.model.rows_max = rows_max
         self.promises = Promises(self.world)
+        self.has_folded = False
         self.copies: list[Server] = []
-        self.dumps: list[tuple[dict[tuple[str, date], DayState], dict[object, object]]] = []
+        self.dumps: list[tuple[dict[tuple[str, date], DayState], PagesModel, PageJournal]] = []
         for _ in range(2):
             self.world.start_worker()
         self.world.loop.settle()
@@ -78,6 +83,7 @@ class Footfall(RuleBasedStateMachine):
     @invariant()
     def promises_hold(self) -> None:
         self.steps_done[0] += 1
+        self.has_folded |= bool(self.world.postgres.model.pages.months)
         self.promises.check()
 
     def teardown(self) -> None:
@@ -122,6 +128,23 @@ class Footfall(RuleBasedStateMachine):
         self.world.loop.settle()
         if served:
             self.world.deliver(30)
+
+    @rule(which=ANY, after=st.sampled_from(["snapshot", "save", "tidy", "confirm_pages"]), killed=st.booleans())
+    def rollup_is_cut(self, which: int, after: str, killed: bool) -> None:
+        """A view is counted, and its copy ends after a call: no more answers come, or the worker is killed."""
+        worker = self.worker(which)
+        self.served_beacons(which, 1)
+        worker.step("step", worker.copy)
+        self.world.loop.settle()
+        self.world.deliver_until(worker, after)
+        self.promises.check()
+        if killed:
+            self.kill(which)
+            return
+        for call in [call for call in self.world.calls if call.worker is worker and call.store != "spool"]:
+            self.world.calls.remove(call)
+            call.lose()
+        self.world.loop.settle()
 
     @rule(which=ANY)
     def probe(self, which: int) -> None:
@@ -247,7 +270,7 @@ class Footfall(RuleBasedStateMachine):
     @rule(age=ANY)
     def postgres_is_restored_from_before(self, age: int) -> None:
         """A dump that an older version made has no ids."""
-        dump, _ = self.dumps[age % len(self.dumps)]
+        dump, _, _ = self.dumps[age % len(self.dumps)]
         dump.update({key: replace(row, ids=None, exact=False) for key, row in dump.items()})
         self.promises.may_estimate()
         self.postgres_is_restored(age)
@@ -263,16 +286,40 @@ class Footfall(RuleBasedStateMachine):
     @rule()
     def postgres_is_dumped(self) -> None:
         model = self.world.postgres.model
-        self.dumps = [(dict(model.rows), copy.deepcopy(model.pages)), *self.dumps[:1]]
+        self.dumps = [(dict(model.rows), model.pages.copied(), copy.deepcopy(self.world.journal)), *self.dumps[:1]]
 
     @precondition(lambda self: self.dumps)
     @rule(age=ANY)
     def postgres_is_restored(self, age: int) -> None:
-        rows, pages = self.dumps[age % len(self.dumps)]
+        rows, pages, journal = self.dumps[age % len(self.dumps)]
         model = self.world.postgres.model
-        model.rows, model.pages = dict(rows), copy.deepcopy(pages)
+        model.rows, model.pages, self.world.journal = dict(rows), pages.copied(), copy.deepcopy(journal)
         model.restarts += 1
         self.promises.postgres_lost_data()
+
+    @precondition(lambda self: self.world.postgres.up)
+    @rule(old=st.sampled_from(NAMES), new=st.sampled_from(NAMES))
+    def page_is_moved(self, old: str, new: str) -> None:
+        """An operator shows a page as another one: `footfall pages --move`."""
+        self.world.journal.move(old, new)
+        model: PostgresModel = self.world.postgres.model
+        shown_as = self.world.journal.shown_as(new)
+        assert model.pages.move(self.world.site.id, old, new) == model.pages.total(self.world.site.id, shown_as)
+        self.promises.pages_lag()  # views that come under the old name are shown once Redis asks again
+
+    @precondition(lambda self: self.world.postgres.up)
+    @rule(name=st.sampled_from("ab"), views=st.dictionaries(st.sampled_from(NAMES), st.integers(0, 9)))
+    def pages_are_imported(self, name: str, views: dict[str, int]) -> None:
+        """Starting numbers, for the first time or corrected: `footfall import pages`."""
+        self.world.journal.starting[name] = views
+        self.world.postgres.model.pages.import_views(self.world.site.id, name, views)
+        if not self.world.redis[0].up or len(self.world.redis) == 2:
+            self.promises.pages_lag()
+            return
+        try:
+            self.world.redis[0].model.forget_pages("", self.world.site.id)
+        except StoreUnavailable:
+            self.promises.pages_lag()
 
     @rule()
     def disk_fails_or_recovers(self) -> None:
@@ -317,7 +364,8 @@ class Footfall(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([1, 7, 30, 3 * 24, 9 * 24]))
     def clocks_are_corrected(self, hours: int) -> None:
         """All clocks were ahead: what was done by them stays done, and the calendar goes back."""
-        if self.world.clock() - hours * 3600 >= self.started_s:
+        # Days fold sooner here than after 31 days, and no clock is corrected by so much.
+        if self.world.clock() - hours * 3600 >= self.started_s and not self.has_folded:
             self.world.clock.set_back(hours * 3600)
             self.promises.clocks_were_ahead()
 

@@ -115,8 +115,12 @@ async def test_the_ids_of_a_day_that_is_lost_end_with_the_next_full_rollup(store
     lost_keys = day_key(SITE, MONDAY - DAY, "ids"), f"ff1:{{{SITE}}}:week:{week}:ids"
     for key in lost_keys:
         await redis.sadd(key, packed([1]))
+    lost_week = f"ff1:{{{SITE}}}:week:{week}:visitors"
+    await redis.pfadd(lost_week, packed([1]))
     assert await store.snapshot(SITE, [week, MONDAY], all_days=True)
     assert await redis.exists(*lost_keys) == 0
+    assert await redis.ttl(lost_week) > 7 * 86400, "its number must not fall while it is the current week"
+    assert await redis.ttl(f"ff1:{{{SITE}}}:week:{MONDAY}:visitors") == -1
     assert await redis.exists(day_key(SITE, TODAY, "ids"), WEEK_IDS) == 2
 
 

@@ -50,8 +50,7 @@ class PageFolding:
                 chunks += await self._fold(site, CHUNKS_MAX - chunks)
             except Exception as error:  # noqa: BLE001 - one site's failure, whatever it is, must not stop the others
                 chunks += 1  # it may have taken a store's whole deadline
-                if not await self._note_failure(site, error):
-                    break
+                await self._note_failure(site, error)
             else:
                 self._failed.pop(site.id, None)
                 self._failed_since_s.pop(site.id, None)
@@ -80,18 +79,18 @@ class PageFolding:
                 return chunk + 1
         return chunks_max
 
-    async def _note_failure(self, site: Site, error: Exception) -> bool:
-        """Note why a site fails; return False where its store is away as a whole, which others report."""
+    async def _note_failure(self, site: Site, error: Exception) -> None:
+        """Note why a site fails, unless a store is away or Redis is damaged: the rollup reports these."""
         if isinstance(error, StoreUnavailable):
             logger.debug("No pages are folded now; the next step tries again. site=%s error=%s", site.id, error)
+            if error.store != "postgres":
+                return
             try:
-                await self._stores.redis.facts()
                 await self._stores.postgres.incarnation()
             except StoreUnavailable:
-                return False
+                return
         self._failed[site.id] = error
         self._failed_since_s.setdefault(site.id, self._clock())
-        return True
 
     def _report_failures(self) -> None:
         """Log which sites began to fail and which recovered: one line each, however often they are tried."""

@@ -27,7 +27,9 @@ for _, day in ipairs(redis.call('HKEYS', DIRTY)) do
     redis.call('HDEL', DIRTY, day) -- nothing of it is in Redis, and it would keep later days from being closed
   end
 end
--- A confirmation ends the sets of the days that are there; those of a day that is lost would outlive their key.
+-- A confirmation ends the sets of the days that are there; those of a day that is lost would outlive their key. A week
+-- whose days are all lost ends too, once it is over: until then its number must not fall.
+local WEEK_WITHOUT_DAYS_S = 9 * 86400
 local function forget_lost_sets(first) -- of a week whose days stand in ARGV from `first` on
   local days_left = 0
   for at = first, first + 6 do
@@ -35,7 +37,10 @@ local function forget_lost_sets(first) -- of a week whose days stand in ARGV fro
     if is_there == 0 then redis.call('DEL', day_ids(ARGV[at])) end
     days_left = days_left + is_there
   end
-  if days_left == 0 then redis.call('DEL', week_ids(ARGV[first])) end
+  if days_left > 0 then return end
+  redis.call('DEL', week_ids(ARGV[first]))
+  local week = week_sketch(ARGV[first])
+  if redis.call('TTL', week) == -1 then redis.call('EXPIRE', week, WEEK_WITHOUT_DAYS_S) end
 end
 
 local salts, weeks = {}, {}
