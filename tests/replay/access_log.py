@@ -7,22 +7,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from footfall.errors import Stop
+from footfall.imports.log_days import SHOWN, is_asset
+from footfall.imports.log_format import format_of
 from footfall.ingest.visitor import USER_AGENT_MAX_CHARS
 
 PAGE_MAX_CHARS = 500
 
-QUOTED = r'"((?:[^"\\]|\\.)*)"'
-COMBINED = re.compile(rf"(\S+) \S+ .*?\[[^\]]+\] {QUOTED} (\d{{3}}) (?:\d+|-) {QUOTED} {QUOTED}(?: .*)?")
-
-# Endings of files that a page loads or links to. Any other ending (.html, .php, .aspx, none) is a page.
-ENDINGS = """
-    css js mjs map wasm png jpg jpeg gif ico svg webp avif bmp tif tiff woff woff2 ttf otf eot
-    mp3 mp4 m4a m4v webm ogg ogv wav avi mov flv swf
-    xml xsl rss atom json webmanifest txt csv log md pdf doc docx xls xlsx ppt pptx odt ods rtf tex
-    zip gz tgz bz2 xz 7z rar tar jar war gem deb rpm apk exe msi dmg iso bin
-    c h cpp java py pyc rb lua sh conf patch diff
-"""
-ASSETS = frozenset(ENDINGS.split())
+COMBINED = format_of("combined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +63,16 @@ def read_log(lines: Iterable[str]) -> Log:
 
 def parse_line(line: str) -> View | str | None:
     """Return the page view of one line; the request if it is none; None if the line is broken."""
-    match = COMBINED.fullmatch(line.rstrip("\r\n"))
-    if match is None or not _is_address(match[1]):
+    found = COMBINED.read(line.rstrip("\r\n"))
+    if found is None or not _is_address(found["address"]):
         return None
-    address, request, status, _, user_agent = match.groups()
+    request, status, user_agent = found["request"], found["status"], found["agent"]
     method, _, target = request.partition(" ")
     page = re.split(r"[ ?#]", target, maxsplit=1)[0]
-    if method != "GET" or status not in ("200", "304") or is_asset(page):
-        return str(request)
+    if method != "GET" or status not in SHOWN or is_asset(page):
+        return request
     # Servers log a missing header as "-", and strip the spaces around a value.
-    return View(address, "" if user_agent == "-" else user_agent.strip(" \t"), page[:PAGE_MAX_CHARS])
-
-
-def is_asset(page: str) -> bool:
-    """Return whether the path ends like a file that no visitor opens as a page."""
-    _, dot, ending = page.rpartition("/")[2].rpartition(".")
-    return bool(dot) and ending.lower() in ASSETS
+    return View(found["address"], "" if user_agent == "-" else user_agent.strip(" \t"), page[:PAGE_MAX_CHARS])
 
 
 def _is_address(text: str) -> bool:

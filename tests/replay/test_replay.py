@@ -15,6 +15,7 @@ from rich.console import Console
 
 from footfall import sql_folder
 from footfall.errors import Stop
+from footfall.imports.log_days import is_asset
 from footfall.model.periods import week_of
 from footfall.model.salt import SALT_BYTES, Salt
 from footfall.model.site_id import SiteId
@@ -33,7 +34,7 @@ from tests.replay.__main__ import (
     run,
     send_all,
 )
-from tests.replay.access_log import Log, View, is_asset, open_log, parse_line, read_log
+from tests.replay.access_log import Log, View, open_log, parse_line, read_log
 from tests.replay.made_log import made_log
 from tests.support.own_footfall import HOST, SITE, prepare, running
 from tests.support.project import PROJECT

@@ -1,7 +1,7 @@
 """Days from before Footfall: what `footfall import days` and `footfall import log` write, and say."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,6 +10,7 @@ from footfall.cli.rollup import open_rollup
 from footfall.cli.terminal import complain, progress_bar, say
 from footfall.errors import Stop, StoreBusy, StoreUnavailable
 from footfall.imports.day_file import read_day_file
+from footfall.imports.log_days import LogDays
 from footfall.imports.table_file import Unreadable
 from footfall.model.clocks import WALL_CLOCK
 from footfall.model.imported import ImportedDay
@@ -24,7 +25,8 @@ LINES_SHOWN = 20
 ATTEMPTS = 5
 """A copy from Redis may hold the same rows for a moment."""
 DAYS_AT_ONCE = 31
-"""Days in one transaction; what it writes of pages is held by no other session for longer."""
+PAGES_AT_ONCE = 10_000
+"""Days, and about so many of their pages, in one transaction, which must not hold rows for long."""
 CORRECTED = "imported-days-"
 """Begin of the names of corrections that take imported days out of the old counter's number; an entry follows."""
 
@@ -37,14 +39,37 @@ class DayChoices:
     skips_unreadable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What becomes of the days of an import."""
+@dataclass(slots=True)
+class Outcome:
+    """What became of the days of an import so far."""
 
-    taken: Sequence[ImportedDay]
-    """Finished days before Footfall's own first day."""
-    changed: Sequence[ImportedDay]
-    """Those of them that Postgres has otherwise, or not at all."""
+    days: int = 0
+    visitors: int = 0
+    views: int = 0
+    changed: int = 0
+    """Days that Postgres had otherwise, or not at all."""
+    with_pages: bool = False
+    left_out: int = 0
+    between: tuple[date, date] = (date.max, date.min)
+
+    def leave_out(self, sentence: str) -> None:
+        """Print why a day is left out, of the first ones."""
+        self.left_out += 1
+        if self.left_out <= LINES_SHOWN:
+            complain(sentence)
+
+    def take(self, day: ImportedDay) -> None:
+        """Add a day that is imported."""
+        self.days += 1
+        self.visitors += day.visitors
+        self.views += day.views
+        self.between = min(self.between[0], day.day), max(self.between[1], day.day)
+
+    def __str__(self) -> str:
+        if not self.days:
+            return "no day can be imported"
+        first, last = self.between
+        return f"{self.days:,d} days from {first} to {last} with {self.visitors:,d} visitors and {self.views:,d} views"
 
 
 async def import_days(settings: Settings, site: Site, path: Path, choices: DayChoices) -> None:
@@ -72,31 +97,81 @@ def complain_of_lines(unreadable: Sequence[Unreadable]) -> None:
 
 
 async def write_days(
-    settings: Settings, site: Site, source: str, days: Sequence[ImportedDay], *, is_dry_run: bool = False
+    settings: Settings, site: Site, source: str, days: Collection[ImportedDay] | LogDays, *, is_dry_run: bool = False
 ) -> None:
     """Write the days that may be imported, bring them into the total, and print what was done.
 
-    Raises StoreUnavailable; days that were written stay, and the same import again writes the others.
+    Only some days are in memory at once. Raises StoreUnavailable; days that were written stay, and the same import
+    again writes the others.
     """
     async with open_rollup(settings) as (rollup, _):
         await rollup.roll_up(site)  # a day that Redis alone has was counted live as well
         async with open_day_imports((settings.migrate_url or settings.postgres_url).get_secret_value()) as imports:
             await refuse_without_owner(imports)
-            plan = await _plan(imports, site, days)
-            if not is_dry_run:
-                await _write(imports, site, source, plan.changed)
+            with progress_bar(len(days), "importing") as progress:
+                writer = DayWriter(imports, site, source, progress, is_dry_run=is_dry_run)
+                outcome = await writer.write(days)
+        if (more := outcome.left_out - LINES_SHOWN) > 0:
+            complain(f"and {more:,d} days more")
         done = "would be written" if is_dry_run else "written"
         say(
-            f"{site.id}: {_summary(plan.taken)}; {done}: {len(plan.changed):,d} days"
-            f"{'' if plan.changed else ', as all of them are imported already'}"
+            f"{site.id}: {outcome}; {done}: {outcome.changed:,d} days"
+            f"{'' if outcome.changed or not outcome.days else ', as all of them are imported already'}"
         )
         if is_dry_run:
             return
-        if plan.changed:
+        if outcome.changed:
             await rollup.roll_up(site)
-    if any(day.pages for day in plan.changed):
+    if outcome.with_pages:
         await _forget_pages(settings, site)
     await _propose_correction(settings, site)
+
+
+class DayWriter:
+    """Writes the days of one import, some in each transaction."""
+
+    def __init__(
+        self, imports: DayImports, site: Site, source: str, progress: Callable[[int], None], *, is_dry_run: bool
+    ) -> None:
+        self._imports = imports
+        self._site = site
+        self._source = source
+        self._progress = progress
+        self._is_dry_run = is_dry_run
+
+    async def write(self, days: Iterable[ImportedDay]) -> Outcome:
+        """Write what changes; leave out, with a sentence for each day, what is not over and what was counted live."""
+        closed_through = Retention.at(WALL_CLOCK(), self._site.zone).closed_through
+        first = await self._imports.first_counted_day(self._site.id) or date.max
+        outcome, some, pages = Outcome(), list[ImportedDay](), 0
+        for day in days:
+            if sentence := _why_not(day.day, closed_through, first):
+                outcome.leave_out(sentence)
+                self._progress(1)
+                continue
+            outcome.take(day)
+            some.append(day)
+            pages += len(day.pages)
+            if len(some) == DAYS_AT_ONCE or pages >= PAGES_AT_ONCE:
+                await self._write_some(some, outcome)
+                some, pages = [], 0
+        await self._write_some(some, outcome)
+        return outcome
+
+    async def _write_some(self, days: Sequence[ImportedDay], outcome: Outcome) -> None:
+        changed = await self._imports.changed(self._site.id, days)
+        outcome.changed += len(changed)
+        outcome.with_pages = outcome.with_pages or any(day.pages for day in changed)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                if changed and not self._is_dry_run:
+                    await self._imports.write(self._site.id, self._source, changed)
+                break
+            except StoreBusy:
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(1)
+        self._progress(len(days))
 
 
 async def refuse_without_owner(imports: DayImports) -> None:
@@ -109,19 +184,6 @@ async def refuse_without_owner(imports: DayImports) -> None:
         )
 
 
-async def _plan(imports: DayImports, site: Site, days: Sequence[ImportedDay]) -> Plan:
-    """Leave out, with a sentence for each day, what is not finished, and what Footfall counted itself."""
-    closed_through = Retention.at(WALL_CLOCK(), site.zone).closed_through
-    first = await imports.first_counted_day(site.id) or date.max
-    left_out = [sentence for day in days if (sentence := _why_not(day.day, closed_through, first))]
-    for sentence in left_out[:LINES_SHOWN]:
-        complain(sentence)
-    if (more := len(left_out) - LINES_SHOWN) > 0:
-        complain(f"and {more:,d} days more")
-    taken = [day for day in days if not _why_not(day.day, closed_through, first)]
-    return Plan(taken, await imports.changed(site.id, taken))
-
-
 def _why_not(day: date, closed_through: date, first: date) -> str:
     """Return why a day is not imported; empty where it is."""
     if day > closed_through:
@@ -129,28 +191,6 @@ def _why_not(day: date, closed_through: date, first: date) -> str:
     if day >= first:
         return f"{day} is left out: Footfall itself has counted since {first}, and no import touches that"
     return ""
-
-
-async def _write(imports: DayImports, site: Site, source: str, days: Sequence[ImportedDay]) -> None:
-    with progress_bar(len(days), "importing") as progress:
-        for some in (days[at : at + DAYS_AT_ONCE] for at in range(0, len(days), DAYS_AT_ONCE)):
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    await imports.write(site.id, source, some)
-                    break
-                except StoreBusy:
-                    if attempt == ATTEMPTS:
-                        raise
-                    await asyncio.sleep(1)
-            progress(len(some))
-
-
-def _summary(days: Sequence[ImportedDay]) -> str:
-    if not days:
-        return "no day can be imported"
-    visitors, views = sum(day.visitors for day in days), sum(day.views for day in days)
-    between = f"{min(day.day for day in days)} to {max(day.day for day in days)}"
-    return f"{len(days):,d} days from {between} with {visitors:,d} visitors and {views:,d} views"
 
 
 async def _forget_pages(settings: Settings, site: Site) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from footfall.cli.day_imports import DayChoices, import_days
 from footfall.cli.given import EmbeddedOption, SiteArgument, given_site, given_stores
+from footfall.cli.log_import import import_log
 from footfall.cli.pages import ImportChoices, import_pages
 from footfall.errors import Stop
 
@@ -49,3 +50,30 @@ def import_site_days(
     """
     settings = given_stores(embedded=embedded)
     asyncio.run(import_days(settings, given_site(settings, site), file, DayChoices(dry_run, skip)))
+
+
+@imports.command("log")
+def import_access_log(
+    site: SiteArgument,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Access logs, in any order, also packed: .gz, .bz2, .xz.")
+    ],
+    line_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="combined, common, vhost_combined, w3c (IIS), json (Caddy, Traefik), goatcounter (its CSV), or the"
+            " format as nginx or Apache is told it; without it, what the first lines look like.",
+        ),
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, and write nothing.")] = False,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """Count the finished days of a web server's logs, from before Footfall, by the rules of a beacon.
+
+    Give all files of a day at once: a day that comes again is replaced. Needs the owner of the tables
+    (FOOTFALL_MIGRATE_URL).
+    """
+    settings = given_stores(embedded=embedded)
+    asyncio.run(import_log(settings, given_site(settings, site), files, line_format, is_dry_run=dry_run))
