@@ -75,6 +75,7 @@ async def test_the_order_of_two_copies_does_not_matter(
     assert one_way == await merged(store, redis, next(sites), [second, first])
     sketch, week, logs = one_way
     union = {log_id: max(first.get(log_id, 0), second.get(log_id, 0)) for log_id in first.keys() | second.keys()}
+    assert logs.pop("f", (0, 0)) == (7 * sum(union.values()), 0)
     assert logs == {log_id: (seq, seq * 7) for log_id, seq in union.items()}
     assert sketch == week == registers((await state_of(redis, union)).sketch)
 
@@ -113,7 +114,8 @@ async def test_a_copy_without_a_sketch_brings_its_logs(
     site_id = next(sites)
     before = await merged(store, redis, site_id, [{LOGS[0]: 3}])
     await store.merge(site_id, [DayState(TODAY, 0, None, {LOGS[1]: (4, 9)})])
-    assert await redis.hgetall(day_key(site_id, TODAY, "logs")) == {LOGS[0].encode(): b"3:21", LOGS[1].encode(): b"4:9"}
+    kept = await redis.hgetall(day_key(site_id, TODAY, "logs"))
+    assert kept == {LOGS[0].encode(): b"3:21", LOGS[1].encode(): b"4:9", b"f": b"30:0"}
     assert registers(await redis.get(day_key(site_id, TODAY, "visitors"))) == before[0]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from footfall.errors import StoreDamaged
+from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.model.batch import Answer, Batch
 from footfall.model.clocks import Clock
 from footfall.model.counts import Reading
@@ -37,7 +37,9 @@ SEEN_AHEAD_MS = 1000
 ALWAYS = float("inf")
 NO_DAY = date.min
 NO_PEAK = Peak(0, 0)
-DAY_FLOOR, WEEK_FLOOR = "d", "e"
+DAY_FLOOR, WEEK_FLOOR, SUM = "d", "e", "f"
+MARK = "0"
+"""In front of the moment of a change: by a program that keeps the sums."""
 READY, ONLINE, DAYS, DIRTY, CLOSED = ((name, NO_DAY) for name in ("ready", "online", "days", "dirty", "closed"))
 
 
@@ -85,30 +87,50 @@ class DayModel:
 
     @property
     def in_sets(self) -> bool:
-        """Whether those of all its logs are."""
-        return self.logs.keys() <= self.marks and not self.lacks_logs
+        """Whether those of all its logs are; the mark of the sum says it, where there is one."""
+        said = self.logs.keys() & {SUM} or self.logs.keys()
+        return said <= self.marks and not self.lacks_logs
 
     @property
     def lacks_logs(self) -> bool:
         """Whether its visitors were counted by logs that are lost."""
         return bool(self.visitors) and not self.logs
 
-    def write(self, log_id: str, entry: tuple[int, int], *, marked: bool) -> None:
-        """Write a log's entry; one without the mark stays so."""
-        if not marked or (log_id in self.logs and log_id not in self.marks):
-            self.marks.discard(log_id)
-        else:
-            self.marks.add(log_id)
+    def written(self, log_id: str, entry: tuple[int, int], *, marked: bool) -> Logs:
+        """What one command writes: a log's entry and the sum. An entry without the mark stays so."""
+        views_before = self.logs.get(log_id, (0, 0))[1]
+        for name in (log_id, SUM):
+            if marked and (name not in self.logs or name in self.marks):
+                self.marks.add(name)
+            else:
+                marked = False
+                self.marks.discard(name)
+        return {log_id: entry, SUM: (self.logs.get(SUM, (0, 0))[0] - views_before + entry[1], 0)}
+
+    def write_as_before(self, log_id: str, entry: tuple[int, int]) -> None:
+        """As a program does that knows neither marks nor sums."""
+        self.marks.discard(log_id)
         self.logs[log_id] = entry
 
-    def raise_floor(self, floor: str, visitors: int, *, marked: bool) -> None:
-        """Keep what a number is never shown below."""
-        self.write(floor, (max(visitors, self.logs.get(floor, (0, 0))[0]), 0), marked=marked)
+    def recount(self) -> bool:
+        """Make the sum of the logs; tell whether that changes anything."""
+        entries = self.logs.keys() - {SUM}
+        counted = (self.views, 0), entries <= self.marks
+        if not entries or counted == (self.logs.get(SUM), SUM in self.marks):
+            return False
+        self.logs[SUM] = counted[0]
+        self.marks = self.marks - {SUM} | ({SUM} if counted[1] else set())
+        return True
 
     @property
     def views(self) -> int:
         """The sum over its logs."""
         return sum(views for _, views in self.logs.values())
+
+    @property
+    def summed(self) -> int:
+        """The sum that is kept of them."""
+        return self.logs.get(SUM, (0, 0))[0]
 
     def set_page(self, page: str, log_id: str, views: int, moment: str = "") -> None:
         """The views that a log has of a page so far; what is lower changes nothing. Without a moment it stays clean."""
@@ -158,6 +180,10 @@ class SiteModel:
     week_ids: defaultdict[date, SetModel] = field(default_factory=lambda: defaultdict(SetModel))
     dirty: dict[date, str] = field(default_factory=dict)
     closed: Closed | None = None
+    summed_at: int | None = None
+    """Of the closed days, the reading that a program has taken over that keeps the sums; a field of `closed`."""
+    writes_left: float = ALWAYS
+    """After so many writes a script fails."""
     salts: dict[date, tuple[bytes, float]] = field(default_factory=dict)
     page_totals: dict[str, tuple[date, int]] = field(default_factory=dict)
     """What Postgres has of a page, and through which day."""
@@ -222,8 +248,10 @@ class SiteModel:
         """As an older version has everything."""
         self.day_ids.clear()
         self.week_ids.clear()
+        self.summed_at = None
         for kept in self.days.values():
             kept.marks = set()
+            kept.logs.pop(SUM, None)
         if self.closed:
             self.closed = replace(self.closed, exact=False)
 
@@ -244,7 +272,16 @@ class SiteModel:
         self.day_ids.pop(day, None)
         self.week_ids.pop(week_of(day), None)
 
-    def accept_closed(self, closed: Closed, now_us: int) -> None:
+    @property
+    def has_unknown_sums(self) -> bool:
+        """Whether a program that keeps none has taken over the closed days; of some days only, see `is_marked`."""
+        return self.closed is not None and self.closed.read_at_us != self.summed_at
+
+    def is_summed(self, day: date) -> bool:
+        """Whether nothing says that a program has changed a day that keeps no sums."""
+        return not self.has_unknown_sums and self.dirty.get(day, MARK).startswith(MARK)
+
+    def accept_closed(self, closed: Closed, now_us: int, *, older: bool) -> None:
         """Take over a later reading, unless a day that it closes has changes that Postgres has not."""
         known, soon_us = self.closed, now_us + READ_AHEAD_US
         if known:
@@ -256,7 +293,8 @@ class SiteModel:
                 return
         if known and any(known.through < day <= closed.through for day in self.dirty):
             return
-        self.closed = closed
+        self.closed = replace(closed, exact=closed.exact and not older)
+        self.summed_at = self.summed_at if older else closed.read_at_us
         highest = self.peak or NO_PEAK
         if (closed.peak or NO_PEAK).online > highest.online or highest.at_ms * 1000 > soon_us:
             self.peak = closed.peak
@@ -320,6 +358,7 @@ class RedisModel:
         held.touch(DAYS, CLOSED, *(part(day) for part in (visitors_of, logs_of) for day in counted))
         if not self._older:
             held.touch(*map(ids_of, counted))
+        self._check_sums(held)
         if batch is not None:
             held.touch(DIRTY, ONLINE, *([pages_of(batch.day)] if batch.pages else []))
         answer, applied = Answer.OK, 0
@@ -406,6 +445,7 @@ class RedisModel:
         if self._refuses(held, installation):
             return None
         held.touch(DAYS, DIRTY, *map(visitors_of, held.listed))
+        self._check_sums(held)
         wanted = [
             day
             for day in held.listed
@@ -420,6 +460,7 @@ class RedisModel:
             held.forget_lost_sets(weeks, self._clock())
         states = []
         for day in wanted:
+            self._recount(held, day)
             kept, (visitors, exact) = held.days[day], held.visitors_of(day)
             peak = held.day_peaks.get(day)
             state = DayState(day, len(kept.visitors), packed(kept.visitors), dict(kept.logs), peak=peak)
@@ -450,6 +491,7 @@ class RedisModel:
             return False
         days = list(days)
         held.touch(DAYS, DIRTY, *self._parts(days))
+        self._check_sums(held)
         self._merge(held, days)
         return True
 
@@ -464,8 +506,11 @@ class RedisModel:
         days = list(days)
         held.touch(DAYS, DIRTY, CLOSED, *self._parts(days))
         self._offer(held, salts)
+        self._check_sums(held)
         self._merge(held, days)
-        held.accept_closed(replace(closed, exact=closed.exact and not self._older), int(self._clock() * 1e6))
+        self._may_stop(held)
+        held.accept_closed(closed, int(self._clock() * 1e6), older=self._older)
+        self._may_stop(held)
         held.ready = installation
         return True
 
@@ -477,10 +522,14 @@ class RedisModel:
         if self._refuses(held, installation):
             return
         held.touch(DIRTY, CLOSED, DAYS)
+        self._check_sums(held)
         for day, changed in changes.items():
+            self._may_stop(held)
             if held.dirty.get(day) == changed:
                 del held.dirty[day]
-        held.accept_closed(replace(closed, exact=closed.exact and not self._older), int(self._clock() * 1e6))
+        self._may_stop(held)
+        held.accept_closed(closed, int(self._clock() * 1e6), older=self._older)
+        self._may_stop(held)
         for day, week_ends_s in present.items():
             if day not in held.days:
                 held.listed.discard(day)
@@ -523,7 +572,7 @@ class RedisModel:
         elif name == "ready":
             held.ready = ""
         elif name == "closed":
-            held.closed, held.peak, held.day_peaks = None, None, {}
+            held.closed, held.summed_at, held.peak, held.day_peaks = None, None, None, {}
         elif name == "days":
             held.listed = set()
         else:
@@ -550,14 +599,14 @@ class RedisModel:
             elif name in ("logs", "pages") and ("visitors", day) not in damaged and day in held.days:
                 if name == "pages":
                     held.days[day].logs, held.days[day].pages, held.days[day].pages_dirty = {}, {}, {}
-                self._mark_dirty(held, day)
+                self._mark_changed(held, day)
                 held.ready = ""
         held.dirty = {day: changed for day, changed in held.dirty.items() if day in held.days}
         near = [day for day in held.days if abs(day - today) <= ORPHANS_WITHIN or day in held.dirty]
         held.listed |= set(near)
         if DIRTY in damaged:
             for day in near:
-                self._mark_dirty(held, day)
+                self._mark_changed(held, day)
         return [f"{name} {day}" for name, day in damaged]
 
     def _end(self, held: SiteModel, day: date, week_ends_s: int) -> None:
@@ -583,26 +632,32 @@ class RedisModel:
             day = held.days.setdefault(state.day, DayModel())
             marked = not self._older and state.ids is not None and not day.lacks_logs
             held.rebuild_week(week, older=self._older)
-            sketches = day.visitors, held.weeks[week].visitors
-            sets = held.day_ids[state.day], held.week_ids[week]
-            if self._older:
-                pass
-            elif state.ids is not None:
-                self._feed(sketches, sets, unpacked(state.ids))
-            else:
-                for kept, floor in zip(sets, (DAY_FLOOR, WEEK_FLOOR), strict=True):
-                    self._drop(day, kept, floor if held.ready else "")
-                if state.visitors and not state.sketch:
-                    day.raise_floor(DAY_FLOOR, state.visitors, marked=False)
+            if not self._older:
+                self._merge_sets(held, day, state)
             day.visitors |= unpacked(state.sketch or b"")
             held.weeks[week].visitors |= unpacked(state.sketch or b"")
             day.ends_s = held.weeks[week].ends_s = ALWAYS
-            if not self._older:
-                sets[0].ends_s = sets[1].ends_s = ALWAYS
+            self._may_stop(held)
             self._mark_dirty(held, state.day)
             for log_id, entry in state.logs.items():
-                if day.logs.get(log_id, (-1, 0))[0] < entry[0]:
-                    day.write(log_id, entry, marked=marked)
+                if day.logs.get(log_id, (-1, 0))[0] >= entry[0]:
+                    continue
+                if self._older:
+                    day.write_as_before(log_id, entry)
+                elif log_id != SUM:
+                    self._write(held, day, log_id, entry, marked=marked)
+
+    def _merge_sets(self, held: SiteModel, day: DayModel, state: DayState) -> None:
+        week = week_of(state.day)
+        sets = held.day_ids[state.day], held.week_ids[week]
+        sets[0].ends_s = sets[1].ends_s = ALWAYS
+        if state.ids is not None:
+            self._feed((day.visitors, held.weeks[week].visitors), sets, unpacked(state.ids))
+            return
+        for kept, floor in zip(sets, (DAY_FLOOR, WEEK_FLOOR), strict=True):
+            self._drop(held, day, kept, floor if held.ready else "")
+        if state.visitors and not state.sketch:
+            self._raise_floor(held, day, DAY_FLOOR, state.visitors, marked=False)
 
     @staticmethod
     def _feed(sketches: Iterable[set[bytes]], sets: Iterable[SetModel], ids: set[bytes]) -> None:
@@ -612,11 +667,48 @@ class RedisModel:
                 kept.ids |= ids
             sketch.update(ids)
 
-    @staticmethod
-    def _drop(day: DayModel, kept: SetModel, floor: str) -> None:
+    def _drop(self, held: SiteModel, day: DayModel, kept: SetModel, floor: str) -> None:
         if kept.ids and floor:
-            day.raise_floor(floor, len(kept.ids), marked=True)
+            self._raise_floor(held, day, floor, len(kept.ids), marked=True)
+        self._may_stop(held)
         kept.ids = set()
+
+    def _write(self, held: SiteModel, day: DayModel, log_id: str, entry: tuple[int, int], *, marked: bool) -> None:
+        """Write a log's entry and the sum at once."""
+        day.recount()
+        self._may_stop(held)
+        written = day.written(log_id, entry, marked=marked)
+        day.logs |= written
+
+    def _raise_floor(self, held: SiteModel, day: DayModel, floor: str, visitors: int, *, marked: bool) -> None:
+        """Keep what a number is never shown below."""
+        self._write(held, day, floor, (max(visitors, day.logs.get(floor, (0, 0))[0]), 0), marked=marked)
+
+    def _check_sums(self, held: SiteModel) -> None:
+        """Count again what an older program has left without its sum."""
+        if self._older:
+            return
+        held.touch(DIRTY)
+        if held.has_unknown_sums:
+            held.touch(*map(logs_of, held.listed))
+            for day in held.listed & held.days.keys():
+                self._recount(held, day)
+            held.summed_at = held.closed.read_at_us if held.closed else None
+        for day in [day for day in held.dirty if not held.is_summed(day)]:
+            held.touch(logs_of(day))
+            self._recount(held, day)
+            self._mark_dirty(held, day)
+
+    def _recount(self, held: SiteModel, day: date) -> None:
+        if not self._older and day in held.days and held.days[day].recount():
+            self._mark_dirty(held, day)
+
+    @staticmethod
+    def _may_stop(held: SiteModel) -> None:
+        """Redis takes back nothing of a script that fails."""
+        held.writes_left -= 1
+        if held.writes_left < 0:
+            raise StoreUnavailable("redis", "an error within a script")
 
     def _held(self, site: str) -> SiteModel:
         held = self.sites.setdefault(site, SiteModel())
@@ -629,13 +721,23 @@ class RedisModel:
         return not held.ready or bool(installation and installation != held.ready)
 
     def _mark_dirty(self, held: SiteModel, day: date) -> None:
-        held.dirty[day] = str(self._now_us())
+        held.dirty[day] = f"{'' if self._older else MARK}{self._now_us()}"
+
+    def _mark_changed(self, held: SiteModel, day: date) -> None:
+        if not self._older:
+            held.days[day].logs.pop(SUM, None)
+        self._mark_dirty(held, day)
 
     def _apply(self, held: SiteModel, day: DayModel, batch: Batch, window_s: int) -> None:
         week = week_of(batch.day)
         held.listed.add(batch.day)
+        self._may_stop(held)
         held.days[batch.day] = day
         self._mark_dirty(held, batch.day)
+        self._may_stop(held)
+        for page, views in unpacked_pages(batch.pages).items():
+            day.set_page(page, batch.log_id, views, str(self._now_us()))
+        self._may_stop(held)
         held.rebuild_week(week, older=self._older)
         ids = unpacked(batch.visitor_ids)
         sets = held.day_ids[batch.day], held.week_ids[week]
@@ -643,12 +745,14 @@ class RedisModel:
         if not self._older:
             self._feed((day.visitors, held.weeks[week].visitors), sets, ids)
             if len(sets[0].ids) > self._exact_up_to:
-                self._drop(day, sets[0], DAY_FLOOR)
+                self._drop(held, day, sets[0], DAY_FLOOR)
             if len(sets[1].ids) > 2 * self._exact_up_to:
-                self._drop(day, sets[1], WEEK_FLOOR)
+                self._drop(held, day, sets[1], WEEK_FLOOR)
             sets[0].ends_s = sets[1].ends_s = ALWAYS
         day.visitors |= ids
+        self._may_stop(held)
         held.weeks[week].visitors |= ids
+        self._may_stop(held)
         now_ms = int(self._clock() * 1000)
         seen_ms = min(batch.seen_ms, now_ms)
         if seen_ms > now_ms - window_s * 1000:
@@ -658,10 +762,14 @@ class RedisModel:
                 held.online.pop(visitor, None)
             held.online_ends_ms = now_ms + window_s * 1000
         held.online = {visitor: seen for visitor, seen in held.online.items() if seen <= now_ms + SEEN_AHEAD_MS}
-        for page, views in unpacked_pages(batch.pages).items():
-            day.set_page(page, batch.log_id, views, str(self._now_us()))
         day.ends_s = held.weeks[week].ends_s = ALWAYS
-        day.write(batch.log_id, (batch.seq, batch.views), marked=marked)
+        if self._older:
+            day.write_as_before(batch.log_id, (batch.seq, batch.views))
+        else:
+            self._write(held, day, batch.log_id, (batch.seq, batch.views), marked=marked)
+
+    def _views(self, day: DayModel) -> int:
+        return day.views if self._older else day.summed
 
     def _page_reading(self, held: SiteModel, pages: Sequence[str]) -> PageReading:
         through = held.through.isoformat() if held.closed else ""
@@ -676,6 +784,9 @@ class RedisModel:
 
     def _reading(self, held: SiteModel, period: Period, window_s: int, *, has_counted: bool) -> Reading:
         held.rebuild_week(period.week, older=self._older)
+        for day in held.days:
+            if SUM not in held.days[day].logs:
+                self._recount(held, day)
         now_ms = int(self._clock() * 1000)
         today = held.days.get(period.day) or DayModel()
         week = held.weeks.get(period.week) or WeekModel()
@@ -696,7 +807,7 @@ class RedisModel:
             closed.exact and all(exact for _, exact in opens),
         )
         others = [
-            (day, len(kept.visitors) if self._older else held.visitors_of(day)[0], kept.views)
+            (day, len(kept.visitors) if self._older else held.visitors_of(day)[0], self._views(kept))
             for day, kept in held.days.items()
             if day > closed.through and day != period.day
         ]
@@ -713,11 +824,11 @@ class RedisModel:
             week_of=period.week,
             online=online,
             today_visitors=numbers["today"][0],
-            today_views=today.views,
+            today_views=self._views(today),
             week_visitors=max(numbers["week"][0], numbers["today"][0]),
-            week_views=sum(day.views for day in in_week),
+            week_views=sum(map(self._views, in_week)),
             total_visitors=numbers["total"][0],
-            total_views=closed.views + sum(day.views for day in still_open),
+            total_views=closed.views + sum(map(self._views, still_open)),
             adjustments=closed.adjustments,
             revision=closed.revision,
             at_ms=now_ms,

@@ -32,7 +32,9 @@ from hypothesis.stateful import (
 
 from footfall.errors import StoreUnavailable
 from footfall.model.day_state import DayState
+from footfall.model.periods import local_day, week_of
 from tests.simulation.durable_models import PostgresModel
+from tests.simulation.models import ALWAYS
 from tests.simulation.page_models import PagesModel
 from tests.simulation.ports import Call, Server
 from tests.simulation.promises import Promises
@@ -192,6 +194,22 @@ class Footfall(RuleBasedStateMachine):
             self.world.late.append(call)
             call.arrive()
             self.world.loop.settle()
+
+    @rule(pick=ANY, writes=st.integers(0, 12))
+    def fails_within(self, pick: int, writes: int) -> None:
+        """Redis takes back nothing of a script that ends with an error half way."""
+        call, site_id = self.pick(pick), self.world.site.id
+        if call is None:
+            return
+        self.promises.may_estimate()
+        sites = call.worker.redis.model.sites
+        if site_id in sites:
+            sites[site_id].writes_left = writes
+        call.arrive()
+        for server in self.world.redis:
+            for site in server.model.sites.values():
+                site.writes_left = ALWAYS
+        self.world.loop.settle()
 
     @rule(at_most=st.integers(1, 8))
     def arrive_late(self, at_most: int) -> None:
@@ -366,7 +384,10 @@ class Footfall(RuleBasedStateMachine):
         """All clocks were ahead: what was done by them stays done, and the calendar goes back."""
         # Days fold sooner here than after 31 days, and no clock is corrected by so much.
         if self.world.clock() - hours * 3600 >= self.started_s and not self.has_folded:
+            ahead = local_day(self.world.clock(), self.world.site.zone)
             self.world.clock.set_back(hours * 3600)
+            if week_of(ahead) != week_of(local_day(self.world.clock(), self.world.site.zone)):
+                self.promises.may_estimate()  # the ids of the week that was taken for the last one may have ended
             self.promises.clocks_were_ahead()
 
     def worker(self, which: int) -> Worker:

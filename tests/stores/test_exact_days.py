@@ -73,8 +73,9 @@ async def test_a_site_may_keep_no_ids(store: RedisStore, redis: RawRedis) -> Non
 async def test_what_an_older_version_counts_makes_a_day_an_estimate_and_loses_nobody(
     store: RedisStore, redis: RawRedis
 ) -> None:
-    """It feeds the sketches only, and its logs have no mark."""
+    """It feeds the sketches only, and neither its logs nor its moment in `dirty` has a mark."""
     await counted(store, range(10))
+    await redis.hset(f"ff1:{{{SITE}}}:dirty", TODAY.isoformat(), "1795490000000000")
     await redis.pfadd(day_key(SITE, TODAY, "visitors"), *(packed([visitor]) for visitor in range(10, 30)))
     await redis.pfadd(f"ff1:{{{SITE}}}:week:{MONDAY}:visitors", *(packed([visitor]) for visitor in range(10, 30)))
     await redis.hset(day_key(SITE, TODAY, "logs"), OTHER_LOG, "1:20")

@@ -62,7 +62,7 @@ async def test_a_confirmed_day_is_no_longer_dirty(store: RedisStore) -> None:
     assert [state.day for state in snapshot.days] == snapshot.present == [TODAY]
     await confirm(store, snapshot, closed(MONDAY, 2))
     assert (await look(store)).days == []
-    assert [state.logs for state in (await look(store, all_days=True)).days] == [{LOG: (1, 1)}]
+    assert [state.logs for state in (await look(store, all_days=True)).days] == [{LOG: (1, 1), "f": (1, 0)}]
 
 
 async def test_a_write_between_snapshot_and_confirmation_stays_dirty(store: RedisStore) -> None:
@@ -71,7 +71,7 @@ async def test_a_write_between_snapshot_and_confirmation_stays_dirty(store: Redi
     snapshot = await look(store)
     await count(store, batch(2, [2]))
     await confirm(store, snapshot, closed(MONDAY, 2))
-    assert [state.logs for state in (await look(store)).days] == [{LOG: (2, 2)}]
+    assert [state.logs for state in (await look(store)).days] == [{LOG: (2, 2), "f": (2, 0)}]
 
 
 async def test_a_slow_rollup_does_not_confirm_a_change_after_a_quicker_one(store: RedisStore) -> None:
@@ -81,7 +81,7 @@ async def test_a_slow_rollup_does_not_confirm_a_change_after_a_quicker_one(store
     await confirm(store, quick, closed(MONDAY, 2))
     await count(store, batch(2, [2]))
     await confirm(store, slow, closed(MONDAY, 3))
-    assert [state.logs for state in (await look(store)).days] == [{LOG: (2, 2)}]
+    assert [state.logs for state in (await look(store)).days] == [{LOG: (2, 2), "f": (2, 0)}]
 
 
 async def test_a_merged_day_is_dirty(store: RedisStore) -> None:

@@ -45,7 +45,7 @@ async def test_a_batch_is_counted_and_its_answer_carries_the_numbers(store: Redi
     assert (reading.online, reading.today_visitors, reading.week_visitors, reading.total_visitors) == (3, 3, 3, 3)
     assert (reading.today_views, reading.week_views, reading.total_views) == (5, 5, 5)
     assert 0 <= reading.at_ms - now_ms < 5000
-    assert await redis.hgetall(day_key(SITE, TODAY, "logs")) == {LOG.encode(): b"01:5"}
+    assert await redis.hgetall(day_key(SITE, TODAY, "logs")) == {LOG.encode(): b"01:5", b"f": b"05:0"}
 
 
 async def test_the_same_seq_again_counts_nothing(store: RedisStore) -> None:

@@ -198,7 +198,11 @@ class Stores:
         return registers(await self.redis.get(day_key(SITE, day, "visitors")))
 
     async def logs(self, day: date = TODAY) -> dict[bytes, bytes]:
-        """The logs that Redis has of a day, without their marks."""
+        """The logs that Redis has of a day, without their marks and their sum."""
+        return {log_id: entry for log_id, entry in (await self.entries(day)).items() if log_id != b"f"}
+
+    async def entries(self, day: date = TODAY) -> dict[bytes, bytes]:
+        """The logs that Redis has of a day with their sum, without their marks."""
         logs: dict[bytes, bytes] = await self.redis.hgetall(day_key(SITE, day, "logs"))
         return {log_id: entry.lstrip(b"0") for log_id, entry in logs.items()}
 
@@ -211,7 +215,7 @@ class Stores:
                 " FROM footfall.site_day, jsonb_each(logs) WHERE day = $1",
                 day,
             )
-            in_order = sorted((await self.logs(day)).items(), key=lambda log: (len(log[0]), log[0]))  # as in jsonb
+            in_order = sorted((await self.entries(day)).items(), key=lambda log: (len(log[0]), log[0]))  # as in jsonb
             flat = ", ".join(f'"{k.decode()}": "{v.decode()}"' for k, v in in_order)
             if registers(row["sketch"]) != await self.sketch(day) or sums != f"{{{flat}}}":
                 return False

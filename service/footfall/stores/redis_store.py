@@ -8,7 +8,7 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:day:2026-11-23:visitors    HyperLogLog of the day's visitor ids
     ff1:{site}:day:2026-11-23:ids         set of the same ids while they are few: its size is exact
     ff1:{site}:day:2026-11-23:logs        hash: log id -> seq:views, applied up to there, with the views so far; 0 in
-                                          front where the set has its visitors too; `d`, `e`: see site.lua
+                                          front where the set has its visitors too; `d`, `e`, `f`: see logs.lua
     ff1:{site}:day:2026-11-23:pages       hash: page -> log id=views log id=views ..., the views of each log so far
     ff1:{site}:day:2026-11-23:pages:dirty hash: page -> moment (us) of its last change, until Postgres has it
     ff1:{site}:page_totals                hash: page -> through:views, what Postgres has of its closed days; expires
@@ -115,16 +115,16 @@ class RedisStore:
         self._calls = calls
         self.installation = ""
         """Whose state may be counted into; while it is unknown (empty), any. Set by `sync.installation` alone."""
-        self._record = Script("pages", "record")
-        self._snapshot = Script("pages", "snapshot")
-        self._merge = Script("pages", "merge_day", "merge")
-        self._open = Script("pages", "merge_day", "open")
-        self._confirm = Script("pages", "confirm")
+        self._record = Script("logs", "visitors", "pages", "counts", "record")
+        self._snapshot = Script("logs", "visitors", "pages", "snapshot")
+        self._merge = Script("logs", "visitors", "pages", "merge_day", "merge")
+        self._open = Script("logs", "visitors", "pages", "closed", "merge_day", "open")
+        self._confirm = Script("logs", "pages", "closed", "confirm")
         self._confirm_pages = Script("pages", "confirm_pages")
         self._remember_pages = Script("pages", "remember_pages")
         self._forget_pages = Script("pages", "forget_pages")
         self._salts = Script("salts")
-        self._mend = Script("pages", "mend")
+        self._mend = Script("logs", "pages", "mend")
         self._probe = Script("probe")
 
     async def record(

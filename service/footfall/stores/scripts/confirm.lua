@@ -11,6 +11,7 @@ local installation, read_at, through, visitors, views, adjustments, revision, to
 local refused = refusal(installation)
 if refused then return refused end
 
+check_sums()
 local first_confirmed, first_present = 13, 13 + 2 * tonumber(confirmed)
 for at = first_confirmed, first_present - 1, 2 do
   local day, last_change = ARGV[at], ARGV[at + 1]

@@ -104,6 +104,12 @@ local function set_is_damaged(set)
   return false
 end
 
+-- What was there of a program that does not keep the sum is not seen any more: the next reading counts again.
+local function mark_changed(day)
+  redis.call('HDEL', day_logs(day), SUM)
+  mark_dirty(day)
+end
+
 -- Both numbers go on from the sketches. What said which logs are in the sets may be lost with the logs.
 local function drop_sets(day, week) redis.call('DEL', day_ids(day), week_ids(week)) end
 
@@ -140,10 +146,10 @@ for at = first_day, #ARGV, 2 do
     if drop_unreadable_logs(day) then
       drop_sets(day, week)
       redis.call('DEL', READY)
-      mark_dirty(day)
+      mark_changed(day)
     end
     if redis.call('SADD', DAYS, day) == 1 and not listed_is_damaged then answer[#answer + 1] = DAYS .. ', ' .. day end
-    if dirty_is_damaged then mark_dirty(day) end
+    if dirty_is_damaged then mark_changed(day) end
   elseif redis.call('HDEL', DIRTY, day) == 1 then -- no rollup could confirm it, and no later day would be closed
     answer[#answer + 1] = DIRTY .. ', a day that is not in Redis'
   end

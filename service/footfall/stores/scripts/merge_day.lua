@@ -6,7 +6,7 @@
 local function merge_day(day, week, sunday, sketch, logs, ids, unlisted)
   local in_sets = unlisted == ''
   local has_marks = in_sets and not lacks_logs(day, redis.call('STRLEN', day_sketch(day)))
-  redis.call('SADD', DAYS, day)
+  list_day(day)
   redis.call('PFADD', day_sketch(day))
   local week_bytes = rebuild_week(week, sunday)
   if in_sets then
@@ -43,15 +43,18 @@ local function merge_day(day, week, sunday, sketch, logs, ids, unlisted)
   -- The next rollup looks at the day again: it confirms the day, and sets its expiry again.
   mark_dirty(day)
   for log_id, seq, views in string.gmatch(logs, '(%x+)=(%d+):(%d+)') do
-    local entry = redis.call('HGET', day_logs(day), log_id)
-    if not entry or split(entry) < tonumber(seq) then
-      write_log(day, log_id, entry, tonumber(seq), tonumber(views), has_marks)
+    if log_id ~= SUM then -- it is of other logs than those that meet here
+      local entry = read_log(day, log_id)
+      if not entry or split(entry) < tonumber(seq) then
+        write_log(day, log_id, entry, tonumber(seq), tonumber(views), has_marks)
+      end
     end
   end
 end
 
 -- The pages of the days stay in Postgres until they are asked for; what Redis remembers of it may lack the merged logs.
 local function merge_days(first) -- the rest of ARGV: for each day what merge_day takes
+  check_sums()
   for at = first, #ARGV, 7 do merge_day(unpack(ARGV, at, at + 6)) end
   forget_page_totals()
 end

@@ -13,6 +13,9 @@ local installation, today, week, sunday, last_week, last_sunday, window, exact_u
 local refused = refusal(installation)
 if refused then return refused end
 
+local closed = closed_days(today)
+check_sums(closed.read_at, closed.summed_at)
+
 local now = now_ms()
 local window_ms = tonumber(window)
 local answer, applied = 'OK', 0
@@ -38,9 +41,9 @@ if day and day ~= '' then
   -- With its closed days a week's union expires: one made of the rest alone would lack who came on those.
   local lacks_union = day_week ~= week and redis.call('EXISTS', week_sketch(day_week)) == 0
   local needed_after = lacks_union and day_week or not in_redis and day
-  if needed_after and needed_after <= (redis.call('HGET', CLOSED, 'through') or '') then return {'OLD'} end
+  if needed_after and needed_after <= closed.through then return {'OLD'} end
 
-  local entry = redis.call('HGET', day_logs(day), log_id)
+  local entry = read_log(day, log_id)
   if entry then applied = split(entry) end
   if seq <= applied then
     answer = 'DUP'
@@ -49,10 +52,10 @@ if day and day ~= '' then
   else
     local in_sets = entry or not lacks_logs(day, sketch_bytes)
     -- A script does not roll back. All of this may happen twice without harm ...
-    redis.call('SADD', DAYS, day)
+    list_day(day)
     mark_dirty(day)
-    redis.call('PFADD', day_sketch(day))
-    if pages then set_page_views(day, log_id, pages) end
+    if not in_redis then redis.call('PFADD', day_sketch(day)) end
+    if pages ~= '' then set_page_views(day, log_id, pages) end
     local week_bytes = rebuild_week(day_week, day_sunday)
     local feeds_day, feeds_week = feeding(sketch_bytes, week_bytes)
     each_slice(visitor_ids, function(slice)
@@ -83,13 +86,14 @@ if day and day ~= '' then
     keep_forever(day_sketch(day), day_ids(day))
     redis.call('PERSIST', day_logs(day))
     keep_forever(week_sketch(day_week), week_ids(day_week))
-    -- ... and this, the only write that counts, comes last: an error above has counted nothing.
+    -- ... and this, the only write that counts, comes last: an error above has counted nothing. It writes the sum too.
     write_log(day, log_id, entry, seq, views, in_sets)
     applied = seq
   end
 end
 
 local has_counted = day and day ~= '' and answer == 'OK'
-local numbers, lost = counts(today, week, sunday, last_week, last_sunday, window_ms, now, has_counted)
+if not has_counted or day_week ~= week then rebuild_week(week, sunday) end
+local numbers, lost = counts(closed, today, week, sunday, last_week, last_sunday, window_ms, now, has_counted)
 if not numbers then return damaged(lost) end
 return {answer, applied, page_views(names_in(pages or '')), unpack(numbers)}

@@ -11,8 +11,9 @@ local installation, wanted = ARGV[1], ARGV[2]
 local refused = refusal(installation)
 if refused then return refused end
 
+check_sums()
 local present, days, is_listed = {}, {}, {}
-for _, day in ipairs(redis.call('SMEMBERS', DAYS)) do
+for _, day in ipairs(days_in_redis()) do
   if has_lost_sketch(day) then return damaged(LOST_SKETCH .. day) end
   if redis.call('EXISTS', day_sketch(day)) == 1 then
     present[#present + 1], is_listed[day] = day, true
@@ -78,9 +79,10 @@ for _, day in ipairs(present) do
   -- A program that knew no pages may have confirmed the day: its pages are still to be copied.
   if changes or wanted == 'all' or redis.call('EXISTS', day_pages_dirty(day)) == 1 then
     redis.call('PFCOUNT', day_sketch(day)) -- before GET: it refreshes the count kept in the sketch
-    local visitors, is_exact = visitors_of(day, read_logs(day))
+    local logs, entries = recount(day)
+    local visitors, is_exact = visitors_of(day, logs)
     days[#days + 1] = {
-      day, changes or '', redis.call('GET', day_sketch(day)), visitors, redis.call('HGETALL', day_logs(day)),
+      day, redis.call('HGET', DIRTY, day) or '', redis.call('GET', day_sketch(day)), visitors, entries,
       redis.call('HGET', CLOSED, 'peak:' .. day) or '',
       is_exact and '1' or '', is_exact and table.concat(redis.call('SMEMBERS', day_ids(day))) or '',
       pages_of(day),
