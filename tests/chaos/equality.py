@@ -42,8 +42,10 @@ class Stores:
     """Our own connections to both stores, past every relay."""
 
     redis: Any
-    """A `Redis`; a typed client would need a cast at every call."""
+    """A `Redis`, or a client of a cluster; a typed client would need a cast at every call."""
     postgres: asyncpg.Connection
+    scratch: Any
+    """A `Redis` that unpacks sketches and takes keys of ours."""
 
     async def salt(self, site: str, week: date) -> bytes | None:
         """The salt of the visitor hash, by which the test computes the clients' visitor ids."""
@@ -54,16 +56,16 @@ class Stores:
         """Unpack a sketch, by Redis' own code on a key of ours; none, or a damaged one, holds no visitor."""
         if sketch is None or not is_sound(sketch):
             return EMPTY
-        await self.redis.set(SCRATCH, sketch)
-        registers: Registers = await self.redis.execute_command("PFDEBUG", "GETREG", SCRATCH)
-        await self.redis.delete(SCRATCH)
+        await self.scratch.set(SCRATCH, sketch)
+        registers: Registers = await self.scratch.execute_command("PFDEBUG", "GETREG", SCRATCH)
+        await self.scratch.delete(SCRATCH)
         return registers
 
     async def reference(self, ids: Iterable[bytes]) -> Registers:
         """Return the registers of a fresh sketch of these visitors."""
-        await self.redis.delete(SCRATCH)
-        await self.redis.pfadd(SCRATCH, *ids)
-        return await self.registers(await self.redis.get(SCRATCH))
+        await self.scratch.delete(SCRATCH)
+        await self.scratch.pfadd(SCRATCH, *ids)
+        return await self.registers(await self.scratch.get(SCRATCH))
 
     async def in_redis(self, site: str) -> dict[date, Copy]:
         """Return all days of a site in Redis."""

@@ -54,6 +54,12 @@ class Host:
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
+    def use(self, *, redis_url: str = "", postgres_url: str = "") -> None:
+        """Reach a store by this URL instead of through its relay."""
+        for variable, url in (("FOOTFALL_REDIS_URL", redis_url), ("FOOTFALL_POSTGRES_URL", postgres_url)):
+            if url:
+                self._environ[variable] = url
+
     async def start(self) -> None:
         """Start it and wait until it serves; after a stop it starts on the same ports."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}

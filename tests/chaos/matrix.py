@@ -7,7 +7,9 @@ from types import MappingProxyType
 from tests.chaos import (
     awaits,
     clocks,
+    cluster_faults,
     failover,
+    failovers,
     full_disks,
     overload,
     postgres_faults,
@@ -20,6 +22,7 @@ from tests.chaos import (
     wire,
     workers,
 )
+from tests.chaos.groups import GroupKind
 from tests.chaos.stage import Plan, Stage
 
 
@@ -35,6 +38,8 @@ class Fault:
 
 
 FEW_FILES = Plan(workers=1, files=scarcity.FILES)
+CLUSTER = Plan(sites=36, group=GroupKind.CLUSTER, rate_per_s=100)
+SENTINELS = Plan(group=GroupKind.SENTINELS, rate_per_s=100)
 INSIDE = Plan(hosts=0)
 """The fault starts its workers itself, in our own process."""
 
@@ -60,7 +65,13 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "F18": Fault("slow and idle clients", overload.slow_clients, alone=True),
         "F19": Fault("restorers race", restores.race, Plan(hosts=2, counting_hosts=1)),
         "F20": Fault("every await fails once", awaits.fail_each, INSIDE),
-        # F21 to F27 are kept for clusters.
+        "F21": Fault("a primary of a cluster killed", cluster_faults.kill_primary, CLUSTER),
+        "F22": Fault("a primary stands still", cluster_faults.stop_primary, CLUSTER),
+        "F23": Fault("slots move under load", cluster_faults.move_slots, CLUSTER),
+        "F24": Fault("a slot is left half moved", cluster_faults.leave_half_moved, CLUSTER),
+        "F25": Fault("sentinels fail over", failovers.follow_sentinels, SENTINELS),
+        "F26": Fault("a part of a cluster is away", cluster_faults.lose_shard, CLUSTER),
+        "F27": Fault("a standby that lags takes over", failovers.promote_standby, Plan(standby=True, rate_per_s=100)),
         "F28": Fault("torn append-only files", redis_losses.tear_logs),
         "F29": Fault("older copies of Redis", redis_losses.bring_back_older_copies, Plan(redis={"appendonly": "no"})),
         "F30": Fault("Redis emptied at a stop", redis_losses.empty_at_stop),

@@ -11,7 +11,6 @@ from tests.chaos.redis_faults import wait_for_answer, wait_until_counted
 from tests.chaos.relay import Hold, pass_request
 from tests.chaos.signs import REDIS_AWAY, Metric, Signs, expect_named, expect_silent, none, some
 from tests.chaos.stage import Stage
-from tests.chaos.traffic import SITES
 from tests.chaos.waiting import until
 from tests.support.postgres_programs import run_program
 
@@ -127,7 +126,7 @@ async def wait_for_rollup(stage: Stage, newest: Mapping[str, int] = MappingProxy
 
     async def has_more() -> bool:
         after = await views()
-        return all(after.get(site, 0) > max(before.get(site, 0), newest.get(site, 0)) for site in SITES)
+        return all(after.get(site, 0) > max(before.get(site, 0), newest.get(site, 0)) for site in stage.sites)
 
     before = await views()
     await until(has_more, ROLLUP_MAX_S)

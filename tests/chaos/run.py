@@ -86,7 +86,7 @@ async def _play(fault: Fault, stage: Stage) -> None:
 
 async def versions(stage: Stage) -> str:
     """Return the versions of Footfall, Valkey and PostgreSQL."""
-    redis: Redis = stage.stores.redis
+    redis: Redis = stage.stores.scratch
     facts = await redis.info("server")
     valkey = facts.get("valkey_version") or facts["redis_version"]
     postgres = stage.stores.postgres.get_server_version()

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -19,13 +19,16 @@ from footfall import sql_folder
 from footfall.embedded.servers import POSTGRES_SOCKET, Postgres, Valkey
 from footfall.stores.migrations import migrate
 from tests.chaos.equality import Stores, compare, count_difference
+from tests.chaos.groups import GroupKind, client_of, open_group, url_of_both
 from tests.chaos.host import Host, running_host, write_settings
 from tests.chaos.ledger import Ledger
 from tests.chaos.relay import open_relay
-from tests.chaos.traffic import ANSWER_MAX_S, SITES, Traffic
+from tests.chaos.traffic import ANSWER_MAX_S, SITES, Traffic, host_of, sites_named
 from tests.chaos.waiting import until
 from tests.chaos.watcher import Watcher
 from tests.support.own_footfall import zone_at_noon
+from tests.support.postgres_group import OpenPostgres, Standby
+from tests.support.redis_group import RedisCluster, SentinelGroup
 
 WARM_UP_S = 1.0
 SETTLE_MAX_S = 40
@@ -34,6 +37,8 @@ SILENT_MAX_S = 10
 READINESS_LOOKS = 6
 LOUD = re.compile(r" (?:WARNING|ERROR|CRITICAL) |Traceback")
 VISITORS = 4000
+WATCHED_MAX = 4
+"""Sites that are read all the time; the more there are, the fewer beacons leave on the same cores."""
 DEBUGGED = {"enable-debug-command": "local"}
 """Settings of a Valkey that may unpack a sketch for the checks."""
 ADJUSTMENT = 1_373_876
@@ -59,6 +64,11 @@ class Plan:
     settings: Mapping[str, object] = field(default_factory=dict)
     redis: Mapping[str, str] = field(default_factory=dict)
     """Settings of Redis."""
+    sites: int = len(SITES)
+    group: GroupKind | None = None
+    """What stands in the place of the one Redis."""
+    standby: bool = False
+    """Whether a standby follows PostgreSQL; both are in its URL."""
     files: int | None = None
     """How many files a process of Footfall may open; None: as many as ours."""
 
@@ -84,11 +94,30 @@ class Stage:
     watcher: Watcher
     exits: AsyncExitStack
     """Closed with the stage; a fault may enter servers of its own."""
+    group: RedisCluster | SentinelGroup | None = None
+    standby: Standby | None = None
     whole_sketches: bool = True
     """False once a sketch was damaged of which no other copy exists."""
     is_calm: bool = False
     """Whether the fault is over and every sign of it: from now on no warning and no error may be logged."""
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def sites(self) -> list[str]:
+        """Return the sites that get beacons."""
+        return self.traffic.sites
+
+    @property
+    def cluster(self) -> RedisCluster:
+        """Return the cluster of a fault that has one."""
+        assert isinstance(self.group, RedisCluster)
+        return self.group
+
+    @property
+    def sentinels(self) -> SentinelGroup:
+        """Return the sentinels of a fault that has some."""
+        assert isinstance(self.group, SentinelGroup)
+        return self.group
 
     def expect(self, fact: bool, otherwise: str) -> None:
         """Record a problem unless `fact` holds."""
@@ -117,13 +146,13 @@ class Stage:
 
     async def connect_postgres(self) -> None:
         """Open our connection to Postgres again, after it crashed."""
-        self.stores = Stores(self.stores.redis, await asyncpg.connect(self.postgres.url))
+        self.stores = replace(self.stores, postgres=await asyncpg.connect(self.postgres.url))
 
     async def unequal(self) -> list[str]:
         """Return every inequality, including the counts that each host shows."""
-        found = await compare(self.ledger, self.stores, SITES, whole=self.whole_sketches)
+        found = await compare(self.ledger, self.stores, self.sites, whole=self.whole_sketches)
         for host in self.hosts:
-            for site in SITES:
+            for site in self.sites:
                 shown = await host.counts(site)
                 days = (await self.stores.in_postgres(site)).values()
                 total = sum(copy.visitors for copy in days) + await self.stores.adjustments(site)
@@ -162,7 +191,7 @@ class Stage:
             if self.is_calm:
                 late = [line for line in host.lines_since_mark if LOUD.search(line)]
                 self.expect(not late, f"the log is not silent after the fault: {late[:1]}")
-        last = await compare(self.ledger, self.stores, SITES, whole=self.whole_sketches)
+        last = await compare(self.ledger, self.stores, self.sites, whole=self.whole_sketches)
         self.problems += [f"after the stop, {found}" for found in last]
         for host in self.hosts:
             left = [file.name for file in host.spool.glob("*.spool")]
@@ -182,17 +211,27 @@ async def open_stage(plan: Plan, seed: int, *, quick: bool) -> AsyncIterator[Sta
     async with AsyncExitStack() as exits:
         exits.callback(shutil.rmtree, folder, ignore_errors=True)
         valkey = await exits.enter_async_context(BoundedValkey(folder / "stores", DEBUGGED | dict(plan.redis)))
-        postgres = await exits.enter_async_context(Postgres(folder / "stores"))
+        make_postgres = OpenPostgres if plan.standby else Postgres
+        postgres = await exits.enter_async_context(make_postgres(folder / "stores"))
         await migrate(postgres.url, sql_folder())
-        stores = Stores(Redis.from_url(valkey.url), await asyncpg.connect(postgres.url))
+        scratch = Redis.from_url(valkey.url)
+        stores = Stores(scratch, await asyncpg.connect(postgres.url), scratch)
         await stores.postgres.execute(
             "INSERT INTO footfall.adjustment (site, id, amount, reason) VALUES ('north', 'old', $1, 'old counter')",
             ADJUSTMENT,
         )
-        exits.push_async_callback(stores.redis.aclose)
+        exits.push_async_callback(scratch.aclose)
+        group, standby, both = None, None, ""
+        if plan.group:
+            group = await exits.enter_async_context(open_group(plan.group, folder / "group"))
+            stores = replace(stores, redis=await exits.enter_async_context(client_of(group)))
+        if isinstance(postgres, OpenPostgres):
+            standby = await exits.enter_async_context(Standby(folder / "standby", postgres))
+            both = url_of_both(postgres, standby)
         hosts = []
         for number in range(plan.hosts):
             host = await _prepare_host(exits, folder / f"host{number}", valkey, postgres, plan, zone)
+            host.use(redis_url=group.url if group else "", postgres_url=both)
             hosts.append(await exits.enter_async_context(running_host(host)))
         urls = [host.url for host in hosts]
         chance, ledger, day = random.Random(seed), Ledger(), datetime.now(ZoneInfo(zone)).date()
@@ -209,9 +248,12 @@ async def open_stage(plan: Plan, seed: int, *, quick: bool) -> AsyncIterator[Sta
             hosts,
             ledger,
             Traffic(urls[: plan.counting_hosts], day, ledger, random.Random(seed + 1), VISITORS),
-            Watcher(urls, list(SITES), 0),
+            Watcher(urls, sites_named(plan.sites)[:WATCHED_MAX], 0),
             exits,
+            group,
+            standby,
         )
+        stage.traffic.sites = sites_named(plan.sites)
         stage.traffic.rate_per_s = plan.rate_per_s
         yield stage
 
@@ -221,7 +263,8 @@ async def _prepare_host(
 ) -> Host:
     folder.mkdir()
     settings = folder / "footfall.toml"
-    write_settings(settings, SITES, zone, **plan.settings)
+    sites = {site: host_of(site) for site in sites_named(plan.sites)}
+    write_settings(settings, sites, zone, **plan.settings)
     redis = await exits.enter_async_context(open_relay(socket_of(valkey)))
     pg_socket = socket_of(valkey).parent / POSTGRES_SOCKET
     return Host(

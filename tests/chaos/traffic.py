@@ -13,6 +13,7 @@ from tests.chaos.connection import Connection
 from tests.chaos.ledger import NO_CONNECTION, Ledger
 
 SITES = {"north": "north.example.vn", "south": "south.example.vn"}
+"""The sites of most rows, and the host of each."""
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PING_SHARE = 0.2
 PAGES = 300
@@ -37,6 +38,7 @@ class Traffic:
     """Sends beacons of random visitors to random sites and hosts, and records the answers in the ledger."""
 
     def __init__(self, urls: Sequence[str], day: date, ledger: Ledger, chance: random.Random, visitors: int) -> None:
+        self.sites = list(SITES)
         self._urls = urls
         self._day = day
         self._ledger = ledger
@@ -79,7 +81,7 @@ class Traffic:
 
     async def send(self) -> None:
         """Send one beacon, once, and record its answer."""
-        url, site = self._chance.choice(self._urls), self._chance.choice(list(SITES))
+        url, site = self._chance.choice(self._urls), self._chance.choice(self.sites)
         address = address_of(self._chance.randrange(self._visitors))
         page = "" if self._chance.random() < PING_SHARE else f"/tin/{int(self._chance.paretovariate(0.7)) % PAGES}"
         asked_s = time.monotonic()
@@ -114,9 +116,23 @@ def beacon(site: str, address: str, page: str = "/") -> bytes:
     """Return the whole request of a simulated visitor: a view of a page, or a ping where it is empty."""
     body = f'{{"site":"{site}","page":"{page or "/"}","kind":"{"view" if page else "ping"}"}}'
     return (
-        f"POST /seen HTTP/1.1\r\nHost: count.example.vn\r\nOrigin: https://{SITES[site]}\r\nUser-Agent: {AGENT}\r\n"
+        f"POST /seen HTTP/1.1\r\nHost: count.example.vn\r\nOrigin: https://{host_of(site)}\r\nUser-Agent: {AGENT}\r\n"
         f"X-Forwarded-For: {address}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     ).encode()
+
+
+def sites_named(count: int) -> list[str]:
+    """Return the names of that many sites; two are those of most rows."""
+    return list(SITES) if count == len(SITES) else [f"site-{number}" for number in range(count)]
+
+
+def host_of(site: str) -> str:
+    """Return the host of a site's pages.
+
+    >>> host_of("north") == SITES["north"]
+    True
+    """
+    return f"{site}.example.vn"
 
 
 def address_of(visitor: int) -> str:

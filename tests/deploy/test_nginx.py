@@ -168,6 +168,29 @@ async def test_a_host_that_is_stopped_costs_no_beacon(own_folder: Path) -> None:
     assert sum(head.startswith(b"POST /seen ") for head in seen) == 20
 
 
+async def test_a_portal_stays_on_one_host(own_folder: Path) -> None:
+    """Beacons that reach one worker together share a batch; spread over hosts, each would be a call of its own."""
+    own_folder.mkdir()
+    one_has: list[bytes] = []
+    other_has: list[bytes] = []
+    async with (
+        host(one_has, answers=True) as one,
+        host(other_has, answers=True) as other,
+        nginx_of(NGINX, own_folder, [one, other]) as url,
+        browser_of(url, own_folder) as browser,
+    ):
+        for number in range(12):
+            origin = f"https://portal-{number}.example.vn"
+            for path in ("/seen", "/seen", f"/seen?site=portal-{number}", f"/seen?site=portal-{number}"):
+                async with browser.post(path, data=BEACON, headers={"Origin": origin}) as response:
+                    assert response.status == 200
+    assert len(one_has) + len(other_has) == 48
+    for by_site in (False, True):
+        heads = [head for head in one_has if (b"?site=" in head) is by_site]
+        of_each = [sum(f"portal-{number}.".encode() in head for head in heads) for number in range(12)]
+        assert set(of_each) == {0, 2}, of_each  # all of a portal or none, and some portals on each host
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/seen"), ("GET", "/seen.gif?site=portal"), ("GET", "/counts.svg?site=portal&count=1")],

@@ -100,6 +100,15 @@ async def test_counts_are_the_same_object_as_the_answer_to_a_beacon(footfall: Fo
     }
 
 
+async def test_a_query_behind_the_address_of_beacons_is_for_balancers(footfall: Footfall) -> None:
+    """`/seen?site=portal` lets a balancer keep a portal on one host; the body alone says what is counted."""
+    for query in ("?site=portal", "?site=other&page=/x"):
+        body = b'{"site":"portal","page":"/"}'
+        headers = {"Origin": ORIGIN, "User-Agent": BROWSER}
+        response = await footfall.public.post(f"/seen{query}", data=body, headers=headers)
+        assert (response.status, (await response.json())["site"]) == (200, "portal")
+
+
 async def test_a_ping_makes_present_and_adds_no_view(footfall: Footfall) -> None:
     """A page that stays open for an hour is one view."""
     answer = await footfall.see(kind="ping")

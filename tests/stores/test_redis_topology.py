@@ -19,13 +19,12 @@ from tests.cli.test_doctor import findings
 from tests.deploy.test_roles import user_line
 from tests.support.footfall import SITE, settings_for
 from tests.support.redis_group import (
-    ClusterNode,
     OpenValkey,
     RedisCluster,
     SentinelGroup,
     command,
     info,
-    node_id,
+    moving,
     redis_cluster,
     sentinel_group,
 )
@@ -123,10 +122,10 @@ async def test_a_slot_that_has_moved_is_followed(shared_cluster: RedisCluster) -
         await open_all(store)
         source = next(node for node in shared_cluster.primaries if str(node.port) in store.server_of(SITES[0]))
         target = next(node for node in shared_cluster.primaries if node is not source)
-        await begin_move(slot, source, target)
-        await move_keys(slot, source, target)
-        for node in (target, source):
-            await command(node, "CLUSTER", "SETSLOT", slot, "NODE", await node_id(target))
+        async with moving(source, target) as move:
+            await move.begin(slot)
+            await move.keys(slot)
+            await move.end(slot)
         recorded = await store.record(SITES[0], NOW, WINDOW_S, batch(9, [9], log="9" * 16, views=9))
         assert recorded.answer is Answer.GAP  # it ran, on the server that has the slot now
         assert str(target.port) in store.server_of(SITES[0])
@@ -140,14 +139,14 @@ async def test_a_slot_that_is_moving_is_left_alone(shared_cluster: RedisCluster)
         await store.record(SITES[1], NOW, WINDOW_S, batch(1, [1], log="c" * 16))
         source = next(node for node in shared_cluster.primaries if str(node.port) in store.server_of(SITES[1]))
         target = next(node for node in shared_cluster.primaries if node is not source)
-        await begin_move(slot, source, target)
-        for part in ("ready", f"day:{TODAY}:visitors"):
-            await migrate_key(ready_key(SITES[1]).removesuffix("ready") + part, target, source)
-            with pytest.raises(StoreUnavailable, match="is moving the slot of this site"):
-                await store.record(SITES[1], NOW, WINDOW_S, batch(2, [2], log="c" * 16, views=2))
-        await move_keys(slot, source, target)
-        for node in (target, source):
-            await command(node, "CLUSTER", "SETSLOT", slot, "NODE", await node_id(target))
+        async with moving(source, target) as move:
+            await move.begin(slot)
+            for part in ("ready", f"day:{TODAY}:visitors"):
+                await move.migrate([ready_key(SITES[1]).removesuffix("ready") + part])
+                with pytest.raises(StoreUnavailable, match="is moving the slot of this site"):
+                    await store.record(SITES[1], NOW, WINDOW_S, batch(2, [2], log="c" * 16, views=2))
+            await move.keys(slot)
+            await move.end(slot)
         recorded = await store.record(SITES[1], NOW, WINDOW_S, batch(2, [2], log="c" * 16, views=2))
         assert recorded.answer is Answer.OK
 
@@ -240,20 +239,3 @@ async def test_another_kind_of_server_is_refused(
     async with open_redis(primary.tcp_url.replace("redis:", "redis+sentinel:") + "/counts", 1) as store:
         with pytest.raises(StoreUnavailable, match="no sentinel names a primary"):
             await store.facts()
-
-
-async def begin_move(slot: int, source: ClusterNode, target: ClusterNode) -> None:
-    """Declare on both servers that a slot moves."""
-    await command(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", await node_id(source))
-    await command(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", await node_id(target))
-
-
-async def migrate_key(key: str, target: ClusterNode, source: ClusterNode) -> None:
-    """Move one key of a slot."""
-    await command(source, "MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
-
-
-async def move_keys(slot: int, source: ClusterNode, target: ClusterNode) -> None:
-    """Move what is left of a slot."""
-    while keys := await command(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
-        await command(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)

@@ -17,13 +17,13 @@ from redis.exceptions import RedisError
 
 from footfall.embedded.accounts import move
 from footfall.embedded.servers import Valkey
-from tests.chaos.waiting import until
-from tests.support.storage import plain_redis
+from tests.support.process import until
+from tests.support.storage import RawRedis, plain_redis
 from tests.support.tls_servers import free_port
 
 NODE_TIMEOUT_MS = 1500
-SETTLE_MAX_S = 40
 SERVICE = "counts"
+KEYS_AT_ONCE = 100
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -143,7 +143,7 @@ class SentinelGroup:
         async def is_another() -> bool:
             return await self.primary() is not former
 
-        await until(is_another, SETTLE_MAX_S)
+        await until(is_another)
 
     async def wait_until_well(self) -> None:
         """Wait until the sentinels know each other and the replica follows."""
@@ -155,6 +155,10 @@ class SentinelGroup:
             return (known["num-other-sentinels"], known["num-slaves"]) == ("2", "1") and known["flags"] == "master"
 
         await until_all(self.sentinels, is_well)
+        await self.wait_until_in_step()
+
+    async def wait_until_in_step(self) -> None:
+        """Wait until the other server follows the primary."""
         primary = await self.primary()
         await until_all([server for server in self.servers if server is not primary], _is_in_step)
 
@@ -212,10 +216,52 @@ async def knows(node: ClusterNode, count: int) -> bool:
     return int((await _cluster_info(node))["cluster_known_nodes"]) == count
 
 
+class SlotMove:
+    """The way of slots from one node to another, as `redis-cli --cluster reshard` takes it."""
+
+    def __init__(self, giving: RawRedis, taking: RawRedis, ids: tuple[str, str], port: int) -> None:
+        self.giving = giving
+        self.taking = taking
+        self._source_id, self._target_id = ids
+        self._port = port
+
+    async def begin(self, slot: int) -> None:
+        """Declare on both nodes that a slot moves."""
+        await self.taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self._source_id)
+        await self.giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self._target_id)
+
+    async def keys_of(self, node: RawRedis, slot: int) -> list[bytes]:
+        """Return keys of a slot that a node has."""
+        keys: list[bytes] = await node.execute_command("CLUSTER", "GETKEYSINSLOT", slot, KEYS_AT_ONCE)
+        return keys
+
+    async def migrate(self, keys: Sequence[bytes | str]) -> None:
+        """Move some keys; raises ResponseError where the target has one of them already."""
+        await self.giving.execute_command("MIGRATE", "127.0.0.1", self._port, "", 0, 5000, "KEYS", *keys)
+
+    async def keys(self, slot: int) -> None:
+        """Move the keys of a slot, until it has none."""
+        while keys := await self.keys_of(self.giving, slot):
+            await self.migrate(keys)
+
+    async def end(self, slot: int) -> None:
+        """Declare on both nodes that the slot has moved, first on the one that has it."""
+        for node in (self.taking, self.giving):
+            await node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", self._target_id)
+
+
+@asynccontextmanager
+async def moving(source: ClusterNode, target: ClusterNode) -> AsyncIterator[SlotMove]:
+    """Yield the means to move slots between two nodes."""
+    ids = await node_id(source), await node_id(target)
+    async with plain_redis(source.tcp_url) as giving, plain_redis(target.tcp_url) as taking:
+        yield SlotMove(giving, taking, ids, target.port)
+
+
 async def until_all(servers: Sequence[Any], holds: Callable[[Any], Awaitable[bool]]) -> None:
     """Wait until something holds on each server; a server that does not answer is asked again."""
     for server in servers:
-        await until(partial(_is_true, server, holds), SETTLE_MAX_S)
+        await until(partial(_is_true, server, holds))
 
 
 async def _is_true(server: Any, holds: Callable[[Any], Awaitable[bool]]) -> bool:

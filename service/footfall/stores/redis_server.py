@@ -109,9 +109,9 @@ class RedisServer:
         self._doubted = doubted
         self._turns = asyncio.Semaphore(CONNECTIONS)
 
-    async def close(self, *, all_connections: bool = True) -> None:
-        """Close the connections, or those that no call uses."""
-        await self._pool.disconnect(inuse_connections=all_connections)
+    async def close(self) -> None:
+        """Close the connections; the calls in progress fail."""
+        await self._pool.disconnect()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

@@ -75,7 +75,6 @@ class _Changing(Topology):
         self._asking: asyncio.Task[None] | None = None
         self._asked_at_s = float("-inf")
         self._why = StoreUnavailable("redis", "was not asked yet")
-        self._former: list[RedisServer] = []
 
     @property
     @abstractmethod
@@ -113,11 +112,6 @@ class _Changing(Topology):
         pool = make_pool(self._url.server_url(server), self._timeout_s)
         return RedisServer(pool, self._timeout_s, server, self.ask_soon)
 
-    async def _leave(self, server: RedisServer) -> None:
-        """Close what no call uses; the calls in progress end by themselves."""
-        self._former.append(server)
-        await server.close(all_connections=False)
-
     @abstractmethod
     def _open_servers(self) -> list[RedisServer]:
         """Return the servers that are in use."""
@@ -126,7 +120,7 @@ class _Changing(Topology):
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.wait([self._asking])
-        for server in [*self._open_servers(), *self._former]:
+        for server in self._open_servers():
             await server.close()
 
 
@@ -168,7 +162,7 @@ class SentinelService(_Changing):
             if self._primary is None or self._primary.address != primary:
                 former, self._primary = self._primary, self._open(primary)
                 if former is not None:
-                    await self._leave(former)
+                    await former.close()  # its calls fail and come again, to the new one
             return
         raise StoreUnavailable("redis", f"no sentinel names a primary: {'; '.join(complaints)}")
 
@@ -284,7 +278,7 @@ class Cluster(_Changing):
         # Those of the URL stay: they may be the only ones left after all others were replaced.
         self._nodes = dict.fromkeys([*(node for node in self._nodes if node in nodes), *nodes, *self._url.servers])
         for server in former:
-            await self._leave(server)
+            await server.close()
 
     def _open_servers(self) -> list[RedisServer]:
         return list(self._primaries.values())
