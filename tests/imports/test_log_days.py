@@ -57,8 +57,8 @@ def days_of(settings: Settings, requests: Iterable[Request]) -> tuple[list[Impor
 def goaccess(log: Path, folder: Path) -> dict[str, tuple[int, int]]:
     """Return the visitors and hits of each day by GoAccess, which otherwise counts nobody who saw only errors."""
     output = folder / "goaccess.json"
-    command = ["goaccess", log, "--no-global-config", "--log-format=COMBINED", "--4xx-to-unique-count", "-o", output]
-    subprocess.run([*command, "--no-progress"], check=True, capture_output=True)
+    options = ["--no-global-config", "--log-format=COMBINED", "--4xx-to-unique-count", "--no-progress"]
+    subprocess.run(["goaccess", str(log), *options, "-o", str(output)], check=True, capture_output=True)
     days = json.loads(output.read_text())["visitors"]["data"]
     return {str(date.fromisoformat(day["data"])): (day["visitors"]["count"], day["hits"]["count"]) for day in days}
 
