@@ -62,6 +62,11 @@ BEGIN
     GRANT EXECUTE ON FUNCTION footfall.note_lasting(text, text, timestamptz, timestamptz) TO footfall_service;
     -- Days are imported by the owner alone; the service adds them to the total.
     GRANT SELECT ON footfall.day_journal TO footfall_service;
+    -- Triggers keep the sums of months.
+    GRANT SELECT ON footfall.site_month TO footfall_service;
+    -- Tokens of reports are made, replaced and revoked by `footfall report-token`; a reader with this role needs none.
+    GRANT SELECT, INSERT (site, hash), UPDATE (hash, made_by, made_at), DELETE ON footfall.report_token
+        TO footfall_service;
     -- The service deletes a salt after its week, and never changes one.
     GRANT SELECT, INSERT, DELETE ON footfall.salt TO footfall_service;
 

@@ -132,10 +132,11 @@ def test_every_command_is_listed_for_operators() -> None:
 
 def test_every_route_is_listed_for_operators() -> None:
     """The author of a proxy's rules needs the whole list."""
-    files = ("public.py", "ops.py", "assets.py")
-    sources = "".join((PROJECT / "service/footfall/http" / name).read_text("utf-8") for name in files)
-    routes = {*re.findall(r'add_(?:get|post)\("(/[^"]+)"', sources), *load_assets()}
-    assert set(re.findall(r"`(/(?:\.well-known/)?[a-z]+(?:\.[a-z]+)?)`", OPERATORS)) == routes
+    files = [PROJECT / "service/footfall/http" / name for name in ("public.py", "ops.py", "assets.py", "reports.py")]
+    sources = "".join(file.read_text("utf-8") for file in files)
+    added = {re.sub(r"\{[^}]*\}", "portal", path) for path in re.findall(r'add_(?:get|post)\("(/[^"]+)"', sources)}
+    named = re.findall(r"`(/(?:\.well-known/|reports/)?[a-z]+(?:\.[a-z]+)?)`", OPERATORS)
+    assert set(named) == added | set(load_assets())
 
 
 def test_the_reference_explains_every_metric_in_its_own_words() -> None:

@@ -34,6 +34,8 @@ KINDS = {
     "english": (30, 'language = "en"'),
     "browser": (30, 'visitor_id = "browser"'),
     "articles": (10, 'page_query = ["id", "ItemID"]'),
+    "reported": (30, 'reports = "public"'),
+    "guarded": (10, 'reports = "token"'),
     "labelled": (30, 'labels = { today = "Khách hôm nay", heading = "Lượt truy cập" }'),
 }
 
@@ -47,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def settings() -> str:
     """Write the operator's settings file: the demo's site and one for every test."""
-    sites = ['[sites.portal]\nname = "Demo"\nhosts = ["127.0.0.1", "localhost"]']
+    sites = ['[sites.portal]\nname = "Demo"\nhosts = ["127.0.0.1", "localhost"]\nreports = "public"']
     for kind, (number, line) in KINDS.items():
         sites += [
             f'[sites.{kind}-{i}]\nname = "{kind}"\nhosts = ["localhost", "file://"]\n{line}' for i in range(number)

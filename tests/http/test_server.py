@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from footfall.http.body import BODY_TIMEOUT_S
 from footfall.http.ops import create_ops_app
-from footfall.http.public import BODY_TIMEOUT_S, create_public_app
+from footfall.http.public import create_public_app
 from footfall.http.server import UNREAD_S, ConnectionLimiter, Listener
 from footfall.ingest.client_address import AddressResolver
 from footfall.log_throttle import LogThrottle

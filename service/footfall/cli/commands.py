@@ -26,6 +26,7 @@ from footfall.cli.given import (
 )
 from footfall.cli.import_commands import imports
 from footfall.cli.pages import Days, move_page, print_pages
+from footfall.cli.report_commands import report, report_token
 from footfall.cli.rollup import roll_up_sites
 from footfall.cli.spool import adopt_folder
 from footfall.cli.status import print_status, watch_status
@@ -56,6 +57,8 @@ app = typer.Typer(
 spool = typer.Typer(help="Batches that wait on a disk.", no_args_is_help=True)
 app.add_typer(spool, name="spool")
 app.add_typer(imports, name="import")
+app.command()(report)
+app.command("report-token")(report_token)
 
 
 @app.callback()

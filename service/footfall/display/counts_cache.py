@@ -92,7 +92,7 @@ class CountsCache:
         self._read = read
         self._clock = clock
         self._monotonic = monotonic
-        self._entries = {site.id: _Entry(_unknown(site, settings)) for site in settings.sites.values()}
+        self._entries = {site.id: _Entry(unknown_counts(site, settings)) for site in settings.sites.values()}
 
     def shown(self, site: Site) -> PreparedCounts:
         """Return the last known counts as they are."""
@@ -180,7 +180,7 @@ class CountsCache:
             entry.refreshing = None
 
 
-def _unknown(site: Site, settings: Settings) -> Counts:
+def unknown_counts(site: Site, settings: Settings) -> Counts:
     """Return a site's counts before any store has answered."""
     unknown: dict[str, Any] = dict.fromkeys(NUMBERS)
     return Counts(

@@ -52,7 +52,7 @@ async def csv_pieces(
     asked: Asked, figures: AsyncIterator[Figure], separator: str, *, has_bom: bool
 ) -> AsyncIterator[str]:
     """Yield the periods as CSV, a line each, oldest first."""
-    yield (BOM if has_bom else "") + _csv([COLUMNS], separator)
+    yield (BOM if has_bom else "") + csv_text([COLUMNS], separator)
     closed_through = asked.closed_through
     rows: list[Sequence[object]] = []
     async for figure in figures:
@@ -71,9 +71,9 @@ async def csv_pieces(
             )
         )
         if len(rows) == ROWS_IN_A_PIECE:
-            yield _csv(rows, separator)
+            yield csv_text(rows, separator)
             rows = []
-    yield _csv(rows, separator)
+    yield csv_text(rows, separator)
 
 
 def visitors_are(figure: Figure) -> str:
@@ -101,15 +101,15 @@ def _fields(report: Report) -> dict[str, Any]:
         "site": asked.site.id,
         "name": asked.site.name,
         "by": asked.by.value,
-        **_days(asked.days),
+        **days_fields(asked.days),
         "time_zone": asked.site.time_zone,
         "definitions": DEFINITIONS,
         "made_at": report.made_at.isoformat(timespec="seconds"),
         "since": report.since and report.since.isoformat(),
         "now": {name: getattr(asked.now, name) for name in NUMBERS},
         "measure": asked.site.measure,
-        "sum": _sum(report.sum),
-        "before": {**_days(report.before), **_sum(report.sum_before)},
+        "sum": sum_fields(report.sum),
+        "before": {**days_fields(report.before), **sum_fields(report.sum_before)},
         "busiest": report.busiest and {**report.busiest._asdict(), "day": report.busiest.day.isoformat()},
         "peak_online": report.peak and report.peak.online,
         "peak_online_at": report.peak_at and report.peak_at.isoformat(timespec="seconds"),
@@ -133,13 +133,13 @@ def _fields(report: Report) -> dict[str, Any]:
             }
             for event in report.events
         ],
-        "gaps": [_days(gap) for gap in report.gaps],
+        "gaps": [days_fields(gap) for gap in report.gaps],
     }
 
 
 def _period(figure: Figure, *, finished: bool) -> dict[str, Any]:
     return {
-        **_days(figure.days),
+        **days_fields(figure.days),
         "visitors": figure.visitors,
         "views": figure.views,
         "visitors_are": visitors_are(figure),
@@ -149,17 +149,19 @@ def _period(figure: Figure, *, finished: bool) -> dict[str, Any]:
     }
 
 
-def _sum(total: Sum | None) -> dict[str, Any]:
+def sum_fields(total: Sum | None) -> dict[str, Any]:
     """Return the numbers of a sum; all unknown where there is none."""
     names = {"visitors": "visitors", "views": "views", "exact": "exact", "counted": "days_counted"}
     return {name: total and getattr(total, field) for field, name in names.items()}
 
 
-def _days(days: Days) -> dict[str, str]:
+def days_fields(days: Days) -> dict[str, str]:
+    """Return the first and the last day."""
     return {"from": days.first.isoformat(), "to": days.last.isoformat()}
 
 
-def _csv(rows: Iterable[Iterable[object]], separator: str) -> str:
+def csv_text(rows: Iterable[Iterable[object]], separator: str) -> str:
+    """Return rows as CSV; no cell is a formula."""
     text = io.StringIO()
     csv.writer(text, delimiter=separator, lineterminator="\r\n").writerows(
         [cell(value) for value in row] for row in rows

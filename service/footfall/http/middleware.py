@@ -20,9 +20,20 @@ OUTERMOST: web.AppKey[Callable[[Handler], Handler]] = web.AppKey("outermost")
 """What a `Listener` puts around the whole application; a middleware costs two coroutines for each request."""
 
 
-def measure_and_shape(metrics: Metrics, headers: Mapping[str, str]) -> Callable[[Handler], Handler]:
-    """Answer every failure with `{"error": "<reason>"}` and `headers`; count the time by route and status."""
+def measure_and_shape(
+    metrics: Metrics,
+    headers: Mapping[str, str],
+    own_headers: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> Callable[[Handler], Handler]:
+    """Answer every failure with `{"error": "<reason>"}` and `headers`; count the time by route and status.
+
+    `own_headers` are those of paths that begin so.
+    """
     failures = LogThrottle()
+
+    def headers_of(request: web.Request) -> Mapping[str, str]:
+        path = request.path
+        return next((own for start, own in own_headers.items() if path.startswith(start)), headers)
 
     def around(handler: Handler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -30,16 +41,16 @@ def measure_and_shape(metrics: Metrics, headers: Mapping[str, str]) -> Callable[
             try:
                 response = await handler(request)
             except Refused as refused:
-                response = refusal(refused, headers)
+                response = refusal(refused, headers_of(request))
             except web.HTTPException as error:
                 allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-                response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)), headers, allow)
+                response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)), headers_of(request), allow)
             except Exception:
                 if times := failures.happened():
                     logger.exception(
                         "Requests failed; their senders got 500. times=%d route=%s", times, _route(request)
                     )
-                response = refusal(Refused(Reason.INTERNAL), headers)
+                response = refusal(Refused(Reason.INTERNAL), headers_of(request))
             metrics.request(_route(request), response.status).observe(time.perf_counter() - started)
             return response
 

@@ -20,7 +20,7 @@ from footfall.errors import Reason, Refused
 from footfall.http import status
 from footfall.http.middleware import OUTERMOST, measure_and_shape
 from footfall.http.readiness import Readiness
-from footfall.http.reports import add_reports
+from footfall.http.reports import add_reports, add_sites_reports
 from footfall.http.responses import OPS_HEADERS, Reply, lines
 from footfall.http.services import SERVICES, Services
 from footfall.log_throttle import LogThrottle
@@ -54,6 +54,7 @@ def create_ops_app(services: Services) -> web.Application:
     app.router.add_get("/status", get_status)
     app.router.add_get("/version", get_version)
     add_reports(app)
+    add_sites_reports(app)
     return app
 
 

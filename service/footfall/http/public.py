@@ -1,13 +1,12 @@
 """The public routes: pages send beacons and read the numbers."""
 
-import asyncio
-
 from aiohttp import web
 
 from footfall.display.block import counts_html
 from footfall.display.svg import counts_svg, page_svg
 from footfall.errors import Reason, Refused
 from footfall.http.assets import add_assets
+from footfall.http.body import read_body
 from footfall.http.choices import chosen, language_in, look_in, numbers_in
 from footfall.http.middleware import OUTERMOST, measure_and_shape
 from footfall.http.pages import (
@@ -18,6 +17,9 @@ from footfall.http.pages import (
     with_pages,
     with_pages_etag,
 )
+from footfall.http.report_access import check_reader, post_login
+from footfall.http.report_answers import REPORT_HEADERS, as_page
+from footfall.http.reports import ACCESS, add_reports
 from footfall.http.responses import PUBLIC_HEADERS, Reply, cacheable, lines
 from footfall.http.sender import read_client, read_sender
 from footfall.http.services import SERVICES, Services
@@ -25,7 +27,6 @@ from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
 from footfall.ingest.counting import Counted, Ignored, Spooled
 from footfall.settings.settings import Site
 
-BODY_TIMEOUT_S = 5
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 """A transparent GIF of one pixel, 43 bytes."""
 
@@ -49,7 +50,8 @@ def create_public_app(services: Services) -> web.Application:
     """Build the application of the public listener."""
     app = web.Application(client_max_size=BODY_MAX_BYTES)
     app[SERVICES] = services
-    app[OUTERMOST] = measure_and_shape(services.metrics, PUBLIC_HEADERS)
+    app[OUTERMOST] = measure_and_shape(services.metrics, PUBLIC_HEADERS, {"/reports": REPORT_HEADERS})
+    app[ACCESS] = check_reader
     app.router.add_post("/seen", post_seen)
     app.router.add_get("/seen.gif", get_pixel, allow_head=False)
     app.router.add_head("/seen.gif", head_pixel)
@@ -59,6 +61,8 @@ def create_public_app(services: Services) -> web.Application:
     add_assets(app, services.settings)
     for resource in list(app.router.resources()):
         app.router.add_route("OPTIONS", resource.canonical, answer_preflight)
+    add_reports(app)  # after the loop: no page of another origin may ask for a report
+    app.router.add_post("/reports/{site:[a-z0-9-]+}", as_page(post_login))
     return app
 
 
@@ -69,7 +73,7 @@ async def post_seen(request: web.Request) -> Reply:
     try:
         # The body nearly always comes with the head: then there is nothing to wait for, and no timer to start.
         is_here = content.is_eof() and content.exception() is None
-        beacon = parse_beacon(content.read_nowait() if is_here else await _body(request))
+        beacon = parse_beacon(content.read_nowait() if is_here else await read_body(request))
     except Refused as refused:
         services.counting.note_refusal(refused.reason)
         raise
@@ -148,21 +152,6 @@ async def get_counts_html(request: web.Request) -> Reply:
 async def answer_preflight(_: web.Request) -> Reply:
     """Allow a page to send JSON or a condition; the script itself needs no preflight."""
     return Reply(204, PREFLIGHT)
-
-
-async def _body(request: web.Request) -> bytes:
-    """Return a body of at most 4 KB that arrives within 5 s; raises Refused(TOO_LARGE | TIMEOUT | BAD_REQUEST)."""
-    if (request.content_length or 0) > BODY_MAX_BYTES:
-        raise Refused(Reason.TOO_LARGE)
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
-    except TimeoutError:
-        raise Refused(Reason.TIMEOUT) from None
-    except web.HTTPRequestEntityTooLarge:
-        raise Refused(Reason.TOO_LARGE) from None
-    except (web.RequestPayloadError, ConnectionError):  # damaged chunks; a client that left halfway
-        raise Refused(Reason.BAD_REQUEST) from None
 
 
 def _site_to_read(request: web.Request) -> Site:

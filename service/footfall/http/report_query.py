@@ -1,13 +1,16 @@
 """What a request asks of a report: the days, the periods, the language, the form of a CSV."""
 
-from datetime import date
+import asyncio
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from aiohttp import web
 
 from footfall.display.report import Asked
-from footfall.errors import Reason, Refused, StoreUnavailable
-from footfall.http.services import SERVICES, Services
+from footfall.display.sites_report import AskedSites
+from footfall.errors import Reason, Refused
+from footfall.http.choices import chosen
+from footfall.http.services import SERVICES
 from footfall.model.periods import local_day
 from footfall.model.report_period import By, Days, asked_days
 from footfall.settings.settings import Site
@@ -46,32 +49,43 @@ def read_wanted(request: web.Request) -> Wanted:
 
 
 async def read_asked(request: web.Request, site: Site) -> Asked:
-    """Return what a report of `site` is about, with what is live; raises Refused(BAD_FIELD | NOT_READY)."""
+    """Return what a report of `site` is about, with what is live; raises Refused(BAD_FIELD) and StoreUnavailable."""
     services = request.app[SERVICES]
     wanted = read_wanted(request)
     at_s = services.periods.clock()
-    since = await _since(services, site)
+    since = await services.history.since(site.id)
     days, by = wanted.days(local_day(at_s, site.zone), since)
     now = (await services.counts_cache.counts(site)).counts
     return Asked(site, days, by, at_s, now, services.counts_cache.reading(site))
 
 
+async def read_asked_sites(request: web.Request) -> AskedSites:
+    """Return which sites a report is about, and of which days; raises Refused(BAD_FIELD) and StoreUnavailable.
+
+    The days end with those of the first site: nearly always all sites are in one time zone.
+    """
+    services = request.app[SERVICES]
+    group = request.query.get("group", "")
+    sites = [site for site in services.settings.sites.values() if not group or site.group == group]
+    if not sites:
+        groups = ", ".join(sorted({site.group for site in services.settings.sites.values()} - {""})) or "none"
+        raise Refused(Reason.BAD_FIELD, sentence=f"no site has this group; there are: {groups}.")
+    zone, at_s = sites[0].zone, services.periods.clock()
+    since = await services.sites_history.since([site.id for site in sites])
+    wanted = read_wanted(request)
+    days, by = wanted.days(local_day(at_s, zone), min(since.values(), default=None))
+    if by in (By.DAY, By.WEEK) and days.number > DAYS_BY_MONTH:
+        sentence = f"more than {DAYS_BY_MONTH} days of all sites can be shown by month or by year only."
+        raise Refused(Reason.BAD_FIELD, sentence=sentence)
+    await asyncio.gather(*(services.counts_cache.counts(site) for site in sites))
+    live = {site.id: services.counts_cache.reading(site) for site in sites}
+    return AskedSites(sites, days, by, group, datetime.fromtimestamp(at_s, UTC).astimezone(zone), live)
+
+
 def read_csv_form(request: web.Request) -> CsvForm:
     """Return the form of a CSV; raises Refused(BAD_FIELD) with a sentence."""
-    separator = request.query.get("sep", ",")
-    bom = request.query.get("bom", "0")
-    if separator not in SEPARATORS:
-        raise Refused(Reason.BAD_FIELD, sentence=f"sep must be one of these: {' '.join(SEPARATORS)}.")
-    if bom not in ("0", "1"):
-        raise Refused(Reason.BAD_FIELD, sentence="bom must be 0 or 1.")
-    return CsvForm(SEPARATORS[separator], bom == "1")
-
-
-async def _since(services: Services, site: Site) -> date | None:
-    try:
-        return await services.history.since(site.id)
-    except StoreUnavailable:
-        raise Refused(Reason.NOT_READY, sentence="The history cannot be read now; try again later.") from None
+    separator = chosen(request, "sep", tuple(SEPARATORS))
+    return CsvForm(SEPARATORS[separator], has_bom=chosen(request, "bom", ("0", "1")) == "1")
 
 
 def _date(request: web.Request, name: str) -> date | None:

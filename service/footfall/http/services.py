@@ -18,6 +18,8 @@ from footfall.model.availability import Away
 from footfall.model.periods import Periods
 from footfall.settings.settings import Settings
 from footfall.stores.history import History
+from footfall.stores.report_tokens import ReportTokens
+from footfall.stores.sites_history import SitesHistory
 from footfall.stores.spool_store import Spool
 from footfall.stores.store_pair import StorePair
 from footfall.sync.clock_watch import ClockWatch
@@ -39,6 +41,8 @@ class Services:
     spool: Spool
     stores: StorePair
     history: History
+    sites_history: SitesHistory
+    report_tokens: ReportTokens
     counts_cache: CountsCache
     page_views: PageViews
     repairs: Repairs

@@ -125,6 +125,11 @@ class Admission:
         budget = self._networks.proxy_reads if client.is_proxy else self._networks.reads
         self._charge(budget, self._rules[site.id].key, client)
 
+    def check_report(self, site: Site, client: Client) -> None:
+        """Raise Refused(RATE_LIMITED) if the client's network asked too often for reports of the site, or to log in."""
+        budget = self._networks.proxy_reports if client.is_proxy else self._networks.reports
+        self._charge(budget, self._rules[site.id].key, client)
+
     def busiest_network_share(self) -> float:
         """Return the busiest network's part of the latest beacons, 0 to 1; near 1 it is a proxy not trusted yet."""
         return self._busiest.share()

@@ -14,6 +14,8 @@ from footfall.settings.settings import Limits
 TEN_MINUTES_S = 600
 PROXY_FACTOR = 20
 """What a trusted proxy's own address may do, in budgets of one network: it stands for many clients, not for all."""
+REPORT_WEIGHT = 100
+"""As many reads of the numbers weigh as one report, or one guess of its token: numbers are bytes in memory."""
 WATCHED_BEACONS = 1000
 TELLING_BEACONS = 100
 MODEST_PART = 64
@@ -137,6 +139,9 @@ class NetworkLimits:
         self.proxy_reads = self._budget(PROXY_FACTOR * limits.reads_per_s, PROXY_FACTOR * limits.reads_burst)
         at_once = PROXY_FACTOR * limits.new_visitors_per_10_min
         self.proxy_new_visitors = self._budget(at_once / TEN_MINUTES_S, at_once)
+        rate_per_s, at_once = limits.reads_per_s / REPORT_WEIGHT, max(1, limits.reads_burst // REPORT_WEIGHT)
+        self.reports = self._budget(rate_per_s, at_once)
+        self.proxy_reports = self._budget(PROXY_FACTOR * rate_per_s, PROXY_FACTOR * at_once)
         self.new_pages = self._budget(limits.new_pages_per_10_min / TEN_MINUTES_S, limits.new_pages_per_10_min)
         at_once = PROXY_FACTOR * limits.new_pages_per_10_min
         self.proxy_new_pages = self._budget(at_once / TEN_MINUTES_S, at_once)

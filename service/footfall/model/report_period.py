@@ -87,6 +87,19 @@ class Days(NamedTuple):
             yield part
             first = part.last + DAY
 
+    def whole_months(self) -> tuple[date, date]:
+        """Return the first day of the first whole month and the day after the last one; twice the same if none is.
+
+        >>> print(*Days(date(2026, 1, 15), date(2026, 4, 1)).whole_months())
+        2026-02-01 2026-04-01
+        >>> print(*Days(date(2026, 1, 15), date(2026, 2, 27)).whole_months())
+        2026-02-28 2026-02-28
+        """
+        after = self.last + DAY
+        start = self.first if self.first.day == 1 else By.MONTH.end(self.first) + DAY
+        end = after.replace(day=1)
+        return (start, end) if start < end else (after, after)
+
     def is_whole(self, by: By) -> bool:
         """Return whether these are all days of one period."""
         return self.first == by.start(self.first) and self.last == by.end(self.first)

@@ -44,9 +44,11 @@ from footfall.model.retention import DAY
 from footfall.model.site_id import SiteId
 from footfall.process.sockets import BACKLOG
 from footfall.settings.settings import Settings, Site
-from footfall.stores.history import open_history
+from footfall.stores.history import History, open_report_connections
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, open_redis
+from footfall.stores.report_tokens import ReportTokens
+from footfall.stores.sites_history import SitesHistory
 from footfall.stores.spool_store import open_spool
 from footfall.stores.store_pair import StorePair
 from footfall.sync.clock_watch import ClockWatch
@@ -83,7 +85,7 @@ async def open_services(
             open_redis(settings.redis_url.get_secret_value(), settings.redis_timeout_s)
         )
         postgres = await stack.enter_async_context(open_postgres(settings.postgres_url.get_secret_value()))
-        history = await stack.enter_async_context(open_history(settings.postgres_url.get_secret_value()))
+        of_reports = await stack.enter_async_context(open_report_connections(settings.postgres_url.get_secret_value()))
         spool = await stack.enter_async_context(
             open_spool(settings.data_dir / "spool", secrets.token_hex(8), settings.spool_max_bytes, monotonic)
         )
@@ -131,7 +133,9 @@ async def open_services(
             admission=admission,
             spool=spool,
             stores=stores,
-            history=history,
+            history=History(of_reports),
+            sites_history=SitesHistory(of_reports),
+            report_tokens=ReportTokens(of_reports),
             counts_cache=counts_cache,
             page_views=page_views,
             repairs=repairs,

@@ -103,6 +103,10 @@ class Site(Section):
     """Keys of the query that tell pages apart, such as id or ItemID, in any case; other keys name no page."""
     pages_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Pages that are counted by themselves in a day; further pages count together, as (other); 1 to 1000000."""
+    reports: Literal["off", "token", "public"] = "off"
+    """Who reads the report of the site on the public listener: off, token (footfall report-token) or public."""
+    group: Annotated[str, AfterValidator(validators.group_name)] = ""
+    """Sites of one group have a sum of their own in the report of all sites: so-y-te; if empty, none."""
     pages_kept_days: Annotated[int, Field(ge=31, le=3660)] = 400
     """Days for which the views of a page are kept day by day, and after that by month; 31 to 3660."""
 
@@ -282,7 +286,7 @@ def _embedded_defaults(values: Mapping[str, Any], *, has_file: bool) -> dict[str
         defaults["public_url"] = f"http://{Listen(host, listen.port)}"
     if not has_file:
         hosts = dict.fromkeys([f"[{host}]" if ":" in host else host, "127.0.0.1", "localhost"])
-        defaults["sites"] = {DEMO_SITE: {"name": DEMO_NAME, "hosts": list(hosts)}}
+        defaults["sites"] = {DEMO_SITE: {"name": DEMO_NAME, "hosts": list(hosts), "reports": "public"}}
     return defaults
 
 

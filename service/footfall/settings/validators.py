@@ -81,6 +81,13 @@ def site_id(text: str) -> SiteId:
     return SiteId(text)
 
 
+def group_name(text: str) -> str:
+    """Return the name of a group of sites, which stands in addresses; empty for none."""
+    if text and not SITE_ID.fullmatch(text):
+        raise ValueError("a group is 1 to 32 of a-z, 0-9 and -, the first one not -")
+    return text
+
+
 def host(text: str) -> str:
     """Return a host of a site as written; `ingest.origins` decides what it matches."""
     parse_host_rule(text)

@@ -1,10 +1,10 @@
 """What Postgres has of the past of a site, as a report reads it: periods, pages, peak, corrections, events.
 
-A connection of its own: a report that takes long holds up no copy from Redis. Nothing is written.
+Reports have connections of their own: one that takes long holds up no copy from Redis. Nothing is written.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from footfall.stores.postgres_connection import PostgresConnections, open_connec
 from footfall.stores.postgres_store import Adjustment, Event
 
 STATEMENT_MAX_S = 10.0
-CONNECTIONS = 1
+REPORT_CONNECTIONS = 2
 PAGES_MAX_MS = 1000
 """How long the pages of a period may be added up; a portal of many pages has millions of rows in ten years."""
 ROWS_AT_ONCE = 500
@@ -61,10 +61,12 @@ CORRECTIONS = """
     SELECT id, amount, reason, made_by, made_at FROM footfall.adjustment WHERE site = $1
     ORDER BY made_at DESC, id LIMIT $2
 """
-EVENTS = """
-    SELECT kind, detail, at FROM footfall.event WHERE site = $1 AND at >= $2 AND at < $3
+EVERY_SITE = "*"
+"""Under this name stand the events of an installation, such as a store that was away."""
+EVENTS = f"""
+    SELECT kind, detail, at FROM footfall.event WHERE site IN ($1, '{EVERY_SITE}') AND at >= $2 AND at < $3
     ORDER BY at DESC, kind, detail LIMIT $4
-"""
+"""  # noqa: S608 - of constants
 
 
 class Figure(NamedTuple):
@@ -185,9 +187,14 @@ class History:
 
 @asynccontextmanager
 async def open_history(url: str) -> AsyncIterator[History]:
-    """Yield a history that connects on first use; close its connection at the end."""
-    async with open_connections(url, STATEMENT_MAX_S, CONNECTIONS) as connections:
+    """Yield a history that connects on first use; close its connections at the end."""
+    async with open_report_connections(url) as connections:
         yield History(connections)
+
+
+def open_report_connections(url: str) -> AbstractAsyncContextManager[PostgresConnections]:
+    """Return the connections of a worker's reports."""
+    return open_connections(url, STATEMENT_MAX_S, REPORT_CONNECTIONS)
 
 
 def _figure(row: asyncpg.Record, days: Days, by: By) -> Figure:

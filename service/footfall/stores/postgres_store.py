@@ -33,7 +33,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """The newest migration that this program relies on."""
 
 SAVE_SALTS = """
@@ -66,6 +66,7 @@ PROBES = {
         "UPDATE footfall.site_day SET (peak_online, peak_online_at) = (1, now()) WHERE site = '~probe'",
         "UPDATE footfall.site_day SET (ids, ids_checksum, exact) = (NULL, NULL, false) WHERE site = '~probe'",
         "SELECT footfall.covers(logs, logs), sketch FROM footfall.site_day WHERE site = '~probe'",
+        "SELECT visitors FROM footfall.site_month WHERE site = '~probe'",
     ),
     "page_day": (
         "INSERT INTO footfall.page_day (site, page, day, views, logs) VALUES ('~probe', '/', '2000-01-01', 0, '{}')",
@@ -93,6 +94,11 @@ PROBES = {
         "INSERT INTO footfall.event (site, kind, detail) VALUES ('~probe', '~probe', '~probe')",
         "SELECT kind, detail, at, began, ended FROM footfall.event WHERE site = '~probe'",
         "SELECT footfall.note_lasting('~probe', '~probe', now(), now())",
+    ),
+    "report_token": (
+        "INSERT INTO footfall.report_token (site, hash) SELECT '~probe', decode(repeat('00', 32), 'hex')",
+        "UPDATE footfall.report_token SET (hash, made_by, made_at) = (hash, DEFAULT, DEFAULT) WHERE site = '~probe'",
+        "DELETE FROM footfall.report_token WHERE site = '~probe'",
     ),
     "salt": (
         "INSERT INTO footfall.salt (site, week, key) SELECT '~probe', '2000-01-03', decode(repeat('00', 32), 'hex')",
