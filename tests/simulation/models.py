@@ -6,6 +6,7 @@ each model against the real thing with the same random calls.
 """
 
 import copy
+import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from footfall.model.peak import Peak
 from footfall.model.periods import Period, week_of
 from footfall.model.retention import DAY, WEEK
 from footfall.model.salt import Salt
-from footfall.model.snapshot import Snapshot
+from footfall.model.snapshot import Snapshot, Turn
 from footfall.model.sums import spans_of
 from footfall.stores.redis_store import EXACT_UP_TO, ORPHANS_WITHIN, Recorded
 
@@ -192,6 +193,10 @@ class SiteModel:
     peak: Peak | None = None
     """The highest `online`; it and those of the days are fields of `closed`."""
     day_peaks: dict[date, Peak] = field(default_factory=dict)
+    looked: tuple[Any, ...] = ()
+    """The worker that looked last, and when (us); it and the next one are fields of `closed` too."""
+    looked_at_all: tuple[Any, ...] = ()
+    """The worker that had a look at all days committed, between which servers, and when (us)."""
     damaged: set[tuple[str, date]] = field(default_factory=set)
     """Keys that Redis cannot read any more: the part's name and its day or week, `NO_DAY` where it has none."""
 
@@ -327,11 +332,18 @@ class RedisModel:
         program = program or Program()
         self._older, self._exact_up_to = program.older, program.exact_up_to
         self.sites: dict[str, SiteModel] = {}
+        self.identity = secrets.token_hex(8)
+        """Another one in each copy, and once it was emptied."""
+
+    def empty(self) -> None:
+        """Lose everything."""
+        self.sites.clear()
+        self.identity = secrets.token_hex(8)
 
     def called_by(self, program: Program) -> "RedisModel":
         """The same Redis, as the scripts of a program treat it."""
         model = RedisModel(self._clock, self._now_us, program)
-        model.sites = self.sites
+        model.sites, model.identity = self.sites, self.identity
         return model
 
     def copied(self) -> "RedisModel":
@@ -439,11 +451,36 @@ class RedisModel:
                 held.page_totals.pop(page.page, None)
                 held.generation = str(self._now_us())
 
-    def snapshot(self, installation: str, site: str, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
+    def snapshot(
+        self, installation: str, site: str, weeks: Sequence[date], *, all_days: bool, turn: Turn | None = None
+    ) -> Snapshot | None:
         """`snapshot.lua`."""
         held = self._held(site)
         if self._refuses(held, installation):
             return None
+        moment_us = int(self._clock() * 1e6)
+        if not self._older:
+            held.touch(CLOSED)
+            if turn and self._is_recent(held.looked, turn.worker, turn.recent_s):
+                return Snapshot([], {}, [], {}, is_recent=True)
+            if turn and held.looked_at_all[1:2] == (turn.servers,):
+                all_days = all_days and not self._is_recent(held.looked_at_all, turn.worker, turn.all_recent_s)
+        snapshot = self._look(held, weeks, all_days=all_days)
+        if self._older:
+            return snapshot
+        if turn and (snapshot.days or all_days):
+            held.looked = turn.worker, moment_us
+        closed = (held.closed.through.isoformat(), held.closed.revision) if held.closed else ("", "")
+        return replace(snapshot, moment_us=moment_us, all_days=all_days, closed=closed)
+
+    def _is_recent(self, looked: tuple[Any, ...], worker: str, within_s: float) -> bool:
+        """Whether another worker has looked within this time, by the clock of now."""
+        if not looked or looked[0] == worker:
+            return False
+        age_us = int(self._clock() * 1e6) - int(looked[-1])
+        return 0 <= age_us < int(within_s * 1e6)
+
+    def _look(self, held: SiteModel, weeks: Sequence[date], *, all_days: bool) -> Snapshot:
         held.touch(DAYS, DIRTY, *map(visitors_of, held.listed))
         self._check_sums(held)
         wanted = [
@@ -515,7 +552,13 @@ class RedisModel:
         return True
 
     def confirm(
-        self, installation: str, site: str, changes: Mapping[date, str], closed: Closed, present: Mapping[date, int]
+        self,
+        installation: str,
+        site: str,
+        changes: Mapping[date, str],
+        closed: Closed,
+        present: Mapping[date, int],
+        looked_at_all: str = "",
     ) -> None:
         """`confirm.lua`."""
         held = self._held(site)
@@ -530,6 +573,8 @@ class RedisModel:
         self._may_stop(held)
         held.accept_closed(closed, int(self._clock() * 1e6), older=self._older)
         self._may_stop(held)
+        if looked_at_all and not self._older:
+            held.looked_at_all = tuple(looked_at_all.split(":"))
         for day, week_ends_s in present.items():
             if day not in held.days:
                 held.listed.discard(day)
@@ -573,6 +618,7 @@ class RedisModel:
             held.ready = ""
         elif name == "closed":
             held.closed, held.summed_at, held.peak, held.day_peaks = None, None, None, {}
+            held.looked = held.looked_at_all = ()
         elif name == "days":
             held.listed = set()
         else:

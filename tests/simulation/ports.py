@@ -15,7 +15,7 @@ from footfall.model.periods import Period
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
-from footfall.model.snapshot import SiteCopy, Snapshot
+from footfall.model.snapshot import SiteCopy, Snapshot, Turn
 from footfall.stores.postgres_store import PostgresStore, Saved
 from footfall.stores.redis_store import EXACT_UP_TO, Recorded, RedisStore
 from footfall.stores.spool_orphans import SpooledLog
@@ -129,9 +129,16 @@ class RedisPort(RedisStore):
             "record", lambda redis: redis.record(own, site_id, period, window_s, batch, skip_gap=skip_gap)
         )
 
-    async def snapshot(self, site_id: SiteId, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
+    async def identity(self) -> str:
+        return await self._ask("identity", lambda redis: redis.identity)
+
+    async def snapshot(
+        self, site_id: SiteId, weeks: Sequence[date], *, all_days: bool, turn: Turn | None = None
+    ) -> Snapshot | None:
         own = self.installation
-        return await self._ask("snapshot", lambda redis: redis.snapshot(own, site_id, weeks, all_days=all_days))
+        return await self._ask(
+            "snapshot", lambda redis: redis.snapshot(own, site_id, weeks, all_days=all_days, turn=turn)
+        )
 
     async def merge(self, site_id: SiteId, days: Iterable[DayState]) -> bool:
         own, days = self.installation, list(days)
@@ -142,10 +149,15 @@ class RedisPort(RedisStore):
         return await self._ask("open", lambda redis: redis.open(own, site_id, days, closed, salts))
 
     async def confirm(
-        self, site_id: SiteId, changes: Mapping[date, str], closed: Closed, week_ends: Mapping[date, int]
+        self,
+        site_id: SiteId,
+        changes: Mapping[date, str],
+        closed: Closed,
+        week_ends: Mapping[date, int],
+        looked_at_all: str = "",
     ) -> None:
         own = self.installation
-        await self._ask("confirm", lambda redis: redis.confirm(own, site_id, changes, closed, week_ends))
+        await self._ask("confirm", lambda redis: redis.confirm(own, site_id, changes, closed, week_ends, looked_at_all))
 
     async def read_pages(self, site_id: SiteId, period: Period, window_s: int, pages: Sequence[str]) -> Recorded:
         own = self.installation

@@ -48,6 +48,7 @@ NAMES = (*sorted({page for page in PAGES if page}), "/new")
 """What pages are moved to and have starting numbers of; nobody views the last one."""
 PAGES_KEPT_DAYS = 2
 """Fewer than an operator may choose: a short run must see days fold into months."""
+ROLLUP_EVERY_S = 10.0
 OWNER: ContextVar["Worker"] = ContextVar("owner")
 """The worker whose code runs: what it starts dies with it."""
 
@@ -124,7 +125,7 @@ class Worker:
         self.page_views = PageViews(stores, read_pages, clock.monotonic)
         repairs = Repairs.between(stores, metrics, clock)
         self.opener = repairs.opener
-        self.rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
+        self.rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock, ROLLUP_EVERY_S)
         self.page_folding = PageFolding(settings.sites.values(), stores, metrics, clock)
         spool_writer = SpoolWriter(spool_port, repairs.events, metrics)
         outlets = Outlets(
@@ -143,9 +144,7 @@ class Worker:
             metrics=metrics,
         )
         self.recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
-        self.reconciler = Reconciler(
-            settings.keep_max_bytes, self.recorder, postgres_port, spool_writer, repairs, metrics
-        )
+        self.reconciler = Reconciler(settings.keep_max_bytes, self.recorder, stores, spool_writer, repairs, metrics)
         self.steps: dict[str, asyncio.Task[Any]] = {}
         world.disk.model.files[name] = SpoolFile()
 
@@ -179,7 +178,7 @@ class Worker:
         """Stop gracefully, as `serve` does it: what is under way first."""
         await asyncio.gather(*self.steps.values())
         await self.recorder.settle()
-        await self.rollup.step()
+        await self.rollup.step(is_last=True)
         await self.reconciler.close()
         await self.opener.close()
         await self.spool.close()

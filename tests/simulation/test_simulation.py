@@ -237,7 +237,7 @@ class Footfall(RuleBasedStateMachine):
 
     @rule(which=ANY)
     def redis_is_emptied(self, which: int) -> None:
-        self.redis(which).model.sites.clear()
+        self.redis(which).model.empty()
         self.promises.redis_lost_data()
 
     @rule(which=ANY, name=st.sampled_from(["ready", "online", "days", "dirty", "closed"]))

@@ -163,9 +163,17 @@ class Stores:
     stack: AsyncExitStack
 
     async def worker(
-        self, clock: FakeClock | None = None, *, sites: Iterable[str] = (SITE,), time_zone: str = VIETNAM.key
+        self,
+        clock: FakeClock | None = None,
+        *,
+        sites: Iterable[str] = (SITE,),
+        time_zone: str = VIETNAM.key,
+        every_s: float = 0.0,
     ) -> Worker:
-        """One more worker, that knows nothing yet; the first of its sites is the one that it counts."""
+        """One more worker, that knows nothing yet; the first of its sites is the one that it counts.
+
+        With an interval `every_s` it leaves to the others what they rolled up a moment ago.
+        """
         portals = {site: {"name": site, "hosts": [f"{site}.example.vn"], "time_zone": time_zone} for site in sites}
         settings: Settings = settings_for(self.redis_url, self.postgres_url, Path(), sites=portals)
         redis = await self.stack.enter_async_context(open_redis(self.redis_url, TIMEOUT_S))
@@ -177,7 +185,7 @@ class Stores:
         restore = Restore(pair, changed, events, metrics, clock)
         opener = SiteOpener(pair, restore, salts, events, metrics, clock)
         repairs = Repairs(opener, restore, changed, events)
-        rollup = Rollup(settings.sites.values(), pair, repairs, metrics, clock)
+        rollup = Rollup(settings.sites.values(), pair, repairs, metrics, clock, every_s)
         first = next(iter(settings.sites.values()))
         return Worker(first, redis, postgres, salts, opener, restore, changed, rollup, metrics, clock)
 

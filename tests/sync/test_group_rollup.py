@@ -8,7 +8,7 @@ import pytest
 from footfall.errors import StoreBusy, StoreDamaged, StoreRefused, StoreUnavailable
 from footfall.model.pages import packed
 from footfall.model.site_id import SiteId
-from footfall.model.snapshot import Snapshot
+from footfall.model.snapshot import Snapshot, Turn
 from footfall.stores.redis_connection import open_calls
 from footfall.stores.redis_store import RedisStore, day_key
 from footfall.stores.store_pair import StorePair
@@ -117,11 +117,13 @@ class TwoServers(RedisStore):
         """By the site's number."""
         return "dead" if int(site_id[-2:]) % 2 else "alive"
 
-    async def snapshot(self, site_id: SiteId, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
+    async def snapshot(
+        self, site_id: SiteId, weeks: Sequence[date], *, all_days: bool, turn: Turn | None = None
+    ) -> Snapshot | None:
         """Answer for the sites of the server that lives."""
         if self.server_of(site_id) == "dead":
             raise StoreUnavailable("redis", "no answer within 1 s")
-        return await super().snapshot(site_id, weeks, all_days=all_days)
+        return await super().snapshot(site_id, weeks, all_days=all_days, turn=turn)
 
 
 async def test_a_dead_server_of_many_costs_its_own_sites_alone(stores: Stores, many: Worker) -> None:

@@ -7,6 +7,7 @@ has of each log is forgotten here, what Redis lacks is sent again.
 import asyncio
 import logging
 import random
+from collections import Counter
 from heapq import heapify, heappop, heappush
 
 from footfall.background import raise_all, run_each
@@ -17,15 +18,16 @@ from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.availability import UP
 from footfall.model.batch_log import BatchLog
-from footfall.stores.postgres_store import PostgresStore
+from footfall.model.site_id import SiteId
 from footfall.stores.spool_orphans import SpooledLog
+from footfall.stores.store_pair import StorePair
 from footfall.sync.repairs import Repairs
 
 logger = logging.getLogger(__name__)
 
 PROBES_AT_ONCE = 16
 FAILURES_MAX = 3
-"""Sites that may fail before the rest waits for the next step: each may take Redis' whole deadline."""
+"""Sites of one server that may fail before its others wait for the next step: each may take its whole deadline."""
 SPOOL_DAMAGED = "spool_damaged"
 """Kind of the event: a spool file was not whole; the detail is its name."""
 MEMORY_AFTER_FORGETTING = 0.9
@@ -39,19 +41,23 @@ class Reconciler:
         self,
         retained_max_bytes: int,
         recorder: Recorder,
-        postgres: PostgresStore,
+        stores: StorePair,
         spool_writer: SpoolWriter,
         repairs: Repairs,
         metrics: Metrics,
     ) -> None:
         self._retained_max_bytes = retained_max_bytes
         self._recorder = recorder
-        self._postgres = postgres
+        self._stores = stores
         self._spool_writer = spool_writer
         self._spool = spool_writer.spool
         self._changed = repairs.changed
         self._events = repairs.events
         self._metrics = metrics
+        self._redis = ""
+        """Which Redis it was when logs that are durable were last compared."""
+        self._to_compare: set[SiteId] = set()
+        """Sites whose durable logs are still to be compared: Redis is another server, or was emptied."""
 
     async def step(self) -> None:
         """Forget what Postgres has, adopt logs that were left behind, and send again what Redis lacks.
@@ -121,7 +127,7 @@ class Reconciler:
         if not logs:
             return
         try:
-            seqs = await self._postgres.durable([(log.site_id, log.day, log.log_id) for log in logs])
+            seqs = await self._stores.postgres.durable([(log.site_id, log.day, log.log_id) for log in logs])
         except StoreUnavailable as error:
             logger.debug("Postgres did not answer which batches are durable; all are retained. error=%s", error)
             return
@@ -178,17 +184,33 @@ class Reconciler:
         await self._events.write()
 
     async def _resend_missing(self) -> None:
-        failed, faults = 0, list[Exception]()
-        for site in self._recorder.sites.values():
-            if site.redis is UP and failed < FAILURES_MAX:
-                try:
-                    await site.resend_missing()
-                except StoreUnavailable as error:
-                    failed += 1
-                    logger.debug("A site's logs could not be compared. site=%s error=%s", site.site.id, error)
-                except Exception as error:  # noqa: BLE001 - one site must not stop the others; raised below
-                    faults.append(error)
+        """Compare what is not durable; what is, only with a Redis that may have lost it: idle sites cost nothing."""
+        await self._look_which_redis()
+        failed, faults = Counter[str](), list[Exception]()
+        for site_id, site in self._recorder.sites.items():
+            server = self._stores.redis.server_of(site_id)
+            if site.redis is not UP or failed[server] >= FAILURES_MAX:
+                continue
+            try:
+                await site.resend_missing(durable_too=site_id in self._to_compare)
+            except StoreUnavailable as error:
+                failed[server] += 1
+                logger.debug("A site's logs could not be compared. site=%s error=%s", site_id, error)
+            except Exception as error:  # noqa: BLE001 - one site must not stop the others; raised below
+                faults.append(error)
+            else:
+                self._to_compare.discard(site_id)
         raise_all(faults)
+
+    async def _look_which_redis(self) -> None:
+        try:
+            redis = await self._stores.redis.identity()
+        except StoreUnavailable as error:
+            logger.debug("Redis does not say which server it is. error=%s", error)
+            return
+        if redis != self._redis:
+            self._redis = redis
+            self._to_compare = set(self._recorder.sites)
 
     async def _retire(self) -> None:
         for site in self._recorder.sites.values():

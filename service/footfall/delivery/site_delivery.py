@@ -124,12 +124,17 @@ class SiteDelivery:
             self._mark_up()
         return True
 
-    async def resend_missing(self) -> None:
+    async def resend_missing(self, *, durable_too: bool = True) -> None:
         """Compare what Redis has of each log with what was sent, and send again what it lost.
 
-        What only Postgres still has is merged back from there. Raises StoreUnavailable.
+        Logs of which Postgres has everything are compared on demand. What only Postgres still has is merged back from
+        there. Raises StoreUnavailable.
         """
-        asked = [sender for sender in self if sender.log.stored and sender not in self._sends]
+        asked = [
+            sender
+            for sender in self
+            if sender.log.stored > (0 if durable_too else sender.log.durable) and sender not in self._sends
+        ]
         if not asked:
             return
         known = [sender.log.acked for sender in asked]

@@ -1,6 +1,7 @@
 """What the handlers of one worker use; `process/app.py` builds and closes it."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -75,7 +76,12 @@ class Services:
     async def copy_everything(self) -> None:
         """Leave nothing in memory alone at the end: send, roll up, and put on the disk what Postgres lacks."""
         self.outage.close()
-        await run_each(self.recorder.settle, self.rollup.step, self.reconciler.close, self.repairs.events.write)
+        await run_each(
+            self.recorder.settle,
+            partial(self.rollup.step, is_last=True),
+            self.reconciler.close,
+            self.repairs.events.write,
+        )
 
     async def export(self) -> None:
         """Set the gauges of this worker's state; every worker does so regularly, as any may be asked for metrics."""

@@ -27,6 +27,32 @@ class Snapshot:
     """Visitors of the union of each week, by its Monday."""
     exact_weeks: Collection[date] = ()
     """Those of them whose number is exact."""
+    moment_us: int = 0
+    """By Redis' clock."""
+    all_days: bool = False
+    """Whether it is of all days; another worker may have looked at them a moment ago, between the same servers."""
+    closed: tuple[str, str] = ("", "")
+    """Through which day the days are closed in Redis, and the revision of the total; both empty for none."""
+    is_recent: bool = False
+    """Another worker rolls the site up now, or did a moment ago: this one has looked at nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a worker leaves to the others: a rollup that another worker made a moment ago serves for all of them."""
+
+    worker: str
+    """Its id, in hex."""
+    recent_s: float
+    """How long a rollup of another worker serves."""
+    servers: str
+    """Of which Redis and Postgres a look at all days counts, in hex: each of them may have lost something before."""
+    all_recent_s: float
+    """How long another worker's look at all days serves."""
+
+    def looked_at_all(self, moment_us: int) -> str:
+        """Return what Redis remembers of a look at all days that Postgres has committed."""
+        return f"{self.worker}:{self.servers}:{moment_us}"
 
 
 @dataclass(frozen=True, slots=True)

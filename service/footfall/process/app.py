@@ -102,7 +102,7 @@ async def open_services(
         stores = StorePair(redis, postgres)
         page_views = PageViews(stores, read_pages, monotonic)
         repairs = Repairs.between(stores, metrics, clock)
-        rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock)
+        rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock, settings.rollup_every_s)
         spool_writer = SpoolWriter(spool, repairs.events, metrics, monotonic)
         outlets = Outlets(
             redis=RedisWriter(redis, repairs.restore, Displays(counts_cache, page_views), periods, metrics, monotonic),
@@ -113,7 +113,7 @@ async def open_services(
             metrics=metrics,
         )
         recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
-        reconciler = Reconciler(settings.keep_max_bytes, recorder, postgres, spool_writer, repairs, metrics)
+        reconciler = Reconciler(settings.keep_max_bytes, recorder, stores, spool_writer, repairs, metrics)
         admission = Admission(settings, monotonic)
         counting = Counting(
             settings=settings,

@@ -53,6 +53,15 @@ CLOSED = f"""
 """  # noqa: S608 - made of this file's own words
 
 
+def revision_of(installation: str, adjustments: int) -> str:
+    """Return the revision of a total after a number of corrections, as `CLOSED` makes it.
+
+    >>> revision_of("a1b2c3d4e5f6", 2)
+    'a1b2c3d4-2'
+    """
+    return f"{installation[:8]}-{adjustments}"
+
+
 async def read_closed(
     connection: "Connection", site_ids: Sequence[SiteId], retention: Retention
 ) -> dict[SiteId, Closed]:

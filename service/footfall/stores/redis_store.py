@@ -17,15 +17,18 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
     ff1:{site}:dirty                      hash: day -> moment (us) of its last change, until Postgres has it
     ff1:{site}:closed                     hash: through (day), visitors, views, adjustments, revision, read_at (us);
                                           sums; peak and peak:2026-11-23 (online:ms), of all days and of one
+                                          looked (worker:us), looked_at_all (worker:servers:us): whose rollup serves all
                                           exact_at: read_at where the sum of the visitors is exact
     ff1:{site}:salt:2026-11-23            key of that week's visitor hash; expires by itself two hours after the week
 
 And for the whole server:
 
+    ff1:server                            drawn at random once: with it goes what else this server has
     ff1:rewritten                         when its append-only file was last rewritten at Footfall's wish, s since 1970
     ff1:rewriting                         a worker asks for a rewrite now; expires
 """
 
+import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -34,7 +37,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from footfall.errors import StoreDamaged
+from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.model.batch import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
@@ -45,7 +48,7 @@ from footfall.model.retention import DAY, WEEK
 from footfall.model.salt import SALT_BYTES, Salt
 from footfall.model.site_id import SiteId
 from footfall.model.sketch import is_sound
-from footfall.model.snapshot import Snapshot
+from footfall.model.snapshot import Snapshot, Turn
 from footfall.model.sums import Spans, Sums, spans_of
 from footfall.model.visitor_ids import in_order
 from footfall.stores.redis_connection import RedisCalls, Script, open_calls
@@ -59,6 +62,7 @@ PAGES_AT_ONCE = 2000
 PROBE_SITE = "~probe"
 """No site can have this id."""
 REWRITTEN, REWRITING = "ff1:rewritten", "ff1:rewriting"
+SERVER = "ff1:server"
 CLAIM_S = 1800
 SEEN_AHEAD_MS = 1000
 """A clock that is adjusted goes back by this much at once; what is later is of a clock that was ahead."""
@@ -181,16 +185,22 @@ class RedisStore:
             case Answer.NOTREADY:
                 return Recorded(Answer.NOTREADY, installation=rest[0].decode())
 
-    async def snapshot(self, site_id: SiteId, weeks: Sequence[date], *, all_days: bool) -> Snapshot | None:
+    async def snapshot(
+        self, site_id: SiteId, weeks: Sequence[date], *, all_days: bool, turn: Turn | None = None
+    ) -> Snapshot | None:
         """Look at the unconfirmed days of a site (or at all days) in one moment; None when it is not ready.
 
-        `weeks` are those whose salts and visitors come along. Raises StoreUnavailable.
+        `weeks` are those whose salts and visitors come along. With a `turn` it looks at nothing where another worker
+        did a moment ago, and not at all days where another worker has. Raises StoreUnavailable.
         """
-        arguments = [self.installation, "all" if all_days else "dirty", *chain.from_iterable(map(_days_of_week, weeks))]
+        arguments = [self.installation, "all" if all_days else "dirty", *_turn(turn)]
+        arguments += chain.from_iterable(map(_days_of_week, weeks))
         answer, *rest = await self._calls.run(self._snapshot, ready_key(site_id), arguments)
+        if answer == b"RECENT":
+            return Snapshot([], {}, [], {}, is_recent=True)
         if answer != b"OK":
             return None
-        salts, unions, present, days = rest
+        moment_us, looked_at, closed, salts, unions, present, days = rest
         states: list[DayState] = []
         changes: dict[date, str] = {}
         page_days: list[PageDay] = []
@@ -212,6 +222,9 @@ class RedisStore:
                 pages=page_days,
                 weeks={week: visitors for week, visitors in zip(weeks, unions[::2], strict=True) if visitors},
                 exact_weeks={week for week, exact in zip(weeks, unions[1::2], strict=True) if exact},
+                moment_us=int(moment_us),
+                all_days=looked_at == b"all",
+                closed=(closed[0].decode(), closed[1].decode()),
             )
 
     async def merge(self, site_id: SiteId, days: Iterable[DayState]) -> bool:
@@ -236,14 +249,19 @@ class RedisStore:
         return bool(answer == b"OK")
 
     async def confirm(
-        self, site_id: SiteId, changes: Mapping[date, str], closed: Closed, week_ends: Mapping[date, int]
+        self,
+        site_id: SiteId,
+        changes: Mapping[date, str],
+        closed: Closed,
+        week_ends: Mapping[date, int],
+        looked_at_all: str = "",
     ) -> None:
         """Confirm that Postgres has committed a snapshot; raises StoreUnavailable.
 
         `changes` are the snapshot's; `week_ends` maps each day in Redis to the end of its week (seconds since
-        the epoch), before which it must not expire.
+        the epoch), before which it must not expire. `looked_at_all` is the turn's, where it was of all days.
         """
-        arguments: list[Any] = [self.installation, *_closed(closed), len(changes)]
+        arguments: list[Any] = [self.installation, *_closed(closed), looked_at_all, len(changes)]
         for day, changed in changes.items():
             arguments += [day.isoformat(), changed]
         for day, week_ends_s in week_ends.items():
@@ -359,6 +377,18 @@ class RedisStore:
             aof_rewrite_ok=info.get("aof_last_bgrewrite_status", "ok") == "ok",
         )
 
+    async def identity(self) -> str:
+        """Return a text that changes when a server was restarted, replaced or emptied: it may have lost data then.
+
+        Of several servers, those that are emptied while they run are not noticed, except one. Raises StoreUnavailable.
+        """
+        _, drawn = await self._calls.ask(SERVER, ("SET", SERVER, secrets.token_hex(8), "NX"), ("GET", SERVER))
+        try:
+            servers = await self._calls.each(lambda client: client.info("server"))
+        except StoreUnavailable:  # some providers forbid INFO
+            servers = []
+        return " ".join([drawn.decode(), *sorted(str(info.get("run_id", "")) for info in servers)])
+
     async def rewrite_log(self) -> None:
         """Have each server rewrite its append-only file in the background: deleted values stay readable in the old one.
 
@@ -414,6 +444,12 @@ def _days_of_week(week: date) -> list[str]:
 
 def _week(week: date) -> tuple[str, str]:
     return week.isoformat(), (week + 6 * DAY).isoformat()
+
+
+def _turn(turn: Turn | None) -> tuple[str, int, str, int]:
+    if turn is None:
+        return "", 0, "", 0
+    return turn.worker, int(turn.recent_s * 1e6), turn.servers, int(turn.all_recent_s * 1e6)
 
 
 def _closed(closed: Closed) -> tuple[str | int, ...]:

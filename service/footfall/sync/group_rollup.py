@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from enum import Enum, auto
 from itertools import chain
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from footfall.model.periods import week_of
 from footfall.model.retention import Retention
 from footfall.model.salt import salt_ends_s
 from footfall.model.site_id import SiteId
-from footfall.model.snapshot import SiteCopy
+from footfall.model.snapshot import SiteCopy, Snapshot, Turn
 from footfall.settings.settings import Site
 from footfall.stores.postgres_store import Saved
 from footfall.stores.store_pair import StorePair
@@ -53,9 +54,20 @@ class Wanted:
     all_days: bool
     is_due: bool = True
     """Whether Postgres is to look for what is over its time."""
+    turn: Turn | None = None
+    """What may be left to the other workers; None for nothing."""
+    closed: tuple[str, str] = ("", "")
+    """What Redis knows of the closed days once Postgres has nothing new of them: then only changes are rolled up."""
 
 
-Outcomes = dict[SiteId, RolledUp | Exception]
+class LeftToAnother(Enum):
+    """What became of a site that this worker did not look at."""
+
+    RECENT = auto()
+    """Another worker rolls it up now, or did a moment ago."""
+
+
+Outcomes = dict[SiteId, RolledUp | LeftToAnother | Exception]
 Result = TypeVar("Result")
 
 
@@ -68,6 +80,8 @@ class GroupRollup:
         self._restore = repairs.restore
         self._metrics = metrics
         self._clock = clock
+        self._present: dict[SiteId, Sequence[date]] = {}
+        """The days that Redis had of each site at its last rollup here: a day that is missing may be lost."""
         self.early_days = EarlyDays(repairs.events, metrics, clock)
 
     async def roll_up(self, wanted: Iterable[Wanted]) -> Outcomes:
@@ -82,14 +96,13 @@ class GroupRollup:
             copies = await self._look(left, outcomes)
             saved = await self._save(list(copies.values()), outcomes)
             confirming = {
-                site_id: self._confirm(left[site_id].site, copies[site_id], of_site)
-                for site_id, of_site in saved.items()
+                site_id: self._confirm(left[site_id], copies[site_id], of_site) for site_id, of_site in saved.items()
             }
             ahead = await _each(confirming, outcomes)
             for site_id, days in ahead.items():
                 if days:
                     merged_back[site_id] += days
-                    left[site_id] = replace(left[site_id], all_days=True)
+                    left[site_id] = replace(left[site_id], all_days=True, turn=None)
                 else:
                     outcomes[site_id] = RolledUp(site_id, len(copies[site_id].snapshot.days), merged_back[site_id])
             over = outcomes.keys() | (copies.keys() - saved.keys())  # some may not have been tried
@@ -103,19 +116,38 @@ class GroupRollup:
     async def _look(self, wanted: Mapping[SiteId, Wanted], outcomes: Outcomes) -> dict[SiteId, SiteCopy]:
         """Look at each site in Redis; one that is not ready is opened, and has no copy yet."""
         found = await _each({site_id: self._copy(one) for site_id, one in wanted.items()}, outcomes)
-        return {site_id: copy for site_id, copy in found.items() if copy is not None}
+        copies: dict[SiteId, SiteCopy] = {}
+        for site_id, copy in found.items():
+            if copy is None:
+                continue
+            if copy.snapshot.is_recent:
+                outcomes[site_id] = LeftToAnother.RECENT
+            elif wanted[site_id].turn and self._is_at_rest(wanted[site_id], copy.snapshot):
+                outcomes[site_id] = RolledUp(site_id, 0, 0)
+            else:
+                copies[site_id] = copy
+        return copies
+
+    def _is_at_rest(self, wanted: Wanted, snapshot: Snapshot) -> bool:
+        """Whether Postgres has nothing new, neither for Redis nor from it, as far as this worker knows."""
+        is_whole = self._present.setdefault(wanted.site.id, snapshot.present) == snapshot.present
+        return is_whole and not (snapshot.all_days or snapshot.days) and snapshot.closed == wanted.closed
 
     async def _copy(self, wanted: Wanted) -> SiteCopy | None:
         site = wanted.site
         if wanted.all_days:
             await self._opener.open(site)  # shares next week's salt while there is still time
         retention = Retention.at(self._clock(), site.zone)
-        snapshot = await self._stores.redis.snapshot(site.id, retention.weeks, all_days=wanted.all_days)
+        snapshot = await self._stores.redis.snapshot(
+            site.id, retention.weeks, all_days=wanted.all_days, turn=wanted.turn
+        )
         if snapshot is None:
             if not await self._opener.open(site):
                 raise StoreUnavailable("redis", f"holds another installation's state of {site.id}")
             return None
-        return SiteCopy(site.id, snapshot, retention, wanted.is_due or wanted.all_days)
+        if not snapshot.is_recent:
+            await self.early_days.note(site, snapshot.present)
+        return SiteCopy(site.id, snapshot, retention, wanted.is_due or snapshot.all_days)
 
     async def _save(self, copies: Sequence[SiteCopy], outcomes: Outcomes) -> dict[SiteId, Saved]:
         """Save the copies together and, where that fails, each half of them; return what became of those that could.
@@ -145,11 +177,10 @@ class GroupRollup:
                 outcomes |= {site_id: StoreBusy("postgres", HELD) for site_id in held}
         return saved
 
-    async def _confirm(self, site: Site, copy: SiteCopy, saved: Saved) -> int:
+    async def _confirm(self, wanted: Wanted, copy: SiteCopy, saved: Saved) -> int:
         """Confirm a copy in Redis, and merge into it what Postgres has more; return how many days that were."""
-        snapshot = copy.snapshot
+        site, snapshot = wanted.site, copy.snapshot
         ahead = {state.day for state in saved.ahead}
-        await self.early_days.note(site, snapshot.present)
         confirmed = {day: change for day, change in snapshot.changes.items() if day not in ahead}
         # A worker whose clock is behind still reads the old week for a while.
         week_ends = {day: salt_ends_s(week_of(day), site.zone) for day in snapshot.present}
@@ -157,11 +188,18 @@ class GroupRollup:
         closed = replace(saved.closed, today=date.max) if ahead else saved.closed
         # Its pages first: a day whose pages are not confirmed does not expire.
         await self._stores.redis.confirm_pages(site.id, snapshot.pages)
-        await self._stores.redis.confirm(site.id, confirmed, closed, week_ends)
+        await self._stores.redis.confirm(
+            site.id, confirmed, closed, week_ends, self._looked_at_all(wanted, snapshot) if not ahead else ""
+        )
         self._metrics.merged.labels("to_postgres").inc(len(snapshot.days) - len(ahead & week_ends.keys()))
+        self._present[site.id] = snapshot.present
         if ahead:
             await self._restore.merge(site, saved.ahead)
         return len(ahead)
+
+    @staticmethod
+    def _looked_at_all(wanted: Wanted, snapshot: Snapshot) -> str:
+        return wanted.turn.looked_at_all(snapshot.moment_us) if wanted.turn and snapshot.all_days else ""
 
 
 async def _each(calls: Mapping[SiteId, Awaitable[Result]], outcomes: Outcomes) -> dict[SiteId, Result]:

@@ -1,23 +1,25 @@
 -- Postgres has committed a snapshot: days that have not changed since are clean, and finished ones may expire.
 -- ARGV: installation, read at (us), through, visitors, views, adjustments, revision of the closed days, today, sums, peak,
---       whether exact,
+--       whether exact, who looked at all days between which servers and when ('' = not all),
 --       number of confirmed days, then for each: day, its last change in the snapshot,
 --       then for each day in Redis: day, its week, end of that week (s since the epoch).
 -- Answers: {OK}, or {NOTREADY, installation found}.
 
 local installation, read_at, through, visitors, views, adjustments, revision, today, sums, peak, exact,
-  confirmed = unpack(ARGV, 1, 12)
+  looked_at_all, confirmed = unpack(ARGV, 1, 13)
 
 local refused = refusal(installation)
 if refused then return refused end
 
 check_sums()
-local first_confirmed, first_present = 13, 13 + 2 * tonumber(confirmed)
+local first_confirmed, first_present = 14, 14 + 2 * tonumber(confirmed)
 for at = first_confirmed, first_present - 1, 2 do
   local day, last_change = ARGV[at], ARGV[at + 1]
   if redis.call('HGET', DIRTY, day) == last_change then redis.call('HDEL', DIRTY, day) end
 end
 accept_closed(read_at, through, visitors, views, adjustments, revision, today, sums, peak, exact)
+
+if looked_at_all ~= '' then redis.call('HSET', CLOSED, 'looked_at_all', looked_at_all) end
 
 local closed_through = redis.call('HGET', CLOSED, 'through') or ''
 local two_days_on = math.floor(now_ms() / 1000) + 2 * 86400

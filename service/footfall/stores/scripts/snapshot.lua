@@ -1,15 +1,30 @@
 -- One atomic look at what Postgres should have of a site.
--- ARGV: installation, 'dirty' or 'all' days, then the weeks whose salts and visitors are wanted: each as its seven days.
--- Answers: {OK, {salt of each week, '' = none}, {visitors of each week, '1' if exact, ...}, {all days in Redis},
+-- ARGV: installation, 'dirty' or 'all' days,
+--       the worker ('' = look whatever others do), for how long a rollup of another one serves (us), and the same of a
+--       look at all days: between which servers, and for how long,
+--       then the weeks whose salts and visitors are wanted: each as its seven days.
+-- Answers: {OK, the moment (us), 'dirty' or 'all' as was looked at, {through, revision of the closed days}, {salt of each week, '' = none}, {visitors of each week, '1' if exact, ...}, {all days in Redis},
 --           {{day, changes, sketch, visitors, {log id, 'seq:views', ...}, peak ('' = none), '1' if exact,
 --             its ids in no order, where these are all,
 --             {page, 'log_id=views log_id=views ...', its last change ('' = none), ...}}, ...}}
+--          or {RECENT}: another worker rolls the site up now, or did a moment ago,
 --          or {NOTREADY, installation found}.
 
-local installation, wanted = ARGV[1], ARGV[2]
+local installation, wanted, worker, recent_us, servers, all_recent_us = unpack(ARGV, 1, 6)
 
 local refused = refusal(installation)
 if refused then return refused end
+
+-- Who looked last, and who had Postgres commit a look at all days. A moment that has not come, of a clock that was ahead,
+-- is none.
+local now, closed = now_us(), redis.call('HMGET', CLOSED, 'looked', 'looked_at_all', 'through', 'revision')
+local function is_recent(by, at, within_us)
+  return worker ~= '' and by and by ~= worker and tonumber(at) <= now and now - tonumber(at) < tonumber(within_us)
+end
+local by, at = string.match(closed[1] or '', '^(%x+):(%d+)$')
+if is_recent(by, at, recent_us) then return {'RECENT'} end
+local all_by, all_of, all_at = string.match(closed[2] or '', '^(%x+):(%x+):(%d+)$')
+if wanted == 'all' and all_of == servers and is_recent(all_by, all_at, all_recent_us) then wanted = 'dirty' end
 
 check_sums()
 local present, days, is_listed = {}, {}, {}
@@ -45,7 +60,7 @@ local function forget_lost_sets(first) -- of a week whose days stand in ARGV fro
 end
 
 local salts, weeks = {}, {}
-for at = 3, #ARGV, 7 do
+for at = 7, #ARGV, 7 do
   local week, sunday = ARGV[at], ARGV[at + 6]
   if wanted == 'all' then forget_lost_sets(at) end
   salts[#salts + 1] = redis.call('GET', salt_key(week)) or ''
@@ -89,4 +104,7 @@ for _, day in ipairs(present) do
     }
   end
 end
-return {'OK', salts, weeks, present, days}
+if worker ~= '' and (#days > 0 or wanted == 'all') then
+  redis.call('HSET', CLOSED, 'looked', string.format('%s:%.0f', worker, now))
+end
+return {'OK', string.format('%.0f', now), wanted, {closed[3] or '', closed[4] or ''}, salts, weeks, present, days}
