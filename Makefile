@@ -15,7 +15,7 @@ help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name words; do printf '  make %-9s %s\n' "$$name" "$$words"; done
 
 run: .venv/run ## Start everything, with a demo portal on http://127.0.0.1:8080; Ctrl-C stops it
-	@exec $(BIN)/footfall serve --embedded --demo
+	@exec $(BIN)/footfall serve --embedded --demo --demo-history
 
 test: .venv/dev .venv/npm/done ## Run the tests; ARGS="-k midnight" chooses some
 	@exec $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)

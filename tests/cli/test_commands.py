@@ -23,7 +23,7 @@ from tests.support.project import PACKAGE
 
 COMMANDS = (
     *("serve", "check", "migrate", "rollup", "adjust", "pages", "import", "snippet", "spool", "doctor", "status"),
-    "version",
+    *("events", "version"),
 )
 
 
@@ -88,6 +88,28 @@ def test_a_number_of_workers_that_is_none_is_a_sentence(workers: str, environ: d
     """`auto` is the only word allowed."""
     status, output = typed("serve", "--workers", workers, environ=environ)
     assert (status, output) == (2, "footfall: --workers must be a number from 1 to 64, or the word auto\n")
+
+
+def test_a_real_portal_gets_no_made_history(environ: dict[str, str], typed: Type) -> None:
+    """A total that people rely on must not hold a number that nobody was counted for."""
+    status, output = typed("serve", "--demo-history", environ=environ)
+    assert (status, output[:42]) == (2, "footfall: --demo-history is made up, and g")
+
+
+async def test_the_demo_has_a_year_and_its_start_is_an_event(own_folder: Path) -> None:
+    """`make run` shows a report that is not empty; the events say which days are made, and when Footfall ran."""
+    environ = embedded(own_folder)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        environ["FOOTFALL_LISTEN"] = f"127.0.0.1:{free.getsockname()[1]}"
+    async with start("serve", "--embedded", "--demo", "--demo-history", environ=environ) as process:
+        url, _ = await ready(process)
+        async with fresh_connections() as http, http.get(f"{url}/counts?site=portal") as response:
+            assert (await response.json())["total"] > 40_000
+        assert (await run("rollup", "--embedded", environ=environ))[0] == 0
+        status, said = await run("events", "--embedded", environ=environ)
+        assert await process.stop() == 0
+    kinds = {line.split("  ")[2].partition(":")[0] for line in said.splitlines()}
+    assert (status, kinds) == (0, {"demo_history", "settings", "started"}), said
 
 
 def test_stores_that_are_away_are_a_sentence(environ: dict[str, str], typed: Type) -> None:

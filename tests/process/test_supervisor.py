@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from footfall.embedded.servers import Postgres, Valkey
+from footfall.stores.postgres_store import open_postgres
 from tests.support.process import all_ended, fresh_connections, production, ready, run, see, start, until
 
 
@@ -127,6 +128,9 @@ async def test_new_settings_replace_the_workers_and_refuse_nobody(environ: dict[
             assert (await response.json())["poll_after_s"] == 77
         assert await process.stop() == 0
     assert answers[200] <= await views(postgres_url) <= answers[200] + answers[0]
+    async with open_postgres(postgres_url) as postgres:  # four workers in one start and one stop
+        kinds = [event.kind for event in await postgres.events()]
+    assert sorted(kinds) == ["settings", "started", "stopped"]
 
 
 async def test_a_stop_under_load_loses_nothing_that_was_acked(environ: dict[str, str], postgres_url: str) -> None:

@@ -94,6 +94,9 @@ def serve(
         bool, typer.Option("--embedded", help="Start a Valkey and a PostgreSQL too, with data in FOOTFALL_DATA_DIR.")
     ] = False,
     demo: Annotated[bool, typer.Option("--demo", help="Serve the demo portal at /, site id portal.")] = False,
+    demo_history: Annotated[
+        bool, typer.Option("--demo-history", help="Give the demo portal a made year before its first start.")
+    ] = False,
     workers: Annotated[
         str | None, typer.Option(metavar="N|auto", help="Worker processes, instead of FOOTFALL_WORKERS.")
     ] = None,
@@ -103,8 +106,11 @@ def serve(
         number = None if workers is None else worker_count(workers)
     except ValueError as error:
         raise Stop(f"--workers {error}") from None
+    if demo_history and not (embedded and demo):
+        raise Stop("--demo-history is made up, and goes with --embedded --demo alone: no real portal gets it")
     start_logging()
-    asyncio.run(serving.serve(serving.Options(given_environ, embedded=embedded, demo=demo, workers=number)))
+    options = serving.Options(given_environ, embedded, demo, demo_history, number)
+    asyncio.run(serving.serve(options))
 
 
 @app.command("check")

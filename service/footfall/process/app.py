@@ -6,11 +6,14 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from footfall import __version__
 from footfall.background import StepFailures, repeat, repeat_until_done
 from footfall.delivery.outage import Outage
 from footfall.delivery.pending import BeaconQueue
@@ -61,6 +64,8 @@ logger = logging.getLogger(__name__)
 
 PROBE_EVERY_S = 0.5
 CLOCKS_EVERY_S = 60.0
+MEANING = ("time_zone", "measure", "visitor_id", "hosts", "exact_up_to", "page_query", "pages_max")
+"""Settings of a site that change what its numbers mean."""
 OPENING_MAX_S = 10.0
 """A worker serves after this time although a store hangs, and opens the remaining sites meanwhile."""
 
@@ -219,15 +224,45 @@ async def _show_saved(services: Services, site: Site) -> StoreUnavailable | None
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """When a worker serves and ends, between it and its parent."""
+
+    ready: Callable[[], None]
+    """To be called once the worker serves."""
+    stopping: asyncio.Event
+    """Set when the worker is to end."""
+    is_last: Callable[[], bool]
+    """Whether Footfall as a whole stops; else another worker follows."""
+    service_started_s: float
+    """When Footfall as a whole started, seconds since the epoch; the same for all workers."""
+
+
+def note_start(services: Services, service_started_s: float) -> None:
+    """Note, for reports, that Footfall started, and which settings say what its numbers mean."""
+    events = services.repairs.events
+    events.note("started", f"{__version__} {moment_of(service_started_s)}")
+    for site in services.settings.sites.values():
+        events.note_settings(" ".join(f"{name}={getattr(site, name)}" for name in MEANING), site.id)
+
+
+def moment_of(at_s: float) -> str:
+    """Return a moment as the details of events have it.
+
+    >>> moment_of(1767200400.0)
+    '2025-12-31T17:00:00Z'
+    """
+    return f"{datetime.fromtimestamp(int(at_s), UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 async def serve(
     settings: Settings,
     metrics: Metrics,
     failures: StepFailures,
     listeners: tuple[socket.socket, socket.socket],
-    ready: Callable[[], None],
-    stopping: asyncio.Event,
+    life: Life,
 ) -> None:
-    """Serve both listeners, public and ops, until `stopping` is set.
+    """Serve both listeners, public and ops, until `life.stopping` is set.
 
     Then answer the requests already read, flush, roll up and close.
     """
@@ -241,8 +276,11 @@ async def serve(
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, listener, backlog=BACKLOG).start()
-        ready()
-        await stopping.wait()
+        note_start(services, life.service_started_s)
+        life.ready()
+        await life.stopping.wait()
+        if life.is_last():
+            services.repairs.events.note_lasting("stopped", 0)  # all workers stop within a minute
         await asyncio.gather(*(runner.drain() for runner in runners))
 
 

@@ -13,12 +13,16 @@ from pydantic import SecretStr
 
 from footfall import sql_folder
 from footfall.embedded.servers import ServerUrls, servers
+from footfall.imports.demo_history import import_demo_history
 from footfall.log_lines import logs_json, start_logging
 from footfall.metrics.multiprocess import metrics_folder
+from footfall.model.clocks import WALL_CLOCK
+from footfall.model.retention import Retention
+from footfall.model.site_id import SiteId
 from footfall.process.sockets import listening, url_of
 from footfall.process.supervisor import Supervisor
 from footfall.process.systemd import READY, STOPPING, inherited_socket, notify
-from footfall.settings.settings import Settings, load_settings, settings_file
+from footfall.settings.settings import DEMO_SITE, Settings, load_settings, settings_file
 from footfall.stores.migrations import migrate
 
 logger = logging.getLogger(__name__)
@@ -34,6 +38,8 @@ class Options:
     """Reads the variables, at the start and at each SIGHUP."""
     embedded: bool = False
     demo: bool = False
+    demo_history: bool = False
+    """Whether the demo portal gets a made year at its first start."""
     workers: int | None = None
     """None is what the settings say."""
 
@@ -78,6 +84,10 @@ async def _serve(options: Options, reload: asyncio.Event) -> None:
             urls = await stack.enter_async_context(servers(settings.data_dir))
             await migrate(urls.postgres, sql_folder())
             settings = with_stores(settings, urls)
+            if options.demo_history:
+                through = Retention.at(WALL_CLOCK(), settings.sites[DEMO_SITE].zone).closed_through
+                if days := await import_demo_history(urls.postgres, SiteId(DEMO_SITE), through):
+                    _tell(f"The demo portal has {days} made days of history now: they are demo data.")
 
         workers = options.workers or settings.workers
 

@@ -8,6 +8,7 @@ with a mistake change nothing.
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -38,6 +39,7 @@ class Supervisor:
         self._public = public
         self._ops = ops
         self._metrics_folder = metrics_folder
+        self._started_s = time.time()
         self._workers: list[WorkerProcess] = []
 
     async def run(self, load: Callable[[], Settings], reload: asyncio.Event, ready: Callable[[], None]) -> NoReturn:
@@ -56,7 +58,7 @@ class Supervisor:
                     await self._reload(load)
                 await self._replace_ended()
         finally:
-            await asyncio.gather(*(worker.stop() for worker in self._workers))
+            await asyncio.gather(*(worker.stop(is_last=True) for worker in self._workers))
             stop_resource_tracker()
 
     async def _until_something_happens(self, reload: asyncio.Event) -> None:
@@ -120,6 +122,8 @@ class Supervisor:
         start_resource_tracker()
         taken = {worker.slot for worker in self._workers if not worker.ended.is_set()}
         slot = next(number for number in count() if number not in taken)
-        worker = WorkerProcess(Task(self._settings, self._public, self._ops, self._metrics_folder, slot))
+        worker = WorkerProcess(
+            Task(self._settings, self._public, self._ops, self._metrics_folder, slot, self._started_s)
+        )
         self._workers.append(worker)
         return worker

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,9 +18,11 @@ from footfall.errors import Stop, StoreUnavailable
 from footfall.http.server import FILES_MAX
 from footfall.log_lines import start_logging
 from footfall.metrics.multiprocess import FLUSH_EVERY_S, Slot
-from footfall.process.app import serve
+from footfall.process.app import Life, serve
 from footfall.settings.settings import Settings
 
+LAST = "last"
+"""What the parent sends before it stops all workers."""
 FILES_OF_MACOS = 10_240
 """Some versions of macOS refuse a higher limit, although they report that they allow one."""
 
@@ -33,6 +36,7 @@ class Task:
     ops: socket.socket
     metrics_folder: Path
     slot: int
+    service_started_s: float
 
 
 def run_worker(task: Task, parent: Connection) -> None:
@@ -51,7 +55,7 @@ async def _work(task: Task, parent: Connection) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
-    loop.add_reader(parent.fileno(), stopping.set)  # the parent sends nothing: readable means closed
+    loop.add_reader(parent.fileno(), stopping.set)  # the parent died, or stops all workers and says so
     slot = Slot(task.metrics_folder, task.slot)
     ended = asyncio.Event()
     failures = StepFailures(slot.metrics.note_step)
@@ -61,8 +65,9 @@ async def _work(task: Task, parent: Connection) -> None:
         with suppress(OSError):  # the reader above notices that the parent died
             parent.send(None)
 
+    life = Life(ready, stopping, partial(_is_told_the_end, parent), task.service_started_s)
     try:
-        await serve(task.settings, slot.metrics, failures, (task.public, task.ops), ready, stopping)
+        await serve(task.settings, slot.metrics, failures, (task.public, task.ops), life)
     finally:
         loop.remove_reader(parent.fileno())
         ended.set()
@@ -71,6 +76,14 @@ async def _work(task: Task, parent: Connection) -> None:
         # A killed parent could not remove its folder.
         if (process := parent_process()) and not process.is_alive():
             shutil.rmtree(task.metrics_folder, ignore_errors=True)
+
+
+def _is_told_the_end(parent: Connection) -> bool:
+    """Return whether the parent said that Footfall as a whole stops; a parent that died could not say it."""
+    try:
+        return parent.poll() and parent.recv() == LAST
+    except (EOFError, OSError):
+        return False
 
 
 def allow_more_files() -> None:

@@ -5,11 +5,11 @@ import logging
 import multiprocessing
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from footfall.errors import Stop
 from footfall.metrics.multiprocess import free_slot
-from footfall.process.worker import Task, run_worker
+from footfall.process.worker import LAST, Task, run_worker
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +65,13 @@ class WorkerProcess:
             await self.stop()
             raise self._failure
 
-    async def stop(self) -> None:
-        """End the process: by SIGTERM, and by SIGKILL after `STOP_MAX_S`."""
+    async def stop(self, *, is_last: bool = False) -> None:
+        """End the process: by SIGTERM, and by SIGKILL after `STOP_MAX_S`; `is_last` where no other one follows."""
         if self.ended.is_set():
             return
+        if is_last:
+            with suppress(OSError):  # it may end just now
+                self._pipe.send(LAST)
         self._process.terminate()
         try:
             async with asyncio.timeout(STOP_MAX_S):

@@ -109,6 +109,15 @@ class DayImports:
             day: date | None = await connection.fetchval(FIRST_COUNTED, site_id)
         return day
 
+    async def is_empty(self, site_id: SiteId) -> bool:
+        """Return whether Postgres knows no day of a site, and never did."""
+        async with self._connections.connection() as connection:
+            return not await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM footfall.site_day WHERE site = $1)"
+                " OR EXISTS (SELECT FROM footfall.day_journal WHERE site = $1)",
+                site_id,
+            )
+
     async def imported(self, site_id: SiteId) -> Imported:
         """Return what all imported days of a site come to."""
         async with self._connections.connection() as connection:

@@ -35,6 +35,7 @@ KINDS: Mapping[str, str] = {
     "postgres_clock_apart": "The clocks of PostgreSQL and of a host of Footfall differed by more than a minute",
     "started": "Footfall started",
     "stopped": "Footfall was stopped",
+    "demo_history": "These days are made up for the demo, and nobody was counted on them",
     "settings": "Settings that change what the numbers mean",
 }
 """Every kind of event, and what it says."""
