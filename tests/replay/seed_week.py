@@ -76,13 +76,14 @@ def address_of(visitor: int) -> str:
 
 
 def block_lines(html: str) -> Iterator[str]:
-    """Yield the block's lines as a person reads them.
+    r"""Yield the block's lines that have a number, as a person reads them.
 
-    >>> list(block_lines('<li>Hôm nay: <b class="footfall-today" data-count="today">63</b></li>'))
+    >>> list(block_lines('<p>\n  <i>Hôm nay: <b class="footfall-today" data-count="today">63</b></i>\n</p>'))
     ['Hôm nay: 63']
     """
-    for words, number in re.findall(r"<li>([^<]*)<b [^>]*>([^<]*)</b></li>", html):
-        yield unescape(words + number)
+    for line in html.splitlines():
+        if "data-count=" in line:
+            yield unescape(re.sub("<[^>]*>", "", line)).strip()
 
 
 @dataclass(frozen=True, slots=True)
