@@ -40,7 +40,7 @@ GLOSSARY_MAX = 25
 STORES = {"FOOTFALL_REDIS_URL": "redis://redis", "FOOTFALL_POSTGRES_URL": "postgresql://postgres"}
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:service|tests|deploy|sql)/[\w./]*)`")
-COMMAND = re.compile(r"(?<![\w.-])footfall ([a-z]+)\b((?:\s+(?!-)[\w.-]+)?(?:\s+--[a-z]+)*)")
+COMMAND = re.compile(r"(?<![\w.\x22-])footfall ([a-z]+)\b((?:\s+(?!-)[\w.-]+)?(?:\s+--[a-z]+)*)")
 TABLES = {
     "metric": METRICS,
     "alert": METRICS,
@@ -135,7 +135,7 @@ def test_every_route_is_listed_for_operators() -> None:
     files = [PROJECT / "service/footfall/http" / name for name in ("public.py", "ops.py", "assets.py", "reports.py")]
     sources = "".join(file.read_text("utf-8") for file in files)
     added = {re.sub(r"\{[^}]*\}", "portal", path) for path in re.findall(r'add_(?:get|post)\("(/[^"]+)"', sources)}
-    named = re.findall(r"`(/(?:\.well-known/|reports/)?[a-z]+(?:\.[a-z]+)?)`", OPERATORS)
+    named = re.findall(r"`(/(?:\.well-known/|reports/)?[a-z]+(?:-[a-z]+)?(?:\.[a-z]+)?)`", OPERATORS)
     assert set(named) == added | set(load_assets())
 
 

@@ -36,6 +36,7 @@ KINDS = {
     "articles": (10, 'page_query = ["id", "ItemID"]'),
     "reported": (30, 'reports = "public"'),
     "guarded": (10, 'reports = "token"'),
+    "chinese": (10, 'language = "zh"\nlabels_in = { de = { today = "Heute", heading = "Besucher" } }'),
     "labelled": (30, 'labels = { today = "Khách hôm nay", heading = "Lượt truy cập" }'),
 }
 

@@ -13,6 +13,8 @@ from aiohttp import ClientSession, web
 from tests.browser.serving import serve
 
 VISITOR_ADDRESS = "203.0.113.7"
+IN_A_FOLDER = "busuanzi.pure.mini.js"
+"""All else is served below any path of the portal, as behind a reverse proxy."""
 NOTHING = "nothing"
 """The path of the request by which a page learns that its earlier requests have arrived."""
 WAIT_S = 10
@@ -116,7 +118,8 @@ class Relay:
     async def _forward(self, name: str, request: web.Request, body: bytes) -> web.Response:
         headers = {key: value for key, value in request.headers.items() if key.lower() not in NOT_PASSED_ON}
         headers["X-Forwarded-For"] = VISITOR_ADDRESS
-        url = f"{self.service}/{name}?{request.query_string}"
+        path = request.path.lstrip("/") if name == IN_A_FOLDER else name
+        url = f"{self.service}/{path}?{request.query_string}"
         async with self.session.request(request.method, url, data=body or None, headers=headers) as upstream:
             content = await upstream.read()
             if self.change and upstream.ok and upstream.content_type == "application/json":

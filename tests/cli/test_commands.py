@@ -358,7 +358,30 @@ def test_the_snippet_is_only_what_is_to_be_pasted(environ: dict[str, str], typed
     assert status == 0
     assert output.startswith("<div ")
     script = "https://count.example.vn/footfall.js?site=portal"
-    assert output.endswith(f'<script async src="{script}" data-site="portal"></script>\n')
+    old = "https://count.example.vn/footfall-old.js?site=portal"
+    assert output.endswith(
+        f'<script async src="{script}" data-site="portal"></script>\n<script nomodule src="{old}"></script>\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        (("--style", "cards", "--heading", "3"), '<div class="footfall footfall-cards" lang="vi">'),
+        (("--style", "list", "--color", "#B3261E"), '/footfall.css?color=b3261e">'),
+        (("--show", "month,total", "--lang", "zh"), '本月: <b class="footfall-month"'),
+        (("--style", "nice"), "is not one of"),
+        (("--show", "everything"), "--show must name numbers"),
+        (("--style", "list", "--color", "red"), "six hexadecimal digits"),
+        (("--color", "b3261e"), "--color needs a style"),
+        (("--lang", "de"), "--lang must be one of these: vi, en, zh, fr, lo, km"),
+    ],
+)
+def test_the_snippet_is_printed_in_styles(
+    environ: dict[str, str], typed: Type, options: tuple[str, ...], printed: str
+) -> None:
+    """Each option that is wrong is answered with what would be right."""
+    assert printed in typed("snippet", "portal", *options, environ=environ)[1]
 
 
 async def test_the_commands_work_beside_a_running_demo(own_folder: Path) -> None:

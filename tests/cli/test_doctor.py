@@ -14,10 +14,10 @@ from aiohttp.test_utils import TestServer
 from redis.asyncio import Redis
 
 from footfall import sql_folder
+from footfall.cli.browser_checks import check_address
+from footfall.cli.checks import Check, Level
 from footfall.cli.doctor import (
     REFUSED_SHOWN_MAX,
-    Check,
-    Level,
     check_demo,
     check_memory,
     check_ops_access,
@@ -389,3 +389,21 @@ async def test_what_another_program_answers_at_the_ops_address_is_not_believed(t
         settings = settings_for("redis://127.0.0.1:1", "postgresql://127.0.0.1:1/x", tmp_path)
         (check,) = await check_refused_pages(settings.model_copy(update={"ops_listen": f"127.0.0.1:{server.port}"}))
     assert (check.level, check.found.startswith("not known")) == (Level.WARN, True)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "url", "level"),
+    [
+        pytest.param(("1.1.1.1", "10.0.0.4"), "http://10.1.2.3:8080", Level.WARN, id="public pages, private counter"),
+        pytest.param(("10.0.0.4", "*.local.invalid"), "http://10.1.2.3", Level.OK, id="an intranet"),
+        pytest.param(("1.1.1.1",), "https://1.0.0.1", Level.OK, id="public"),
+        pytest.param(("localhost",), "http://127.0.0.1:8080", Level.OK, id="one machine"),
+        pytest.param(("1.1.1.1",), "https://[fd00::1]", Level.WARN, id="public pages, private IPv6"),
+        pytest.param(("1.1.1.1",), "https://count.invalid", Level.OK, id="a name that is not known here"),
+    ],
+)
+async def test_a_private_address_in_public_pages_is_named(hosts: tuple[str, ...], url: str, level: Level) -> None:
+    """Chrome asks each visitor whether the page may reach the local network, and most say no."""
+    check = await check_address(Site(id=SiteId("a"), name="A", hosts=hosts), url)
+    assert check.level is level, check
+    assert (level is Level.WARN) == ("public_url" in check.found)

@@ -24,6 +24,7 @@ def test_the_snippet_is_what_a_webmaster_pastes() -> None:
         '<noscript><img loading="lazy" src="https://portal.example.vn/thong-ke/counts.svg?site=portal&amp;count=1"'
         ' alt="Thống kê truy cập" referrerpolicy="origin"></noscript>\n'
         '<script async src="https://portal.example.vn/thong-ke/footfall.js?site=portal" data-site="portal"></script>\n'
+        '<script nomodule src="https://portal.example.vn/thong-ke/footfall-old.js?site=portal"></script>\n'
     )
 
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from footfall.display.labels import LABELS, format_number, labels_of
+from footfall.display.labels import LABELS, OF_THE_SCRIPT, format_number, labels_for_script, labels_of, words_for_script
 from footfall.http.assets import STATIC
 from footfall.model.site_id import SiteId
-from footfall.settings.settings import Site
+from footfall.settings.settings import LANGUAGES, Site
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,41 @@ def test_a_sites_own_words_are_used_in_its_own_language_only() -> None:
     assert labels_of(site, "en") == LABELS["en"]
 
 
+def test_every_language_has_every_word() -> None:
+    """A portal in Lao must not have one English line."""
+    assert tuple(LABELS) == LANGUAGES
+    assert {frozenset(labels) for labels in LABELS.values()} == {frozenset(LABELS["vi"])}
+    assert all(len(set(labels.values())) == len(labels) for labels in LABELS.values())
+
+
+def test_other_languages_write_thousands_with_their_own_sign() -> None:
+    """The script lets the browser do it; the image and the fragment must look the same."""
+    written = [format_number(1_373_876, language) for language in ("zh", "lo", "km", "fr", "de")]
+    assert written == ["1,373,876", "1.373.876", "1,373,876", "1\u202f373\u202f876", "1\u202f373\u202f876"]
+
+
+def test_a_site_may_speak_any_language_with_words_of_its_own() -> None:
+    """`labels_in` is for pages in another language than the site's; what it leaves out is built in, or English."""
+    site = Site(
+        id=SiteId("a"),
+        name="A",
+        hosts=("a.vn",),
+        language="zh",
+        labels={"today": "今天"},
+        labels_in={"de": {"today": "Heute"}},
+    )
+    assert labels_of(site, "zh") == {**LABELS["zh"], "today": "今天"}
+    assert labels_of(site, "de") == {**LABELS["en"], "today": "Heute"}
+    assert labels_for_script(site) == labels_of(site, "zh")
+    assert words_for_script(site) == {"de": labels_of(site, "de")}
+    assert labels_for_script(Site(id=SiteId("a"), name="A", hosts=("a.vn",))) == {}
+
+
 def test_the_script_has_the_same_words() -> None:
     """The block is written here or there, and a reader must not see which."""
     script = (STATIC / "footfall.js").read_text(encoding="utf-8")
-    for language, labels in LABELS.items():
+    for language in OF_THE_SCRIPT:
+        labels = LABELS[language]
         words = re.search(rf"\b{language}: {{(.*?)}}", script, re.DOTALL)
         assert words is not None
         assert dict(re.findall(r'(\w+): "([^"]+)"', words[1])) == labels

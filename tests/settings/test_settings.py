@@ -138,7 +138,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         name = ""
         hosts = []
         time_zone = "Asia/Saigonn"
-        language = "fr"
+        language = "french"
         [sites.library]
         hosts = "library.example.vn"
         [limits]
@@ -153,7 +153,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         "sites.Portal.name: must not be empty.",
         "sites.Portal.hosts: must not be empty.",
         "sites.Portal.time_zone: 'Asia/Saigonn' is not a time zone; did you mean Asia/Saigon?",
-        "sites.Portal.language: 'fr' is not one of the choices: give 'vi' or 'en'.",
+        "sites.Portal.language: 'french' must be the code of a language, two or three letters such as zh.",
         "sites.library.name: is required and missing.",
         'sites.library.hosts: must be a list, such as ["a", "b"], not \'library.example.vn\'.',
         "trusted_proxies: '10.0.0.1/8' is ambiguous: write 10.0.0.0/8 (a network) or 10.0.0.1 (one address).",
@@ -344,6 +344,8 @@ def test_a_bad_setting_is_refused_in_one_plain_sentence(toml: Path, line: str, s
         pytest.param(PORTAL + "excluded_networks = [5]", "'5' is not a network", id="number for a network"),
         pytest.param(PORTAL + "page_query = ['?id=1']", "one key", id="a value in a query key"),
         pytest.param(PORTAL + f"labels = {{ today = '{'x' * 81}' }}", "at most 80", id="long label"),
+        pytest.param(PORTAL + "language = 'german'", "two or three letters such as zh", id="language"),
+        pytest.param(PORTAL + "language = 'de'", "de has no built-in words", id="language without words"),
         pytest.param(PORTAL + "labels = { tomorrow = 'x' }", "give 'heading', 'online'", id="unknown label"),
         pytest.param(PORTAL + "time_zone = 'Hà Nội'", "IANA name", id="no zone at all"),
     ],

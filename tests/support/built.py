@@ -1,8 +1,8 @@
 """The files that pages load, made small: `make script` writes them to `static/built/`, which is what is served.
 
-The minifier is esbuild, which also turns syntax that is newer than `TARGETS` into older one. It runs where somebody
-changes a script, and never on the machine of an operator. `built.json` has the digest of each source, so that a
-forgotten `make script` is found where there is no npm.
+esbuild turns syntax that is newer than `TARGETS` into older one, and terser makes scripts smaller still. They run where
+a developer changes a source, and never on the machine of an operator. `built.json` has the digest of each source, so
+that a forgotten `make script` is found where there is no npm.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ BUILT = STATIC / "built"
 DIGESTS = BUILT / "built.json"
 PACKAGES = Path(sys.prefix, "npm", "node_modules")
 ESBUILD = PACKAGES / "esbuild" / "bin" / "esbuild"
-TARGETS = {"footfall.js": "es2017", "footfall.css": "chrome61"}
+TERSER = PACKAGES / "terser" / "bin" / "terser"
+TARGETS = {"footfall.js": "es2017", "footfall-old.js": "es5", "busuanzi.js": "es2017", "footfall.css": "chrome61"}
 """The oldest syntax that a file may have: browsers that know modules (nomodule) read ES2017."""
 
 
@@ -29,8 +30,12 @@ def digests() -> dict[str, str]:
 
 def build(name: str) -> str:
     """Return the small form of a source."""
-    command: list[str | Path] = [ESBUILD, STATIC / name, "--minify", "--charset=utf8", f"--target={TARGETS[name]}"]
-    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.rstrip("\n")
+    text = _run(ESBUILD, "--minify", "--charset=utf8", f"--target={TARGETS[name]}", STATIC / name)
+    return _run(TERSER, "--compress", "passes=3", "--mangle", sent=text) if name.endswith(".js") else text
+
+
+def _run(*command: str | Path, sent: str = "") -> str:
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", input=sent).stdout.rstrip("\n")
 
 
 if __name__ == "__main__":

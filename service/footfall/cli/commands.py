@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,7 @@ from footfall.cli.spool import adopt_folder
 from footfall.cli.status import print_status, watch_status
 from footfall.cli.terminal import complain, say
 from footfall.display import block
+from footfall.display.labels import languages_of
 from footfall.errors import SettingsError, Stop, StoreUnavailable
 from footfall.log_lines import start_logging
 from footfall.model.counts import NUMBERS
@@ -258,6 +260,9 @@ def snippet(  # noqa: PLR0913 - an option each
     heading: Annotated[
         int, typer.Option(min=0, max=6, metavar="LEVEL", help="Level of the heading, 2 for h2; 0 for bold text.")
     ] = 0,
+    language: Annotated[
+        str, typer.Option("--lang", metavar="CODE", help="Another language than the site's, such as en or zh.")
+    ] = "",
     show: Annotated[
         str, typer.Option(metavar="NUMBERS", help="Other numbers than the site's, such as online,month,total.")
     ] = "",
@@ -274,9 +279,15 @@ def snippet(  # noqa: PLR0913 - an option each
     if every == bool(site):
         raise Stop(f"name one site, or give --all; configured are: {', '.join(sorted(settings.sites))}")
     preset = _preset(style, heading, show, color)
+    for one in settings.sites.values() if language else ():
+        if language not in languages_of(one):
+            raise Stop(f"--lang must be one of these: {', '.join(languages_of(one))}; labels_in adds others")
     for one in settings.sites.values() if every else [given_site(settings, site)]:
         above = f"<!-- {one.id} -->\n" if every else ""
-        say(above + block.snippet(one, one.public_url or settings.public_url, preset), end="")
+        say(
+            above + block.snippet(one, one.public_url or settings.public_url, replace(preset, language=language)),
+            end="",
+        )
 
 
 @app.command()

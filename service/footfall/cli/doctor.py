@@ -4,15 +4,13 @@ import json
 import re
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 
-import aiohttp
-
-from footfall.cli.ops_listener import HTTP_TIMEOUT, ask_service
+from footfall.cli.browser_checks import check_address, check_script
+from footfall.cli.checks import Check, Level
+from footfall.cli.ops_listener import ask_service
 from footfall.cli.terminal import say
 from footfall.errors import StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK, Clock
@@ -36,26 +34,6 @@ REWRITE_HOURS_MAX = 30
 BUSIEST_SHARE_MAX = 0.5
 REFUSED_SHOWN_MAX = 5
 BUSIEST_SHARE = re.compile(r"^footfall_busiest_network_share (\S+)$", re.MULTILINE)
-
-
-class Level(StrEnum):
-    """The result of a check; WARN is for a finding that an operator may leave on purpose."""
-
-    OK = " ok "
-    WARN = "warn"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the report: what was checked, what was found, and what to do about it."""
-
-    what: str
-    found: str
-    level: Level = Level.OK
-
-    def __str__(self) -> str:
-        return f"{self.level}  {self.what}: {' '.join(self.found.split())}"
 
 
 async def print_checks(settings: Settings, file: Path | None) -> bool:
@@ -86,6 +64,8 @@ async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLO
     yield check_spool(settings)
     for url in dict.fromkeys([site.public_url or settings.public_url for site in settings.sites.values()]):
         yield await check_script(url)
+    for site in settings.sites.values():
+        yield await check_address(site, site.public_url or settings.public_url)
     yield await check_service(settings)
     yield check_ops_access(settings)
     yield await check_demo(settings)
@@ -303,21 +283,6 @@ def check_spool(settings: Settings) -> Check:
         found = f"the disk has {free >> 20} MiB free, FOOTFALL_SPOOL_MAX_BYTES is {settings.spool_max_bytes >> 20} MiB"
         return Check("spool", f"{found} for each worker; make room, or beacons get 503 early", Level.WARN)
     return Check("spool", f"the disk has {free >> 20} MiB free")
-
-
-async def check_script(public_url: str) -> Check:
-    """Check that a browser gets the script at the address in the snippet."""
-    url = f"{public_url}/footfall.js"
-    advice = "look whether footfall serve runs, at the proxy in front, and at public_url"
-    try:
-        async with aiohttp.ClientSession(timeout=HTTP_TIMEOUT) as http, http.get(url) as response:
-            body = await response.read()
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        return Check("script", f"{url} does not load: {str(error) or type(error).__name__}; {advice}", Level.FAIL)
-    if response.status != 200 or response.content_type != "text/javascript" or not body:
-        answer = f"{response.status} with {len(body)} bytes of {response.content_type}"
-        return Check("script", f"{url} answers {answer}, not the script; {advice}", Level.FAIL)
-    return Check("script", f"{url} loads, {len(body)} bytes")
 
 
 async def check_service(settings: Settings) -> Check:

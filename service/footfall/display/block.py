@@ -33,7 +33,8 @@ PLAIN = Preset()
 
 
 def snippet(site: Site, public_url: str, preset: Preset = PLAIN) -> str:
-    """Return the lines that a webmaster pastes: the block, the image for pages without script, the script.
+    """Return the lines that a webmaster pastes: the block, the image for pages without script, the script, and
+    that of browsers which cannot read it; the others do not load what is `nomodule`.
 
     Every number has two marks, because some editors strip data attributes and others classes; for the same reason
     the script's address names the site too. `loading` keeps the image from counting beside the script where a
@@ -49,6 +50,7 @@ def snippet(site: Site, public_url: str, preset: Preset = PLAIN) -> str:
         block(site, preset, base)
         + f"<noscript>{image.rstrip()}</noscript>\n"
         + f'<script async src="{base}/footfall.js?site={site.id}" data-site="{site.id}"{by_browser}></script>\n'
+        + f'<script nomodule src="{base}/footfall-old.js?site={site.id}"></script>\n'
     )
 
 

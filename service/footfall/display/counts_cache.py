@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from footfall.display.labels import labels_for_script, words_for_script
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.clocks import MONOTONIC_CLOCK, WALL_CLOCK, Clock, MonotonicClock
@@ -196,7 +197,8 @@ def unknown_counts(site: Site, settings: Settings) -> Counts:
         ping_after_s=settings.ping_after_s,
         language=site.language,
         visitor_id=site.visitor_id,
-        labels={str(name): words for name, words in site.labels.items()},
+        labels=labels_for_script(site),
+        words=words_for_script(site),
         show=site.show,
         exact=(),
     )

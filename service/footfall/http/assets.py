@@ -23,6 +23,10 @@ from footfall.settings.settings import Settings
 STATIC = Path(__file__).parent.parent / "static"
 BUILT = STATIC / "built"
 """The files that `make script` writes."""
+BESIDE = ("footfall-old.js", "busuanzi.js")
+"""The script of browsers that cannot read the first one, and the script in place of busuanzi's."""
+BUSUANZI_IN_A_FOLDER = "/busuanzi/{site}/busuanzi.pure.mini.js"
+"""For themes that take a folder, in which they look for a file of this name."""
 PAGE_QUERY = '["page_query"]'
 """The part of the script that the server fills in."""
 PRIVACY_CONTROL = '{"gpc":true,"lastUpdate":"2026-11-30"}\n'
@@ -80,7 +84,7 @@ class Asset:
 
 
 def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
-    """Return by path the script, the contract and `gpc.json`.
+    """Return by path the scripts, the contract and `gpc.json`.
 
     `page_query` are the keys of a page's query that the script sends; it sends no other.
     """
@@ -95,6 +99,7 @@ def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
     return MappingProxyType(
         {
             "/footfall.js": _asset(script, ".js"),
+            **{f"/{name}": _asset((BUILT / name).read_text(encoding="utf-8"), ".js") for name in BESIDE},
             "/openapi.json": _asset(contract, ".json"),
             "/.well-known/gpc.json": _asset(PRIVACY_CONTROL, ".json"),
         }
@@ -152,7 +157,10 @@ def _asset(text: str, suffix: str) -> Asset:
 def add_assets(app: web.Application, settings: Settings) -> None:
     """Add a route for each file that every Footfall serves, and in demo mode for those of the demo portal."""
     page_query = chain.from_iterable(site.page_query for site in settings.sites.values())
-    _add_routes(app, load_assets(page_query), {"Cache-Control": SCRIPT_CACHE})
+    assets = load_assets(page_query)
+    headers = {"Cache-Control": SCRIPT_CACHE}
+    _add_routes(app, assets, headers)
+    app.router.add_get(BUSUANZI_IN_A_FOLDER, _asset_handler(assets["/busuanzi.js"], headers))
     app.router.add_get("/footfall.css", get_sheet)
     if settings.demo:
         _add_routes(app, load_demo(), DEMO_HEADERS)

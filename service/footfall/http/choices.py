@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from footfall.display.labels import languages_of
 from footfall.display.svg import Layout, Look, Theme
 from footfall.errors import Reason, Refused
 from footfall.model.counts import NUMBERS
@@ -58,5 +59,4 @@ def numbers_in(request: web.Request) -> Sequence[str]:
 
 def language_in(request: web.Request, site: Site) -> str:
     """Return the language that the query asks for, by default the site's; raises Refused(BAD_FIELD)."""
-    other = "en" if site.language == "vi" else "vi"
-    return chosen(request, "lang", (site.language, other))
+    return chosen(request, "lang", languages_of(site))

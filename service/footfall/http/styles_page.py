@@ -8,8 +8,8 @@ from types import MappingProxyType
 from aiohttp import web
 
 from footfall.display.block import STYLES, Preset, block, snippet
-from footfall.display.labels import LABELS, labels_of
-from footfall.http.choices import chosen, color_in, numbers_in
+from footfall.display.labels import labels_of, languages_of
+from footfall.http.choices import chosen, color_in, language_in, numbers_in
 from footfall.http.responses import Reply, lines
 from footfall.model.counts import NUMBERS
 from footfall.settings.settings import DEMO_SITE, Settings, Site
@@ -68,7 +68,7 @@ class StylesPage:
         site = sites[chosen(request, "site", (DEMO_SITE, *sites))]
         asked = Preset(
             chosen(request, "style", ("list", *STYLES)),
-            chosen(request, "lang", (site.language, *LABELS)),
+            language_in(request, site),
             numbers_in(request),
             int(chosen(request, "heading", HEADINGS)),
             color_in(request),
@@ -77,7 +77,7 @@ class StylesPage:
         shown = asked.show or site.show
         return {
             "sites": _options({name: name for name in sites}, site.id),
-            "languages": _options({name: name for name in LABELS}, asked.language),
+            "languages": _options({name: name for name in languages_of(site)}, asked.language),
             "styles": _options({style: words[style] for style in STYLES}, asked.style),
             "headings": _options({"0": words["bold"], **{n: f"h{n}" for n in HEADINGS[1:]}}, str(asked.heading)),
             "numbers": " ".join(

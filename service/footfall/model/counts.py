@@ -6,6 +6,7 @@ Tuples, as every value that is made per batch: a frozen dataclass takes almost t
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -168,6 +169,7 @@ class Counts(NamedTuple):
     peak_online_at: datetime | None = None
     definitions: int = DEFINITIONS
     show: tuple[str, ...] = SHOWN
+    words: Mapping[str, Mapping[str, str]] = MappingProxyType({})
     exact: tuple[str, ...] = ()
     """Names of the numbers that are exact now, in their order; the others are estimates."""
 
@@ -200,7 +202,7 @@ class Counts(NamedTuple):
         return shown._replace(exact=tuple(n for n in NUMBERS if n in exact and getattr(shown, n) is not None))
 
     def as_json(self) -> bytes:
-        """Encode for the answer; `labels` and `show` only where the site sets some."""
+        """Encode for the answer; `labels`, `words` and `show` only where the site sets some."""
         fields: dict[str, Any] = self._asdict()
         fields["day_of"] = self.day_of and self.day_of.isoformat()
         fields["week_of"] = self.week_of and self.week_of.isoformat()
@@ -211,6 +213,8 @@ class Counts(NamedTuple):
             fields["labels"] = dict(self.labels)
         else:
             del fields["labels"]
+        if not self.words:
+            del fields["words"]
         if self.show == SHOWN:
             del fields["show"]
         return _ENCODER.encode(fields).encode()

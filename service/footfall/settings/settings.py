@@ -43,6 +43,8 @@ NumberName = Literal[
 ]  # fmt: skip
 """The names of `footfall.model.counts.NUMBERS`."""
 LabelName = Literal["heading", NumberName]
+LANGUAGES = ("vi", "en", "zh", "fr", "lo", "km")
+"""The languages of `footfall.display.labels.LABELS`."""
 Label = Annotated[str, Field(min_length=1, max_length=80)]
 NetworkField = Annotated[Network, PlainValidator(validators.network)]
 ProxyField = Annotated[Network | Literal["unix"], PlainValidator(validators.proxy)]
@@ -79,8 +81,8 @@ class Site(Section):
     """Hosts whose pages may count: portal.example.vn, *.example.vn, localhost:8000."""
     time_zone: Annotated[str, AfterValidator(validators.time_zone)] = "Asia/Ho_Chi_Minh"
     """IANA name of the zone in which its days and weeks begin."""
-    language: Literal["vi", "en"] = "vi"
-    """Language of the block: vi or en."""
+    language: Annotated[str, AfterValidator(validators.language)] = "vi"
+    """Language of the block: vi, en, zh, fr, lo or km; any other one with words in labels."""
     measure: Literal["visitors", "views"] = "visitors"
     """What today, week, total and the other periods show: visitors or views; both are always recorded."""
     visitor_id: Literal["network", "browser"] = "network"
@@ -91,6 +93,8 @@ class Site(Section):
     """How many ids a day keeps at most, and half of those of a week; numbers up to there are exact; 0 keeps none."""
     labels: dict[LabelName, Label] = {}
     """Own words for heading and for the numbers, by their names; at most 80 characters each."""
+    labels_in: dict[Annotated[str, AfterValidator(validators.language)], dict[LabelName, Label]] = {}
+    """Own words for pages in other languages, by language: [sites.portal.labels_in.de]."""
     show: Annotated[tuple[NumberName, ...], AfterValidator(validators.some)] = ("online", "today", "week", "total")
     """Numbers of the block, in their order; also views_today, yesterday, last_week, month, last_month, year, ..."""
     excluded_networks: tuple[NetworkField, ...] = ()
@@ -313,6 +317,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     for key, site in settings.sites.items():
         if site.id != key:
             yield f"sites.{key}.id: leave it out; a site is called what its table is called."
+        wordless = {"heading", *site.show} - {*site.labels, *site.labels_in.get(site.language, {})}
+        if site.language not in LANGUAGES and wordless:
+            yield (
+                f"sites.{key}.language: {site.language} has no built-in words ({', '.join(LANGUAGES)} have); "
+                f"write in labels what these are called: {', '.join(sorted(wordless))}."
+            )
         if site.online_window_s <= settings.ping_after_s:
             yield (
                 f"sites.{key}.online_window_s: {site.online_window_s} must be longer than ping_after_s "

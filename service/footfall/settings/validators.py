@@ -35,6 +35,7 @@ NAMES_OF_VIETNAMS_ZONE = frozenset(
 OFFSET_OF_VIETNAM = re.compile(r"(utc|gmt|etcutc|etcgmt)?\+0?7(00)?")
 OFFSET = re.compile(r"(utc|gmt|etcutc|etcgmt)?[+-][0-9]{1,4}")
 NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)
+LANGUAGE = re.compile(r"[a-z]{2,3}")
 QUERY_KEY = re.compile(r"[A-Za-z0-9_.~$:()\[\]-]{1,64}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -168,6 +169,13 @@ def header_name(text: str) -> str:
     if not HEADER_NAME.fullmatch(text):
         raise ValueError("must be the name of one header, such as X-Forwarded-For")
     return text
+
+
+def language(text: str) -> str:
+    """Return the code of a language in small letters, without a region: BCP 47, such as zh or fr."""
+    if not LANGUAGE.fullmatch(text.lower()):
+        raise ValueError(f"{text!r} must be the code of a language, two or three letters such as zh")
+    return text.lower()
 
 
 def host_name(text: str) -> str:

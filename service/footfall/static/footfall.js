@@ -24,9 +24,7 @@
  * style. Where the page may not count, the console has one line that says why.
  */
 (() => {
-  "use strict";
-
-  const script = document.currentScript || document.querySelector('script[src*="footfall.js"]');
+  const script = document.currentScript || document.querySelector("[src*='footfall.js']");
   if (!script || !script.src) return;
   const option = name => script.getAttribute("data-" + name);
   // Relative to the script, so that a portal may serve Footfall below a path of its own.
@@ -112,18 +110,20 @@
   let asked; // pages whose views were read since the last beacon or poll; none before the first one
   const pageViews = new Map();
 
-  // The nearest lang decides ("vi-VN" is vi); a third language gets the site's.
-  const pageLanguage = element => {
+  // The nearest lang decides ("vi-VN" is vi); a language without words gets the site's.
+  const nearestLanguage = element => {
     const nearest = element.closest("[lang]");
-    const known = nearest && /^(vi|en)\b/i.exec(nearest.getAttribute("lang"));
-    return known ? known[1].toLowerCase() : "";
+    const known = nearest && /^[a-z]{2,3}\b/i.exec(nearest.getAttribute("lang"));
+    return known ? known[0].toLowerCase() : "";
   };
-  const languageOf = element => pageLanguage(element) || (shown.language === "en" ? "en" : "vi");
+  const siteLanguage = () => (/^[a-z]{2,3}$/.test(shown.language) ? shown.language : "vi");
+  const wordsOf = language =>
+    Object.assign({}, words[language], (shown.words || {})[language], language === siteLanguage() && shown.labels);
 
   // <visitor-counts> becomes a list in the page's own DOM, so that the page's style sheet applies.
   const fillShortForm = shortForm => {
     let list = shortForm.firstElementChild;
-    const show = shortForm.getAttribute("data-show") || shown.show || "online today week total";
+    const show = shortForm.getAttribute("data-show") || shown.show || names.slice(0, 4);
     const wanted = String(show).split(/\W+/).filter(name => names.includes(name));
     if (!list) {
       list = document.createElement("ul");
@@ -141,10 +141,14 @@
         list.appendChild(document.createElement("li")).append("", figure);
       });
     }
-    const language = languageOf(shortForm);
-    const labels = Object.assign({}, words[language], language === shown.language && shown.labels);
+    const nearest = nearestLanguage(shortForm);
+    const speaks = wordsOf(nearest).online;
+    const language = speaks ? nearest : siteLanguage();
+    const labels = wordsOf(language);
     const labelOf = name => shortForm.getAttribute("data-label-" + name) || labels[name];
-    if (!pageLanguage(shortForm)) list.lang = language;
+    // Before the first answer the site's language is not known.
+    if (speaks) list.removeAttribute("lang");
+    else list.lang = language;
     list.setAttribute("aria-label", labelOf("heading"));
     list.querySelectorAll("b").forEach(figure => {
       figure.previousSibling.data = labelOf(figure.getAttribute("data-count")) + ": ";
@@ -155,7 +159,7 @@
   const fillNumber = (element, figure) => {
     const before = element.textContent;
     const known = typeof figure === "number";
-    const written = known ? figure.toLocaleString(languageOf(element)) : before.trim() || "–";
+    const written = known ? figure.toLocaleString(nearestLanguage(element) || siteLanguage()) : before.trim() || "–";
     const inBoxes = known && element.closest(".footfall-digits");
     const text = inBoxes ? String(figure).padStart(6, 0) : written;
     if (text === before) return;
@@ -248,13 +252,13 @@
   let refused; // the server refuses beacons of this page
   let blocked; // the page's connect-src forbids requests
 
-  const inFrame = window !== window.top;
+  const inFrame = self !== top;
 
   // The origins of the pages around this one, nearest first; "" for one that the browser hides.
   const originsAround = () => {
     const origins = Array.from(location.ancestorOrigins || []);
     if (origins.length) return origins;
-    for (let around = window; around !== window.top; ) {
+    for (let around = self; around !== top; ) {
       around = around.parent;
       try {
         origins.push(around.location.origin);
@@ -290,7 +294,7 @@
       const response = await fetch(address(what), {
         method: body ? "POST" : "GET",
         body,
-        signal: limit ? limit.signal : undefined,
+        signal: limit && limit.signal,
         keepalive: true,
         credentials: "omit",
         referrerPolicy: "origin",
@@ -310,7 +314,7 @@
         kind: sent ? "view" : "ping",
         visitor: visitor(),
         webdriver: navigator.webdriver || undefined,
-        frames: inFrame ? originsAround() : undefined,
+        frames: (inFrame && originsAround()) || undefined,
       })
     );
 
@@ -390,7 +394,7 @@
   const bare = host => host.replace(/^www\./, "");
   const canonical = () => {
     try {
-      const link = new URL(document.querySelector('link[rel~="canonical"]').href);
+      const link = new URL(document.querySelector("link[rel~=canonical]").href);
       return bare(link.host) === bare(location.host) && addressOf(link);
     } catch (noLink) {}
   };
@@ -485,7 +489,7 @@
   }).observe(document, { childList: true, subtree: true });
 
   window.footfall = {
-    view: name => countView(name),
+    view: countView,
     fill: root => {
       roots.add(root);
       paint();
