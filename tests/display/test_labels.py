@@ -5,6 +5,7 @@ import re
 import pytest
 
 from footfall.display.labels import LABELS, OF_THE_SCRIPT, format_number, labels_for_script, labels_of, words_for_script
+from footfall.display.report_words import languages_of_report
 from footfall.http.assets import STATIC
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import LANGUAGES, Site
@@ -71,3 +72,9 @@ def test_the_script_has_the_same_words() -> None:
         words = re.search(rf"\b{language}: {{(.*?)}}", script, re.DOTALL)
         assert words is not None
         assert dict(re.findall(r'(\w+): "([^"]+)"', words[1])) == labels
+
+
+def test_a_report_of_a_site_in_another_language_is_in_english() -> None:
+    """Reports speak Vietnamese and English; their words for a third language are not there to be shown."""
+    sites = [Site(id=SiteId("a"), name="A", hosts=("a.vn",), language=language) for language in ("vi", "zh")]
+    assert [languages_of_report(site) for site in sites] == [("vi", "en"), ("en", "vi")]

@@ -16,7 +16,7 @@ from footfall.display.counts_cache import unknown_counts
 from footfall.display.export import csv_pieces, json_pieces
 from footfall.display.report import Asked, Report, read_figures, read_report
 from footfall.display.report_page import View, change, counted, report_page
-from footfall.display.report_words import days_name, moment_name, period_name
+from footfall.display.report_words import days_name, languages_of_report, moment_name, period_name
 from footfall.display.saved_counts import read_saved_counts
 from footfall.errors import Stop, StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK
@@ -70,7 +70,7 @@ async def make_report(settings: Settings, site: Site, choices: ReportChoices) ->
     elif choices.as_json:
         say("".join(json_pieces(report)), end="")
     elif choices.page is not None:
-        _write(choices.page, report_page(report, View(site.language, has_links=False)))
+        _write(choices.page, report_page(report, View(languages_of_report(site)[0], has_links=False)))
     else:
         show(screen(report))
 

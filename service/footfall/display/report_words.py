@@ -7,9 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from footfall.model.report_period import By, Days
+from footfall.settings.settings import Site
 
 TEMPLATES = Path(__file__).parent / "templates"
 LANGUAGES = ("vi", "en")
+"""The languages of a report; a site in another one gets English."""
 WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {language: tomllib.loads((TEMPLATES / f"{language}.toml").read_text(encoding="utf-8")) for language in LANGUAGES}
 )
@@ -88,3 +90,9 @@ def percent(part: float, language: str, *, sign: bool = False) -> str:
     """
     text = f"{100 * part:{'+' if sign else ''}.1f} %"
     return text.replace(".", ",") if language == "vi" else text
+
+
+def languages_of_report(site: Site) -> tuple[str, ...]:
+    """Return the languages of a report, the site's first; English for a site whose language no report speaks."""
+    first = site.language if site.language in LANGUAGES else "en"
+    return tuple(dict.fromkeys((first, *LANGUAGES)))

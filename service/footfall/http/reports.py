@@ -10,11 +10,11 @@ from footfall.display.export import csv_pieces, json_pieces
 from footfall.display.report import Report, read_figures, read_report
 from footfall.display.report_chart import MEASURES
 from footfall.display.report_page import View, report_page
-from footfall.display.report_words import LANGUAGES
+from footfall.display.report_words import LANGUAGES, languages_of_report
 from footfall.display.sites_page import sites_csv, sites_json, sites_page
 from footfall.display.sites_report import SitesReport, read_sites_report
 from footfall.errors import Reason, Refused, StoreUnavailable
-from footfall.http.choices import chosen, language_in
+from footfall.http.choices import chosen
 from footfall.http.report_answers import HTML_TYPE, as_page, reply
 from footfall.http.report_query import read_asked, read_asked_sites, read_csv_form
 from footfall.http.responses import Reply
@@ -70,7 +70,7 @@ async def get_page(request: web.Request) -> Reply:
     """Return the report of a site as a page."""
     site = await site_to_report(request)
     view = View(
-        language_in(request, site),
+        chosen(request, "lang", languages_of_report(site)),
         chosen(request, "show", MEASURES),
         has_all_sites=ACCESS not in request.app,
     )
