@@ -13,7 +13,7 @@ from tests.chaos.stage import Stage
 from tests.support.redis_group import ClusterNode, command, moving
 
 STANDS_STILL_S = 12
-SLOTS_MOVED = 2500
+SLOTS_MOVED, SLOTS_AT_ONCE = 2500, 20
 HALF_MOVED_S = 5
 GONE_S = 25
 COPIED_WITHIN_S = 20
@@ -68,12 +68,16 @@ async def move_slots(stage: Stage) -> None:
     first = stage.chance.randrange(3 * SLOTS_MOVED // 2)
     owned = await owned_slots(source)
     slots += [slot for slot in owned[first:] + owned[:first] if slot not in slots]
+    slots = slots[: SLOTS_MOVED // 5 if stage.quick else SLOTS_MOVED]
+    stage.chance.shuffle(slots)
     async with moving(source, target) as move:
-        for slot in slots[: SLOTS_MOVED // 5 if stage.quick else SLOTS_MOVED]:
-            await move.begin(slot)
-            await move.keys(slot)
-            await move.end(slot)
-    stage.expect(not set(await owned_slots(source)) & set(slots[:10]), "the slots have not moved")
+        for at in range(0, len(slots), SLOTS_AT_ONCE):
+            some = slots[at : at + SLOTS_AT_ONCE]
+            await move.begin(*some)
+            for slot in some:
+                await move.keys(slot)
+            await move.end(*some)
+    stage.expect(not set(await owned_slots(source)) & set(slots), "the slots have not moved")
     await wait_until_counted(stage)
 
 

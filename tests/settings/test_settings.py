@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from footfall.errors import SettingsError
 from footfall.model.site_id import SiteId
+from footfall.settings.authorities import system_authorities
 from footfall.settings.settings import (
     FILE_VARIABLES,
     VARIABLES,
@@ -22,7 +23,7 @@ from footfall.settings.settings import (
     settings_file,
 )
 from footfall.settings.sources import CONFIG_VARIABLE
-from footfall.settings.store_urls import postgres_urls
+from footfall.settings.store_urls import Server, parse_redis_url, postgres_urls
 from tests.support.project import PROJECT
 from tests.support.reference import default_text
 
@@ -247,6 +248,19 @@ def test_a_cluster_and_sentinels_have_urls_of_their_own(url: str, toml: Path) ->
     """These are the spellings that other programs know."""
     settings = load_settings(toml, STORES | {"FOOTFALL_REDIS_URL": url})
     assert settings.redis_url.get_secret_value() == url
+
+
+def test_sentinels_and_servers_have_passwords_of_their_own(toml: Path) -> None:
+    """A sentinel that got the password of the servers would refuse it, and no primary would be found."""
+    ca_file = str(system_authorities())
+    environ = STORES | {
+        "FOOTFALL_REDIS_URL": "rediss+sentinel://user:p%40ss@s1/counts/3?sentinel_username=s&sentinel_password=a%2Fb",
+        "FOOTFALL_CA_FILE": ca_file,
+    }
+    url = parse_redis_url(load_settings(toml, environ).redis_url.get_secret_value())
+    authorities = f"ssl_ca_certs={ca_file}"
+    assert url.server_url(Server("10.0.0.7", 6379)) == f"rediss://user:p%40ss@10.0.0.7:6379/3?{authorities}"
+    assert url.sentinel_url(url.servers[0]) == f"rediss://s:a%2Fb@s1:26379?{authorities}"
 
 
 @pytest.mark.parametrize(

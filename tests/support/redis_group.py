@@ -225,10 +225,10 @@ class SlotMove:
         self._source_id, self._target_id = ids
         self._port = port
 
-    async def begin(self, slot: int) -> None:
-        """Declare on both nodes that a slot moves."""
-        await self.taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self._source_id)
-        await self.giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self._target_id)
+    async def begin(self, *slots: int) -> None:
+        """Declare on both nodes that slots move."""
+        await _set_slots(self.taking, slots, "IMPORTING", self._source_id)
+        await _set_slots(self.giving, slots, "MIGRATING", self._target_id)
 
     async def keys_of(self, node: RawRedis, slot: int) -> list[bytes]:
         """Return keys of a slot that a node has."""
@@ -244,10 +244,10 @@ class SlotMove:
         while keys := await self.keys_of(self.giving, slot):
             await self.migrate(keys)
 
-    async def end(self, slot: int) -> None:
-        """Declare on both nodes that the slot has moved, first on the one that has it."""
+    async def end(self, *slots: int) -> None:
+        """Declare on both nodes that slots have moved, first on the one that has them."""
         for node in (self.taking, self.giving):
-            await node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", self._target_id)
+            await _set_slots(node, slots, "NODE", self._target_id)
 
 
 @asynccontextmanager
@@ -262,6 +262,14 @@ async def until_all(servers: Sequence[Any], holds: Callable[[Any], Awaitable[boo
     """Wait until something holds on each server; a server that does not answer is asked again."""
     for server in servers:
         await until(partial(_is_true, server, holds))
+
+
+async def _set_slots(node: RawRedis, slots: Sequence[int], state: str, of_node: str) -> None:
+    """Set the state of slots in one write: a node saves what it knows of its cluster, with an fsync, once for all."""
+    async with node.pipeline(transaction=False) as pipeline:
+        for slot in slots:
+            pipeline.execute_command("CLUSTER", "SETSLOT", slot, state, of_node)
+        await pipeline.execute()
 
 
 async def _is_true(server: Any, holds: Callable[[Any], Awaitable[bool]]) -> bool:

@@ -96,14 +96,13 @@ class RedisCalls:
     async def _exchange(self) -> None:
         """Send the calls of this turn of the loop and pass the answers on; a call without an answer has failed."""
         calls, self._gathered = self._gathered, []
-        failure = StoreUnavailable("redis", "the call was given up")
         try:
             await self._topology.deliver(calls)
         except StoreUnavailable as error:
-            failure = error
-        finally:
-            for call in calls:
-                call.fail(failure)
+            _fail(calls, error)
+        except BaseException:
+            _fail(calls, StoreUnavailable("redis", "the call was given up"))
+            raise
 
 
 @asynccontextmanager
@@ -118,6 +117,11 @@ async def open_calls(url: str, timeout_s: float) -> AsyncIterator[RedisCalls]:
         yield calls
     finally:
         await calls.close()
+
+
+def _fail(calls: Sequence[Call], why: StoreUnavailable) -> None:
+    for call in calls:
+        call.fail(why)
 
 
 def _or_raise(answer: T | BaseException) -> T:
