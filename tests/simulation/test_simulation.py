@@ -53,6 +53,8 @@ ALL, FEW = 4096, 4
 DAY_S = 86400
 SKETCHES_LAST_S = 25 * DAY_S
 """Later, sketches in Postgres are dropped on purpose."""
+QUIET_DAYS = 8
+"""After so many the first day is of a month that is over, and older than pages are kept by day."""
 ANY = st.integers(0, 30)
 
 
@@ -378,6 +380,15 @@ class Footfall(RuleBasedStateMachine):
     @rule(days=st.sampled_from([1, 1, 1, 3, 8]))
     def days_pass(self, days: int) -> None:
         self.world.clock.advance(days * DAY_S)
+
+    @precondition(lambda self: self.world.clock() < self.started_s + SKETCHES_LAST_S - QUIET_DAYS * DAY_S)
+    @rule()
+    def quiet_days_pass(self) -> None:
+        """Each with its rollups: days close, leave Redis and fold into their month; what is late finds them there."""
+        for _ in range(QUIET_DAYS):
+            self.world.clock.advance(DAY_S)
+            for which in range(2):
+                self.reconcile(which, served=True)
 
     @rule(hours=st.sampled_from([1, 7, 30, 3 * 24, 9 * 24]))
     def clocks_are_corrected(self, hours: int) -> None:
