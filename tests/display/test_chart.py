@@ -8,9 +8,10 @@ import pytest
 
 from footfall.display.chart import BARS_MAX, NARROW, WIDE, Chart, Point, Size, axis
 from footfall.display.report_chart import Curve
-from footfall.display.report_words import EXPLAINED_EVENTS, LANGUAGES, WORDS
+from footfall.display.report_words import LANGUAGES, WORDS
 from footfall.model.report_period import By, Days
 from footfall.stores.history import Figure
+from footfall.sync.event_book import KINDS
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -127,4 +128,4 @@ def test_both_languages_say_the_same_things() -> None:
         assert sorted(part.partition("}")[0] for part in vietnamese[name].split("{")[1:]) == sorted(
             part.partition("}")[0] for part in english[name].split("{")[1:]
         ), name
-    assert set(EXPLAINED_EVENTS) <= set(vietnamese)
+    assert {f"event_{kind}" for kind in KINDS} <= set(vietnamese)

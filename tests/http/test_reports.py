@@ -194,6 +194,55 @@ async def test_a_report_names_pages_corrections_and_events(footfall: Footfall, o
     ]
 
 
+async def test_what_lasted_and_what_was_imported_is_told_in_words(footfall: Footfall, owner: Owner) -> None:
+    """A reader of the page knows no words of the program; what was not counted here says so, day by day."""
+    postgres = footfall.services.stores.postgres
+    noon = footfall.clock()
+    await owner.execute(
+        """
+        INSERT INTO footfall.event (site, kind, detail, at, began, ended) VALUES
+            ('*', 'redis_away', 'x', to_timestamp($1), to_timestamp($1 - 7200), to_timestamp($1 - 3600)),
+            ('*', 'redis_away', 'long ago', to_timestamp($1), to_timestamp(0), to_timestamp(1)),
+            ('other', 'batches_lost', '3 batches', to_timestamp($1), NULL, NULL),
+            ('portal', 'of_tomorrow', '<i>new</i>', to_timestamp($1 - 60), NULL, NULL),
+            ('*', 'started', 'a', to_timestamp($1 - 99), NULL, NULL),
+            ('*', 'started', 'b', to_timestamp($1 - 88), NULL, NULL)
+        """,
+        noon,
+    )
+    await owner.execute(
+        """
+        WITH entered AS (
+            INSERT INTO footfall.day_journal (site, day, what, visitors, views)
+            SELECT 'portal', DATE '2054-11-01' + n, 'days', 5, 7 FROM generate_series(0, 9) AS n RETURNING *
+        )
+        INSERT INTO footfall.site_day (site, day, visitors, views, logs)
+        SELECT site, day, visitors, views, jsonb_build_object('0000000000000000', jsonb_build_array(entry, views))
+        FROM entered
+        """
+    )
+    assert len(await postgres.events()) == 6
+    report = await read_json(footfall, **{"from": "2054-11-01"})
+    assert [(event["kind"], event["began"], event["ended"]) for event in report["events"] if event["ended"]] == [
+        ("redis_away", "2054-11-25T10:00:00+07:00", "2054-11-25T11:00:00+07:00")
+    ]
+    assert [(one["what"], one["days"], one["from"], one["to"], one["views"]) for one in report["imports"]] == [
+        ("days", 10, "2054-11-01", "2054-11-10", 70)
+    ]
+    assert [period["days_imported"] for period in report["periods"]] == [1] * 10 + [0]
+    (month,) = (await read_json(footfall, by="month", **{"from": "2054-11-01"}))["periods"]
+    assert (month["days_imported"], month["days_counted"]) == (10, 11)
+    page = await (await footfall.ops.get(f"/reports/{SITE}?from=2054-11-01&lang=vi")).text()
+    assert "10:00 25/11/2054 – 11:00 25/11/2054" in page
+    assert "Redis không nhận lượt" in page
+    assert "Footfall khởi động: 2 lần" in page
+    assert "of tomorrow: &lt;i&gt;new&lt;/i&gt;" in page
+    assert "long ago" not in page
+    assert "3 batches" not in page
+    assert "bộ đếm khác" in page
+    assert page.count("(nhập)") == 10
+
+
 WRONG_QUERIES = {
     "from must be a day": {"from": "2054-02-30"},
     "is after to": {"from": "2054-03-01", "to": "2054-02-01"},

@@ -183,8 +183,9 @@ async def test_a_large_report_is_found_by_indexes_and_stays_below_a_megabyte(
             "10 years by day": (history.PERIODS, (SITE, *ten_years, "day")),
             "10 years by month": (history.PERIODS, (SITE, *ten_years, "month")),
             "10,000 pages of a day": (TOP_OF_DAYS, (SITE, *one_day, 20)),
-            "10 years of 1,000 sites": (sites_history.SUMS, (ids, *ten_years, *months)),
-            "their sum by month": (sites_history.PERIODS, (ids, *ten_years, *months, "month")),
+            "10 years of 1,000 sites": (sites_history.SUMS_AND_PERIODS, (ids, *ten_years, *months, "month")),
+            "the 10 years before": (sites_history.SUMS, (ids, *ten_years.before(), *ten_years.before().whole_months())),
+            "their first days": (sites_history.SINCE, (ids,)),
         }
         for name, (statement, arguments) in statements.items():
             time_ms, read = await explained(owner, statement, *arguments)

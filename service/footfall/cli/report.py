@@ -15,13 +15,13 @@ from footfall.cli.terminal import complain, progress_bar, say, show
 from footfall.display.counts_cache import unknown_counts
 from footfall.display.export import csv_pieces, json_pieces
 from footfall.display.report import Asked, Report, read_figures, read_report
-from footfall.display.report_page import View, change, counted, report_page
-from footfall.display.report_words import days_name, languages_of_report, moment_name, period_name
+from footfall.display.report_page import ROUTINE_EVENTS, View, change, counted, report_page
+from footfall.display.report_words import WORDS, days_name, languages_of_report, moment_name, period_name
 from footfall.display.saved_counts import read_saved_counts
 from footfall.errors import Stop, StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK
 from footfall.model.periods import local_day
-from footfall.model.report_period import By, asked_days
+from footfall.model.report_period import By, Days, asked_days
 from footfall.plain_text import one_line
 from footfall.settings.settings import Settings, Site
 from footfall.stores.history import History, open_history
@@ -158,7 +158,13 @@ def _sentences(report: Report) -> Iterator[str]:
     for gap in report.gaps:
         yield f"No numbers: {days_name(gap, ENGLISH)}"
     for event in report.events:
-        yield f"{moment_name(event.at.astimezone(zone), ENGLISH)}: {one_line(event.kind)} {one_line(event.detail)}"
+        until = f" – {moment_name(event.ended.astimezone(zone), ENGLISH)}" if event.ended else ""
+        since = moment_name((event.began or event.at).astimezone(zone), ENGLISH)
+        said = WORDS[ENGLISH].get(f"event_{event.kind}")
+        what = said if said and event.kind not in ROUTINE_EVENTS else one_line(event.kind)
+        yield f"{since}{until}: {what} {'' if event.ended else one_line(event.detail)}".rstrip()
+    for one in report.imports:
+        yield f"Imported: {one.days:,d} days, {days_name(Days(one.first, one.last), ENGLISH)}, {one_line(one.what)}"
     for entry in report.corrections:
         at = moment_name(entry.made_at.astimezone(zone), ENGLISH)
         yield f"{at}: the total was corrected by {entry.amount:+,d}: {one_line(entry.reason)}"

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from footfall.display.report import Asked, Report
 from footfall.model.counts import DEFINITIONS, NUMBERS
@@ -14,19 +16,8 @@ from footfall.stores.history import Figure, Sum
 BOM = "\ufeff"
 """Excel takes a file for UTF-8 only where it begins with this mark."""
 COLUMNS = (
-    *(
-        "site",
-        "name",
-        "from",
-        "to",
-        "visitors",
-        "views",
-        "visitors_are",
-        "exact",
-        "finished",
-        "days_counted",
-        "definitions",
-    ),
+    *("site", "name", "from", "to", "visitors", "views", "visitors_are"),
+    *("exact", "finished", "days_counted", "days_imported", "definitions"),
 )
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 ROWS_IN_A_PIECE = 200
@@ -67,6 +58,7 @@ async def csv_pieces(
                 figure.exact,
                 figure.days.last <= closed_through,
                 figure.counted,
+                figure.imported,
                 DEFINITIONS,
             )
         )
@@ -121,20 +113,37 @@ def _fields(report: Report) -> dict[str, Any]:
                 "amount": entry.amount,
                 "reason": entry.reason,
                 "made_by": entry.made_by,
-                "made_at": entry.made_at.astimezone(zone).isoformat(timespec="seconds"),
+                "made_at": _moment(entry.made_at, zone),
             }
             for entry in report.corrections
+        ],
+        "imports": [
+            {
+                "what": one.what,
+                "made_by": one.made_by,
+                "made_at": _moment(one.made_at, zone),
+                **days_fields(Days(one.first, one.last)),
+                "days": one.days,
+                "views": one.views,
+            }
+            for one in report.imports
         ],
         "events": [
             {
                 "kind": event.kind,
                 "detail": event.detail,
-                "at": event.at.astimezone(zone).isoformat(timespec="seconds"),
+                "at": _moment(event.at, zone),
+                "began": event.began and _moment(event.began, zone),
+                "ended": event.ended and _moment(event.ended, zone),
             }
             for event in report.events
         ],
         "gaps": [days_fields(gap) for gap in report.gaps],
     }
+
+
+def _moment(at: datetime, zone: ZoneInfo) -> str:
+    return at.astimezone(zone).isoformat(timespec="seconds")
 
 
 def _period(figure: Figure, *, finished: bool) -> dict[str, Any]:
@@ -146,6 +155,7 @@ def _period(figure: Figure, *, finished: bool) -> dict[str, Any]:
         "exact": figure.exact,
         "finished": finished,
         "days_counted": figure.counted,
+        "days_imported": figure.imported,
     }
 
 

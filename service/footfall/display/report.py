@@ -11,7 +11,7 @@ from footfall.model.report_period import DAY, By, Days
 from footfall.model.retention import Retention
 from footfall.model.sums import NOTHING, Tally
 from footfall.settings.settings import Site
-from footfall.stores.history import Busiest, Figure, History, Sum, TopPages
+from footfall.stores.history import Busiest, Figure, History, Import, Sum, TopPages
 from footfall.stores.postgres_store import Adjustment, Event
 
 PAGES_LISTED = 20
@@ -61,6 +61,7 @@ class Report:
     pages: TopPages | None
     """None where there are too many to add up."""
     corrections: Sequence[Adjustment]
+    imports: Sequence[Import]
     events: Sequence[Event]
     gaps: Sequence[Days]
 
@@ -101,6 +102,7 @@ async def read_report(history: History, asked: Asked) -> Report:
         peak=_peak(await history.most_online(site_id, days), asked),
         pages=await history.top_pages(site_id, days, PAGES_LISTED),
         corrections=await history.corrections(site_id),
+        imports=await history.imports(site_id, days),
         events=await history.events(site_id, _start(asked, days.first), _start(asked, days.last + DAY)),
         gaps=list(_gaps(counted, days, since)),
     )
@@ -132,6 +134,7 @@ async def read_figures(history: History, asked: Asked) -> AsyncIterator[Figure]:
             views=until.views + of_today.views,
             counted=until.counted + of_today.counted,
             exact=until.exact and of_today.exact,
+            imported=until.imported,
         )
     yield await _with_union(history, asked, figure) if by is By.WEEK and current.first == by.start(today) else figure
 

@@ -8,6 +8,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -17,7 +18,6 @@ from footfall.display.labels import format_number, labels_of
 from footfall.display.report import Report
 from footfall.display.report_chart import MEASURES, Curve, Measure
 from footfall.display.report_words import (
-    EXPLAINED_EVENTS,
     TEMPLATES,
     WORDS,
     day_name,
@@ -28,12 +28,14 @@ from footfall.display.report_words import (
 )
 from footfall.model.counts import DEFINITIONS, NUMBERS
 from footfall.model.report_period import DAY, By, Days
-from footfall.stores.history import Figure
+from footfall.stores.history import Figure, Import
 
 STYLE = (TEMPLATES / "report.css").read_text(encoding="utf-8")
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 """For the policy of the page, which allows this style and no other."""
 OTHER = "(other)"
+ROUTINE_EVENTS = ("started", "stopped")
+"""Of these a report says how often they happened, and when the last time."""
 OTHER_LANGUAGE: Mapping[str, str] = {"vi": "en", "en": "vi"}
 MINUS, NO_BREAK = "\u2212", "\u00a0"
 
@@ -155,6 +157,7 @@ def _fields(report: Report, view: View) -> dict[str, Any]:
             }
             for entry in report.corrections
         ],
+        "imports": [_import(one, site.zone, language) for one in report.imports],
         "happened": list(_happened(report, language)),
         "zone": words["definition_zone"].format(zone=site.time_zone),
         "version": words["definitions_version"].format(version=DEFINITIONS, program=view.program),
@@ -195,6 +198,7 @@ def _row(report: Report, figure: Figure, language: str) -> dict[str, Any]:
         "visitors": f"{visitors} †" if is_sum else visitors,
         "views": format_number(figure.views, language),
         "is_open": not report.is_finished(figure),
+        "imported": figure.imported,
     }
 
 
@@ -211,9 +215,35 @@ def _happened(report: Report, language: str) -> Iterator[dict[str, str]]:
     words, zone = WORDS[language], report.asked.site.zone
     for gap in report.gaps:
         yield {"at": days_name(gap, language), "what": words["gap"]}
+    for kind in ROUTINE_EVENTS:
+        times = [event.at for event in report.events if event.kind == kind]
+        if times:
+            what = words[f"event_{kind}"].format(times=format_number(len(times), language))
+            yield {"at": moment_name(max(times).astimezone(zone), language), "what": what}
     for event in report.events:
-        said = words[event.kind] if event.kind in EXPLAINED_EVENTS else event.kind.replace("_", " ")
-        yield {"at": moment_name(event.at.astimezone(zone), language), "what": f"{said}: {event.detail}"}
+        if event.kind in ROUTINE_EVENTS:
+            continue
+        said = words.get(f"event_{event.kind}") or event.kind.replace("_", " ")
+        if event.began and event.ended:
+            began, ended = (moment_name(at.astimezone(zone), language) for at in (event.began, event.ended))
+            yield {"at": f"{began} – {ended}", "what": said}
+        else:
+            detail = f": {event.detail}" if event.detail else ""
+            yield {"at": moment_name(event.at.astimezone(zone), language), "what": f"{said}{detail}"}
+
+
+def _import(one: Import, zone: ZoneInfo, language: str) -> dict[str, str]:
+    words = WORDS[language]
+    days = words["imported_days"].format(
+        days=format_number(one.days, language), period=days_name(Days(one.first, one.last), language)
+    )
+    return {
+        "at": moment_name(one.made_at.astimezone(zone), language),
+        "what": words.get(f"import_{one.what}") or one.what,
+        "days": days,
+        "views": format_number(one.views, language),
+        "who": one.made_by,
+    }
 
 
 def _links(report: Report, view: View) -> dict[str, Any]:

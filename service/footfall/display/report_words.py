@@ -16,7 +16,6 @@ WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {language: tomllib.loads((TEMPLATES / f"{language}.toml").read_text(encoding="utf-8")) for language in LANGUAGES}
 )
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-EXPLAINED_EVENTS = ("salt_lost", "day_ahead", "spool_damaged")
 
 
 def day_name(day: date, language: str) -> str:

@@ -73,7 +73,8 @@ async def read_sites_report(history: SitesHistory, asked: AskedSites) -> SitesRe
     """
     ids = [site.id for site in asked.sites]
     days, before = asked.days, asked.days.before()
-    sums, since = await history.sums(ids, days), await history.since(ids)
+    sums, figures = await history.sums_and_figures(ids, days, asked.by)
+    since = await history.since(ids)
     of_before = await history.sums(ids, before)
     more = await _not_copied(history, asked)
     rows = [
@@ -85,7 +86,6 @@ async def read_sites_report(history: SitesHistory, asked: AskedSites) -> SitesRe
         )
         for site in asked.sites
     ]
-    figures = await history.figures(ids, days, asked.by)
     return SitesReport(
         days=days,
         by=asked.by,

@@ -17,7 +17,8 @@ from footfall.settings.settings import Site
 
 SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
 DAYS_BY_MONTH = 400
-"""More days than these are shown by month, where the query does not choose."""
+DAYS_OF_ALL_SITES = 190
+"""More days of all sites are shown by month or year only: a thousand sites would be too many rows."""
 
 
 class CsvForm(NamedTuple):
@@ -34,13 +35,16 @@ class Wanted(NamedTuple):
     last: date | None
     by: By | None
 
-    def days(self, today: date, since: date | None) -> tuple[Days, By]:
-        """Return the days and periods of the report; raises Refused(BAD_FIELD) with a sentence."""
+    def days(self, today: date, since: date | None, by_month_from: int = DAYS_BY_MONTH) -> tuple[Days, By]:
+        """Return the days and periods of the report; raises Refused(BAD_FIELD) with a sentence.
+
+        More days than `by_month_from` are shown by month, where the query does not choose.
+        """
         try:
             days = asked_days(self.by or By.DAY, self.first, self.last, today, since)
         except ValueError as error:
             raise Refused(Reason.BAD_FIELD, sentence=f"{error}.") from None
-        return days, self.by or (By.MONTH if days.number > DAYS_BY_MONTH else By.DAY)
+        return days, self.by or (By.MONTH if days.number > by_month_from else By.DAY)
 
 
 def read_wanted(request: web.Request) -> Wanted:
@@ -73,9 +77,9 @@ async def read_asked_sites(request: web.Request) -> AskedSites:
     zone, at_s = sites[0].zone, services.periods.clock()
     since = await services.sites_history.since([site.id for site in sites])
     wanted = read_wanted(request)
-    days, by = wanted.days(local_day(at_s, zone), min(since.values(), default=None))
-    if by in (By.DAY, By.WEEK) and days.number > DAYS_BY_MONTH:
-        sentence = f"more than {DAYS_BY_MONTH} days of all sites can be shown by month or by year only."
+    days, by = wanted.days(local_day(at_s, zone), min(since.values(), default=None), DAYS_OF_ALL_SITES)
+    if by in (By.DAY, By.WEEK) and days.number > DAYS_OF_ALL_SITES:
+        sentence = f"more than {DAYS_OF_ALL_SITES} days of all sites can be shown by month or by year only."
         raise Refused(Reason.BAD_FIELD, sentence=sentence)
     await asyncio.gather(*(services.counts_cache.counts(site) for site in sites))
     live = {site.id: services.counts_cache.reading(site) for site in sites}

@@ -29,11 +29,12 @@ LISTED_MAX = 200
 NUMBER_MAX = 2**53 - 1
 
 PERIODS = f"""
-    SELECT part.start, part.counted, part.views, part.exact, part.visitors, part.most,
+    SELECT part.start, part.counted, part.imported, part.views, part.exact, part.visitors, part.most,
         week.visitors AS union_visitors, week.exact AS union_exact
     FROM (
         SELECT date_trunc($4, day)::date AS start, count(*) AS counted, max(visitors) AS most, bool_and(exact) AS exact,
-            LEAST(sum(visitors), {NUMBER_MAX})::bigint AS visitors, LEAST(sum(views), {NUMBER_MAX})::bigint AS views
+            count(*) FILTER (WHERE footfall.is_imported(logs)) AS imported,
+                LEAST(sum(visitors), {NUMBER_MAX})::bigint AS visitors, LEAST(sum(views), {NUMBER_MAX})::bigint AS views
         FROM footfall.site_day WHERE site = $1 AND day BETWEEN $2 AND $3 GROUP BY 1
     ) AS part
     LEFT JOIN footfall.site_week AS week ON $4 = 'week' AND (week.site, week.week) = ($1, part.start)
@@ -64,9 +65,17 @@ CORRECTIONS = """
 EVERY_SITE = "*"
 """Under this name stand the events of an installation, such as a store that was away."""
 EVENTS = f"""
-    SELECT kind, detail, at FROM footfall.event WHERE site IN ($1, '{EVERY_SITE}') AND at >= $2 AND at < $3
-    ORDER BY at DESC, kind, detail LIMIT $4
+    SELECT kind, detail, at, began, ended, site FROM footfall.event
+    WHERE site IN ($1, '{EVERY_SITE}') AND COALESCE(ended, at) >= $2 AND COALESCE(began, at) < $3
+    ORDER BY COALESCE(began, at) DESC, kind, detail LIMIT $4
 """  # noqa: S608 - of constants
+IMPORTS = """
+    SELECT what, made_by, max(made_at) AS made_at, min(day) AS first, max(day) AS last, count(DISTINCT day) AS days,
+        sum(views)::bigint AS views
+    FROM footfall.day_journal WHERE site = $1 AND day BETWEEN $2 AND $3
+    GROUP BY what, made_by, date_trunc('day', made_at) ORDER BY 3 DESC, 1, 2 LIMIT $4
+"""
+"""What was imported on one day by one role is one line; a day that was imported again is one day in it."""
 
 
 class Figure(NamedTuple):
@@ -81,6 +90,8 @@ class Figure(NamedTuple):
     """Whether `visitors` is no estimate."""
     is_union: bool = False
     """Whether `visitors` are the different people of the whole period; else the sum of those of its days."""
+    imported: int = 0
+    """How many of its days were not counted here, but imported."""
 
 
 class Sum(NamedTuple):
@@ -97,6 +108,18 @@ class Busiest(NamedTuple):
 
     day: date
     visitors: int
+    views: int
+
+
+class Import(NamedTuple):
+    """Days that were taken over from another counter or from a log."""
+
+    what: str
+    made_by: str
+    made_at: datetime
+    first: date
+    last: date
+    days: int
     views: int
 
 
@@ -179,8 +202,13 @@ class History:
         async with self._connections.connection() as connection:
             return [Adjustment(*row) for row in await connection.fetch(CORRECTIONS, site_id, LISTED_MAX)]
 
+    async def imports(self, site_id: SiteId, days: Days) -> list[Import]:
+        """Return what was imported of these days, the newest first, and at most `LISTED_MAX` of it."""
+        async with self._connections.connection() as connection:
+            return [Import(*row) for row in await connection.fetch(IMPORTS, site_id, *days, LISTED_MAX)]
+
     async def events(self, site_id: SiteId, since: datetime, before: datetime) -> list[Event]:
-        """Return what happened between two moments, the newest first, and at most `LISTED_MAX` of it."""
+        """Return what happened or lasted between two moments, the newest first, and at most `LISTED_MAX` of it."""
         async with self._connections.connection() as connection:
             return [Event(*row) for row in await connection.fetch(EVENTS, site_id, since, before, LISTED_MAX)]
 
@@ -201,8 +229,8 @@ def _figure(row: asyncpg.Record, days: Days, by: By) -> Figure:
     start: date = row["start"]
     part = Days(max(start, days.first), min(by.end(start), days.last))
     if row["union_visitors"] is None or not part.is_whole(by):
-        return Figure(part, row["visitors"], row["views"], row["counted"], row["exact"])
+        return Figure(part, row["visitors"], row["views"], row["counted"], row["exact"], imported=row["imported"])
     # A batch that came late is in its day before it is in the union.
     union = max(row["union_visitors"], row["most"])
     exact = row["union_exact"] and union == row["union_visitors"]
-    return Figure(part, union, row["views"], row["counted"], exact, is_union=True)
+    return Figure(part, union, row["views"], row["counted"], exact, is_union=True, imported=row["imported"])

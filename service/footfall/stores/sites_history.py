@@ -6,7 +6,9 @@ Whole months come from `footfall.site_month`, so that ten years of a thousand si
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from footfall.model.report_period import By, Days
+import asyncpg
+
+from footfall.model.report_period import DAY, By, Days
 from footfall.model.site_id import SiteId
 from footfall.model.sums import Tally
 from footfall.stores.history import NUMBER_MAX, Figure, Sum
@@ -28,9 +30,12 @@ NUMBERS = f"""
     LEAST(sum(visitors), {NUMBER_MAX})::bigint AS visitors, LEAST(sum(views), {NUMBER_MAX})::bigint AS views
 """
 SUMS = f"SELECT site, {NUMBERS} FROM ({PARTS}) AS part GROUP BY site"  # noqa: S608 - of constants
-PERIODS = f"""
-    SELECT date_trunc($6, at)::date AS start, {NUMBERS} FROM ({PARTS}) AS part GROUP BY 1 ORDER BY 1
+SUMS_AND_PERIODS = f"""
+    SELECT site, start, {NUMBERS}
+    FROM (SELECT *, date_trunc($6, at)::date AS start FROM ({PARTS}) AS part) AS part
+    GROUP BY GROUPING SETS ((site), (start)) ORDER BY start
 """  # noqa: S608 - of constants
+"""Both in one reading of the rows: a row has either a site or the start of a period."""
 SINCE = """
     SELECT site, (SELECT min(day) FROM footfall.site_day AS kept WHERE kept.site = asked.site) AS since
     FROM unnest($1::text[]) AS asked (site)
@@ -48,27 +53,23 @@ class SitesHistory:
         """Return the numbers of all days together, of each site that has some."""
         async with self._connections.connection() as connection:
             rows = await connection.fetch(SUMS, site_ids, *days, *days.whole_months())
-        return {row["site"]: Sum(row["counted"], row["exact"], row["visitors"], row["views"]) for row in rows}
+        return {row["site"]: _sum(row) for row in rows}
 
-    async def figures(self, site_ids: Sequence[SiteId], days: Days, by: By) -> list[Figure]:
-        """Return the sum of the sites in each period that has numbers, oldest first; `counted` are days of sites.
+    async def sums_and_figures(
+        self, site_ids: Sequence[SiteId], days: Days, by: By
+    ) -> tuple[dict[SiteId, Sum], list[Figure]]:
+        """Return the sum of each site, and that of all sites in each period, oldest first.
 
-        Visitors are always the sum over sites and days: a set of people who visit several sites does not exist.
+        `counted` are days of sites. Visitors are always the sum over sites and days: a set of people who visit several
+        sites does not exist.
         """
         # Months cannot be taken apart into days and weeks.
-        months = days.whole_months() if by in (By.MONTH, By.YEAR) else (days.last, days.last)
+        after = days.last + DAY
+        months = days.whole_months() if by in (By.MONTH, By.YEAR) else (after, after)
         async with self._connections.connection() as connection:
-            rows = await connection.fetch(PERIODS, site_ids, *days, *months, by.value)
-        return [
-            Figure(
-                Days(max(row["start"], days.first), min(by.end(row["start"]), days.last)),
-                row["visitors"],
-                row["views"],
-                row["counted"],
-                row["exact"],
-            )
-            for row in rows
-        ]
+            rows = await connection.fetch(SUMS_AND_PERIODS, site_ids, *days, *months, by.value)
+        sums = {row["site"]: _sum(row) for row in rows if row["site"] is not None}
+        return sums, [_figure(row, days, by) for row in rows if row["site"] is None]
 
     async def since(self, site_ids: Sequence[SiteId]) -> Mapping[SiteId, date]:
         """Return the first day of each site that has numbers."""
@@ -81,3 +82,12 @@ class SitesHistory:
         async with self._connections.connection() as connection:
             rows = await connection.fetch(ON_DAY, site_ids, day)
         return {row["site"]: Tally(row["visitors"], row["views"]) for row in rows}
+
+
+def _sum(row: asyncpg.Record) -> Sum:
+    return Sum(row["counted"], row["exact"], row["visitors"], row["views"])
+
+
+def _figure(row: asyncpg.Record, days: Days, by: By) -> Figure:
+    part = Days(max(row["start"], days.first), min(by.end(row["start"]), days.last))
+    return Figure(part, row["visitors"], row["views"], row["counted"], row["exact"])
