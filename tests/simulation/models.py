@@ -721,7 +721,8 @@ class RedisModel:
 
     def _write(self, held: SiteModel, day: DayModel, log_id: str, entry: tuple[int, int], *, marked: bool) -> None:
         """Write a log's entry and the sum at once."""
-        day.recount()
+        if SUM not in day.logs:
+            day.recount()
         self._may_stop(held)
         written = day.written(log_id, entry, marked=marked)
         day.logs |= written

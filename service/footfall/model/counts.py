@@ -5,7 +5,8 @@ Tuples, as every value that is made per batch: a frozen dataclass takes almost t
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -176,30 +177,33 @@ class Counts(NamedTuple):
     def with_reading(self, reading: Reading, zone: ZoneInfo) -> "Counts":
         """Return the same site's counts with the numbers of `reading`; its moment is given in `zone`."""
         is_views = self.measure == "views"
-        spans = {name: reading.span(name) for name in SPANS}
-        month = spans["month"]
-        of_spans: dict[str, Any] = {
-            name: tally and (tally.views if is_views else tally.visitors) for name, tally in spans.items()
+        yesterday, last_week, month, last_month, year = map(reading.span, SPANS)
+        numbers: dict[str, Any] = {  # in the order of NUMBERS
+            "online": reading.online,
+            "today": reading.today_views if is_views else reading.today_visitors,
+            "week": reading.week_views if is_views else reading.week_visitors,
+            "total": reading.adjustments + (reading.total_views if is_views else reading.total_visitors),
+            "views_today": reading.today_views,
+            "yesterday": yesterday and (yesterday.views if is_views else yesterday.visitors),
+            "last_week": last_week and (last_week.views if is_views else last_week.visitors),
+            "month": month and (month.views if is_views else month.visitors),
+            "last_month": last_month and (last_month.views if is_views else last_month.visitors),
+            "year": year and (year.views if is_views else year.visitors),
+            "views_month": month and month.views,
+            "views_total": reading.total_views,
+            "peak_online": reading.peak and reading.peak.online,
         }
-        shown = self._replace(
-            online=reading.online,
-            today=reading.today_views if is_views else reading.today_visitors,
-            week=reading.week_views if is_views else reading.week_visitors,
-            total=reading.adjustments + (reading.total_views if is_views else reading.total_visitors),
-            views_today=reading.today_views,
+        exact = _no_estimates(is_views, reading.exact)
+        return self._replace(
+            **numbers,
             day_of=reading.day_of,
             week_of=reading.week_of,
             revision=reading.revision,
             as_of=_moment(reading.at_ms, zone),
             stale=False,
-            **of_spans,
-            views_month=month and month.views,
-            views_total=reading.total_views,
-            peak_online=reading.peak and reading.peak.online,
-            peak_online_at=reading.peak and _moment(reading.peak.at_ms, zone),
+            peak_online_at=reading.peak and _kept_moment(reading.peak.at_ms, zone),
+            exact=tuple([name for name, number in numbers.items() if number is not None and name in exact]),
         )
-        exact = NUMBERS if is_views else (*ALWAYS_EXACT, *reading.exact)
-        return shown._replace(exact=tuple(n for n in NUMBERS if n in exact and getattr(shown, n) is not None))
 
     def as_json(self) -> bytes:
         """Encode for the answer; `labels`, `words` and `show` only where the site sets some."""
@@ -221,7 +225,19 @@ class Counts(NamedTuple):
 
 
 def _moment(at_ms: int, zone: ZoneInfo) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone)
+    return datetime.fromtimestamp(at_ms / 1000, zone)
+
+
+@lru_cache(maxsize=64)
+def _no_estimates(is_views: bool, exact: tuple[str, ...]) -> frozenset[str]:
+    """Return the names of numbers that are exact, unknown ones among them."""
+    return frozenset(NUMBERS) if is_views else frozenset((*ALWAYS_EXACT, *exact))
+
+
+@lru_cache(maxsize=1024)
+def _kept_moment(at_ms: int, zone: ZoneInfo) -> datetime:
+    """Return a moment that many answers share."""
+    return _moment(at_ms, zone)
 
 
 # Made once: json.dumps with options makes one per call.

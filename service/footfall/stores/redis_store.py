@@ -29,11 +29,10 @@ And for the whole server:
 """
 
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -41,31 +40,55 @@ from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.model.batch import Answer, Batch
 from footfall.model.counts import Reading
 from footfall.model.day_state import Closed, DayState
-from footfall.model.pages import NO_PAGES, PageBase, PageDay, PageReading, as_text, from_text, packed
-from footfall.model.peak import Peak
+from footfall.model.pages import NO_PAGES, PageDay, PageReading, packed
 from footfall.model.periods import Period, week_of
 from footfall.model.retention import DAY, WEEK
 from footfall.model.salt import SALT_BYTES, Salt
 from footfall.model.site_id import SiteId
 from footfall.model.sketch import is_sound
 from footfall.model.snapshot import Snapshot, Turn
-from footfall.model.sums import Spans, Sums, spans_of
 from footfall.model.visitor_ids import in_order
 from footfall.stores.redis_connection import RedisCalls, Script, open_calls
+from footfall.stores.redis_pages import RedisPages
+from footfall.stores.redis_values import (
+    closed_values,
+    day_key,
+    day_of,
+    day_values,
+    days_of_week,
+    logs_of,
+    page_days_of,
+    page_reading_of,
+    peak_of,
+    reading_of,
+    reading_values,
+    ready_key,
+    salt_key_of,
+    salt_values,
+    turn_values,
+    week_days,
+)
+
+__all__ = [
+    "EXACT_UP_TO",
+    "ORPHANS_WITHIN",
+    "Recorded",
+    "RedisFacts",
+    "RedisStore",
+    "day_key",
+    "open_redis",
+    "ready_key",
+]
 
 EXACT_UP_TO = 4096
 """Visitors whose ids a day keeps at most; 41 bytes each in Redis."""
 ORPHANS_WITHIN = timedelta(days=70)
 """Around today: days whose names Redis may have lost with its keys `days` and `dirty`, both at once."""
-PAGES_AT_ONCE = 2000
-"""Pages that one call confirms."""
 PROBE_SITE = "~probe"
 """No site can have this id."""
 REWRITTEN, REWRITING = "ff1:rewritten", "ff1:rewriting"
 SERVER = "ff1:server"
 CLAIM_S = 1800
-SEEN_AHEAD_MS = 1000
-"""A clock that is adjusted goes back by this much at once; what is later is of a clock that was ahead."""
 
 
 class Recorded(NamedTuple):
@@ -94,39 +117,16 @@ class RedisFacts:
     aof_rewrite_ok: bool = True
 
 
-def ready_key(site_id: str) -> str:
-    """Key whose presence allows counting; it also carries the site's hash tag.
-
-    >>> ready_key("portal")
-    'ff1:{portal}:ready'
-    """
-    return f"ff1:{{{site_id}}}:ready"
-
-
-def day_key(site_id: str, day: date, part: str) -> str:
-    """Key of a day's `visitors` (sketch), `ids` (set) or `logs` (hash).
-
-    >>> day_key("portal", date(2026, 1, 31), "visitors")
-    'ff1:{portal}:day:2026-01-31:visitors'
-    """
-    return f"ff1:{{{site_id}}}:day:{day.isoformat()}:{part}"
-
-
-class RedisStore:
+class RedisStore(RedisPages):
     """Runs the scripts; every failure is a StoreUnavailable, and no call is ever repeated here."""
 
     def __init__(self, calls: RedisCalls) -> None:
-        self._calls = calls
-        self.installation = ""
-        """Whose state may be counted into; while it is unknown (empty), any. Set by `sync.installation` alone."""
+        super().__init__(calls)
         self._record = Script("logs", "visitors", "pages", "counts", "record")
         self._snapshot = Script("logs", "visitors", "pages", "snapshot")
         self._merge = Script("logs", "visitors", "pages", "merge_day", "merge")
         self._open = Script("logs", "visitors", "pages", "closed", "merge_day", "open")
         self._confirm = Script("logs", "pages", "closed", "confirm")
-        self._confirm_pages = Script("pages", "confirm_pages")
-        self._remember_pages = Script("pages", "remember_pages")
-        self._forget_pages = Script("pages", "forget_pages")
         self._salts = Script("salts")
         self._mend = Script("logs", "pages", "mend")
         self._probe = Script("probe")
@@ -151,7 +151,7 @@ class RedisStore:
         if batch is not None:
             arguments += [
                 batch.day.isoformat(),
-                *_week(week_of(batch.day)),
+                *week_days(week_of(batch.day)),
                 batch.log_id,
                 batch.seq,
                 batch.views,
@@ -169,15 +169,15 @@ class RedisStore:
         return await self._run_record(site_id, period, arguments)
 
     def _reading_arguments(self, period: Period, window_s: int, exact_up_to: int) -> list[Any]:
-        weeks = *_week(period.week), *_week(period.week - WEEK)
+        weeks = *week_days(period.week), *week_days(period.week - WEEK)
         return [self.installation, period.day.isoformat(), *weeks, window_s * 1000, exact_up_to]
 
     async def _run_record(self, site_id: SiteId, period: Period, arguments: Sequence[Any]) -> Recorded:
         answer, *rest = await self._calls.run(self._record, ready_key(site_id), arguments)
         match Answer(answer.decode().lower()):
             case Answer.OK | Answer.DUP as counted:
-                with _reading_values(site_id):
-                    return Recorded(counted, rest[0], _reading(period, rest[2:]), pages=_page_reading(rest[1]))
+                with reading_values(site_id):
+                    return Recorded(counted, rest[0], reading_of(period, rest[2:]), pages=page_reading_of(rest[1]))
             case Answer.GAP:
                 return Recorded(Answer.GAP, rest[0])
             case Answer.OLD:
@@ -193,8 +193,8 @@ class RedisStore:
         `weeks` are those whose salts and visitors come along. With a `turn` it looks at nothing where another worker
         did a moment ago, and not at all days where another worker has. Raises StoreUnavailable.
         """
-        arguments = [self.installation, "all" if all_days else "dirty", *_turn(turn)]
-        arguments += chain.from_iterable(map(_days_of_week, weeks))
+        arguments = [self.installation, "all" if all_days else "dirty", *turn_values(turn)]
+        arguments += chain.from_iterable(map(days_of_week, weeks))
         answer, *rest = await self._calls.run(self._snapshot, ready_key(site_id), arguments)
         if answer == b"RECENT":
             return Snapshot([], {}, [], {}, is_recent=True)
@@ -204,21 +204,21 @@ class RedisStore:
         states: list[DayState] = []
         changes: dict[date, str] = {}
         page_days: list[PageDay] = []
-        with _reading_values(site_id):
+        with reading_values(site_id):
             for name, changed, sketch, visitors, logs, peak, exact, ids, pages in days:
                 day = date.fromisoformat(name.decode())
                 if not is_sound(sketch):
                     raise ValueError("sketch")
-                state = DayState(day, visitors, sketch, _logs(logs), peak=_peak(peak), exact=bool(exact))
+                state = DayState(day, visitors, sketch, logs_of(logs), peak=peak_of(peak), exact=bool(exact))
                 states.append(replace(state, ids=in_order(ids)) if exact else state)
-                page_days += _page_days(day, pages)
+                page_days += page_days_of(day, pages)
                 if changed:
                     changes[day] = changed.decode()
             return Snapshot(
                 days=states,
                 changes=changes,
                 present=sorted(date.fromisoformat(name.decode()) for name in present),
-                salts={week: _salt_key(salt) for week, salt in zip(weeks, salts, strict=True) if salt},
+                salts={week: salt_key_of(salt) for week, salt in zip(weeks, salts, strict=True) if salt},
                 pages=page_days,
                 weeks={week: visitors for week, visitors in zip(weeks, unions[::2], strict=True) if visitors},
                 exact_weeks={week for week, exact in zip(weeks, unions[1::2], strict=True) if exact},
@@ -232,7 +232,7 @@ class RedisStore:
 
         Sketches must have been checked. Raises StoreUnavailable; it may be repeated.
         """
-        arguments = [self.installation, *_days(days)]
+        arguments = [self.installation, *day_values(days)]
         answer, *_ = await self._calls.run(self._merge, ready_key(site_id), arguments)
         return bool(answer == b"OK")
 
@@ -241,10 +241,10 @@ class RedisStore:
 
         False when Redis holds another installation. Sketches must have been checked. Raises StoreUnavailable.
         """
-        arguments: list[Any] = [self.installation, *_closed(closed), len(salts)]
+        arguments: list[Any] = [self.installation, *closed_values(closed), len(salts)]
         for salt in salts:
-            arguments += _salt(salt)
-        arguments += _days(days)
+            arguments += salt_values(salt)
+        arguments += day_values(days)
         answer, *_ = await self._calls.run(self._open, ready_key(site_id), arguments)
         return bool(answer == b"OK")
 
@@ -261,67 +261,30 @@ class RedisStore:
         `changes` are the snapshot's; `week_ends` maps each day in Redis to the end of its week (seconds since
         the epoch), before which it must not expire. `looked_at_all` is the turn's, where it was of all days.
         """
-        arguments: list[Any] = [self.installation, *_closed(closed), looked_at_all, len(changes)]
+        arguments: list[Any] = [self.installation, *closed_values(closed), looked_at_all, len(changes)]
         for day, changed in changes.items():
             arguments += [day.isoformat(), changed]
         for day, week_ends_s in week_ends.items():
             arguments += [day.isoformat(), week_of(day).isoformat(), week_ends_s]
         await self._calls.run(self._confirm, ready_key(site_id), arguments)
 
-    async def confirm_pages(self, site_id: SiteId, pages: Iterable[PageDay]) -> None:
-        """Confirm that Postgres has committed pages of a snapshot as they were in it; raises StoreUnavailable."""
-        changed = [page for page in pages if page.changed]
-        for some in (changed[first : first + PAGES_AT_ONCE] for first in range(0, len(changed), PAGES_AT_ONCE)):
-            arguments: list[Any] = [self.installation]
-            for page in some:
-                arguments += [page.day.isoformat(), page.page, page.changed]
-            await self._calls.run(self._confirm_pages, ready_key(site_id), arguments)
-
-    async def remember_pages(self, site_id: SiteId, asked: PageReading, bases: Iterable[PageBase]) -> PageReading:
-        """Remember what Postgres has of pages, and return their views in the same order.
-
-        `asked` is the reading that found them missing: where Redis has forgotten or closed something since, it
-        remembers nothing, and the views are None. Raises StoreUnavailable.
-        """
-        arguments: list[Any] = [self.installation, asked.generation, asked.through]
-        for base in bases:
-            later = ";".join(f"{day.isoformat()} {as_text(logs)}" for day, logs in base.later.items() if logs)
-            arguments += [base.page, base.views, later]
-        answer, *rest = await self._calls.run(self._remember_pages, ready_key(site_id), arguments)
-        with _reading_values(site_id):
-            return _page_reading(rest[0]) if answer == b"OK" else NO_PAGES
-
-    async def page_names(self, site_id: SiteId, days: Sequence[date]) -> set[str]:
-        """Read the pages that were viewed on some days; raises StoreUnavailable."""
-        commands = [("HKEYS", day_key(site_id, day, "pages")) for day in days]
-        found = await self._calls.ask(ready_key(site_id), *commands)
-        with _reading_values(site_id):
-            return {name.decode() for names in found for name in names}
-
-    async def forget_pages(self, site_id: SiteId) -> None:
-        """Forget what Redis remembers of Postgres' pages, which were corrected; then they may be lower than before.
-
-        Raises StoreUnavailable.
-        """
-        await self._calls.run(self._forget_pages, ready_key(site_id), [self.installation])
-
     async def acked(self, site_id: SiteId, logs: Sequence[tuple[date, str]]) -> list[int]:
         """Read the seq up to which each (day, log id) is applied; 0 for a log that Redis does not know."""
         commands = [("HGET", day_key(site_id, day, "logs"), log_id) for day, log_id in logs]
         entries = await self._calls.ask(ready_key(site_id), *commands)
-        with _reading_values(site_id):
+        with reading_values(site_id):
             return [int(entry.partition(b":")[0]) if entry else 0 for entry in entries]
 
     async def share_salts(self, site_id: SiteId, offers: Sequence[Salt]) -> dict[date, bytes] | None:
         """Offer salts and return those in force by week, the first that were offered; None when not ready."""
         arguments: list[Any] = [self.installation]
         for salt in offers:
-            arguments += _salt(salt)
+            arguments += salt_values(salt)
         answer, *keys = await self._calls.run(self._salts, ready_key(site_id), arguments)
         if answer != b"OK":
             return None
-        with _reading_values(site_id):
-            return {salt.week: _salt_key(key) for salt, key in zip(offers, keys, strict=True) if key}
+        with reading_values(site_id):
+            return {salt.week: salt_key_of(key) for salt, key in zip(offers, keys, strict=True) if key}
 
     async def mend(self, site_id: SiteId, today: date) -> list[str]:
         """Drop what Redis cannot read of a site: keys, sketches with their day, values; return what was dropped.
@@ -334,7 +297,7 @@ class RedisStore:
         for command in (("SMEMBERS", f"{prefix}days"), ("HKEYS", f"{prefix}dirty")):
             with suppress(StoreDamaged):
                 names.update(*await self._calls.ask(prefix, command))
-        named = {name: _day(name) for name in names}
+        named = {name: day_of(name) for name in names}
         no_days = sorted(name for name, day in named.items() if day is None)
         around = {today + n * DAY for n in range(-ORPHANS_WITHIN.days, ORPHANS_WITHIN.days + 1)}
         days = sorted(around | {day for day in named.values() if day is not None})
@@ -433,121 +396,3 @@ async def open_redis(url: str, timeout_s: float) -> AsyncIterator[RedisStore]:
     """Yield a store that connects on first use; close its connections at the end."""
     async with open_calls(url, timeout_s) as calls:
         yield RedisStore(calls)
-
-
-# How values travel to the scripts; each list of names there is in the same order.
-
-
-def _days_of_week(week: date) -> list[str]:
-    return [(week + number * DAY).isoformat() for number in range(7)]
-
-
-def _week(week: date) -> tuple[str, str]:
-    return week.isoformat(), (week + 6 * DAY).isoformat()
-
-
-def _turn(turn: Turn | None) -> tuple[str, int, str, int]:
-    if turn is None:
-        return "", 0, "", 0
-    return turn.worker, int(turn.recent_s * 1e6), turn.servers, int(turn.all_recent_s * 1e6)
-
-
-def _closed(closed: Closed) -> tuple[str | int, ...]:
-    return (
-        closed.read_at_us,
-        closed.through.isoformat(),
-        closed.visitors,
-        closed.views,
-        closed.adjustments,
-        closed.revision,
-        closed.today.isoformat(),
-        closed.sums.encode() if closed.sums else "",
-        closed.peak.encode() if closed.peak else "",
-        int(closed.exact),
-    )
-
-
-def _salt(salt: Salt) -> tuple[str, bytes, int]:
-    return salt.week.isoformat(), salt.key, salt.ends_s
-
-
-def _days(days: Iterable[DayState]) -> list[str | bytes]:
-    arguments: list[str | bytes] = []
-    for state in days:
-        logs = " ".join(f"{log_id}={seq}:{views}" for log_id, (seq, views) in state.logs.items())
-        unlisted = str(state.visitors) if state.ids is None else ""
-        arguments += [state.day.isoformat(), *_week(week_of(state.day)), state.sketch or b"", logs]
-        arguments += [state.ids or b"", unlisted]
-    return arguments
-
-
-# And back.
-
-
-@contextmanager
-def _reading_values(site_id: SiteId) -> Iterator[None]:
-    """Turn a value that no script of ours wrote into StoreDamaged; the value itself is never logged."""
-    try:
-        yield
-    except ValueError as error:
-        raise StoreDamaged("redis", f"holds a value that cannot be read; site={site_id}") from error
-
-
-def _logs(flat: Sequence[bytes]) -> dict[str, tuple[int, int]]:
-    logs = {}
-    for log_id, entry in zip(flat[::2], flat[1::2], strict=True):
-        if not log_id.isalnum():
-            raise ValueError("log id")
-        seq, _, views = entry.partition(b":")
-        logs[log_id.decode()] = int(seq), int(views)
-    return logs
-
-
-def _page_days(day: date, flat: Sequence[bytes]) -> list[PageDay]:
-    entries = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-    return [PageDay(day, page.decode(), from_text(logs.decode()), changed.decode()) for page, logs, changed in entries]
-
-
-def _page_reading(values: Sequence[Any]) -> PageReading:
-    generation, corrected, through, *views = values
-    return PageReading(generation.decode(), corrected.decode(), through.decode(), views)
-
-
-def _day(name: bytes) -> date | None:
-    """Return the day that a name means; None for what no script of ours wrote."""
-    try:
-        day = date.fromisoformat(name.decode())
-    except ValueError:
-        return None
-    return day if day.isoformat().encode() == name else None  # Python reads 20260131 and 2026-W05-6 too
-
-
-def _salt_key(key: bytes) -> bytes:
-    if len(key) != SALT_BYTES:
-        raise ValueError("salt")
-    return key
-
-
-def _reading(period: Period, fields: Sequence[Any]) -> Reading:
-    *numbers, revision, at_ms, sums, peak, last_week, open_days, exact = fields
-    if min(*numbers[:-1], last_week) < 0:  # PFCOUNT answers -2^63 for registers that no hash can have
-        raise ValueError("count")  # the last one are the adjustments
-    spans = _spans(period.day, sums, tuple(map(tuple, open_days)), last_week)
-    highest = _peak(peak)
-    if highest and highest.at_ms > at_ms + SEEN_AHEAD_MS:  # of a clock that was ahead
-        highest = None
-    names = tuple(exact.decode().split())
-    return Reading._make((period.day, period.week, *numbers, revision.decode(), at_ms, spans, highest, names))
-
-
-@lru_cache(maxsize=1024)
-def _spans(today: date, sums: bytes, open_days: Sequence[tuple[bytes, int, int]], last_week_open: int) -> Spans | None:
-    """Return the numbers around `today`; kept, because they change with the closed days only, and each beacon asks."""
-    if (closed := Sums.decode(sums.decode())) is None:
-        return None
-    days = [(date.fromisoformat(name.decode()), visitors, views) for name, visitors, views in open_days]
-    return spans_of(today, closed, days, last_week_open)
-
-
-def _peak(entry: bytes) -> Peak | None:
-    return Peak.decode(entry.decode())
