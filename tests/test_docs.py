@@ -40,7 +40,7 @@ GLOSSARY_MAX = 25
 STORES = {"FOOTFALL_REDIS_URL": "redis://redis", "FOOTFALL_POSTGRES_URL": "postgresql://postgres"}
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:service|tests|deploy|sql)/[\w./]*)`")
-COMMAND = re.compile(r"(?<![\w.\x22-])footfall ([a-z]+)\b((?:\s+(?!-)[\w.-]+)?(?:\s+--[a-z]+)*)")
+COMMAND = re.compile(r"(?<![\w.\x22-])footfall ([a-z]+(?:-[a-z]+)*)\b((?:\s+(?!-)[\w.-]+)?(?:\s+--[a-z]+)*)")
 TABLES = {
     "metric": METRICS,
     "alert": METRICS,

@@ -23,7 +23,7 @@ from tests.support.project import PACKAGE
 
 COMMANDS = (
     *("serve", "check", "migrate", "rollup", "adjust", "pages", "import", "snippet", "spool", "doctor", "status"),
-    *("events", "version"),
+    *("events", "forget", "retire", "rename", "merge-sites", "version"),
 )
 
 

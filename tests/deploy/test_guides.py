@@ -28,7 +28,7 @@ def test_each_command_of_the_guide_exists(guide: str) -> None:
     """They are typed as they stand, in the middle of the night."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    named = re.findall(r"\bff ([a-z]+)((?: --?\w+)*)", GUIDES[guide])
+    named = re.findall(r"\bff ([a-z]+(?:-[a-z]+)*)((?: --?\w+)*)", GUIDES[guide])
     assert {"check", "migrate", "doctor", "snippet", "adjust"} <= {name for name, _ in named}
     for name, _ in named:
         assert name in group.commands

@@ -25,6 +25,7 @@ from footfall.cli.given import (
     given_site,
     given_stores,
 )
+from footfall.cli.history_commands import history
 from footfall.cli.import_commands import imports
 from footfall.cli.pages import Days, move_page, print_pages
 from footfall.cli.report_commands import report, report_token
@@ -59,6 +60,7 @@ app = typer.Typer(
 spool = typer.Typer(help="Batches that wait on a disk.", no_args_is_help=True)
 app.add_typer(spool, name="spool")
 app.add_typer(imports, name="import")
+app.add_typer(history)
 app.command()(report)
 app.command("report-token")(report_token)
 

@@ -23,7 +23,7 @@ def say(text: str, *, end: str = "\n") -> None:
 def say_rows(rows: Iterable[Iterable[object]]) -> None:
     """Print rows as CSV; a spreadsheet takes no cell for a formula."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows([cell(value) for value in row] for row in rows)
     say(text.getvalue(), end="")
 
 
@@ -50,6 +50,7 @@ def complain(text: str) -> None:
     print(f"{priority}footfall: {without_escapes(text)}", file=sys.stderr)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return a value as a cell of a CSV file, which a spreadsheet takes for no formula."""
     text = str(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and not isinstance(value, int) else text

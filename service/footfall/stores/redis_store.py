@@ -127,6 +127,7 @@ class RedisStore(RedisPages):
         self._merge = Script("logs", "visitors", "pages", "merge_day", "merge")
         self._open = Script("logs", "visitors", "pages", "closed", "merge_day", "open")
         self._confirm = Script("logs", "pages", "closed", "confirm")
+        self._forget_site = Script("pages", "forget_site")
         self._salts = Script("salts")
         self._mend = Script("logs", "pages", "mend")
         self._probe = Script("probe")
@@ -308,6 +309,20 @@ class RedisStore(RedisPages):
             arguments += [day.isoformat(), week_of(day).isoformat()]
         answer, *dropped = await self._calls.run(self._mend, ready_key(site_id), arguments)
         return [key.decode() for key in dropped] if answer == b"OK" else []
+
+    async def forget_site(self, site_id: SiteId, today: date, *, only_look: bool = False) -> list[str]:
+        """Remove what Redis holds of a site; return the days that Postgres does not have yet, and then nothing is.
+
+        `only_look` removes nothing. Raises StoreUnavailable, also where Redis holds another installation.
+        """
+        days = [today + n * DAY for n in range(-ORPHANS_WITHIN.days, ORPHANS_WITHIN.days + 1)]
+        arguments: list[Any] = [self.installation, "look" if only_look else "forget"]
+        for day in days:
+            arguments += [day.isoformat(), week_of(day).isoformat()]
+        answer, *rest = await self._calls.run(self._forget_site, ready_key(site_id), arguments)
+        if answer == b"NOTREADY":
+            raise StoreUnavailable("redis", f"holds another installation's state of {site_id}")
+        return sorted({name.decode() for name in rest})
 
     async def check_writes(self, site_id: SiteId) -> None:
         """Raise StoreUnavailable where Redis takes no writes; nothing changes."""
