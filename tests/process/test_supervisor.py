@@ -1,8 +1,10 @@
 """The parent and its workers, as processes, under real signals."""
 
 import asyncio
+import errno
 import json
 import signal
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -142,6 +144,32 @@ async def test_a_stop_under_load_loses_nothing_that_was_acked(environ: dict[str,
             assert await process.stop() == 0
     assert set(answers) <= {0, 200}
     assert answers[200] <= await views(postgres_url) <= answers[200] + answers[0]
+
+
+async def test_a_footfall_that_stops_accepts_no_connection(
+    own_folder: Path, redis_url: str, own_postgres: Postgres
+) -> None:
+    """The parent held the address open until its last worker had ended: connections got no answer for seconds."""
+    environ = await production(own_folder, redis_url, own_postgres.url)
+    async with start("serve", environ=environ) as process:
+        url, _ = await ready(process)
+        async with fresh_connections() as http:
+            assert await see(http, url) == 200
+        own_postgres.suspend()  # the worker waits for it until it has no time left
+        try:
+            process.process.terminate()
+            await until(lambda: refuses(url))
+            assert process.process.returncode is None
+        finally:
+            own_postgres.resume()
+        assert await process.process.wait() == 0
+
+
+def refuses(url: str) -> bool:
+    """Whether nothing listens there any more."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.socket() as client:
+        return client.connect_ex((host, int(port))) == errno.ECONNREFUSED
 
 
 async def test_bad_settings_change_nothing_and_are_explained(environ: dict[str, str]) -> None:

@@ -176,8 +176,9 @@ class Worker:
 
     async def close(self) -> None:
         """Stop gracefully, as `serve` does it: what is under way first."""
-        await asyncio.gather(*self.steps.values())
         await self.recorder.settle()
+        await self.reconciler.put_on_disk()
+        await asyncio.gather(*self.steps.values())
         await self.rollup.step(is_last=True)
         await self.reconciler.close()
         await self.opener.close()

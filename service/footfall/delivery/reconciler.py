@@ -17,6 +17,7 @@ from footfall.delivery.spool_writer import SpoolWriter
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.availability import UP
+from footfall.model.batch import Batch
 from footfall.model.batch_log import BatchLog
 from footfall.model.site_id import SiteId
 from footfall.stores.spool_orphans import SpooledLog
@@ -56,6 +57,8 @@ class Reconciler:
         self._metrics = metrics
         self._redis = ""
         """Which Redis it was when logs that are durable were last compared."""
+        self._put: set[Batch] = set()
+        """Batches that were put on the disk because this worker ends."""
         self._to_compare: set[SiteId] = set()
         """Sites whose durable logs are still to be compared: Redis is another server, or was emptied."""
 
@@ -99,25 +102,35 @@ class Reconciler:
         self._metrics.lost_page_views.inc(self._spool.take_lost_page_views())
 
     async def close(self) -> None:
-        """Leave nothing in memory alone: put on the disk what Postgres does not have."""
+        """Drop from the disk what Postgres has by now, and put there what it has not, if anything came since."""
         self._spool_writer.close()
-        await run_each(self._forget_durable, self._clear_disk, self._put_on_disk)
+        await run_each(self._forget_durable, self._clear_disk, self.put_on_disk)
 
-    async def _put_on_disk(self) -> None:
-        in_memory = [sender.log for sender in self._senders() if not sender.log.on_disk]
+    async def put_on_disk(self) -> None:
+        """Leave nothing in memory alone: put on the disk what Postgres does not have, as far as this worker knows."""
+        in_memory = [sender for sender in self._senders() if not sender.log.on_disk]
         # First what Redis lacks: the rest is needed only if Redis loses it.
         for is_acked in (False, True):
-            left = [batch for log in in_memory for batch in log.retained if (batch.seq <= log.acked) is is_acked]
-            if not left:
+            left = {sender: self._only_here(sender.log, is_acked=is_acked) for sender in in_memory}
+            batches = [batch for of_log in left.values() for batch in of_log]
+            if not batches:
                 continue
             try:
-                await self._spool.write(left)
+                await self._spool.write(batches)
             except StoreUnavailable as error:
                 logger.error(
                     "Batches that Postgres does not have yet could not be put on the disk. batches=%d error=%s",
-                    len(left),
+                    len(batches),
                     error,
                 )
+                continue
+            self._put.update(batches)
+            for sender, of_log in left.items():
+                if of_log:
+                    sender.mark_spilled(of_log)
+
+    def _only_here(self, log: BatchLog, *, is_acked: bool) -> list[Batch]:
+        return [batch for batch in log.retained if (batch.seq <= log.acked) is is_acked and batch not in self._put]
 
     def _senders(self) -> list[LogSender]:
         return [sender for site in self._recorder.sites.values() for sender in site]

@@ -162,7 +162,7 @@ class LogSender:
         """Write the batches whose beacons wait for Redis to the disk too, and answer them from there."""
         waiting = [batch for batch in self.log.retained if batch.seq in self._awaiting]
         if waiting and await self._write_to_disk([(batch, self._awaiting.pop(batch.seq)) for batch in waiting]):
-            self._mark_spilled(waiting)
+            self.mark_spilled(waiting)
 
     def release(self, batch: Batch) -> PendingBatch | None:
         """Give away a batch whose seq another worker has used; return its beacons if any wait."""
@@ -181,7 +181,7 @@ class LogSender:
     async def copy_to_disk(self, batch: Batch) -> None:
         """Write a retained batch to the disk too, for which no beacon waits; raises StoreUnavailable."""
         await self._outlets.spool.write([batch])
-        self._mark_spilled([batch])
+        self.mark_spilled([batch])
 
     async def clear_disk(self) -> None:
         """Drop from the disk what Postgres has; raises StoreUnavailable."""
@@ -240,7 +240,7 @@ class LogSender:
                 self._outlets.queue.refuse(pending, Reason.SPOOL_FULL)
         return is_on_disk
 
-    def _mark_spilled(self, batches: Sequence[Batch]) -> None:
+    def mark_spilled(self, batches: Sequence[Batch]) -> None:
         """Record that the disk has batches of a log in memory: it drops them once they are durable."""
         self._spilled = batches[-1].seq
         self._cleared = min(self._cleared, batches[0].seq - 1)

@@ -1,5 +1,6 @@
 """What the handlers of one worker use; `process/app.py` builds and closes it."""
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +30,9 @@ from footfall.sync.page_folding import PageFolding
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
 
+LEAVING_MAX_S = 20.0
+"""For the last rollup: service managers kill what has not ended after a minute or so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -56,6 +60,7 @@ class Services:
     counting: Counting
     failures: StepFailures
     clock_watch: ClockWatch
+    leaving_max_s: float = LEAVING_MAX_S
 
     async def copy(self) -> None:
         """Copy what changed to Postgres, then bring this worker's logs in step with both stores."""
@@ -73,11 +78,20 @@ class Services:
         deliveries = self.recorder.sites.values()
         self.outage.look({each.site.id: each.redis for each in deliveries if isinstance(each.redis, Away)})
 
-    async def copy_everything(self) -> None:
-        """Leave nothing in memory alone at the end: send, roll up, and put on the disk what Postgres lacks."""
+    async def secure(self) -> None:
+        """Leave nothing in memory alone: send what waits, and put on the disk what Postgres may lack.
+
+        From then on Postgres gets `leaving_max_s`: a worker that is killed before it has put its batches on the disk
+        loses what Redis loses.
+        """
+        asyncio.get_running_loop().call_later(self.leaving_max_s, self.stores.postgres.give_up)
+        await run_each(self.recorder.settle, self.reconciler.put_on_disk)
+
+    async def leave(self) -> None:
+        """Copy what is left to Postgres, as far as it takes that now, and drop from the disk what it has then."""
         self.outage.close()
+        await self.secure()
         await run_each(
-            self.recorder.settle,
             partial(self.rollup.step, is_last=True),
             self.reconciler.close,
             self.repairs.events.write,

@@ -157,7 +157,7 @@ async def open_services(
         stack.push_async_callback(counts_cache.close)
         stack.push_async_callback(page_views.close)
         stack.push_async_callback(repairs.opener.close)
-        stack.push_async_callback(services.copy_everything)
+        stack.push_async_callback(services.leave)
         yield services
 
 
@@ -184,6 +184,7 @@ async def run_background(services: Services) -> AsyncIterator[None]:
         yield
     finally:
         stopping.set()
+        await services.secure()  # before the running step ends: it may be waiting for Postgres
         await asyncio.gather(*tasks)
 
 

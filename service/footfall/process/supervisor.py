@@ -58,6 +58,9 @@ class Supervisor:
                     await self._reload(load)
                 await self._replace_ended()
         finally:
+            # The workers have their own copies; left open here, connections would be accepted that no process answers.
+            for listener in (self._public, self._ops):
+                listener.close()
             await asyncio.gather(*(worker.stop(is_last=True) for worker in self._workers))
             stop_resource_tracker()
 

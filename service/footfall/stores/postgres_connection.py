@@ -113,6 +113,10 @@ class PostgresConnections:
         self._pool = pool
         self._hosts = hosts
 
+    def give_up(self) -> None:
+        """End all connections, and whatever waits for an answer on them."""
+        self._pool.terminate()
+
     @asynccontextmanager
     async def connection(self) -> "AsyncIterator[Connection]":
         """Yield a connection; raises StoreUnavailable, and StoreBusy where another session holds rows it needs."""

@@ -160,6 +160,10 @@ class PostgresStore:
     def __init__(self, connections: PostgresConnections) -> None:
         self._connections = connections
 
+    def give_up(self) -> None:
+        """End all calls now and from here on, each with StoreUnavailable: this process has no time left."""
+        self._connections.give_up()
+
     async def installation(self) -> str:
         """Return the id of this installation; StoreUnavailable where the schema is older than the program."""
         async with self._connections.connection() as connection:
