@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from footfall.cli.report import ReportChoices, make_report, make_token, revoke_token
+from footfall.display.report_words import day_name
 from footfall.errors import Stop
 from footfall.model.report_period import By
 from footfall.settings.settings import Settings, Site
@@ -111,7 +112,21 @@ async def test_a_portal_without_numbers_says_so(
     """An empty table would look like a defect."""
     async with running(settings, clock=FakeClock(datetime.now(VIETNAM))):
         await make_report(settings, site, ReportChoices())
-    assert "There are no numbers in these days." in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "There are no numbers in these days." in output
+    assert "No numbers:" not in output
+
+
+async def test_the_day_that_goes_on_is_no_gap(
+    footfall: Footfall, settings: Settings, site: Site, postgres_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the night nothing of it is known yet; a day that is over and has no numbers is one."""
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("DELETE FROM footfall.site_day WHERE day = $1", YESTERDAY - timedelta(days=3))
+    await connection.close()
+    await make_report(settings, site, ReportChoices())
+    gaps = [line for line in capsys.readouterr().out.splitlines() if line.startswith("No numbers:")]
+    assert gaps == [f"No numbers: {day_name(YESTERDAY - timedelta(days=3), 'en')}"]
 
 
 async def test_a_token_is_shown_once_replaces_the_former_and_can_be_revoked(

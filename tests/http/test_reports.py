@@ -241,6 +241,15 @@ async def test_what_lasted_and_what_was_imported_is_told_in_words(footfall: Foot
     assert "3 batches" not in page
     assert "bộ đếm khác" in page
     assert page.count("(nhập)") == 10
+    assert "Dữ liệu trình diễn" not in page
+    await owner.execute(
+        "INSERT INTO footfall.day_journal (site, day, what, visitors, views) VALUES ($1, $2, 'demo', 1, 1)",
+        SITE,
+        MONDAY,
+    )
+    assert (
+        '<p class="wrong">Dữ liệu trình diễn' in await (await footfall.ops.get(f"/reports/{SITE}?from={MONDAY}")).text()
+    )
 
 
 WRONG_QUERIES = {

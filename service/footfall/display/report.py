@@ -89,8 +89,6 @@ async def read_report(history: History, asked: Asked) -> Report:
     total = await _sum(history, asked, copied)
     before = days.before()
     counted = await history.counted_days(site_id, days)
-    if asked.live_today and days.last == today and today not in counted:
-        counted.append(today)
     return Report(
         asked=asked,
         since=since,
@@ -104,7 +102,7 @@ async def read_report(history: History, asked: Asked) -> Report:
         corrections=await history.corrections(site_id),
         imports=await history.imports(site_id, days),
         events=await history.events(site_id, _start(asked, days.first), _start(asked, days.last + DAY)),
-        gaps=list(_gaps(counted, days, since)),
+        gaps=_gaps(counted, Days(days.first, min(days.last, today - DAY)), since),
     )
 
 
@@ -197,12 +195,12 @@ def _peak(copied: Peak | None, asked: Asked) -> Peak | None:
 
 
 def _gaps(counted: Sequence[date], days: Days, since: date | None) -> list[Days]:
-    """Return the days without numbers, after the first day that has some."""
+    """Return the days without numbers, after the first day that has some; `days` are over."""
     if since is None:
         return []
     gaps: list[Days] = []
     expected = max(days.first, since)
-    for day in [*counted, days.last + DAY]:
+    for day in [*(day for day in counted if day <= days.last), days.last + DAY]:
         if day > expected:
             gaps.append(Days(expected, day - DAY))
         expected = day + timedelta(days=1)

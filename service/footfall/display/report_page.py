@@ -34,6 +34,8 @@ STYLE = (TEMPLATES / "report.css").read_text(encoding="utf-8")
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 """For the policy of the page, which allows this style and no other."""
 OTHER = "(other)"
+DEMO = "demo"
+"""What the journal calls days that were made up."""
 ROUTINE_EVENTS = ("started", "stopped")
 """Of these a report says how often they happened, and when the last time."""
 OTHER_LANGUAGE: Mapping[str, str] = {"vi": "en", "en": "vi"}
@@ -157,6 +159,7 @@ def _fields(report: Report, view: View) -> dict[str, Any]:
             }
             for entry in report.corrections
         ],
+        "is_demo": any(one.what == DEMO for one in report.imports),
         "imports": [_import(one, site.zone, language) for one in report.imports],
         "happened": list(_happened(report, language)),
         "zone": words["definition_zone"].format(zone=site.time_zone),
