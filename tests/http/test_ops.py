@@ -282,7 +282,7 @@ async def test_one_cause_is_one_problem_however_many_portals_it_has(
         status, word, problems = await readiness(footfall)
         assert (status, word) == (200, "degraded")
         assert [problem["what"].partition(": redis: ")[0] for problem in problems] == [
-            f"redis takes no beacons of {named}"
+            "redis takes no beacons of 12 sites of server redis"
         ]
         own_postgres.kill()
         footfall.clock.advance(timedelta(days=14).total_seconds())

@@ -12,7 +12,7 @@ from socket import gethostname
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from footfall import __version__
 from footfall.background import LoopLag
@@ -120,7 +120,7 @@ async def get_metrics(request: web.Request) -> Reply:
     """Return all metrics in Prometheus' text format."""
     services = request.app[SERVICES]
     await services.export()
-    return Reply(200, METRICS_HEAD, generate_latest(services.metrics.registry))
+    return Reply(200, METRICS_HEAD, await services.metrics.render())
 
 
 async def get_health(request: web.Request) -> Reply:

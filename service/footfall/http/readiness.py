@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 
 from footfall.delivery.site_delivery import SiteDelivery
 from footfall.errors import Refused, StoreUnavailable
 from footfall.http.services import Services
-from footfall.log_throttle import some_of
+from footfall.log_throttle import NAMES_MAX, some_of
 from footfall.model.availability import UP, Away
+from footfall.model.site_id import SiteId
+from footfall.sync.site_failures import without_site
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Readiness:
 
     def _site_troubles(self, refused: list[tuple[str, str, float | None]]) -> Iterator[tuple[str, float | None]]:
         """Name the sites whose beacons Redis does not take: one cause is one problem, however many sites it has."""
-        by_cause: dict[str, list[tuple[str, str, float | None]]] = {}
+        by_cause: dict[tuple[str, str], list[tuple[str, str, float | None]]] = {}
         away = (
             (delivery.site.id, delivery.redis.why, delivery.redis.since_s)
             for delivery in self._services.recorder.sites.values()
@@ -66,11 +69,14 @@ class Readiness:
         )
         for trouble in (*away, *refused):
             # Behind the sentence stand the driver's words, in which each connection ends differently.
-            by_cause.setdefault(": ".join(trouble[1].split(": ")[:2]), []).append(trouble)
-        for troubles in by_cause.values():
+            cause = without_site(": ".join(trouble[1].split(": ")[:2]), trouble[0])
+            server = self._services.stores.redis.server_of(SiteId(trouble[0]))
+            by_cause.setdefault((server, cause), []).append(trouble)
+        for (server, _), troubles in by_cause.items():
             ids, words, moments = zip(*troubles, strict=True)
             since_s = min((moment for moment in moments if moment is not None), default=None)
-            yield f"redis takes no beacons of {_sites(ids)}: {words[0]}", since_s
+            whose = _sites(ids) if len(ids) <= NAMES_MAX else f"{len(ids)} sites of server {server}"
+            yield f"redis takes no beacons of {whose}: {words[0]}", since_s
 
     async def _without_key(self, deliveries: list[SiteDelivery]) -> list[tuple[str, float | None]]:
         """Ask for the first key that is not known, as a beacon of its site does; a key that is found is no problem."""
@@ -88,8 +94,12 @@ class Readiness:
             yield proxies.problem, proxies.since_s
 
     def _clock_troubles(self) -> Iterator[tuple[str, float | None]]:
+        early: dict[date, list[str]] = {}
         for site_id, days in self._services.rollup.early_days.items():
-            yield f"site {site_id} has visitors on {max(days)}, which has not come: a clock was ahead", None
+            early.setdefault(max(days), []).append(site_id)
+        for day, site_ids in early.items():
+            has = "has" if len(site_ids) == 1 else "have"
+            yield f"{_sites(site_ids)} {has} visitors on {day}, which has not come: a clock was ahead", None
         for store in sorted(self._services.clock_watch.apart):
             yield f"{store}: its clock and this host's differ; have all hosts set theirs by NTP", None
 

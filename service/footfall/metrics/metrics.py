@@ -1,9 +1,10 @@
 """Every metric, declared once. Labels come from closed sets (sites, routes, reasons), never from a request."""
 
+import asyncio
 from collections.abc import Callable
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from footfall import __version__
 from footfall.metrics.reports import Reports
@@ -19,6 +20,10 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:  # noqa: PLR0915 - one for each metric
         self.registry, self.reports = registry, Reports()
+        self.write: Callable[[], None] = lambda: None
+        """Makes what this process has counted readable."""
+        self.readable = registry
+        """What another thread may read then."""
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, registry=registry)
@@ -212,6 +217,14 @@ class Metrics:
             lambda route, status: self.request_seconds.labels(route, str(status))
         )
         self.flush: Callable[[str], Counter] = cache(self.flushes.labels)
+
+    async def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format.
+
+        It is made in a thread: with ten thousand sites it takes seconds, in which the event loop goes on.
+        """
+        self.write()
+        return await asyncio.to_thread(generate_latest, self.readable)
 
     def note_step(self, step: str, is_failing: bool) -> None:
         """Set whether a step of the background work fails."""

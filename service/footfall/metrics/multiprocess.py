@@ -67,6 +67,8 @@ class Slot:
         self.metrics.reports = Reports(folder, number)
         self.metrics.registry = CollectorRegistry()
         self.metrics.registry.register(_Collector(self, folder))
+        self.metrics.write, self.metrics.readable = self.write, CollectorRegistry()
+        self.metrics.readable.register(MultiProcessCollector(None, path=str(folder)))
 
     async def flush(self) -> None:
         """Write what has changed, so that other workers answer with it."""

@@ -167,7 +167,7 @@ class Settings(Section):
     ops_hosts: Annotated[tuple[OpsHostField, ...], BeforeValidator(validators.split_commas)] = ()
     """Names by which clients call the ops routes, besides localhost, addresses and this machine's name."""
     workers: WorkersField = 1
-    """Worker processes: 1 to 64, or auto for one per core."""
+    """Worker processes: 1 to 64, or auto for one per usable core."""
     data_dir: Path = Path(".footfall")
     """Folder of the spool and of the embedded servers."""
     trusted_proxies: Annotated[tuple[ProxyField, ...], BeforeValidator(validators.split_commas)] = (

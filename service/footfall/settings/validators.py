@@ -3,10 +3,8 @@
 The message continues the setting's name ("FOOTFALL_LISTEN: must be …") and never repeats a secret.
 """
 
-import os
 import re
 import ssl
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -20,6 +18,7 @@ from pydantic import SecretStr
 from footfall.model.hosts import canonical_host, parse_host_rule
 from footfall.model.site_id import SITE_ID, SiteId
 from footfall.settings.messages import did_you_mean
+from footfall.settings.processors import usable_processors
 from footfall.settings.store_urls import KINDS, parse_redis_url, postgres_urls, split_url
 
 Network = IPv4Network | IPv6Network
@@ -244,9 +243,9 @@ def authorities_file(file: Path) -> Path:
 
 
 def worker_count(value: object) -> int:
-    """Return the number of worker processes that a text means: a number, or `auto` for one per core."""
+    """Return the number of worker processes that a text means: a number, or `auto` for one per usable core."""
     if value == "auto":
-        return min(WORKERS_MAX, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+        return min(WORKERS_MAX, usable_processors())
     text = str(value)
     if not text.isdecimal() or not 1 <= int(text) <= WORKERS_MAX:
         raise ValueError(f"must be a number from 1 to {WORKERS_MAX}, or the word auto")
