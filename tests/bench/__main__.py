@@ -12,13 +12,14 @@ from typing import Any
 from rich.console import Console
 
 from footfall.errors import Stop
-from tests.bench import closedloop, figures, growth, machine, nginx, results, sustained
+from tests.bench import closedloop, counted, figures, growth, machine, nginx, results, storage, sustained
 from tests.bench.servers import Footfall, footfall, start_s
 from tests.bench.wrk import find_wrk
 from tests.support.nginx import find_nginx
 
 RESULT = Path(".footfall/bench.json")
-PARTS = ("requests", "nginx", "sites", "workers", "sustained", "growth")
+TIMED = ("requests", "nginx", "sites", "workers", "sustained", "growth")
+PARTS = (*TIMED, *counted.PARTS)
 STARTED = time.monotonic()
 
 
@@ -46,6 +47,9 @@ async def measure(parts: tuple[str, ...], seconds: float, repeats: int, sustaine
     if "growth" in parts:
         say("growth by sites and visitors")
         found["growth"] = await growth.measure()
+    if "storage" in parts:
+        say("bytes in both stores, and a site of many pages")
+        found["storage"] = counted.stamped(await storage.measure())
     found["machine"]["additions_ms"].append(machine.additions_ms())
     return found
 
@@ -89,14 +93,16 @@ def main() -> None:
     parser.add_argument("--sustained", type=float, default=60, help="seconds of the open-loop run")
     parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; the others stay as saved")
     parser.add_argument("--results", action="store_true", help="write tests/bench/RESULTS.md from what was saved")
+    parser.add_argument("--update", action="store_true", help="write its counted figures, and RESULTS.json, only")
     chosen = parser.parse_args()
     saved = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     try:
-        if chosen.results:
-            results.FILE.write_text(results.page(saved), "utf-8")
+        if chosen.results or chosen.update:
+            results.write(saved, timed=chosen.results, newly_counted=chosen.update)
             return
-        find_wrk()
         parts = tuple(chosen.only or PARTS)
+        if set(parts) & set(TIMED):
+            find_wrk()
         found = asyncio.run(measure(parts, chosen.seconds, chosen.repeats, chosen.sustained))
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("stopped; nothing is saved")
@@ -105,7 +111,8 @@ def main() -> None:
         print(f"bench: {stop}", file=sys.stderr)
         sys.exit(stop.status)
     if chosen.only and saved:  # other moments, other conditions: RESULTS.md takes no figures from such a mixture
-        found = saved | found | {"machine": saved["machine"], "again": sorted({*saved.get("again", ()), *parts})}
+        again = sorted({*saved.get("again", ()), *parts} - set(counted.PARTS))
+        found = saved | found | {"machine": saved["machine"]} | ({"again": again} if again else {})
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
     Console(width=None if sys.stdout.isatty() else 140).print(figures.table(found))

@@ -1,33 +1,14 @@
 """The rows in which people see a bench: in the terminal, and in RESULTS.md."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
-from tests.bench import goals
+from tests.bench import counted, goals
 from tests.bench.closedloop import CONNECTIONS
-from tests.bench.goals import Goal, figure
+from tests.bench.goals import Row
 from tests.bench.growth import SITES, VISITORS
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Figures that belong side by side, their format, and the goal for one of them."""
-
-    name: str
-    paths: tuple[str, ...]
-    form: str = "{:,.0f}"
-    goal: Goal | None = None
-
-    def cells(self, found: Mapping[str, Any]) -> tuple[str, str, str]:
-        """Return name, figures and goal, in words."""
-        values = [figure(found, path) for path in self.paths]
-        shown = " / ".join("not measured" if value is None else self.form.format(value) for value in values)
-        if values.count(None) == len(values):
-            shown = "not measured"
-        return self.name, shown, self.goal.mark(found) if self.goal else ""
 
 
 def _seen(name: str) -> tuple[str, ...]:
@@ -42,7 +23,7 @@ def _of(part: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{part}.{name}" for name in names)
 
 
-SECTIONS: Mapping[str, tuple[Row, ...]] = {
+SECTIONS: dict[str, tuple[Row, ...]] = {
     "`POST /seen` beside an empty POST, at 16 / 64 / 256 connections": (
         Row("throughput, ours by the empty one's", _seen("ratio"), "{:.2f}", goals.THROUGHPUT),
         Row("p50, ours by the empty one's", _seen("p50_ratio"), "{:.2f}"),
@@ -147,7 +128,7 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
 def table(found: Mapping[str, Any]) -> Table:
     """Return the figures as a table for a terminal."""
     drawn = Table("figure", "measured", "goal", caption=conditions(found), caption_justify="left")
-    for section, rows in SECTIONS.items():
+    for section, rows in (SECTIONS | counted.SECTIONS).items():
         drawn.add_section()
         drawn.add_row(f"[bold]{section.replace('`', '')}[/]")
         for row in rows:

@@ -1,4 +1,4 @@
-"""The goals of the figures."""
+"""The rows in which figures are shown, and their goals."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -47,6 +47,24 @@ class Goal:
         return f"{self.sign} {self.bound:g}{self.where}: {verdict}"
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Figures that belong side by side, their format, and the goal for one of them."""
+
+    name: str
+    paths: tuple[str, ...]
+    form: str = "{:,.0f}"
+    goal: Goal | None = None
+
+    def cells(self, found: Mapping[str, Any]) -> tuple[str, str, str]:
+        """Return name, figures and goal, in words."""
+        values = [figure(found, path) for path in self.paths]
+        shown = " / ".join("not measured" if value is None else self.form.format(value) for value in values)
+        if values.count(None) == len(values):
+            shown = "not measured"
+        return self.name, shown, self.goal.mark(found) if self.goal else ""
+
+
 AT_64 = " at 64"
 THROUGHPUT = Goal("seen.64.ratio", ">=", 0.85, AT_64)
 P99 = Goal("seen.64.p99_ratio", "<=", 1.3, AT_64)
@@ -61,3 +79,4 @@ TWICE = Goal("sustained.counted_twice", "=", 0)
 MEMORY = Goal("sustained.rss_growth_mb", "<=", 5)
 SAME_BEACON = Goal("growth.beacon_spread", "<=", 1.5)
 SAME_ROLLUP = Goal("growth.rollup_growth", "<=", 1.5)
+PAGES_READ = Goal("storage.pages.read_ratio", "<=", 2)

@@ -1,9 +1,13 @@
-"""RESULTS.md, the figures of the last whole run: `python -m tests.bench --results` writes it again."""
+"""RESULTS.md, the figures of the last whole run: `python -m tests.bench --results` writes it again.
+
+Its section of counted figures is of `RESULTS.json`, and newer often; `--update` writes both.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from footfall.errors import Stop
+from tests.bench import counted
 from tests.bench.figures import SECTIONS, conditions
 from tests.bench.goals import figure
 from tests.support.project import PROJECT
@@ -27,9 +31,15 @@ REDIS_DAYS = 10
 COMMON_VISITORS = "100000"
 
 
-def page(found: Mapping[str, Any]) -> str:
-    """Return RESULTS.md; raises Stop where the figures are not of one whole run."""
-    return "\n".join((HEAD, *lines(found), ""))
+def write(found: Mapping[str, Any], *, timed: bool, newly_counted: bool) -> None:
+    """Write RESULTS.md again, of it the timed figures or not, after saving the newly counted figures or not.
+
+    Raises Stop where the figures are not there, or the timed ones are not of one whole run.
+    """
+    if newly_counted:
+        counted.save(found)
+    head = "\n".join((HEAD, *lines(found), "")) if timed else FILE.read_text("utf-8").partition(counted.HEADING)[0]
+    FILE.write_text("\n".join((head.rstrip("\n"), "", *counted.lines(counted.saved()), "")), "utf-8")
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pytest
 from footfall.errors import Stop
 from footfall.ingest.beacon import parse_beacon
 from footfall.ingest.robots import Robots
-from tests.bench import closedloop, figures, growth, nginx, openloop, results, servers, traffic
+from tests.bench import closedloop, counted, figures, growth, nginx, openloop, results, servers, storage, traffic
 from tests.bench.goals import Goal
 from tests.bench.servers import Footfall
 from tests.bench.wrk import drive
@@ -144,6 +144,19 @@ async def test_growth_has_a_row_for_every_number_of_sites_and_visitors() -> None
     assert few["redis_bytes_per_day"] < many["redis_bytes_per_day"] < 13_000
     assert few["postgres_row_bytes"] < many["postgres_row_bytes"] < 13_000
     assert 30 * 1000 < found["redis_bytes_per_1000_online"] < 200 * 1000
+
+
+async def test_a_site_takes_its_ids_until_the_sketch_takes_over_and_then_less() -> None:
+    """The bytes are of real batches: those of a sketch alone would hide what a small site pays for being exact."""
+    found = {"storage": await storage.measure(visitors=(63, 4_096, 4_097), days=(63,), pages=60)}
+    few, most, over = found["storage"]["by_visitors"].values()
+    assert few["redis"] < 10_000 < over["redis"] < most["redis"]
+    assert few["postgres"] < over["postgres"] < most["postgres"]
+    assert 0 < found["storage"]["record_us"]["63"]["1"] < found["storage"]["record_us"]["63"]["16"]
+    rows = {
+        row.name: row.cells(found)[1] for row in counted.SECTIONS["A site of 10,000 pages, each viewed on that day"]
+    }
+    assert [name for name, measured in rows.items() if "not measured" in measured] == []
 
 
 @pytest.mark.parametrize(

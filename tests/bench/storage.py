@@ -1,0 +1,210 @@
+"""What a site takes in both stores at the turns of its size, what a day of many pages takes, and Redis' own time.
+
+Below HTTP, in this process, against own servers. The visitors come through the recorder, as those of beacons do: days
+of at most 4,096 visitors keep their ids beside their sketch, and weeks of at most 8,192.
+"""
+
+import asyncio
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+
+from footfall import sql_folder
+from footfall.embedded.servers import servers
+from footfall.http.services import Services
+from footfall.model.batch import Batch
+from footfall.process.app import open_services, open_sites
+from footfall.settings.settings import Site
+from footfall.stores.migrations import migrate
+from tests.bench.quiet import settings_of
+
+VISITORS = (63, 495, 4_096, 4_097)
+"""A day and a week of a small portal, and both sides of the turn from ids to the sketch alone."""
+DAYS = (63, 20_000)
+"""Visitors of the days to which further ones are recorded."""
+IDS = (1, 16)
+CALLS = 32
+"""Each with new visitors, at most 512 of them: a small day stays small."""
+ROUNDS = 9
+PORTAL, PAGES, PAGES_ASKED = "portal", 10_000, 50
+CHANGES = (0, 100, 1_000)
+"""Pages that change before each rollup."""
+ROLLUPS = 6
+"""As many as come in a minute."""
+READS, PINGS = 200, 20
+AT_ONCE = 2_000
+"""Fewer beacons than may wait for one site."""
+TABLES = ("site_day", "site_week", "page_day", "page_month", "page_total")
+
+
+@asynccontextmanager
+async def opened(sites: Sequence[str]) -> AsyncIterator["Stores"]:
+    """Start both stores on an empty folder and open `sites` in them."""
+    with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # As root, PostgreSQL runs under another account, which must pass through this folder
+        async with servers(folder / "data") as urls:
+            await migrate(urls.postgres, sql_folder())
+            settings = settings_of(urls.redis, urls.postgres, folder / "worker", list(sites))
+            pool = asyncpg.create_pool(urls.postgres, min_size=0)
+            async with open_services(settings) as services, Redis.from_url(urls.redis) as redis, pool as postgres:
+                await open_sites(services)
+                yield Stores(redis, postgres, services)
+
+
+async def measure(visitors: Sequence[int] = VISITORS, days: Sequence[int] = DAYS, pages: int = PAGES) -> dict[str, Any]:
+    """Return bytes by visitors of a day, Redis' microseconds by day and ids, and what a site with `pages` takes."""
+    by_size = {number: f"of-{number}" for number in visitors}
+    by_day = {(day, ids): [f"day-{day}-{ids}-{turn}" for turn in range(ROUNDS)] for day in days for ids in IDS}
+    async with opened([PORTAL, *by_size.values(), *(site for sites in by_day.values() for site in sites)]) as stores:
+        return {
+            "by_visitors": {str(number): await stores.site_bytes(site, number) for number, site in by_size.items()},
+            "record_us": {
+                str(day): {str(ids): await stores.record_us(by_day[day, ids], day, ids) for ids in IDS} for day in days
+            },
+            "pages": await stores.many_pages(pages),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Both stores, and the parts of a worker on them."""
+
+    redis: Redis
+    postgres: asyncpg.Pool
+    services: Services
+
+    async def site_bytes(self, name: str, visitors: int) -> dict[str, int]:
+        """Return what a site takes after a first day with so many visitors, who are all online still."""
+        await self._view(name, [""] * visitors)
+        await self.services.rollup.step()
+        sizes = await self._redis_bytes(name)
+        return {
+            "redis": sum(sizes.values()),
+            "redis_online": sum(size for key, size in sizes.items() if key.endswith(":online")),
+            "postgres": await self._row_bytes(name),
+        }
+
+    async def record_us(self, names: Sequence[str], visitors: int, ids: int) -> float:
+        """Return Redis' own microseconds for a call that brings `ids` new visitors to a day of so many.
+
+        The least of the means of some rounds, each on a site of its own: Redis' clock runs on while other programs
+        have its core.
+        """
+        return min([await self._mean_call_us(name, visitors, ids) for name in names])
+
+    async def _mean_call_us(self, name: str, visitors: int, ids: int) -> float:
+        site = self._site(name)
+        await self._view(name, [""] * visitors)
+        _, period = self.services.periods.now(site.zone)
+        calls, spent_us = await self._script_calls()
+        for seq in range(1, CALLS + 1):
+            batch = Batch(site.id, period.day, "a" * 16, seq, seq * ids, int(time.time() * 1000), _ids(ids))
+            await self.services.stores.redis.record(site.id, period, site.online_window_s, batch)
+        calls_after, spent_after_us = await self._script_calls()
+        return round((spent_after_us - spent_us) / (calls_after - calls), 1)
+
+    async def many_pages(self, pages: int) -> dict[str, Any]:
+        """Return what a site takes and costs of which every page had a view today."""
+        names = [f"/tin-tuc/{number}" for number in range(pages)]
+        await self._view(PORTAL, names)
+        pings, wal_bytes = await self._rollup([])
+        sizes = await self._redis_bytes(PORTAL)
+        found: dict[str, Any] = {
+            "redis": sum(sizes.values()),
+            "redis_pages": sum(size for key, size in sizes.items() if ":pages" in key),
+            "first_rollup_pings": round(pings, 1),
+            "first_rollup_wal": wal_bytes,
+            "postgres": await self._row_bytes(PORTAL),
+            "by_changes": {},
+        }
+        for changes in CHANGES:
+            rollups = [await self._rollup(_some(names, changes, turn)) for turn in range(ROLLUPS)]
+            found["by_changes"][str(changes)] = {
+                "rollup_pings": round(min(pings for pings, _ in rollups), 1),
+                "wal_per_minute": sum(wal for _, wal in rollups),
+            }
+        return found | {"read_ratio": await self._read_ratio(names[:PAGES_ASKED])}
+
+    async def _rollup(self, viewed: Sequence[str]) -> tuple[float, int]:
+        """View pages and roll up; return the rollup's time in bare round trips of that moment, and its WAL in bytes."""
+        await self._view(PORTAL, viewed or [""])
+        ping_s = await _median_s(self.redis.ping, PINGS)
+        before = await self.postgres.fetchval("SELECT pg_current_wal_insert_lsn()")
+        took_s = await _median_s(self.services.rollup.step, 1)
+        wal = await self.postgres.fetchval("SELECT pg_current_wal_insert_lsn() - $1::pg_lsn", before)
+        return took_s / ping_s, int(wal)
+
+    async def _read_ratio(self, pages: Sequence[str]) -> float:
+        """Return the time of reading pages by that of reading the site's numbers, in turn; both are one round trip."""
+        site, recorder = self._site(PORTAL), self.services.recorder
+        await self.services.page_views.views(site, pages)  # from here on Redis remembers what Postgres has of them
+        numbers_s: list[float] = []
+        pages_s: list[float] = []
+        for _ in range(READS):
+            numbers_s.append(await _median_s(lambda: recorder.read(site), 1))
+            pages_s.append(await _median_s(lambda: recorder.read_pages(site, pages), 1))
+        return round(statistics.median(pages_s) / statistics.median(numbers_s), 2)
+
+    async def _view(self, name: str, pages: Sequence[str]) -> None:
+        """Record one view of each page ("" for none), each by a visitor of its own."""
+        site = self._site(name)
+        day = self.services.periods.now(site.zone)[1].day
+
+        async def record(page: str) -> None:
+            await self.services.recorder.record(site, day, secrets.token_bytes(16), None, page)
+
+        for first in range(0, len(pages), AT_ONCE):
+            await asyncio.gather(*map(record, pages[first : first + AT_ONCE]))
+
+    async def _redis_bytes(self, name: str) -> dict[str, int]:
+        """Return the bytes of each key of a site."""
+        keys = [key.decode() async for key in self.redis.scan_iter(match=f"ff1:{{{name}}}:*", count=1000)]
+        return {key: int(await self.redis.memory_usage(key, samples=0) or 0) for key in keys}
+
+    async def _row_bytes(self, name: str) -> int:
+        """Return the bytes of all rows of a site, without their indexes."""
+        queries = [
+            f"SELECT pg_column_size(one.*) AS bytes FROM footfall.{table} AS one WHERE site = $1" for table in TABLES
+        ]
+        return int(await self.postgres.fetchval(f"SELECT sum(bytes) FROM ({' UNION ALL '.join(queries)})", name))
+
+    async def _script_calls(self) -> tuple[int, int]:
+        """Return how many script calls Redis has had, and how many microseconds they took in it."""
+        evalsha = (await self.redis.info("commandstats"))["cmdstat_evalsha"]
+        return evalsha["calls"], evalsha["usec"]
+
+    def _site(self, name: str) -> Site:
+        return next(site for site in self.services.settings.sites.values() if site.id == name)
+
+
+async def _median_s(call: Callable[[], Awaitable[object]], times: int) -> float:
+    took: list[float] = []
+    for _ in range(times):
+        started = time.perf_counter()
+        await call()
+        took.append(time.perf_counter() - started)
+    return statistics.median(took)
+
+
+def _some(names: Sequence[str], number: int, turn: int) -> Sequence[str]:
+    """Return some of the names, other ones each turn while there are enough.
+
+    >>> _some("abcde", 2, 3)
+    'bc'
+    """
+    first = turn * number % max(1, len(names) - number + 1)
+    return names[first : first + number]
+
+
+def _ids(number: int) -> bytes:
+    return secrets.token_bytes(16 * number)
