@@ -4,7 +4,9 @@ import pytest
 from playwright.async_api import Page, expect
 
 from footfall.display.block import snippet
+from footfall.display.labels import LABELS
 from footfall.display.svg import Layout, Look, counts_svg
+from footfall.model.counts import NUMBERS
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from tests.browser.conftest import NewContext, ReadCounts
@@ -13,6 +15,7 @@ from tests.browser.portal import BLOCK, Portal, html, script_line
 from tests.browser.relay import Relay
 from tests.support.portal import COUNTS
 
+LAYOUTS: tuple[Layout, ...] = ("list", "cards")
 OUTSIDE = """() => {
   const image = document.querySelector("svg");
   const boxes = [...image.querySelectorAll("text")].map(text => text.getBBox());
@@ -64,6 +67,15 @@ async def test_no_text_leaves_the_image_and_none_lies_on_another(page: Page, lay
     )
     await page.set_content(counts_svg(site, COUNTS, "vi", Look(layout=layout), () if layout != "badge" else ("today",)))
     assert await page.evaluate(OUTSIDE) == []
+
+
+async def test_the_image_has_room_for_the_words_of_every_language(page: Page) -> None:
+    """Scripts of Laos and Cambodia stack their letters, and Chinese ones are wide."""
+    site = Site(id=SiteId("a"), name="A", hosts=("a.vn",))
+    for language in LABELS:
+        for layout in LAYOUTS:
+            await page.set_content(counts_svg(site, COUNTS, language, Look(layout=layout), NUMBERS))
+            assert (language, layout, await page.evaluate(OUTSIDE)) == (language, layout, [])
 
 
 async def test_a_server_side_include_is_filled_and_then_kept_fresh(
