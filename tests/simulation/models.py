@@ -279,8 +279,8 @@ class SiteModel:
 
     @property
     def has_unknown_sums(self) -> bool:
-        """Whether a program that keeps none has taken over the closed days; of some days only, see `is_marked`."""
-        return self.closed is not None and self.closed.read_at_us != self.summed_at
+        """Whether a program that keeps none has taken over the closed days, or nothing says which program did."""
+        return self.closed is None or self.closed.read_at_us != self.summed_at
 
     def is_summed(self, day: date) -> bool:
         """Whether nothing says that a program has changed a day that keeps no sums."""

@@ -53,7 +53,7 @@ SUM_IN_A_COMMAND_OF_ITS_OWN = {
 SUM_OF_A_FORMER_PROGRAM_BELIEVED = {
     "service/footfall/stores/scripts/logs.lua": {
         "    if not is_marked(changes[at + 1]) then\n": "    if false then\n",
-        "  if read_at and read_at ~= summed_at then\n": "  if false then\n",
+        "  if not read_at or read_at ~= summed_at then ": "  if false then ",
     },
     "service/footfall/stores/scripts/snapshot.lua": {
         "recount(day)": "read_logs(day), redis.call('HGETALL', day_logs(day))",

@@ -3,7 +3,7 @@
 import pytest
 
 from footfall.model.batch import Answer
-from footfall.model.day_state import DayState
+from footfall.model.day_state import Closed, DayState
 from footfall.stores.redis_store import RedisStore, day_key
 from tests.support.footfall import SITE
 from tests.support.storage import DAY, LOG, OTHER_LOG, TODAY, RawRedis, batch, period_of
@@ -111,6 +111,16 @@ async def test_what_a_former_program_wrote_is_counted_again(
     recorded = await store.record(SITE, NOW, 300, batch(2, [1], views=6))
     assert recorded.reading is not None
     assert recorded.reading.today_views == 36
+
+
+async def test_a_site_that_lost_its_closed_days_is_counted_again(store: RedisStore, redis: RawRedis) -> None:
+    """With them it loses the trace that a version without sums has left."""
+    await store.record(SITE, NOW, 300, batch(1, [1], views=5))
+    await former_program_counts(redis, OTHER_LOG, "01:10")
+    await former_program_confirms(redis)
+    await redis.delete(CLOSED)
+    await store.open(SITE, [], Closed(9, TODAY - 9 * DAY, 0, 0, 0, ""))
+    assert await views(store) == (15, 15, 15)
 
 
 async def test_a_log_without_the_mark_makes_the_day_an_estimate(store: RedisStore, redis: RawRedis) -> None:

@@ -101,9 +101,9 @@ end
 -- they have been read.
 local function check_sums(read_at, summed_at)
   if not read_at then read_at, summed_at = unpack(redis.call('HMGET', CLOSED, 'read_at', 'summed_at')) end
-  if read_at and read_at ~= summed_at then
+  if not read_at or read_at ~= summed_at then -- without a reading its trace may be lost too
     for _, day in ipairs(days_in_redis()) do recount(day) end
-    redis.call('HSET', CLOSED, 'summed_at', read_at)
+    if read_at then redis.call('HSET', CLOSED, 'summed_at', read_at) end
   end
   local changes = redis.call('HGETALL', DIRTY)
   for at = 1, #changes, 2 do
