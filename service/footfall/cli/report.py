@@ -164,7 +164,9 @@ def _sentences(report: Report) -> Iterator[str]:
         what = said if said and event.kind not in ROUTINE_EVENTS else one_line(event.kind)
         yield f"{since}{until}: {what} {'' if event.ended else one_line(event.detail)}".rstrip()
     for one in report.imports:
-        yield f"Imported: {one.days:,d} days, {days_name(Days(one.first, one.last), ENGLISH)}, {one_line(one.what)}"
+        since = moment_name(one.made_at.astimezone(zone), ENGLISH)
+        period = days_name(Days(one.first, one.last), ENGLISH)
+        yield f"{since}: journal of days: {one_line(one.what)}, {one.days:,d} days, {period}"
     for entry in report.corrections:
         at = moment_name(entry.made_at.astimezone(zone), ENGLISH)
         yield f"{at}: the total was corrected by {entry.amount:+,d}: {one_line(entry.reason)}"

@@ -112,7 +112,7 @@ class Busiest(NamedTuple):
 
 
 class Import(NamedTuple):
-    """Days that were taken over from another counter or from a log."""
+    """Days that were taken over from another counter or from a log, moved from another site, or forgotten."""
 
     what: str
     made_by: str
@@ -203,7 +203,7 @@ class History:
             return [Adjustment(*row) for row in await connection.fetch(CORRECTIONS, site_id, LISTED_MAX)]
 
     async def imports(self, site_id: SiteId, days: Days) -> list[Import]:
-        """Return what was imported of these days, the newest first, and at most `LISTED_MAX` of it."""
+        """Return what was imported, moved or forgotten of these days, the newest first; at most `LISTED_MAX` lines."""
         async with self._connections.connection() as connection:
             return [Import(*row) for row in await connection.fetch(IMPORTS, site_id, *days, LISTED_MAX)]
 
