@@ -236,6 +236,7 @@ async def test_a_redis_that_is_full_is_found(own_folder: Path, migrated: str) ->
         *("INSERT ON footfall.site_day", "UPDATE ON footfall.site_day", "INSERT ON footfall.event"),
         *("DELETE ON footfall.salt", "INSERT ON footfall.adjustment", "SELECT ON footfall.installation"),
         "EXECUTE ON FUNCTION footfall.fold_pages",
+        "EXECUTE ON FUNCTION footfall.note_lasting",
     ],
 )
 async def test_a_right_that_is_missing_is_found(right: str, redis_url: str, migrated: str, tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ async def test_a_right_that_is_missing_is_found(right: str, redis_url: str, migr
         await sql.execute(f"CREATE ROLE {role} LOGIN")
         await sql.execute(f"GRANT USAGE ON SCHEMA footfall TO {role}")
         await sql.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA footfall TO {role}")
-        await sql.execute(f"GRANT EXECUTE ON FUNCTION footfall.fold_pages TO {role}")
+        await sql.execute(f"GRANT EXECUTE ON FUNCTION footfall.fold_pages, footfall.note_lasting TO {role}")
         settings = settings_for(redis_url, migrated.replace("footfall@", f"{role}@"), tmp_path)
         found = await findings(settings)
         assert found["postgres writes"].level is Level.OK, found["postgres writes"]

@@ -93,8 +93,8 @@ PROBES = {
     "event": (
         "INSERT INTO footfall.event (site, kind, detail) VALUES ('~probe', '~probe', '~probe')",
         "SELECT kind, detail, at, began, ended FROM footfall.event WHERE site = '~probe'",
-        "SELECT footfall.note_lasting('~probe', '~probe', now(), now())",
     ),
+    "note_lasting": ("SELECT footfall.note_lasting('~probe', '~probe', now(), now())",),
     "report_token": (
         "INSERT INTO footfall.report_token (site, hash) SELECT '~probe', decode(repeat('00', 32), 'hex')",
         "UPDATE footfall.report_token SET (hash, made_by, made_at) = (hash, DEFAULT, DEFAULT) WHERE site = '~probe'",
