@@ -12,6 +12,7 @@ from footfall.model.day_state import DayState
 from footfall.model.periods import local_day, period_at, week_of
 from footfall.model.retention import DAY, WEEK, Retention
 from footfall.model.sums import Tally
+from footfall.settings.settings import Site
 from tests.simulation.models import DAYS, NO_DAY, SUM, SiteModel, pages_of, unpacked, visitors_of
 from tests.simulation.ports import Server
 from tests.simulation.simulated import NAMES, Sent, Worker, World
@@ -71,7 +72,7 @@ class Promises:
 
     def redis_lost_data(self) -> None:
         """From now on a beacon of before counts only as long as its worker lives and keeps it."""
-        for sent in self._world.ledger:
+        for sent in [*self._world.ledger, *(sent for _, sent in self._world.neighbours_ledger)]:
             sent.risked = True
         self.redis_lags()
         self._numbers.clear()
@@ -119,6 +120,8 @@ class Promises:
                 self._work(worker)
             self.check()
         self._all_is_even()
+        for site in world.neighbours:
+            self._neighbour_is_even(site)
         if self._pages_lag:
             world.redis[0].model.forget_pages("", world.site.id)
         world.clock.advance(UNSEEN_REFRESH_AFTER_S)
@@ -133,10 +136,31 @@ class Promises:
                 self._world.deliver(CALLS_MAX)
                 assert not self._world.calls, "it never comes to an end"
 
+    def _neighbour_is_even(self, site: Site) -> None:
+        """Whatever became of the other sites of its group: both stores have the same, and every view once."""
+        world = self._world
+        held = world.redis[0].model.sites[site.id]
+        rows = {day: row for (of, day), row in world.postgres.model.rows.items() if of == site.id}
+        assert not held.dirty
+        for day, kept in held.days.items():
+            assert dict(rows[day].logs) == kept.logs, f"the logs of {site.id} on {day} differ"
+        ledger = [sent for of, sent in world.neighbours_ledger if of == site]
+        for day in {sent.day for sent in ledger}:
+            of_day = [sent for sent in ledger if sent.day == day]
+            assert not [sent for sent in of_day if sent.outcome == "waiting"], "a beacon never got its answer"
+            certain = [sent for sent in of_day if sent.outcome == "ok" and not self._may_be_lost(sent)]
+            possible = [sent for sent in of_day if sent.outcome != "refused"]
+            views = rows[day].views if day in rows else 0
+            assert len(certain) <= views <= len(possible), f"{views} views of {site.id} on {day}"
+
+    def _may_be_lost(self, sent: Sent) -> bool:
+        gone = not sent.worker.alive or sent.worker.forgot
+        return (sent.risked and gone) or self._postgres_lost_data
+
     def _all_is_even(self) -> None:
         world = self._world
         site: SiteModel = world.redis[0].model.sites[world.site.id]
-        rows = {day: row for (_, day), row in world.postgres.model.rows.items()}
+        rows = {day: row for (of, day), row in world.postgres.model.rows.items() if of == world.site.id}
         for day, kept in site.days.items():
             assert dict(rows[day].logs) == kept.logs, f"the logs of {day} differ"
             assert unpacked(rows[day].sketch or b"") == kept.visitors, f"the sketches of {day} differ"
@@ -392,15 +416,16 @@ class Promises:
     def _logs(self) -> Iterator[tuple[str, date, Mapping[str, tuple[int, int]]]]:
         """Of every copy of a day: whose it is, which day, its logs."""
         for number, server in enumerate(self._world.redis):
-            for site in self._sites(server):
+            for site in self._sites(server, self._world.site.id):
                 whole = [
                     (day, kept)
                     for day, kept in site.days.items()
                     if not site.damaged & {visitors_of(day), pages_of(day)}  # its logs will be dropped with it
                 ]
                 yield from ((f"redis {number}", day, kept.logs) for day, kept in whole)
-        for (_, day), row in self._world.postgres.model.rows.items():
-            yield "postgres", day, row.logs
+        for (of, day), row in self._world.postgres.model.rows.items():
+            if of == self._world.site.id:
+                yield "postgres", day, row.logs
 
     def _nothing_durable_lacks_its_page(self) -> None:
         """What Postgres has of a day it has of its pages too: batches that are durable are forgotten.
@@ -442,8 +467,8 @@ class Promises:
         sites = [site for server in self._world.redis for site in self._sites(server)]
         return unpacked(b"".join(packed)).union(*(day.visitors for site in sites for day in site.days.values()))
 
-    def _sites(self, server: Server) -> list[SiteModel]:
-        sites = list(server.model.sites.values())
+    def _sites(self, server: Server, only: str = "") -> list[SiteModel]:
+        sites = [held for of, held in server.model.sites.items() if only in ("", of)]
         for site in sites:
             site.expire(self._world.clock())
         return sites

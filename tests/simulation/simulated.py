@@ -269,6 +269,8 @@ class World:
     workers: list[Worker] = field(default_factory=list)
     ledger: list[Sent] = field(default_factory=list)
     journal: PageJournal = field(default_factory=PageJournal)
+    neighbours_ledger: list[tuple[Site, Sent]] = field(default_factory=list)
+    """Views of the other sites."""
 
     def __post_init__(self) -> None:
         self._same_us: Counter[int] = Counter()
@@ -286,8 +288,21 @@ class World:
 
     @property
     def site(self) -> Site:
-        """The one site."""
+        """The site that all promises are about."""
         return next(iter(self.settings.sites.values()))
+
+    @property
+    def neighbours(self) -> list[Site]:
+        """The sites that are rolled up with it."""
+        return list(self.settings.sites.values())[1:]
+
+    def send_to_neighbours(self, worker: Worker) -> None:
+        """A view of each of them, from a visitor of its own."""
+        for site in self.neighbours:
+            number = 1 << 64 | len(self.neighbours_ledger)
+            sent = Sent(number.to_bytes(16, "big"), local_day(self.clock(), site.zone), True, worker)
+            self.neighbours_ledger.append((site, sent))
+            worker.run(self._await(worker, sent, site))
 
     def start_worker(self, redis: Server | None = None, *, older: bool = False) -> Worker:
         """Begin a process."""
@@ -304,7 +319,7 @@ class World:
         worker.end()
         self.late += [call for call in self.calls if call.worker is worker and call.store != "spool"]
         self.calls = [call for call in self.calls if call.worker is not worker]
-        for sent in self.ledger:
+        for sent in [*self.ledger, *(sent for _, sent in self.neighbours_ledger)]:
             if sent.worker is worker and sent.outcome == "waiting":
                 sent.outcome = "unknown"
 
@@ -314,11 +329,11 @@ class World:
         number = len(self.ledger)
         sent = Sent(number.to_bytes(16, "big"), day, view, worker, PAGES[number % len(PAGES)] if view else "")
         self.ledger.append(sent)
-        worker.run(self._await(worker, sent))
+        worker.run(self._await(worker, sent, self.site))
 
-    async def _await(self, worker: Worker, sent: Sent) -> None:
+    async def _await(self, worker: Worker, sent: Sent, site: Site) -> None:
         try:
-            await worker.recorder.record(self.site, sent.day, sent.id, None, sent.page if sent.view else None)
+            await worker.recorder.record(site, sent.day, sent.id, None, sent.page if sent.view else None)
         except Refused as refused:
             sent.outcome = "refused" if refused.reason is Reason.BUSY else "unknown"
         else:
@@ -350,11 +365,17 @@ class World:
         self.loop.close()
 
 
-def settings_of(folder: Path, keep_max_bytes: int, exact_up_to: int = EXACT_UP_TO) -> Settings:
-    """One site; the bounds are smaller than an operator may choose, so that a short run meets them."""
+def settings_of(folder: Path, keep_max_bytes: int, exact_up_to: int = EXACT_UP_TO, neighbours: int = 0) -> Settings:
+    """One site, and some that are rolled up with it.
+
+    The bounds are smaller than an operator may choose, so that a short run meets them.
+    """
     settings = Settings.model_validate(
         {
-            "sites": {"portal": {"name": "Portal", "hosts": ["portal.example.vn"], "exact_up_to": exact_up_to}},
+            "sites": {
+                name: {"name": name, "hosts": [f"{name}.example.vn"], "exact_up_to": exact_up_to}
+                for name in ("portal", *(f"neighbour-{number}" for number in range(neighbours)))
+            },
             "data_dir": folder,
         }
     )

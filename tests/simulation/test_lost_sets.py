@@ -13,7 +13,7 @@ def world(tmp_path: Path) -> Iterator[Footfall]:
     """A newer worker beside an older one; at the end all must come together."""
     footfall = Footfall()
     footfall.folder, footfall.steps_done = tmp_path, [0]
-    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL)
+    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL, neighbours=0)
     footfall.program_changes(which=1)
     yield footfall
     footfall.promises_hold()

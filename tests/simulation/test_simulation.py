@@ -68,12 +68,13 @@ class Footfall(RuleBasedStateMachine):
         keep_max_bytes=st.sampled_from([ROOMY, ROOMY, TIGHT]),
         rows_max=st.sampled_from([ENOUGH, ENOUGH, SCARCE]),
         exact_up_to=st.sampled_from([ALL, ALL, FEW, 0]),
+        neighbours=st.sampled_from([0, 0, 2]),
     )
-    def begin(self, keep_max_bytes: int, rows_max: int, exact_up_to: int) -> None:
+    def begin(self, keep_max_bytes: int, rows_max: int, exact_up_to: int, neighbours: int) -> None:
         """Empty stores, a quarter of an hour before midnight."""
         clock = FakeClock(NOON.replace(hour=23, minute=45))
         self.started_s = clock()
-        self.world = World(settings_of(self.folder, keep_max_bytes, exact_up_to), clock)
+        self.world = World(settings_of(self.folder, keep_max_bytes, exact_up_to, neighbours), clock)
         self.world.disk.model.rows_max = rows_max
         self.promises = Promises(self.world)
         self.has_folded = False
@@ -285,6 +286,21 @@ class Footfall(RuleBasedStateMachine):
     def rows_are_held_or_let_go(self) -> None:
         """A worker stands still in its transaction, until the server ends it."""
         self.world.postgres.model.held ^= {self.world.site.id}
+
+    @precondition(lambda self: self.world.neighbours)
+    @rule(which=ANY, of=ANY, served=st.booleans())
+    def neighbours_fail_or_recover(self, which: int, of: int, served: bool) -> None:
+        """Views of the sites that are rolled up with the portal; a guard refuses one, or its rows are held."""
+        self.world.send_to_neighbours(self.worker(which))
+        self.world.loop.settle()
+        if served:
+            self.world.deliver(8)
+        model = self.world.postgres.model
+        site_id = self.world.neighbours[of % len(self.world.neighbours)].id
+        if of % 3 == 0:
+            model.refused ^= {site_id}
+        elif of % 3 == 1:
+            model.held ^= {site_id}
 
     @precondition(lambda self: self.dumps)
     @rule(age=ANY)

@@ -15,7 +15,7 @@ def world(tmp_path: Path) -> Iterator[Footfall]:
     """A simulation whose steps the test chooses."""
     footfall = Footfall()
     footfall.folder, footfall.steps_done = tmp_path, [0]
-    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL)
+    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL, neighbours=0)
     yield footfall
     footfall.world.close()
 
