@@ -31,7 +31,7 @@ async def listening_valkey(own_folder: Path) -> AsyncIterator[tuple[Valkey, str]
 async def ping(calls: RedisCalls) -> bool:
     """Send one command; return whether it was answered."""
     try:
-        return all(await calls.each(lambda client: client.ping()))
+        return all((await calls.each(lambda client: client.ping())).values())
     except StoreUnavailable:
         return False
 

@@ -9,11 +9,14 @@ import pytest
 import pytest_asyncio
 from redis.crc import key_slot
 
+from footfall import sql_folder
+from footfall.cli.checks import Level
 from footfall.errors import Stop, StoreUnavailable
 from footfall.model.batch import Answer
 from footfall.model.day_state import Closed
 from footfall.model.site_id import SiteId
 from footfall.process.app import open_services
+from footfall.stores.migrations import migrate
 from footfall.stores.redis_store import RedisStore, open_redis, ready_key
 from tests.cli.test_doctor import findings
 from tests.deploy.test_roles import user_line
@@ -113,6 +116,28 @@ async def test_the_rights_of_the_access_list_are_enough(
             await open_all(store)
             await store.rewrite_log()
             assert {facts.role for facts in await store.facts()} == {"master"}
+
+
+async def test_doctor_examines_every_server(
+    shared_cluster: RedisCluster, shared_sentinels: SentinelGroup, postgres_url: str, tmp_path: Path
+) -> None:
+    """One server of a cluster that evicts throws counts away, however well the others are set."""
+    await migrate(postgres_url, sql_folder())
+    for url in (shared_cluster.url, shared_sentinels.url):
+        found = await findings(settings_for(url, postgres_url, tmp_path))
+        known = ("redis", "redis memory", "redis persistence", "redis rewrite", "redis writes", "clocks")
+        assert {what: str(found[what].level) for what in known} == dict.fromkeys(known, Level.OK)
+    evicting = shared_cluster.primaries[2]
+    await command(evicting, "CONFIG", "SET", "maxmemory", 10**9, "maxmemory-policy", "allkeys-lru")
+    try:
+        settings = settings_for(shared_cluster.url, postgres_url, tmp_path)
+        memory = (await findings(settings))["redis memory"]
+        assert (memory.level, memory.found.split()[0]) == (Level.FAIL, f"127.0.0.1:{evicting.port}:")
+        with pytest.raises(Stop, match=f"127.0.0.1:{evicting.port} may throw counts away"):
+            async with open_services(settings):
+                pass
+    finally:
+        await command(evicting, "CONFIG", "SET", "maxmemory", 0, "maxmemory-policy", "noeviction")
 
 
 async def test_a_slot_that_has_moved_is_followed(shared_cluster: RedisCluster) -> None:

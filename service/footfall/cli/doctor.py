@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -97,7 +98,9 @@ async def check_redis(redis: RedisStore) -> list[Check]:
     for facts in servers:
         found = [check_redis_version(facts), check_memory(facts), check_persistence(facts)]
         found += [check_rewrite(facts, rewritten_at_s, now_s)] if facts.aof else []
-        checks += [check for check in found if check not in checks]  # the servers of a cluster mostly agree
+        if facts.server:  # what is well is said once of all servers
+            found = [c if c.level is Level.OK else replace(c, found=f"{facts.server}: {c.found}") for c in found]
+        checks += [check for check in found if check not in checks]
     return [*checks, await check_redis_writes(redis)]
 
 

@@ -296,6 +296,7 @@ async def _refuse_redis(redis: RedisStore) -> None:
     for facts in servers:
         if facts.maxmemory and facts.maxmemory_policy != "noeviction":
             raise Stop(
-                f"Redis may throw counts away: maxmemory-policy is {facts.maxmemory_policy}."
+                f"Redis {facts.server and f'at {facts.server} '}may throw counts away:"
+                f" maxmemory-policy is {facts.maxmemory_policy}."
                 " Set `maxmemory-policy noeviction` for it, or give Footfall a Redis of its own."
             )

@@ -54,8 +54,11 @@ class RedisCalls:
             self._gather(call)
         return await asyncio.gather(*(call.answer for call in calls))
 
-    async def each(self, ask: Callable[[Redis], Awaitable[T]]) -> list[T]:
-        """Ask every server that holds sites, all at once; raises StoreUnavailable where one of them fails."""
+    async def each(self, ask: Callable[[Redis], Awaitable[T]]) -> dict[str, T]:
+        """Ask every server that holds sites, all at once; return the answers by the servers' names ("": the only one).
+
+        Raises StoreUnavailable where one of them fails.
+        """
 
         async def ask_one(server: RedisServer) -> T:
             async with server.turn():
@@ -63,7 +66,7 @@ class RedisCalls:
 
         servers = await self._topology.servers()
         answers = await asyncio.gather(*map(ask_one, servers), return_exceptions=True)
-        return [_or_raise(answer) for answer in answers]
+        return {server.name: _or_raise(answer) for server, answer in zip(servers, answers, strict=True)}
 
     def server_of(self, key: str) -> str:
         """Name the server that holds a key: where it fails, it fails all sites that it holds."""

@@ -115,6 +115,8 @@ class RedisFacts:
     aof_rewriting: bool = False
     """A rewrite of the append-only file runs, or waits for a dump that runs."""
     aof_rewrite_ok: bool = True
+    server: str = ""
+    """Its name, where there are several."""
 
 
 class RedisStore(RedisPages):
@@ -341,9 +343,10 @@ class RedisStore(RedisPages):
 
         Raises StoreUnavailable, and StoreMistaken where a server is of another kind than the URL says.
         """
-        return list(map(self._facts, await self._calls.each(lambda client: client.info())))
+        answers = await self._calls.each(lambda client: client.info())
+        return [self._facts(server, info) for server, info in answers.items()]
 
-    def _facts(self, info: Mapping[str, Any]) -> RedisFacts:
+    def _facts(self, server: str, info: Mapping[str, Any]) -> RedisFacts:
         self._calls.refuse_mode(str(info.get("redis_mode") or info.get("server_mode", "")))  # the latter is Valkey's
         return RedisFacts(
             version=tuple(int(part) for part in str(info["redis_version"]).split(".")),
@@ -353,6 +356,7 @@ class RedisStore(RedisPages):
             role=str(info.get("role", "")),
             aof_rewriting=bool(info.get("aof_rewrite_in_progress", 0) or info.get("aof_rewrite_scheduled", 0)),
             aof_rewrite_ok=info.get("aof_last_bgrewrite_status", "ok") == "ok",
+            server=server,
         )
 
     async def identity(self) -> str:
@@ -364,8 +368,8 @@ class RedisStore(RedisPages):
         try:
             servers = await self._calls.each(lambda client: client.info("server"))
         except StoreUnavailable:  # some providers forbid INFO
-            servers = []
-        return " ".join([drawn.decode(), *sorted(str(info.get("run_id", "")) for info in servers)])
+            servers = {}
+        return " ".join([drawn.decode(), *sorted(str(info.get("run_id", "")) for info in servers.values())])
 
     async def rewrite_log(self) -> None:
         """Have each server rewrite its append-only file in the background: deleted values stay readable in the old one.
@@ -403,7 +407,7 @@ class RedisStore(RedisPages):
     async def clocks_s(self) -> list[float]:
         """Read the clock of each server, seconds since the epoch."""
         clocks = await self._calls.each(lambda client: client.time())
-        return [float(seconds) + microseconds / 1e6 for seconds, microseconds in clocks]
+        return [float(seconds) + microseconds / 1e6 for seconds, microseconds in clocks.values()]
 
 
 @asynccontextmanager
