@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from redis.crc import key_slot
 
 from footfall.stores.redis_store import ready_key
+from tests.chaos.postgres_faults import wait_for_rollup
 from tests.chaos.redis_faults import wait_for_answer, wait_until_counted
 from tests.chaos.signs import REDIS_AWAY, Signs, expect_named, expect_silent
 from tests.chaos.stage import Stage
@@ -38,6 +39,7 @@ async def kill_primary(stage: Stage) -> None:
         expect_healthy(stage, others, since)
         await primary.start()
         await stage.cluster.wait_until_well()
+        await wait_for_rollup(stage)  # what could not be copied meanwhile is reported with it
         await expect_silent(stage, AWAY_FOR_A_MOMENT)
 
 
@@ -57,6 +59,7 @@ async def stop_primary(stage: Stage) -> None:
     finally:
         primary.resume()
     await stage.cluster.wait_until_well()
+    await wait_for_rollup(stage)  # what could not be copied meanwhile is reported with it
     await expect_silent(stage, AWAY_FOR_A_MOMENT)
 
 
@@ -102,6 +105,7 @@ async def leave_half_moved(stage: Stage) -> None:
         await move.keys(slot)
         await move.end(slot)
     await wait_until_counted(stage, site)
+    await wait_for_rollup(stage)  # what could not be copied meanwhile is reported with it
     await expect_silent(stage, REDIS_AWAY)
 
 
@@ -123,6 +127,7 @@ async def lose_shard(stage: Stage) -> None:
     await replica.start()
     await stage.cluster.wait_until_well()
     await wait_until_counted(stage, site)
+    await wait_for_rollup(stage)  # what could not be copied meanwhile is reported with it
     await expect_silent(stage, REDIS_AWAY)
 
 

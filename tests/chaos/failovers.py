@@ -34,6 +34,7 @@ async def follow_sentinels(stage: Stage) -> None:
             await wait_until_counted(stage)
     finally:
         group.sentinels[0].resume()
+    await wait_for_rollup(stage)
     await expect_silent(stage, AWAY_FOR_A_MOMENT)
 
 
