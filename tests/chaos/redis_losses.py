@@ -9,6 +9,7 @@ from typing import Any
 from footfall.stores.redis_store import ready_key
 from tests.chaos.postgres_faults import wait_for_rollup
 from tests.chaos.redis_faults import log_sizes, wait_until_counted
+from tests.chaos.relay import end_connection
 from tests.chaos.signs import REDIS_AWAY, Metric, Signs, expect_named, expect_silent, some
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import SITES
@@ -17,6 +18,7 @@ from tests.chaos.waiting import until
 TORN_MAX_BYTES = 60_000
 STOP_TAKES_S = 1.6
 """How long a stopping worker still answers, sends and copies, about."""
+LAST_TURN = 2
 HEALED_MAX_S = 30
 RESTORED = Signs("INFO .*Redis was restored from Postgres and is ready.* days=[1-9]")
 DAMAGED_KEYS = Signs(
@@ -67,15 +69,24 @@ async def _expect_resent(stage: Stage, otherwise: str) -> None:
 
 
 async def empty_at_stop(stage: Stage) -> None:
-    """Empty Redis at any moment of a stop, from its signal to the last copy, and start Footfall again."""
+    """Empty Redis at any moment of a stop, from its signal to the last copy, and start Footfall again.
+
+    In the last round the stop can copy nothing to Postgres, and Redis is emptied behind it: only the disk has the rest.
+    """
     stage.watcher.across_workers = False
     (host,) = stage.hosts
-    for _ in stage.rounds(2, 1):
+    for turn in stage.rounds(3, 1):
+        await wait_for_rollup(stage)
         await stage.pause(0.5, 1.5)
+        if turn == LAST_TURN:
+            host.postgres.requests = end_connection
         stopping = asyncio.create_task(host.stop())
         await stage.pause(0, STOP_TAKES_S)
+        if turn == LAST_TURN:
+            await stopping
         await stage.stores.redis.flushall()
         await stopping
+        host.postgres.repair()
         async with stage.without_traffic():
             await host.start()
         await wait_until_counted(stage)

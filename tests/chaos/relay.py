@@ -128,6 +128,11 @@ async def pass_reply(link: Link, chunk: bytes) -> None:
     await link.to_client(chunk)
 
 
+async def end_connection(link: Link, chunk: bytes) -> None:
+    """Pass nothing on: the server is out of reach."""
+    raise Cut
+
+
 def lose_replies(chance: random.Random, share: float) -> Passage:
     """Lose some replies: for half of them the connection ends too, for the other half nothing ever comes."""
 

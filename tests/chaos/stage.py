@@ -185,7 +185,8 @@ class Stage:
         try:
             await until(self.is_silent, SILENT_MAX_S)
         except TimeoutError:
-            self.problems.append("/readyz is not ok at the end")
+            answers = [await host.readiness() for host in self.hosts]
+            self.problems.append(f"/readyz is not ok at the end: {[answer.get('problems') for _, answer in answers]}")
         for host in self.hosts:
             await host.stop()
             if self.is_calm:

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -111,8 +111,12 @@ async def start(
         yield process
     finally:
         if child.returncode is None:
+            below = process.children  # a failed test leaves no server behind, nor one that keeps the output open
             child.kill()
             await child.wait()
+            for one in below:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
         async with asyncio.timeout(TIMEOUT_S):
             await process._listening  # noqa: SLF001
 
