@@ -18,6 +18,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from footfall import sql_folder
+from footfall.delivery.pending import View
 from footfall.embedded.servers import servers
 from footfall.http.services import Services
 from footfall.process.app import open_services, open_sites
@@ -117,7 +118,7 @@ async def _change(services: Services) -> None:
 
 async def _record(services: Services, site: Site) -> None:
     day = services.periods.now(site.zone)[1].day
-    await services.recorder.record(site, day, secrets.token_bytes(16), None, viewed="")
+    await services.recorder.record(site, day, secrets.token_bytes(16), None, View())
 
 
 async def _feed(redis: Redis, services: Services, fed: int, wanted: int) -> int:

@@ -19,6 +19,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from footfall import sql_folder
+from footfall.delivery.pending import View
 from footfall.embedded.servers import servers
 from footfall.http.services import Services
 from footfall.model.batch import Batch
@@ -161,7 +162,7 @@ class Stores:
         day = self.services.periods.now(site.zone)[1].day
 
         async def record(page: str) -> None:
-            await self.services.recorder.record(site, day, secrets.token_bytes(16), None, page)
+            await self.services.recorder.record(site, day, secrets.token_bytes(16), None, View(page))
 
         for first in range(0, len(pages), AT_ONCE):
             await asyncio.gather(*map(record, pages[first : first + AT_ONCE]))

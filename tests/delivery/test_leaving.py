@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from footfall import sql_folder
+from footfall.delivery.pending import View
 from footfall.delivery.sender import LogSender
 from footfall.embedded.servers import Postgres
 from footfall.http.services import Services
@@ -31,7 +32,7 @@ async def settings(redis_url: str, own_postgres: Postgres, tmp_path: Path) -> Se
 async def count_everywhere(services: Services) -> None:
     """One view of each site."""
     for number, site in enumerate(services.settings.sites.values()):
-        await services.recorder.record(site, TODAY, number.to_bytes(16, "big"), None, viewed="/")
+        await services.recorder.record(site, TODAY, number.to_bytes(16, "big"), None, View("/"))
 
 
 async def copied(url: str) -> tuple[int, int]:

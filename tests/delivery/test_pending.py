@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from footfall.delivery.pending import SITE_SHARE, BeaconQueue, PendingBatch, StoredIn
+from footfall.delivery.pending import SITE_SHARE, BeaconQueue, PendingBatch, StoredIn, View
 from footfall.errors import Reason, Refused
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch import BATCH_MAX_VISITORS
@@ -25,7 +25,7 @@ async def test_a_visitor_is_in_a_batch_once_and_every_view_counts() -> None:
     """Views are exact, and a batch stays small however often a visitor reloads."""
     pending = PendingBatch(SITE)
     for visitor, view in ((b"a" * 16, True), (b"a" * 16, True), (None, True), (b"b" * 16, False)):
-        pending.add(visitor, None, viewed="" if view else None)
+        pending.add(visitor, None, View() if view else None)
     assert (pending.views, list(pending.visitor_ids), pending.beacons) == (3, [b"a" * 16, b"b" * 16], 4)
 
 
@@ -34,7 +34,7 @@ async def test_a_batch_is_full_before_one_script_call_takes_long() -> None:
     pending = PendingBatch(SITE)
     for number in range(BATCH_MAX_VISITORS):
         assert not pending.is_full
-        pending.add(number.to_bytes(16, "big"), None, viewed="")
+        pending.add(number.to_bytes(16, "big"), None, View())
     assert pending.is_full
 
 
@@ -54,7 +54,7 @@ async def test_an_answer_makes_room_for_the_beacons_that_it_answers(queue: Beaco
     stored, refused = PendingBatch(SITE), PendingBatch(OTHER)
     for pending in (stored, stored, refused):
         queue.enter(pending.site_id)
-        pending.add(None, None, viewed="")
+        pending.add(None, None, View())
     queue.answer(stored, StoredIn.DISK)
     assert (await stored.answer, queue.beacons) == (StoredIn.DISK, 1)
     queue.refuse(refused, Reason.SPOOL_FULL)
@@ -68,7 +68,7 @@ async def test_a_waiter_that_is_cancelled_does_not_cancel_the_batch(queue: Beaco
     """A client that closes its tab must not take the answer from the other clients."""
     pending = PendingBatch(SITE)
     queue.enter(SITE)
-    pending.add(None, None, viewed="")
+    pending.add(None, None, View())
     waiters = [asyncio.ensure_future(_wait(pending)) for _ in range(2)]
     await asyncio.sleep(0)
     waiters[0].cancel()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from footfall import sql_folder
-from footfall.delivery.pending import SITE_SHARE, StoredIn
+from footfall.delivery.pending import SITE_SHARE, StoredIn, View
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.errors import Reason, Refused
 from footfall.http.services import Services
@@ -311,7 +311,7 @@ async def test_a_beacon_that_cannot_even_be_numbered_is_refused_and_stops_no_oth
     async with open_worker(settings) as services:
         site = services.settings.sites[SITE]
         with pytest.raises(Refused) as refused:
-            await services.recorder.record(site, TODAY, "not bytes", None, viewed="")  # type: ignore[arg-type]
+            await services.recorder.record(site, TODAY, "not bytes", None, View())  # type: ignore[arg-type]
         assert refused.value.reason is Reason.INTERNAL
         assert not away(services)
         assert (await count(services), await views(services)) == (StoredIn.REDIS, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from footfall import sql_folder
-from footfall.delivery.pending import StoredIn
+from footfall.delivery.pending import StoredIn, View
 from footfall.delivery.site_delivery import SiteDelivery, new_log_id
 from footfall.http.services import Services
 from footfall.model.availability import Away
@@ -59,7 +59,7 @@ async def test_one_batch_holds_no_more_visitors_than_a_script_call_takes(deliver
     """The rest goes into the next batch, in the order of arrival."""
     sender = delivery.live_sender(TODAY)
     for number in range(BATCH_MAX_VISITORS + 1):
-        sender.enqueue(number.to_bytes(16, "big"), None, viewed="")
+        sender.enqueue(number.to_bytes(16, "big"), None, View())
     first = await sender.next_batch()
     assert first is not None
     assert (first.seq, len(first.visitor_ids), first.views) == (1, 16 * BATCH_MAX_VISITORS, BATCH_MAX_VISITORS)
@@ -73,7 +73,7 @@ async def test_one_batch_holds_no_more_visitors_than_a_script_call_takes(deliver
 async def test_a_closed_log_gets_no_new_beacons(delivery: SiteDelivery) -> None:
     """What is wrong with a log is wrong for the beacons that it holds, not for later ones."""
     sender = delivery.live_sender(TODAY)
-    sender.enqueue(None, None, viewed="")
+    sender.enqueue(None, None, View())
     sender.close()
     assert delivery.live_sender(TODAY) is not sender
     assert sender in list(delivery)

@@ -409,3 +409,30 @@ async def test_a_proxy_that_hides_its_clients_is_told_of_in_the_log(
         )
     assert footfall.metric("footfall_unresolved_clients_total") == 3
     assert caplog.text.count("does it set X-Forwarded-For?") == 1
+
+
+async def test_a_view_that_is_sent_again_counts_once(footfall: Footfall) -> None:
+    """The page heard no answer, and cannot know whether the service did its part."""
+    view = "0123456789abcdef"
+    for again in (False, True, True):
+        answer = await footfall.see(page="/a", view=view, again=again)
+        assert (answer["views_today"], answer["pages"]["/a"]["views"]) == (1, 1)
+    assert (await footfall.see(page="/a", view="f" * 16, again=True))["views_today"] == 2
+    query = {"site": SITE, "page": "/a", "view": "00000000000000aa"}
+    for repeated in ("0", "1"):
+        pixel = await footfall.public.get(
+            "/seen.gif", params=query | {"again": repeated}, headers={"Referer": f"{ORIGIN}/", "User-Agent": BROWSER}
+        )
+        assert (pixel.status, await pixel.read()) == (200, PIXEL)
+    assert (await footfall.see(kind="ping"))["views_today"] == 3
+
+
+@pytest.mark.parametrize("view", ["", "0123456789ABCDEF", "0123456789abcde", "0123456789abcdef0", "é" * 16, 1, ["a"]])
+async def test_the_id_of_a_view_is_sixteen_hexadecimal_digits(footfall: Footfall, view: object) -> None:
+    """What is kept for minutes has one form, and no room for anything that says who came."""
+    response = await footfall.send(view=view)
+    assert (response.status, await response.json()) == (400, {"error": "bad_field"})
+    if isinstance(view, str):
+        query = {"site": SITE, "view": view}
+        response = await footfall.public.get("/seen.gif", params=query, headers={"Referer": f"{ORIGIN}/"})
+        assert (response.status, await response.json()) == (400, {"error": "bad_field"})

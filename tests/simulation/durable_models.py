@@ -277,7 +277,7 @@ class DiskModel:
         rows = self.files[name].rows
         batches = list(batches)
         added = {
-            (batch.log_id, batch.seq): batch._replace(pages=b"")
+            (batch.log_id, batch.seq): batch._replace(pages=b"", view_ids=b"", repeated_ids=b"")
             for batch in batches
             if (batch.log_id, batch.seq) not in rows
         }

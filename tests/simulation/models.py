@@ -31,6 +31,7 @@ from footfall.stores.redis_store import EXACT_UP_TO, ORPHANS_WITHIN, Recorded
 Logs = dict[str, tuple[int, int]]
 Pages = dict[str, dict[str, int]]
 ID_BYTES = 16
+VIEW_BYTES, VIEWS_MS = 8, 120_000
 TWO_DAYS_S = 2 * 86400
 NINE_DAYS_S = 9 * 86400
 READ_AHEAD_US = 60_000_000
@@ -69,9 +70,9 @@ def packed(ids: Iterable[bytes]) -> bytes:
     return b"".join(sorted(ids))
 
 
-def unpacked(ids: bytes) -> set[bytes]:
+def unpacked(ids: bytes, size: int = ID_BYTES) -> set[bytes]:
     """The ids that are packed one after the other."""
-    return {ids[at : at + ID_BYTES] for at in range(0, len(ids), ID_BYTES)}
+    return {ids[at : at + size] for at in range(0, len(ids), size)}
 
 
 @dataclass
@@ -197,6 +198,8 @@ class SiteModel:
     """The worker that looked last, and when (us); it and the next one are fields of `closed` too."""
     looked_at_all: tuple[Any, ...] = ()
     """The worker that had a look at all days committed, between which servers, and when (us)."""
+    view_ids: defaultdict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    """Of views, by the number of their two minutes."""
     damaged: set[tuple[str, date]] = field(default_factory=set)
     """Keys that Redis cannot read any more: the part's name and its day or week, `NO_DAY` where it has none."""
 
@@ -223,6 +226,11 @@ class SiteModel:
         self.salts = {week: kept for week, kept in self.salts.items() if kept[1] > now_s}
         if self.online_ends_ms <= now_s * 1000:
             self.online = {}
+
+    def counted_views(self, view_ids: set[bytes], now_ms: int) -> set[bytes]:
+        """Those whose views were counted in the last minutes."""
+        number = now_ms // VIEWS_MS
+        return view_ids & (self.view_ids[number] | self.view_ids[number - 1])
 
     def rebuild_week(self, week: date, *, older: bool = False) -> None:
         """Make a week's sketch from its days where it is missing, and its set."""
@@ -385,6 +393,8 @@ class RedisModel:
                 answer = Answer.DUP
             elif batch.seq > applied + 1 and not skip_gap:
                 return Recorded(Answer.GAP, applied)
+            elif seen := self._counted_views(held, batch):
+                return Recorded(Answer.SEEN, seen_ids=b"".join(sorted(seen)))
             else:
                 self._apply(held, day, batch, window_s)
                 applied = batch.seq
@@ -775,6 +785,11 @@ class RedisModel:
             held.days[day].logs.pop(SUM, None)
         self._mark_dirty(held, day)
 
+    def _counted_views(self, held: SiteModel, batch: Batch) -> set[bytes]:
+        if self._older or batch.may_be_applied:
+            return set()
+        return held.counted_views(unpacked(batch.view_ids, VIEW_BYTES), int(self._clock() * 1000))
+
     def _apply(self, held: SiteModel, day: DayModel, batch: Batch, window_s: int) -> None:
         week = week_of(batch.day)
         held.listed.add(batch.day)
@@ -813,6 +828,7 @@ class RedisModel:
         if self._older:
             day.write_as_before(batch.log_id, (batch.seq, batch.views))
         else:
+            held.view_ids[now_ms // VIEWS_MS] |= unpacked(batch.view_ids, VIEW_BYTES)
             self._write(held, day, batch.log_id, (batch.seq, batch.views), marked=marked)
 
     def _views(self, day: DayModel) -> int:

@@ -269,7 +269,7 @@ class Promises:
         possible = {sent.id for sent in ledger if sent.outcome != "refused"}
         assert certain <= ids <= possible
         at_least = sum(sent.view for sent in ledger if sent.id in certain and not self._is_view_excused(sent))
-        at_most = sum(sent.view for sent in ledger if sent.id in possible)
+        at_most = sum(sent.views_at_most for sent in ledger if sent.id in possible)
         assert at_least <= views <= at_most, f"{views} views of {day}, not {at_least} to {at_most}"
 
     def _page_is_even(self, day: date, page: str) -> None:
@@ -278,7 +278,7 @@ class Promises:
         views = sum(self._world.postgres.model.pages.of_day(self._world.site.id, page, day).values())
         certain = [sent for sent in ledger if sent.outcome == "ok" and not sent.excused]
         at_least = sum(not (self._is_view_excused(sent) or self._is_page_excused(sent)) for sent in certain)
-        at_most = sum(sent.outcome != "refused" for sent in ledger)
+        at_most = sum(sent.views_at_most for sent in ledger if sent.outcome != "refused")
         assert at_least <= views <= at_most, f"{views} views of {page} on {day}, not {at_least} to {at_most}"
 
     def _pages_are_shown(self, worker: Worker) -> None:
@@ -306,7 +306,9 @@ class Promises:
         return sent.risked and self._postgres_lost_data
 
     def _is_view_excused(self, sent: Sent) -> bool:
-        gone = not sent.worker.alive or sent.worker.forgot
+        gone = any(not worker.alive or worker.forgot for worker in sent.attempts)
+        if len(sent.attempts) > 1 and sent.risked and gone:
+            return True  # the visitor came with every attempt, the view with one of them
         return sent.logs_lost and (gone or self._postgres_lost_data)
 
     def _numbers_never_fall(self, worker: Worker) -> None:
@@ -381,11 +383,14 @@ class Promises:
         self._shown[worker, name, period] = now
 
     def _nothing_counts_twice(self) -> None:
-        possible = Counter(sent.day for sent in self._world.ledger if sent.view and sent.outcome != "refused")
+        possible, of_page = Counter[date](), Counter[tuple[str, date]]()
+        for sent in self._world.ledger:
+            if sent.outcome != "refused":
+                possible[sent.day] += sent.views_at_most
+                of_page[sent.page, sent.day] += sent.views_at_most
         for name, day, logs in self._logs():
             views = sum(brought for _, brought in logs.values())
             assert views <= possible[day], f"{name} has {views} views of {day}, and {possible[day]} were sent"
-        of_page = Counter((sent.page, sent.day) for sent in self._world.ledger if sent.outcome != "refused")
         for name, page, day, views in self._page_views():
             assert views <= of_page[page, day], f"{name} has {views} views of {page} on {day}"
 
@@ -409,8 +414,10 @@ class Promises:
         held = self._held()
         for sent in self._world.ledger:
             if sent.outcome == "ok" and not sent.excused and sent.id not in held:
-                gone = not sent.worker.alive or sent.worker.forgot
-                sent.excused = (sent.risked and gone) or self._postgres_lost_data
+                gone = any(not worker.alive or worker.forgot for worker in sent.attempts)
+                sent.excused = (
+                    (sent.risked or (len(sent.attempts) > 1 and sent.doubtful)) and gone
+                ) or self._postgres_lost_data
                 assert sent.excused, f"{sent} is nowhere"
 
     def _logs(self) -> Iterator[tuple[str, date, Mapping[str, tuple[int, int]]]]:

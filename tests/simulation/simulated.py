@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from footfall.delivery.pending import BeaconQueue
+from footfall.delivery.pending import BeaconQueue, StoredIn, View
 from footfall.delivery.reconciler import Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.delivery.redis_writer import Displays, RedisWriter
@@ -143,7 +143,7 @@ class Worker:
             events=repairs.events,
             metrics=metrics,
         )
-        self.recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
+        self.recorder = Recorder(settings.sites.values(), outlets, repairs, periods, clock.monotonic)
         self.reconciler = Reconciler(settings.keep_max_bytes, self.recorder, stores, spool_writer, repairs, metrics)
         self.steps: dict[str, asyncio.Task[Any]] = {}
         world.disk.model.files[name] = SpoolFile()
@@ -223,6 +223,31 @@ class Sent:
     """Redis has lost the logs of its day since; the day's sketch may know the visitor all the same."""
     excused: bool = False
     """Lost in a way that is not promised against."""
+    sent_s: float = 0.0
+    attempts: list[Worker] = field(default_factory=list)
+    """Whom its page sent it to: the first time, and again where the page heard no answer."""
+    waiting: list[Worker] = field(default_factory=list)
+    """Those that have not answered."""
+    uncertain: bool = False
+    """An attempt ended without saying whether it counts."""
+    disturbances: int = 0
+    """How many the world had seen when it was sent."""
+    doubtful: bool = False
+    """Something else failed, besides the page's connection, before all attempts were answered."""
+
+    @property
+    def views_at_most(self) -> int:
+        """As often as it may count; after two failures at once a repeat is not always recognised."""
+        return int(self.view) * (len(self.attempts) if self.doubtful else 1)
+
+    def end(self, worker: Worker, *, stored: bool, certain: bool = True) -> None:
+        """Note how an attempt ended."""
+        self.waiting.remove(worker)
+        self.uncertain |= not certain
+        if stored:
+            self.outcome = "ok"
+        elif not self.waiting and self.outcome != "ok":
+            self.outcome = "unknown" if self.uncertain else "refused"
 
 
 @dataclass
@@ -271,6 +296,7 @@ class World:
     journal: PageJournal = field(default_factory=PageJournal)
     neighbours_ledger: list[tuple[Site, Sent]] = field(default_factory=list)
     """Views of the other sites."""
+    disturbances: int = 0
 
     def __post_init__(self) -> None:
         self._same_us: Counter[int] = Counter()
@@ -302,7 +328,7 @@ class World:
             number = 1 << 64 | len(self.neighbours_ledger)
             sent = Sent(number.to_bytes(16, "big"), local_day(self.clock(), site.zone), True, worker)
             self.neighbours_ledger.append((site, sent))
-            worker.run(self._await(worker, sent, site))
+            self._attempt(worker, sent, site)
 
     def start_worker(self, redis: Server | None = None, *, older: bool = False) -> Worker:
         """Begin a process."""
@@ -320,8 +346,8 @@ class World:
         self.late += [call for call in self.calls if call.worker is worker and call.store != "spool"]
         self.calls = [call for call in self.calls if call.worker is not worker]
         for sent in [*self.ledger, *(sent for _, sent in self.neighbours_ledger)]:
-            if sent.worker is worker and sent.outcome == "waiting":
-                sent.outcome = "unknown"
+            while worker in sent.waiting:
+                sent.end(worker, stored=False, certain=False)
 
     def send(self, worker: Worker, *, view: bool) -> None:
         """A page sends a beacon, from a visitor of its own."""
@@ -329,15 +355,37 @@ class World:
         number = len(self.ledger)
         sent = Sent(number.to_bytes(16, "big"), day, view, worker, PAGES[number % len(PAGES)] if view else "")
         self.ledger.append(sent)
-        worker.run(self._await(worker, sent, self.site))
+        sent.sent_s, sent.disturbances = self.clock(), self.disturbances
+        self._attempt(worker, sent, self.site)
 
-    async def _await(self, worker: Worker, sent: Sent, site: Site) -> None:
+    def send_again(self, worker: Worker, sent: Sent) -> None:
+        """A page that heard no answer sends its view once more."""
+        if sent.outcome != "ok":
+            sent.outcome = "waiting"
+        sent.doubtful |= sent.disturbances != self.disturbances or worker.program.older or sent.worker.program.older
+        self._attempt(worker, sent, self.site)
+
+    def disturb(self) -> None:
+        """Something has failed besides the connection of a page."""
+        self.disturbances += 1
+        for sent in self.ledger:
+            sent.doubtful |= bool(sent.waiting)
+
+    def _attempt(self, worker: Worker, sent: Sent, site: Site) -> None:
+        is_repeat = bool(sent.attempts)
+        sent.attempts.append(worker)
+        sent.waiting.append(worker)
+        view = View(sent.page, sent.id[-8:], is_repeat) if sent.view else None
+        worker.run(self._await(worker, sent, site, view))
+
+    async def _await(self, worker: Worker, sent: Sent, site: Site, view: View | None) -> None:
         try:
-            await worker.recorder.record(site, sent.day, sent.id, None, sent.page if sent.view else None)
+            stored_in = await worker.recorder.record(site, sent.day, sent.id, None, view)
         except Refused as refused:
-            sent.outcome = "refused" if refused.reason is Reason.BUSY else "unknown"
+            sent.end(worker, stored=False, certain=refused.reason in (Reason.BUSY, Reason.NOT_READY))
         else:
-            sent.outcome = "ok"
+            sent.doubtful |= stored_in is StoredIn.DISK  # Redis was away, and the disk keeps no ids
+            sent.end(worker, stored=True)
 
     def deliver(self, count: int) -> None:
         """Let the oldest calls arrive, and what follows from them."""

@@ -31,7 +31,7 @@ from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, day_key, open_redis, ready_key
 from footfall.stores.spool_store import Spool, open_spool
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
-from tests.simulation.models import ALWAYS, Program, RedisModel, packed, unpacked
+from tests.simulation.models import ALWAYS, VIEW_BYTES, Program, RedisModel, packed, unpacked
 from tests.support.footfall import SITE, VIETNAM
 from tests.support.storage import RawRedis, plain_redis, registers, save_one
 
@@ -42,6 +42,7 @@ LOGS = ("a1", "b2")
 TODAY = local_day(time.time(), VIETNAM)
 DAYS = (TODAY, TODAY - timedelta(days=1), TODAY - timedelta(days=9), TODAY - timedelta(days=10))
 PAGES = ("/", "/a", "/b", "(other)")
+VIEWS = [number.to_bytes(8, "big") for number in range(3000)]
 DAMAGED = ("ready", "online", "days", "dirty", "closed", "visitors", "logs", "ids", "pages")
 WEEKS = sorted({week_of(day) for day in DAYS})
 IDS = [secrets.token_bytes(16) for _ in range(8)]
@@ -87,7 +88,11 @@ class Pair:
         period, now_ms = period_at(time.time(), VIETNAM), int(time.time() * 1000)
         pages = packed_pages(dict.fromkeys(self.chance.sample(PAGES, self.chance.randint(0, 2)), seq))
         batch = Batch(SITE, day, log, seq, seq * 3, now_ms, packed(self.some_ids()), packed(self.some_ids()[:1]))
-        batch = batch._replace(pages=pages)
+        views = self.chance.sample(VIEWS, self.chance.randint(0, 3))
+        repeated, may_be_applied = b"".join(views[:1]), self.chance.random() < 0.3
+        batch = batch._replace(
+            pages=pages, view_ids=b"".join(views), repeated_ids=repeated, may_be_applied=may_be_applied
+        )
         sent = (
             None
             if self.chance.random() < 0.1
@@ -100,6 +105,7 @@ class Pair:
             assert (one and one.online) == (other and other.online)  # their moments differ by the calls
             model = model._replace(reading=model.reading._replace(at_ms=real.reading.at_ms, peak=other))
         assert list(model.pages.views) == list(real.pages.views)
+        real = real._replace(seen_ids=packed(unpacked(real.seen_ids, VIEW_BYTES)))
         assert model._replace(pages=real.pages) == real
         if real.answer in ("ok", "dup"):
             self.numbers[day, log] = max(known, real.acked)

@@ -51,6 +51,8 @@ ENOUGH, SCARCE = 1000, 6
 ALL, FEW = 4096, 4
 """Visitors of a day whose ids are kept: more than come, or fewer."""
 DAY_S = 86400
+REPEATED_S = 60
+"""So long a page sends a view again."""
 SKETCHES_LAST_S = 25 * DAY_S
 """Later, sketches in Postgres are dropped on purpose."""
 QUIET_DAYS = 8
@@ -117,6 +119,20 @@ class Footfall(RuleBasedStateMachine):
             self.world.loop.settle()
             self.world.deliver(4)
 
+    @rule(which=ANY, age=st.integers(0, 4), served=st.booleans())
+    def page_sends_again(self, which: int, age: int, served: bool) -> None:
+        """It heard no answer to a view of the last minute, whatever became of it."""
+        now_s, today = self.world.clock(), local_day(self.world.clock(), self.world.site.zone)
+        views = [
+            sent
+            for sent in self.world.ledger[-10:]
+            if sent.view and sent.day == today and 0 <= now_s - sent.sent_s <= REPEATED_S
+        ]
+        if views:
+            self.world.send_again(self.worker(which), views[-1 - age % len(views)])
+            self.world.loop.settle()
+            self.world.deliver(4 if served else 0)
+
     @rule(batches=st.integers(1, 3), rolled_up=st.booleans())
     def quiet_minute(self, batches: int, rolled_up: bool) -> None:
         """Nothing special: beacons at both workers, which then do what they do all the time."""
@@ -173,12 +189,14 @@ class Footfall(RuleBasedStateMachine):
     @rule(pick=ANY)
     def lose_request(self, pick: int) -> None:
         if call := self.pick(pick):
+            self.world.disturb()
             call.lose()
             self.world.loop.settle()
 
     @rule(pick=ANY)
     def lose_answer(self, pick: int) -> None:
         if call := self.pick(pick):
+            self.world.disturb()
             call.arrive_unheard()
             call.lose()
             self.world.loop.settle()
@@ -186,6 +204,7 @@ class Footfall(RuleBasedStateMachine):
     @rule(pick=ANY)
     def delay(self, pick: int) -> None:
         if call := self.pick(pick):
+            self.world.disturb()
             self.world.late.append(call)
             call.lose()
             self.world.loop.settle()
@@ -204,6 +223,7 @@ class Footfall(RuleBasedStateMachine):
         call, site_id = self.pick(pick), self.world.site.id
         if call is None:
             return
+        self.world.disturb()
         self.promises.may_estimate()
         sites = call.worker.redis.model.sites
         if site_id in sites:
@@ -225,6 +245,7 @@ class Footfall(RuleBasedStateMachine):
 
     @rule(which=ANY)
     def redis_stops_or_starts(self, which: int) -> None:
+        self.world.disturb()
         server = self.redis(which)
         server.up = not server.up
 
@@ -235,22 +256,26 @@ class Footfall(RuleBasedStateMachine):
     @precondition(lambda self: self.copies)
     @rule(which=ANY, age=ANY)
     def redis_goes_back(self, which: int, age: int) -> None:
+        self.world.disturb()
         self.redis(which).model = self.copies[age % len(self.copies)].model.copied()
         self.promises.redis_lost_data()
 
     @rule(which=ANY)
     def redis_is_emptied(self, which: int) -> None:
+        self.world.disturb()
         self.redis(which).model.empty()
         self.promises.redis_lost_data()
 
     @rule(which=ANY, name=st.sampled_from(["ready", "online", "days", "dirty", "closed"]))
     def key_is_damaged(self, which: int, name: str) -> None:
         """What these keys hold can be made again from the others and from Postgres: nothing counts as lost."""
+        self.world.disturb()
         self.redis(which).model.damage(self.world.site.id, name)
 
     @rule(which=ANY, name=st.sampled_from(["visitors", "logs", "ids", "pages"]), age=ANY)
     def day_is_damaged(self, which: int, name: str, age: int) -> None:
         """A key of another type in its place, or a sketch lost beside its logs: a part of what Redis has is lost."""
+        self.world.disturb()
         model = self.redis(which).model
         days = sorted(model.sites[self.world.site.id].days) if self.world.site.id in model.sites else []
         if days:
@@ -264,6 +289,7 @@ class Footfall(RuleBasedStateMachine):
     @rule(age=ANY, lags=st.booleans())
     def redis_splits(self, age: int, lags: bool) -> None:
         """A replica is promoted while the old primary goes on; half of the workers see the one, half the other."""
+        self.world.disturb()
         promoted = self.copies[age % len(self.copies)] if lags else self.world.redis[0]
         if lags:
             self.promises.redis_lags()
@@ -273,6 +299,7 @@ class Footfall(RuleBasedStateMachine):
     @precondition(lambda self: len(self.world.redis) == 2)
     @rule(survivor=st.integers(0, 1))
     def redis_split_ends(self, survivor: int) -> None:
+        self.world.disturb()
         self.world.redis.pop(1 - survivor).up = False
         for worker in self.world.workers:
             worker.redis = self.world.redis[0]
@@ -359,6 +386,7 @@ class Footfall(RuleBasedStateMachine):
 
     @rule()
     def disk_fails_or_recovers(self) -> None:
+        self.world.disturb()
         self.world.disk.up = not self.world.disk.up
 
     # What happens to workers and to time.
@@ -390,11 +418,14 @@ class Footfall(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.001, 1, 10, 60, 300, 3600]))
     def time_passes(self, seconds: float) -> None:
+        if seconds >= REPEATED_S:
+            self.world.disturb()
         self.world.clock.advance(seconds)
 
     @precondition(lambda self: self.world.clock() < self.started_s + SKETCHES_LAST_S)
     @rule(days=st.sampled_from([1, 1, 1, 3, 8]))
     def days_pass(self, days: int) -> None:
+        self.world.disturb()
         self.world.clock.advance(days * DAY_S)
 
     @precondition(lambda self: self.world.clock() < self.started_s + SKETCHES_LAST_S - QUIET_DAYS * DAY_S)
@@ -409,6 +440,7 @@ class Footfall(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([1, 7, 30, 3 * 24, 9 * 24]))
     def clocks_are_corrected(self, hours: int) -> None:
         """All clocks were ahead: what was done by them stays done, and the calendar goes back."""
+        self.world.disturb()
         # Days fold sooner here than after 31 days, and no clock is corrected by so much.
         if self.world.clock() - hours * 3600 >= self.started_s and not self.has_folded:
             ahead = local_day(self.world.clock(), self.world.site.zone)

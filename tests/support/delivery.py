@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from footfall.delivery.pending import StoredIn
+from footfall.delivery.pending import StoredIn, View
 from footfall.http.services import Services
 from footfall.model.availability import UP
 from footfall.process.app import open_services, open_sites
@@ -25,9 +25,7 @@ async def open_worker(settings: Settings, clock: FakeClock | None = None) -> Asy
 async def count(services: Services, visitor: int = 1, *, days_ago: int = 0) -> StoredIn:
     """Record one view, and return where it is stored: Redis = 200, the disk = 202."""
     day = TODAY - timedelta(days=days_ago)
-    return await services.recorder.record(
-        services.settings.sites[SITE], day, visitor.to_bytes(16, "big"), None, viewed=""
-    )
+    return await services.recorder.record(services.settings.sites[SITE], day, visitor.to_bytes(16, "big"), None, View())
 
 
 async def views(services: Services) -> int:

@@ -1,7 +1,9 @@
 """Beacons that wait for their batch to be stored: their answer, and the bound on how many may wait."""
 
 import asyncio
+from collections.abc import Iterable
 from enum import Enum, auto
+from typing import NamedTuple
 
 from footfall.errors import Reason, Refused
 from footfall.metrics.metrics import Metrics
@@ -25,6 +27,17 @@ OUTCOMES = {StoredIn.REDIS: "counted", StoredIn.DISK: "spooled"}
 """Values of the metric's label."""
 
 
+class View(NamedTuple):
+    """A page that was opened."""
+
+    page: str = ""
+    """Empty for no page of the site."""
+    id: bytes = b""
+    """8 random bytes by which it is known when the page sends it again; empty where the page gave none."""
+    is_repeat: bool = False
+    """The page has sent it before, and got no answer."""
+
+
 class SharedAnswer(asyncio.Future[StoredIn]):
     """The one answer that all beacons of a batch await: a StoredIn, or Refused is raised.
 
@@ -41,7 +54,18 @@ class SharedAnswer(asyncio.Future[StoredIn]):
 class PendingBatch:
     """Beacons of one log that wait for a sequence number or for their batch to be stored."""
 
-    __slots__ = ("answer", "beacons", "is_full", "pages", "previous_week_ids", "site_id", "views", "visitor_ids")
+    __slots__ = (
+        "answer",
+        "beacons",
+        "is_full",
+        "pages",
+        "previous_week_ids",
+        "repeated_ids",
+        "site_id",
+        "view_ids",
+        "views",
+        "visitor_ids",
+    )
 
     def __init__(self, site_id: SiteId) -> None:
         self.site_id = site_id
@@ -50,26 +74,43 @@ class PendingBatch:
         self.previous_week_ids: dict[bytes, None] = {}
         self.pages: dict[str, int] = {}
         """Views of each page."""
+        self.view_ids: dict[bytes, str] = {}
+        """Ids of views, and their pages."""
+        self.repeated_ids: dict[bytes, None] = {}
         self.views = 0
         self.beacons = 0
         self.is_full = False
-        """One script call takes no more visitors."""
+        """One script call takes no more visitors or ids of views."""
 
-    def add(self, visitor_id: bytes | None, previous_week_id: bytes | None, viewed: str | None) -> None:
-        """Add a beacon; a view counts even without a visitor id.
-
-        `viewed` is the page of a view, "" for a view of no page of the site, None for a ping.
-        """
+    def add(self, visitor_id: bytes | None, previous_week_id: bytes | None, view: View | None) -> None:
+        """Add a beacon, a ping where there is no `view`; a view counts even without a visitor id."""
         if visitor_id is not None:
             self.visitor_ids[visitor_id] = None
-            self.is_full = len(self.visitor_ids) >= BATCH_MAX_VISITORS
+            self.is_full = self.is_full or len(self.visitor_ids) >= BATCH_MAX_VISITORS
         if previous_week_id is not None:
             self.previous_week_ids[previous_week_id] = None
-        if viewed is not None:
+        if view is not None:
+            page, view_id, is_repeat = view
             self.views += 1
-            if viewed:
-                self.pages[viewed] = self.pages.get(viewed, 0) + 1
+            if page:
+                self.pages[page] = self.pages.get(page, 0) + 1
+            if view_id:
+                self.view_ids[view_id] = page
+                self.is_full = self.is_full or len(self.view_ids) >= BATCH_MAX_VISITORS
+                if is_repeat:
+                    self.repeated_ids[view_id] = None
         self.beacons += 1
+
+    def take_out(self, view_ids: Iterable[bytes]) -> int:
+        """Take out views that are counted already, and return how many; their visitors are present all the same."""
+        before = self.views
+        for page in [self.view_ids.pop(view_id) for view_id in view_ids if view_id in self.view_ids]:
+            self.views -= 1
+            if page:
+                self.pages[page] -= 1
+        self.pages = {page: views for page, views in self.pages.items() if views}
+        self.repeated_ids = {view_id: None for view_id in self.repeated_ids if view_id in self.view_ids}
+        return before - self.views
 
 
 class BeaconQueue:

@@ -4,9 +4,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from footfall.delivery.pending import SharedAnswer
+from footfall.delivery.pending import SharedAnswer, View
+from footfall.delivery.recent_views import RecentViews
 from footfall.delivery.sender import Outlets
 from footfall.delivery.site_delivery import SiteDelivery
+from footfall.errors import Reason, Refused
+from footfall.model.availability import UP
+from footfall.model.clocks import MonotonicClock
 from footfall.model.counts import Reading
 from footfall.model.pages import PageReading
 from footfall.model.periods import Periods
@@ -18,26 +22,47 @@ from footfall.sync.repairs import Repairs
 class Recorder:
     """The beacons of one worker, from the use case to Redis or the spool."""
 
-    def __init__(self, sites: Iterable[Site], outlets: Outlets, repairs: Repairs, periods: Periods) -> None:
+    def __init__(
+        self,
+        sites: Iterable[Site],
+        outlets: Outlets,
+        repairs: Repairs,
+        periods: Periods,
+        monotonic: MonotonicClock,
+    ) -> None:
         self._queue = outlets.queue
         self._redis = outlets.redis
+        self._recent_views = RecentViews(monotonic)
+        self._repeated_views = outlets.metrics.repeated_views
         self.sites: dict[SiteId, SiteDelivery] = {
             site.id: SiteDelivery(site, outlets, repairs, periods) for site in sites
         }
 
     def record(
-        self, site: Site, day: date, visitor_id: bytes | None, previous_week_id: bytes | None, viewed: str | None
+        self, site: Site, day: date, visitor_id: bytes | None, previous_week_id: bytes | None, view: View | None
     ) -> SharedAnswer:
         """Record one beacon of `day`; what is returned answers once the beacon is in Redis or on this host's disk.
 
-        `viewed` is the page of a view, "" for a view of no page of the site, None for a ping.
+        Without a `view` it is a ping. One that this worker has taken before gets the answer of that time. Of
+        others that a page sends again, Redis knows whether another worker has counted them.
 
-        Raises Refused(BUSY) where the queue is full: nothing was stored. Awaiting the answer raises
+        Raises Refused(BUSY) where the queue is full, and Refused(NOT_READY) for a view that is sent again while Redis
+        is away: nothing was stored. Awaiting the answer raises
         Refused(SPOOL_FULL) where neither Redis nor the disk takes the beacon. A caller that stops waiting cancels
         nothing: the beacon counts.
         """
+        if view is None or not view.id:
+            self._queue.enter(site.id)
+            return self.sites[site.id].enqueue(day, visitor_id, previous_week_id, view)
+        if (answer := self._recent_views.answer(site.id, view.id)) is not None:
+            self._repeated_views.inc()
+            return answer
+        if view.is_repeat and self.sites[site.id].redis is not UP:
+            raise Refused(Reason.NOT_READY)
         self._queue.enter(site.id)
-        return self.sites[site.id].enqueue(day, visitor_id, previous_week_id, viewed)
+        answer = self.sites[site.id].enqueue(day, visitor_id, previous_week_id, view)
+        self._recent_views.remember(site.id, view.id, answer)
+        return answer
 
     @property
     def queued(self) -> int:

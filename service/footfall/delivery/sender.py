@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from footfall.delivery.pending import BeaconQueue, PendingBatch, SharedAnswer, StoredIn
+from footfall.delivery.pending import BeaconQueue, PendingBatch, SharedAnswer, StoredIn, View
 from footfall.delivery.redis_writer import RedisWriter
 from footfall.delivery.spool_writer import SpoolWriter
 from footfall.errors import Reason, StoreUnavailable
 from footfall.metrics.metrics import Metrics
-from footfall.model.batch import Batch
+from footfall.model.batch import VIEW_ID_BYTES, Answer, Batch
 from footfall.model.batch_log import NO_PAGES, BatchLog, Need
 from footfall.settings.settings import Site
 from footfall.stores.spool_store import Spool
@@ -42,7 +42,19 @@ class LogSender:
     It holds no task: `SiteDelivery` runs at most one that sends and one that spools.
     """
 
-    __slots__ = ("_awaiting", "_cleared", "_outlets", "_pending", "_spilled", "_unanswered", "is_closed", "log", "site")
+    __slots__ = (
+        "_awaiting",
+        "_cleared",
+        "_outlets",
+        "_pending",
+        "_perhaps_applied",
+        "_refused",
+        "_spilled",
+        "_unanswered",
+        "is_closed",
+        "log",
+        "site",
+    )
 
     def __init__(self, site: Site, log: BatchLog, outlets: Outlets) -> None:
         self.site = site
@@ -57,15 +69,19 @@ class LogSender:
         """Seq up to which the disk has dropped its batches."""
         self._unanswered = 0
         """Seq of the batch that got no answer; 0 if there is none."""
+        self._perhaps_applied = 0
+        """Last seq that a Redis may have applied."""
+        self._refused = 0
+        """Last seq that Redis refused for views that are counted; its beacons were numbered again."""
         self.is_closed = False
         """No new beacons: the next one starts another log."""
 
-    def enqueue(self, visitor_id: bytes | None, previous_week_id: bytes | None, viewed: str | None) -> SharedAnswer:
+    def enqueue(self, visitor_id: bytes | None, previous_week_id: bytes | None, view: View | None) -> SharedAnswer:
         """Add a beacon to the batch that is being filled; return the answer that it will get."""
         if not self._pending or self._pending[-1].is_full:
             self._pending.append(PendingBatch(self.log.site_id))
         pending = self._pending[-1]
-        pending.add(visitor_id, previous_week_id, viewed)
+        pending.add(visitor_id, previous_week_id, view)
         return pending.answer
 
     @property
@@ -132,8 +148,18 @@ class LogSender:
         elif not is_first_time:
             metrics.resent.inc()
         self._unanswered = batch.seq
-        recorded = await self._outlets.redis.record(self.site, batch, skip_gap=log.skip_gap)
+        may_be_applied = batch.seq <= self._perhaps_applied or batch.seq not in self._awaiting
+        self._perhaps_applied = max(self._perhaps_applied, batch.seq)
+        sent = batch._replace(may_be_applied=True) if may_be_applied and batch.view_ids else batch
+        recorded = await self._outlets.redis.record(self.site, sent, skip_gap=log.skip_gap)
         self._unanswered = 0
+        if not may_be_applied and recorded.answer not in (Answer.OK, Answer.DUP):
+            self._perhaps_applied = batch.seq - 1
+        if recorded.answer is Answer.SEEN:
+            self._number_again(batch, recorded.seen_ids)
+            return Need.NOTHING
+        # A copy of what was refused may come late, and be applied by a Redis that has lost the ids.
+        is_first_time = is_first_time and batch.seq != self._refused
         need = log.mark_answered(batch, recorded.answer, recorded.acked, is_first_time=is_first_time)
         if log.acked >= batch.seq:
             self._answer_acked()
@@ -208,7 +234,22 @@ class LogSender:
             pending.beacons,
             pending.pages,
         )
+        if pending.view_ids:
+            repeated = b"".join(pending.repeated_ids)
+            batch = batch._replace(view_ids=b"".join(pending.view_ids), repeated_ids=repeated)
         return batch, self._pending.popleft()
+
+    def _number_again(self, batch: Batch, seen_ids: bytes) -> None:
+        """Take out of the newest batch the views that another batch has counted, and let the rest wait for its seq.
+
+        Redis has refused the batch untouched, and nothing else has it, so it may change.
+        """
+        log, pending = self.log, self._awaiting.pop(batch.seq)
+        log.withdraw(batch, pending.pages)
+        self._refused = batch.seq
+        each = (seen_ids[at : at + VIEW_ID_BYTES] for at in range(0, len(seen_ids), VIEW_ID_BYTES))
+        self._outlets.metrics.repeated_views.inc(pending.take_out(each))
+        self._pending.appendleft(pending)
 
     async def _read_disk(self) -> Batch | None:
         log, spool = self.log, self._outlets.spool

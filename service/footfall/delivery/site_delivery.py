@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from datetime import date
 
-from footfall.delivery.pending import SharedAnswer
+from footfall.delivery.pending import SharedAnswer, View
 from footfall.delivery.sender import LogSender, Outlets
 from footfall.errors import StoreDamaged, StoreUnavailable
 from footfall.model.availability import UP, Availability, Away
@@ -55,18 +55,18 @@ class SiteDelivery:
         return [*self._sends.values(), *self._spools.values()]
 
     def enqueue(
-        self, day: date, visitor_id: bytes | None, previous_week_id: bytes | None, viewed: str | None
+        self, day: date, visitor_id: bytes | None, previous_week_id: bytes | None, view: View | None
     ) -> SharedAnswer:
         """Add a beacon to the day's log for Redis or, while Redis is away, to its log on the disk."""
         if self.redis is UP:
             if (sender := self._live.get(day)) is None or sender.is_closed:
                 sender = self.live_sender(day)
-            answer = sender.enqueue(visitor_id, previous_week_id, viewed)
+            answer = sender.enqueue(visitor_id, previous_week_id, view)
             if sender not in self._sends:
                 self._start_sending(sender)
         else:
             sender = self.spooling_sender(day)
-            answer = sender.enqueue(visitor_id, previous_week_id, viewed)
+            answer = sender.enqueue(visitor_id, previous_week_id, view)
             self._start_spooling(sender)
         return answer
 

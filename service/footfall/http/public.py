@@ -23,7 +23,7 @@ from footfall.http.reports import ACCESS, add_reports
 from footfall.http.responses import PUBLIC_HEADERS, Reply, cacheable, lines
 from footfall.http.sender import read_client, read_sender
 from footfall.http.services import SERVICES, Services
-from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon
+from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon, parse_view
 from footfall.ingest.counting import Counted, Ignored, Spooled
 from footfall.settings.settings import Site
 
@@ -97,7 +97,13 @@ async def get_pixel(request: web.Request) -> Reply:
 async def _count_pixel(request: web.Request) -> Counted | Spooled | Ignored:
     services = request.app[SERVICES]
     query = request.query
-    beacon = Beacon(query.get("site", ""), query.get("page"), Kind.VIEW, None, webdriver=False)
+    site, page = query.get("site", ""), query.get("page")
+    try:
+        view, again = parse_view(query.get("view")), chosen(request, "again", ("0", "1")) == "1"
+    except Refused as refused:
+        services.counting.note_refusal(refused.reason)
+        raise
+    beacon = Beacon(site, page, Kind.VIEW, None, webdriver=False, view=view, again=again)
     sender = read_sender(request.headers, read_client(request, services.resolver), is_pixel=True)
     return await services.counting.count_beacon(beacon, sender)
 

@@ -7,7 +7,7 @@ flood of refused beacons stays cheap.
 from dataclasses import dataclass
 from datetime import date
 
-from footfall.delivery.pending import StoredIn
+from footfall.delivery.pending import StoredIn, View
 from footfall.delivery.recorder import Recorder
 from footfall.errors import Reason, Refused
 from footfall.ingest.admission import Admission
@@ -103,10 +103,11 @@ class Counting:
             raise
         return COUNTED if stored_in is StoredIn.REDIS else SPOOLED
 
-    def _viewed(self, site: Site, beacon: Beacon, day: date, client: Client) -> str:
-        """Return the page under which a view counts; "" for no page of the site."""
+    def _viewed(self, site: Site, beacon: Beacon, day: date, client: Client) -> View:
+        """Return the view, of the page under which it counts."""
         page = normalise_page(beacon.page, site) if beacon.page else None
-        return "" if page is None else self.admission.page_to_count(site, page, day, client)
+        counted = "" if page is None else self.admission.page_to_count(site, page, day, client)
+        return View(counted, beacon.view, beacon.again)
 
     def note_refusal(self, reason: Reason, site_id: str = "") -> None:
         """Count a refused beacon; of an unknown site the label is empty, since clients must not name metrics."""

@@ -50,12 +50,16 @@ class Metrics:
         )
         self.flushes = counter(
             "footfall_flushes_total",
-            "Batches sent to Redis by its answer; gap, old and notready were refused there, error had no answer",
+            "Batches sent to Redis by its answer; gap, old, seen and notready were refused there, error had no answer",
             "answer",
         )
         self.batch_beacons = histogram("footfall_batch_beacons", "Beacons that shared one script call", BATCH_SIZES)
         self.queue_beacons = gauge("footfall_queue_beacons", "Beacons waiting for their commit now")
         self.retries = counter("footfall_retries_total", "Batches sent again because no answer had come")
+        self.repeated_views = counter(
+            "footfall_repeated_views_total",
+            "Views that a page sent again although they were counted; each counts once",
+        )
         self.resent = counter(
             "footfall_resent_batches_total",
             "Batches sent again because Redis had lost them (rewind, failover, wipe)",

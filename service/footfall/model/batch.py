@@ -9,6 +9,8 @@ from footfall.model.site_id import SiteId
 BATCH_MAX_VISITORS = 2000
 """Keeps one script call short (about a millisecond) and far from Lua's limit of 8,000 values."""
 
+VIEW_ID_BYTES = 8
+
 BATCH_OVERHEAD_BYTES = 400
 """Measured weight of a retained batch besides its packed ids."""
 
@@ -32,11 +34,18 @@ class Batch(NamedTuple):
     beacons: int = 0
     pages: bytes = b""
     """For every page that it touches, the views that the log has of it so far; see `model/pages.py`."""
+    view_ids: bytes = b""
+    """Random ids of its views, which Redis remembers for minutes; the disk never has them. 8 bytes each."""
+    repeated_ids: bytes = b""
+    """Those that a page has sent before."""
+    may_be_applied: bool = False
+    """Redis must take it as it is, because it was sent before or its beacons are answered."""
 
     @property
     def size_bytes(self) -> int:
         """Memory that it takes."""
-        return len(self.visitor_ids) + len(self.previous_week_ids) + len(self.pages) + BATCH_OVERHEAD_BYTES
+        packed = self.visitor_ids, self.previous_week_ids, self.pages, self.view_ids, self.repeated_ids
+        return sum(map(len, packed)) + BATCH_OVERHEAD_BYTES
 
 
 class Answer(StrEnum):
@@ -50,5 +59,7 @@ class Answer(StrEnum):
     """Refused: the number before it is missing."""
     OLD = "old"
     """Refused: its day is closed and no longer in Redis."""
+    SEEN = "seen"
+    """Refused: another batch has counted views of it."""
     NOTREADY = "notready"
     """Refused: Redis has lost the site's state."""

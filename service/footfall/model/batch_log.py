@@ -153,6 +153,18 @@ class BatchLog:
         self.assigned = self.stored
         return lost
 
+    def withdraw(self, batch: Batch, pages: Mapping[str, int]) -> None:
+        """Take back the newest batch, and the views of pages that it brought: Redis refused it, nothing else has it."""
+        self.retained.remove(batch)
+        self.retained_bytes -= batch.size_bytes
+        self.assigned = self.stored = self.sent = batch.seq - 1
+        self._sent_views -= self.sent_batch_views
+        self.views -= self.sent_batch_views
+        for page, views in pages.items():
+            self.pages[page] -= views
+            if not self.pages[page]:
+                del self.pages[page]
+
     def load_page(self, page: list[Batch]) -> None:
         """Hold a page of what the disk has after `acked`, as far as it was read."""
         self.retained = deque(page)
@@ -219,6 +231,8 @@ class BatchLog:
                 return Need.MERGE
             case Answer.NOTREADY:
                 return Need.RESTORE
+            case Answer.SEEN:
+                return Need.NOTHING
 
     def mark_unanswered(self) -> None:
         """Withdraw the leave to skip a gap: without an answer, the next one may come from another Redis."""

@@ -117,7 +117,7 @@ async def open_services(
             events=repairs.events,
             metrics=metrics,
         )
-        recorder = Recorder(settings.sites.values(), outlets, repairs, periods)
+        recorder = Recorder(settings.sites.values(), outlets, repairs, periods, monotonic)
         reconciler = Reconciler(settings.keep_max_bytes, recorder, stores, spool_writer, repairs, metrics)
         admission = Admission(settings, monotonic)
         counting = Counting(

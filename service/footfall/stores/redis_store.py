@@ -19,6 +19,7 @@ Per site, under one hash tag, so that a script may touch all of it on Redis Clus
                                           sums; peak and peak:2026-11-23 (online:ms), of all days and of one
                                           looked (worker:us), looked_at_all (worker:servers:us): whose rollup serves all
                                           exact_at: read_at where the sum of the visitors is exact
+    ff1:{site}:views:14963170             set: random ids of the views of two minutes, by number; expires after four
     ff1:{site}:salt:2026-11-23            key of that week's visitor hash; expires by itself two hours after the week
 
 And for the whole server:
@@ -101,6 +102,8 @@ class Recorded(NamedTuple):
     """With NOTREADY: whose state Redis holds; empty for none."""
     pages: PageReading = NO_PAGES
     """The pages of the batch, or those that were asked for (OK, DUP)."""
+    seen_ids: bytes = b""
+    """With SEEN: the ids of views in the batch that another batch has counted. 8 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +127,14 @@ class RedisStore(RedisPages):
 
     def __init__(self, calls: RedisCalls) -> None:
         super().__init__(calls)
-        self._record = Script("logs", "visitors", "pages", "counts", "record")
+        self._record = Script("logs", "visitors", "pages", "counts", "views", "record")
         self._snapshot = Script("logs", "visitors", "pages", "snapshot")
         self._merge = Script("logs", "visitors", "pages", "merge_day", "merge")
         self._open = Script("logs", "visitors", "pages", "closed", "merge_day", "open")
         self._confirm = Script("logs", "pages", "closed", "confirm")
         self._forget_site = Script("pages", "forget_site")
         self._salts = Script("salts")
-        self._mend = Script("logs", "pages", "mend")
+        self._mend = Script("logs", "pages", "views", "mend")
         self._probe = Script("probe")
 
     async def record(
@@ -163,6 +166,9 @@ class RedisStore(RedisPages):
                 batch.previous_week_ids,
                 "skip" if skip_gap else "",
                 batch.pages,
+                batch.view_ids,
+                batch.repeated_ids,
+                "" if batch.may_be_applied else "new",
             ]
         return await self._run_record(site_id, period, arguments)
 
@@ -185,6 +191,8 @@ class RedisStore(RedisPages):
                 return Recorded(Answer.GAP, rest[0])
             case Answer.OLD:
                 return Recorded(Answer.OLD)
+            case Answer.SEEN:
+                return Recorded(Answer.SEEN, seen_ids=rest[0])
             case Answer.NOTREADY:
                 return Recorded(Answer.NOTREADY, installation=rest[0].decode())
 

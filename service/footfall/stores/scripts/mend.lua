@@ -38,6 +38,9 @@ local function closed_is_damaged()
   return false
 end
 if is_damage(redis.pcall('HGET', PAGE_TOTALS, GENERATION)) then drop(PAGE_TOTALS) end
+for _, key in ipairs({views_keys(now_ms())}) do
+  if is_damage(redis.pcall('SCARD', key)) then drop(key) end
+end
 
 if closed_is_damaged() then
   drop(CLOSED)

@@ -12,6 +12,7 @@ if ARGV[1] == 'keys' then
   redis.call('PEXPIRE', prefix .. 'probe:set', 10000)
   redis.call('PEXPIRE', prefix .. 'probe:union', 10000)
   redis.call('SCARD', prefix .. 'probe:set')
+  redis.call('SMISMEMBER', prefix .. 'probe:set', 'member')
   redis.call('ZADD', prefix .. 'probe:zset', 'GT', 1, 'member')
   redis.call('PEXPIRE', prefix .. 'probe:zset', 10000)
   redis.call('PFADD', prefix .. 'probe:sketch', 'member')

@@ -2,13 +2,14 @@
 -- ARGV: installation, today, week (its Monday), sunday, last week, its Sunday, online window (ms), ids in a day's set at
 -- most (twice as many in a week's); then, with a batch: its day, that day's week, that week's Sunday, log id, seq, views
 -- so far, last seen (ms), visitor ids (16 bytes each), ids to remove from online, 'skip' to skip seqs that no process has
--- any more, and for each page that it touches a line 'views page' with the log's views of it so far; without a batch, its
--- day is '' and the lines name the pages that are asked for.
+-- any more, for each page that it touches a line 'views page' with the log's views of it so far, ids of its views (8 bytes
+-- each), those of them that pages sent again, and 'new' where no Redis can have applied it; without a batch, its day is
+-- '' and the lines name the pages that are asked for.
 -- Answers: {OK|DUP, seq that is applied, views of the pages (see page_views), counts...}, {GAP, seq}, {OLD},
--- {NOTREADY, installation found}.
+-- {SEEN, ids of its views that are counted}, {NOTREADY, installation found}.
 
 local installation, today, week, sunday, last_week, last_sunday, window, exact_up_to, day, day_week, day_sunday, log_id,
-  batch_seq, batch_views, batch_seen, visitor_ids, previous_week_ids, skip_gap, pages = unpack(ARGV)
+  batch_seq, batch_views, batch_seen, visitor_ids, previous_week_ids, skip_gap, pages, view_ids, repeated_ids, is_new = unpack(ARGV)
 
 local refused = refusal(installation)
 if refused then return refused end
@@ -50,6 +51,12 @@ if day and day ~= '' then
   elseif seq > applied + 1 and skip_gap ~= 'skip' then
     return {'GAP', applied}
   else
+    local viewed = split_views(view_ids)
+    if #viewed > 0 and is_new == 'new' then
+      -- What was sent before may have left its own ids: only here a known id means that another batch has counted it.
+      local counted = counted_views(viewed, repeated_ids, now)
+      if counted ~= '' then return {'SEEN', counted} end
+    end
     local in_sets = entry or not lacks_logs(day, sketch_bytes)
     -- A script does not roll back. All of this may happen twice without harm ...
     list_day(day)
@@ -86,6 +93,7 @@ if day and day ~= '' then
     keep_forever(day_sketch(day), day_ids(day))
     redis.call('PERSIST', day_logs(day))
     keep_forever(week_sketch(day_week), week_ids(day_week))
+    if #viewed > 0 then remember_views(viewed, now) end
     -- ... and this, the only write that counts, comes last: an error above has counted nothing. It writes the sum too.
     write_log(day, log_id, entry, seq, views, in_sets)
     applied = seq
