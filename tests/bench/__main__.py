@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from footfall.errors import Stop
-from tests.bench import closedloop, counted, figures, growth, machine, nginx, results, storage, sustained
+from tests.bench import closedloop, counted, figures, growth, instructions, machine, nginx, results, storage, sustained
 from tests.bench.servers import Footfall, footfall, start_s
 from tests.bench.wrk import find_wrk
 from tests.support.nginx import find_nginx
@@ -47,6 +47,8 @@ async def measure(parts: tuple[str, ...], seconds: float, repeats: int, sustaine
     if "growth" in parts:
         say("growth by sites and visitors")
         found["growth"] = await growth.measure()
+    if "instructions" in parts:
+        found |= await instructions_of_requests()
     if "storage" in parts:
         say("bytes in both stores, and a site of many pages")
         found["storage"] = counted.stamped(await storage.measure())
@@ -78,6 +80,16 @@ async def behind_nginx(service: Footfall, seconds: float, repeats: int) -> dict[
         return None
     say("polls and beacons through nginx")
     return await nginx.measure(service, seconds, repeats)
+
+
+async def instructions_of_requests() -> dict[str, Any]:
+    """Count instructions where valgrind is installed; else print how to get it."""
+    say("instructions of a request, under valgrind: some minutes")
+    counts = await instructions.measure()
+    if counts is None:
+        say("valgrind is not installed, so no instructions are counted: `apt install valgrind` on Debian")
+        return {}
+    return {"instructions": counted.stamped(counts)}
 
 
 def say(what: str) -> None:
@@ -117,6 +129,11 @@ def main() -> None:
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
     Console(width=None if sys.stdout.isatty() else 140).print(figures.table(found))
     say(f"saved as {RESULT}")
+    if worse := counted.regressions(found, counted.saved()) if "instructions" in parts else []:
+        for line in worse:
+            say(line)
+        say("that is worse by more than 5 %; if it is meant: make bench ARGS=--update")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

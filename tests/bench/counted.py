@@ -1,4 +1,4 @@
-"""Figures that are counted, not timed, or of one call at a time: they hold on a busy machine, and each part by itself.
+"""Figures that hold on a busy machine, so that each part stands by itself: bytes, instructions, costs of one call.
 
 `RESULTS.json` has those of the last `make bench ARGS=--update`.
 """
@@ -10,17 +10,35 @@ from typing import Any
 
 from footfall.errors import Stop
 from tests.bench import goals, machine
-from tests.bench.goals import Row
+from tests.bench.goals import Row, figure
 from tests.bench.storage import CHANGES, DAYS, IDS, VISITORS
 
 FILE = Path(__file__).with_name("RESULTS.json")
-PARTS = ("storage",)
+PARTS = ("instructions", "storage")
+TOLERANCE = 1.05
+"""A ratio of instructions that is higher than the committed one by more fails the bench."""
 HEADING = "## Counted, not timed"
 INTRODUCTION = """\
 Each part is measured by itself (`make bench ARGS="--only storage"`), and `make bench ARGS=--update` writes it here and
-in `RESULTS.json`. Bytes do not depend on how busy the machine is. Of times, the least of some rounds stands here, in
-microseconds of Redis' own clock or beside a bare round trip of the same moment.
+in `RESULTS.json`. Bytes and instructions do not depend on how busy the machine is. Of times, the least of some rounds
+stands here, in microseconds of Redis' own clock or beside a bare round trip of the same moment.
+
+Instructions are those of a worker without its background steps, which cost by the second; valgrind's callgrind counts
+them. Rounds of 64 requests come at once, each on its own connection. Where a ratio is above the one here by more than
+5 %, `make bench` fails.
 """
+
+
+CASES = {
+    "seen": "a beacon on a kept connection",
+    "seen_page": "a beacon with a page",
+    "new_connection": "a beacon on a new connection",
+    "many_sites": "a beacon of 1,000 sites at once",
+    "robot": "a robot's beacon",
+    "refused": "a beacon that is refused: another origin",
+    "counts": "`GET /counts`, 200",
+    "counts_304": "`GET /counts`, 304",
+}
 
 
 def _visitors(name: str) -> tuple[str, ...]:
@@ -32,9 +50,20 @@ def _changes(name: str) -> tuple[str, ...]:
 
 
 SECTIONS: dict[str, tuple[Row, ...]] = {
+    "Instructions of a request, 64 at once, ours by the empty server's": (
+        *(
+            Row(name, (f"instructions.{case}.ratio",), "{:.3f}", goals.INSTRUCTIONS.get(case))
+            for case, name in CASES.items()
+        ),
+        Row("a beacon with a page by one without", ("instructions.page_growth",), "{:.3f}", goals.SAME_WITH_PAGE),
+    ),
+    "Instructions of a request: Footfall's / the empty server's": tuple(
+        Row(name, (f"instructions.{case}.ours", f"instructions.{case}.empty")) for case, name in CASES.items()
+    ),
     "Bytes of a site after its first day, at 63 / 495 / 4,096 / 4,097 visitors": (
         Row("Redis, all its keys, the visitors all online still", _visitors("redis")),
         Row("of them: who is online", _visitors("redis_online")),
+        Row("of them: the ids of day and week", _visitors("redis_ids")),
         Row("PostgreSQL, all its rows", _visitors("postgres")),
     ),
     "Redis' own microseconds a call, at 63 / 20,000 visitors on that day": tuple(
@@ -67,9 +96,20 @@ def saved() -> dict[str, Any]:
     return found
 
 
+def regressions(found: Mapping[str, Any], committed: Mapping[str, Any]) -> list[str]:
+    """Say which requests take more instructions by the empty server's than the committed figures allow."""
+    said: list[str] = []
+    for case, name in CASES.items():
+        path = f"instructions.{case}.ratio"
+        before, now = figure(committed, path), figure(found, path)
+        if before is not None and now is not None and now > before * TOLERANCE:
+            said.append(f"{name} takes {now:.3f} times what the empty server takes, and took {before:.3f} times that")
+    return said
+
+
 def save(found: Mapping[str, Any]) -> None:
-    """Commit to the parts that were measured; the others stay. Raises Stop where there are none."""
-    newly = {part: found[part] for part in PARTS if part in found}
+    """Write the parts that were measured into RESULTS.json; the others stay. Raises Stop where there are none."""
+    newly = {part: found[part] for part in PARTS if found.get(part)}
     if not newly:
         raise Stop(f"Nothing is counted yet: make bench ARGS='--only {PARTS[0]}' counts.")
     FILE.write_text(json.dumps(saved() | newly, indent=1) + "\n", "utf-8")

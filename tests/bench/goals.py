@@ -80,3 +80,18 @@ MEMORY = Goal("sustained.rss_growth_mb", "<=", 5)
 SAME_BEACON = Goal("growth.beacon_spread", "<=", 1.5)
 SAME_ROLLUP = Goal("growth.rollup_growth", "<=", 1.5)
 PAGES_READ = Goal("storage.pages.read_ratio", "<=", 2)
+SAME_WITH_PAGE = Goal("instructions.page_growth", "<=", 1.1)
+INSTRUCTIONS = MappingProxyType(
+    {
+        case: Goal(f"instructions.{case}.ratio", "<=", bound)
+        for case, bound in {
+            "seen": 1.1,
+            "new_connection": 1.1,
+            "counts": 1.05,
+            "counts_304": 1.05,
+            "many_sites": 1.6,
+            "robot": 1.05,
+            "refused": 1.05,
+        }.items()
+    }
+)

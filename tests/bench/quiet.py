@@ -1,10 +1,11 @@
 """Footfall's public listener without its background steps, which cost by the second and not by the request.
 
-`callgrind.py` counts the instructions of this program. It gets as JSON in its argument where the stores are, a folder
-of its own and the ids of its sites.
+`instructions.py` counts the instructions of this program. It gets JSON in its argument: under `stores` where they are,
+a folder of its own and how many sites it has, or under `answers` those of the empty server, which it is then.
 """
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -16,9 +17,12 @@ from aiohttp import web
 
 from footfall.http.public import create_public_app
 from footfall.http.server import ConnectionLimiter, Listener, connections_max
+from footfall.metrics.metrics import Metrics
+from footfall.metrics.multiprocess import Slot, metrics_folder
 from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Settings
-from tests.bench.traffic import HOST
+from tests.bench import baseline
+from tests.bench.traffic import HOST, site_names
 
 
 def settings_of(redis_url: str, postgres_url: str, folder: Path, sites: list[str]) -> Settings:
@@ -35,9 +39,9 @@ def settings_of(redis_url: str, postgres_url: str, folder: Path, sites: list[str
     )
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, metrics: Metrics) -> None:
     """Serve until SIGTERM; print the port when ready."""
-    async with open_services(settings) as services:
+    async with open_services(settings, metrics=metrics) as services:
         await open_sites(services)
         listener = Listener(
             create_public_app(services), limiter=ConnectionLimiter(services.resolver, connections_max())
@@ -47,12 +51,25 @@ async def serve(settings: Settings) -> None:
         await web.SockSite(listener, bound).start()
         stopping = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+        gc.collect()
+        gc.freeze()  # a collection that walks all that was made until here would be of one kind of requests by chance
         print(f"Footfall is ready: http://127.0.0.1:{bound.getsockname()[1]}", flush=True)
         await stopping.wait()
         await listener.cleanup()
 
 
+def main() -> None:
+    """Serve what the argument says."""
+    given = json.loads(sys.argv[1])
+    with metrics_folder() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        if answers := given.get("answers"):
+            gc.freeze()
+            loop.run(baseline.serve(answers))
+        else:
+            redis_url, postgres_url, data_dir, number = given["stores"]
+            settings = settings_of(redis_url, postgres_url, Path(data_dir) / f"worker-{number}", site_names(number))
+            loop.run(serve(settings, Slot(folder, 0).metrics))  # a worker's: other metrics would cost more
+
+
 if __name__ == "__main__":
-    redis_url, postgres_url, folder, sites = json.loads(sys.argv[1])
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        loop.run(serve(settings_of(redis_url, postgres_url, Path(folder), sites)))
+    main()

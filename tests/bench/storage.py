@@ -5,6 +5,7 @@ of at most 4,096 visitors keep their ids beside their sketch, and weeks of at mo
 """
 
 import asyncio
+import random
 import secrets
 import statistics
 import tempfile
@@ -92,6 +93,7 @@ class Stores:
         return {
             "redis": sum(sizes.values()),
             "redis_online": sum(size for key, size in sizes.items() if key.endswith(":online")),
+            "redis_ids": sum(size for key, size in sizes.items() if key.endswith(":ids")),
             "postgres": await self._row_bytes(name),
         }
 
@@ -160,9 +162,10 @@ class Stores:
         """Record one view of each page ("" for none), each by a visitor of its own."""
         site = self._site(name)
         day = self.services.periods.now(site.zone)[1].day
+        dice = random.Random(f"{name} {pages[:1]}")  # the same in each run, and so are the estimates of the sketches
 
         async def record(page: str) -> None:
-            await self.services.recorder.record(site, day, secrets.token_bytes(16), None, View(page))
+            await self.services.recorder.record(site, day, dice.randbytes(16), None, View(page))
 
         for first in range(0, len(pages), AT_ONCE):
             await asyncio.gather(*map(record, pages[first : first + AT_ONCE]))

@@ -14,7 +14,19 @@ import pytest
 from footfall.errors import Stop
 from footfall.ingest.beacon import parse_beacon
 from footfall.ingest.robots import Robots
-from tests.bench import closedloop, counted, figures, growth, nginx, openloop, results, servers, storage, traffic
+from tests.bench import (
+    closedloop,
+    counted,
+    figures,
+    growth,
+    instructions,
+    nginx,
+    openloop,
+    results,
+    servers,
+    storage,
+    traffic,
+)
 from tests.bench.goals import Goal
 from tests.bench.servers import Footfall
 from tests.bench.wrk import drive
@@ -157,6 +169,39 @@ async def test_a_site_takes_its_ids_until_the_sketch_takes_over_and_then_less() 
         row.name: row.cells(found)[1] for row in counted.SECTIONS["A site of 10,000 pages, each viewed on that day"]
     }
     assert [name for name, measured in rows.items() if "not measured" in measured] == []
+
+
+@pytest.mark.parametrize(
+    ("ratio", "worse"),
+    [
+        pytest.param(1.26, 0, id="within five per cent"),
+        pytest.param(1.27, 1, id="beyond them"),
+        pytest.param(1.0, 0, id="better"),
+    ],
+)
+def test_a_request_that_takes_more_instructions_than_before_fails_the_bench(ratio: float, worse: int) -> None:
+    """Wall-clock figures wander with the machine; these do not, so a change for the worse is one of the program."""
+    before = {"instructions": {"seen": {"ratio": 1.2}, "robot": {"ratio": 1.0}}}
+    assert len(counted.regressions({"instructions": {"seen": {"ratio": ratio}}}, before)) == worse
+    assert counted.regressions({"instructions": {"seen": {"ratio": ratio}}}, {}) == []
+
+
+def test_the_requests_whose_instructions_are_counted_are_of_the_kinds_that_they_are_called() -> None:
+    """A robot among the readers would be cheaper, and a site of which no beacon came before dearer."""
+    robots = Robots()
+    found = instructions.cases('W/"etag"')
+    assert found.keys() == counted.CASES.keys()
+    for name, case in found.items():
+        counts = case.requests[case.warming * instructions.CONNECTIONS :]
+        assert len(counts) == instructions.COUNTED * instructions.CONNECTIONS, name
+        from_robots = {robots.is_robot(fields_of(request)["User-Agent"]) for request in counts}
+        assert name.startswith("counts") or from_robots == {name == "robot"}
+    warmed, sites = [
+        {parse_beacon(request.partition(b"\r\n\r\n")[2]).site for request in some}
+        for case in [found["many_sites"]]
+        for some in (case.requests[: case.warming * 64], case.requests[case.warming * 64 :])
+    ]
+    assert (len(warmed), sites <= warmed, len(sites)) == (1000, True, 512)
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,12 @@ def site_names(sites: int) -> list[str]:
 
 
 @cache
-def beacons(sites: int = 1) -> tuple[bytes, ...]:
+def beacons(sites: int = 1, *, with_pages: bool = True) -> tuple[bytes, ...]:
     """Return one view by each of the visitors, robots among them, on any of the first `sites` of `site_names`."""
     dice = random.Random(20261123)
     names = site_names(sites)
-    bodies = (
-        f'{{"site":"{dice.choice(names)}","page":"/tin-tuc/{dice.randrange(PAGES)}","kind":"view"}}'
-        for _ in range(VISITORS)
-    )
+    drawn = ((dice.choice(names), f'"page":"/tin-tuc/{dice.randrange(PAGES)}",') for _ in range(VISITORS))
+    bodies = (f'{{"site":"{name}",{page if with_pages else ""}"kind":"view"}}' for name, page in drawn)
     return tuple(
         _request(
             "POST /seen",

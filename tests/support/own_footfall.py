@@ -62,7 +62,9 @@ def zone_at_noon(now: datetime) -> str:
 
 
 @asynccontextmanager
-async def running(*command: str, environ: dict[str, str]) -> AsyncIterator[str]:
+async def running(
+    *command: str, environ: dict[str, str], start_timeout_s: float = START_TIMEOUT_S
+) -> AsyncIterator[str]:
     """Run the command until it prints that it is ready; stop it gently at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *command, env=environ, cwd=PROJECT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -73,7 +75,7 @@ async def running(*command: str, environ: dict[str, str]) -> AsyncIterator[str]:
     reading = asyncio.create_task(_listen(process.stdout, last_lines, ready))
     try:
         try:
-            url = await asyncio.wait_for(ready, START_TIMEOUT_S)
+            url = await asyncio.wait_for(ready, start_timeout_s)
         except TimeoutError:
             raise Stop("Footfall did not get ready. Its last lines:\n" + "".join(last_lines)) from None
         yield url

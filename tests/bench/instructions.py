@@ -1,0 +1,216 @@
+"""Instructions per request, counted by valgrind's callgrind: neither the machine's speed nor its other programs matter.
+
+Footfall's public listener and the empty server (`quiet.py` runs either) get the same requests in the same run, from
+this process, on 64 connections. The server is stopped while each round of 64 requests is sent, so that a round is one
+turn of its loop and another run counts the same.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+
+from footfall import sql_folder
+from footfall.embedded.servers import servers
+from footfall.errors import Stop
+from footfall.stores.migrations import migrate
+from tests.bench import traffic
+from tests.bench.servers import Server, answer_of
+from tests.support.own_footfall import running
+from tests.support.raw_http import Connection, read_answer
+
+CONNECTIONS = 64
+WARMING, COUNTED = 4, 8
+"""Rounds that warm up a server, and those that are counted."""
+SITES = 1_000
+START_MAX_S = 600
+"""Under valgrind a server starts slowly."""
+CONTROL_MAX_S = 60
+SETTLE_S = 0.5
+"""What a round leaves behind, such as connections that were closed, is done after this time."""
+TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
+OTHER_ORIGIN = b"Origin: https://other.example.vn\r\n"
+ORIGIN = re.compile(rb"Origin: \S+\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Requests of one kind: those that warm up come first."""
+
+    requests: Sequence[bytes]
+    status: int = 200
+    """What Footfall answers; the empty server always answers 200."""
+    keeps_connections: bool = True
+    sites: int = 1
+    warming: int = WARMING
+
+
+def cases(etag: str) -> dict[str, Case]:
+    """Return the kinds of requests, for the first site and for many; `etag` is that of no view yet."""
+    people = [number for number in range(traffic.VISITORS) if not traffic.is_robot(number)]
+    beacons, paged = traffic.beacons(with_pages=False), traffic.beacons()
+    some = (WARMING + COUNTED) * CONNECTIONS
+    kept, of_page, new, refused = (people[turn * some : (turn + 1) * some] for turn in range(4))
+    robots = range(0, some * traffic.ROBOT_EVERY, traffic.ROBOT_EVERY)
+    to_all = -(-SITES // CONNECTIONS)  # rounds in which each site gets a beacon
+    return {
+        "counts": Case(traffic.reads()[:some]),
+        "counts_304": Case(traffic.reads(etag)[:some], 304),
+        "seen": Case([beacons[number] for number in kept]),
+        "seen_page": Case([paged[number] for number in of_page]),
+        "new_connection": Case([beacons[number] for number in new], keeps_connections=False),
+        "robot": Case([beacons[number] for number in robots]),
+        "refused": Case([ORIGIN.sub(OTHER_ORIGIN, beacons[number]) for number in refused], 403),
+        "many_sites": Case(_in_turn(people)[: (to_all + COUNTED) * CONNECTIONS], sites=SITES, warming=to_all),
+    }
+
+
+def _in_turn(people: Sequence[int]) -> list[bytes]:
+    """Return a beacon for each of the sites in turn, again and again."""
+    by_site: dict[bytes, list[bytes]] = {}
+    beacons = traffic.beacons(SITES, with_pages=False)
+    for number in people:
+        by_site.setdefault(beacons[number].partition(b'"site":"')[2].partition(b'"')[0], []).append(beacons[number])
+    return [beacon for turn in zip(*by_site.values(), strict=False) for beacon in turn]
+
+
+async def measure() -> dict[str, Any] | None:
+    """Return instructions per request of both servers and their ratio, by case; None where there is no valgrind."""
+    if shutil.which("valgrind") is None or shutil.which("callgrind_control") is None:
+        return None
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        folder.chmod(0o711)  # As root, PostgreSQL runs under another account, which must pass through this folder
+        async with servers(folder / "data") as urls:
+            await migrate(urls.postgres, sql_folder())
+            async with AsyncExitStack() as stack:
+                start = stack.enter_async_context
+                of_one, of_many = await asyncio.gather(
+                    *(
+                        start(counted_server({"stores": [urls.redis, urls.postgres, str(folder), sites]}, folder))
+                        for sites in (1, SITES)
+                    )
+                )
+                answers = {
+                    "/seen": await answer_of(of_one.server, traffic.beacons()[0]),  # a robot's: it counts nothing
+                    "/counts": await answer_of(of_one.server, traffic.reads()[0]),
+                }
+                empty = await start(counted_server({"answers": answers}, folder))
+                for name, case in cases(answers["/counts"]["headers"]["ETag"]).items():
+                    found[name] = await compared(of_one if case.sites == 1 else of_many, empty, case)
+    return found | {"page_growth": round(found["seen_page"]["ours"] / found["seen"]["ours"], 3)}
+
+
+async def compared(ours: "Counted", empty: "Counted", case: Case) -> dict[str, float]:
+    """Return the instructions per request of both servers, and ours by the empty one's."""
+    of_ours, of_theirs = await ours.count(case, case.status), await empty.count(case, 200)
+    return {"ours": round(of_ours), "empty": round(of_theirs), "ratio": round(of_ours / of_theirs, 3)}
+
+
+@dataclass(slots=True)
+class Counted:
+    """A server that runs under callgrind."""
+
+    server: Server
+    out: Path
+    """Where callgrind writes: its first dump to `out`.1, and so on."""
+    dumps: int = 0
+
+    async def count(self, case: Case, status: int) -> float:
+        """Send all requests of a case; return the instructions of each of those that do not warm up."""
+        warming = case.warming * CONNECTIONS
+        await self._send(case.requests[:warming], case, status)
+        await self._control("-i", "on")
+        await self._send(case.requests[warming:], case, status)
+        await self._control("-d")
+        await self._control("-i", "off")
+        self.dumps += 1
+        return instructions_in(Path(f"{self.out}.{self.dumps}").read_text("utf-8")) / (COUNTED * CONNECTIONS)
+
+    async def _send(self, requests: Sequence[bytes], case: Case, status: int) -> None:
+        connections: list[Connection] = []
+        for first in range(0, len(requests), CONNECTIONS):
+            round_of = requests[first : first + CONNECTIONS]
+            self._signal(signal.SIGSTOP)
+            try:
+                if not connections:
+                    connections = [await asyncio.open_connection("127.0.0.1", self.server.port) for _ in round_of]
+                for (_, writer), request in zip(connections, round_of, strict=True):
+                    writer.write(request)
+                    await writer.drain()
+            finally:
+                self._signal(signal.SIGCONT)
+            statuses = {(await read_answer(reader))[0] for reader, _ in connections}
+            if statuses != {status}:
+                raise Stop(f"A request that is answered with {status} was answered with {statuses}.", 1)
+            if not case.keeps_connections:
+                _close(connections)
+        _close(connections)
+        await asyncio.sleep(SETTLE_S)
+
+    def _signal(self, sent: signal.Signals) -> None:
+        os.kill(self.server.workers[0].pid, sent)
+
+    async def _control(self, *words: str) -> None:
+        """Have callgrind begin, dump or stop counting."""
+        process = await asyncio.create_subprocess_exec(
+            "callgrind_control",
+            *words,
+            str(self.server.workers[0].pid),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), CONTROL_MAX_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise Stop(
+                "callgrind_control gets no answer: valgrind needs the permission to trace (ptrace).", 1
+            ) from None
+        if process.returncode or b"OK." not in output:
+            raise Stop(f"callgrind_control failed:\n{output.decode()}", 1)
+
+
+def _close(connections: list[Connection]) -> None:
+    for _, writer in connections:
+        writer.close()
+    connections.clear()
+
+
+def instructions_in(dump: str) -> int:
+    r"""Return the instructions that a dump of callgrind counts.
+
+    >>> instructions_in("part: 1\nevents: Ir\nfn=(1) main\n1 7\n\ntotals: 1234\n")
+    1234
+    """
+    found = TOTALS.search(dump)
+    if found is None:
+        raise Stop("callgrind wrote a file without a total.", 1)
+    return int(found[1])
+
+
+@asynccontextmanager
+async def counted_server(given: dict[str, Any], folder: Path) -> AsyncIterator[Counted]:
+    """Start `quiet.py` under callgrind, counting nothing yet."""
+    out = folder / f"callgrind-{uuid4().hex}"
+    option = f"--callgrind-out-file={out}"
+    valgrind = ("valgrind", "--tool=callgrind", "--instr-atstart=no", option)
+    command = (*valgrind, sys.executable, "-m", "tests.bench.quiet", json.dumps(given))
+    environ = {**os.environ, "PYTHONHASHSEED": "0"}
+    async with running(*command, environ=environ, start_timeout_s=START_MAX_S) as url:
+        [process] = [child for child in psutil.Process().children() if option in child.cmdline()]
+        yield Counted(Server(url, [process]), out)
