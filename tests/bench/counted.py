@@ -21,7 +21,8 @@ HEADING = "## Counted, not timed"
 INTRODUCTION = """\
 Each part is measured by itself (`make bench ARGS="--only storage"`), and `make bench ARGS=--update` writes it here and
 in `RESULTS.json`. Bytes and instructions do not depend on how busy the machine is. Of times, the least of some rounds
-stands here, in microseconds of Redis' own clock or beside a bare round trip of the same moment.
+stands here, in microseconds of Redis' own clock or beside a bare round trip of the same moment; on a busy
+machine those of rollups still wander by a factor of two between runs.
 
 Instructions are those of a worker without its background steps, which cost by the second; valgrind's callgrind counts
 them. Rounds of 64 requests come at once, each on its own connection. Where a ratio is above the one here by more than

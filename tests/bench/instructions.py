@@ -61,29 +61,32 @@ def cases(etag: str) -> dict[str, Case]:
     """Return the kinds of requests, for the first site and for many; `etag` is that of no view yet."""
     people = [number for number in range(traffic.VISITORS) if not traffic.is_robot(number)]
     beacons, paged = traffic.beacons(with_pages=False), traffic.beacons()
+    of_sites = traffic.beacons(SITES, with_pages=False)
     some = (WARMING + COUNTED) * CONNECTIONS
-    kept, of_page, new, refused = (people[turn * some : (turn + 1) * some] for turn in range(4))
+    kept, new, refused = (people[turn * some : (turn + 1) * some] for turn in range(3))
     robots = range(0, some * traffic.ROBOT_EVERY, traffic.ROBOT_EVERY)
-    to_all = -(-SITES // CONNECTIONS)  # rounds in which each site gets a beacon
+    to_all = -(-max(SITES, traffic.PAGES) // CONNECTIONS)  # rounds in which each site, or each page, gets a beacon
+    several = (to_all + COUNTED) * CONNECTIONS
+    by_page = _in_turn([paged[number] for number in people], b'"page":"')
+    by_site = _in_turn([of_sites[number] for number in people], b'"site":"')
     return {
         "counts": Case(traffic.reads()[:some]),
         "counts_304": Case(traffic.reads(etag)[:some], 304),
         "seen": Case([beacons[number] for number in kept]),
-        "seen_page": Case([paged[number] for number in of_page]),
+        "seen_page": Case(by_page[:several], warming=to_all),
         "new_connection": Case([beacons[number] for number in new], keeps_connections=False),
         "robot": Case([beacons[number] for number in robots]),
         "refused": Case([ORIGIN.sub(OTHER_ORIGIN, beacons[number]) for number in refused], 403),
-        "many_sites": Case(_in_turn(people)[: (to_all + COUNTED) * CONNECTIONS], sites=SITES, warming=to_all),
+        "many_sites": Case(by_site[:several], sites=SITES, warming=to_all),
     }
 
 
-def _in_turn(people: Sequence[int]) -> list[bytes]:
-    """Return a beacon for each of the sites in turn, again and again."""
-    by_site: dict[bytes, list[bytes]] = {}
-    beacons = traffic.beacons(SITES, with_pages=False)
-    for number in people:
-        by_site.setdefault(beacons[number].partition(b'"site":"')[2].partition(b'"')[0], []).append(beacons[number])
-    return [beacon for turn in zip(*by_site.values(), strict=False) for beacon in turn]
+def _in_turn(beacons: Sequence[bytes], field: bytes) -> list[bytes]:
+    """Return a beacon of each site or page in turn, again and again."""
+    by_value: dict[bytes, list[bytes]] = {}
+    for beacon in beacons:
+        by_value.setdefault(beacon.partition(field)[2].partition(b'"')[0], []).append(beacon)
+    return [beacon for turn in zip(*by_value.values(), strict=False) for beacon in turn]
 
 
 async def measure() -> dict[str, Any] | None:

@@ -196,12 +196,11 @@ def test_the_requests_whose_instructions_are_counted_are_of_the_kinds_that_they_
         assert len(counts) == instructions.COUNTED * instructions.CONNECTIONS, name
         from_robots = {robots.is_robot(fields_of(request)["User-Agent"]) for request in counts}
         assert name.startswith("counts") or from_robots == {name == "robot"}
-    warmed, sites = [
-        {parse_beacon(request.partition(b"\r\n\r\n")[2]).site for request in some}
-        for case in [found["many_sites"]]
-        for some in (case.requests[: case.warming * 64], case.requests[case.warming * 64 :])
-    ]
-    assert (len(warmed), sites <= warmed, len(sites)) == (1000, True, 512)
+    for name, kind in (("many_sites", "site"), ("seen_page", "page")):
+        case = found[name]
+        values = [getattr(parse_beacon(request.partition(b"\r\n\r\n")[2]), kind) for request in case.requests]
+        first = case.warming * instructions.CONNECTIONS
+        assert (len(set(values[:first])), len(set(values[first:]))) == (1000, 512)
 
 
 @pytest.mark.parametrize(
