@@ -216,3 +216,26 @@ async def test_without_a_salt_a_beacon_is_refused_and_nothing_is_written(tmp_pat
         assert response.headers["Retry-After"] == "5"
         assert footfall.metric("footfall_spooled_beacons_total") == 0
         assert found_in(*files_below(tmp_path)) == set()
+
+
+async def test_the_id_of_a_view_stands_alone_in_redis_and_nowhere_else(
+    own_folder: Path, own_valkey: Valkey, own_postgres: Postgres
+) -> None:
+    """It tells views apart for minutes. Beside a visitor or a page it would tell who read what."""
+    view = b"kqzxview"
+    settings = settings_for(own_valkey.url, own_postgres.url, own_folder / "footfall")
+    async with running(settings) as footfall:
+        await footfall.see(page=COUNTED, view=view.hex())
+        await footfall.services.copy()
+        async with Redis.from_url(own_valkey.url) as redis:
+            found: list[Any] = await redis.keys()
+            keys = [key for key in found if view in b"".join(await all_values(redis, key))]
+            assert len(keys) == 1
+            assert keys[0].startswith(f"ff1:{{{SITE}}}:views:".encode())
+            assert await redis.smembers(keys[0]) == {view}
+            assert 0 < await redis.ttl(keys[0]) <= 240
+        await own_valkey.stop()
+        assert (await footfall.send(page=COUNTED, view=view[::-1].hex())).status == 202
+    kept = [await dump(own_postgres.url), *files_below(own_folder / "footfall")]
+    forms = [form for text in (view, view[::-1]) for form in (text, text.hex().encode())]
+    assert not [form for form in forms if any(form in content for content in kept)]

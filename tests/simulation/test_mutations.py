@@ -220,6 +220,37 @@ LAST_BATCH_ALONE_CARRIES_PAGES = {
     "service/footfall/stores/spool_store.py": {"carrying = {0, len(batches) - 1}": "carrying = {len(batches) - 1}"},
 }
 
+REPEATS_NOT_LOOKED_UP = {
+    "service/footfall/stores/scripts/record.lua": {"if #viewed > 0 and is_new == 'new' then": "if false then"},
+    "tests/simulation/models.py": {"if self._older or batch.may_be_applied:": "if True:"},
+}
+IDS_IN_A_CALL_OF_THEIR_OWN = {
+    "service/footfall/stores/scripts/record.lua": {
+        "    answer = 'DUP'\n": (
+            "    answer = 'DUP'\n    if view_ids ~= '' then remember_views(split_views(view_ids), now) end\n"
+        ),
+        "    if #viewed > 0 then remember_views(viewed, now) end\n": "",
+    },
+    "tests/simulation/models.py": {
+        "                answer = Answer.DUP\n": (
+            "                answer = Answer.DUP\n"
+            "                now_ms = int(self._clock() * 1000)\n"
+            "                held.view_ids[now_ms // VIEWS_MS] |= unpacked(batch.view_ids, VIEW_BYTES)\n"
+        ),
+        (
+            "            held.view_ids[now_ms // VIEWS_MS] |= unpacked(batch.view_ids, VIEW_BYTES)\n"
+            "            self._write(held, day, batch.log_id"
+        ): "            self._write(held, day, batch.log_id",
+    },
+    "service/footfall/delivery/sender.py": {
+        "        self._unanswered = 0\n        if not may_be_applied": (
+            "        if batch.view_ids and recorded.answer is Answer.OK:\n"
+            "            await self._outlets.redis.record(self.site, batch, skip_gap=False)\n"
+            "        self._unanswered = 0\n        if not may_be_applied"
+        ),
+    },
+}
+
 NAMED_TESTS = {
     "deduplication off": (
         DEDUPLICATION_OFF,
@@ -313,6 +344,14 @@ NAMED_TESTS = {
         LAST_BATCH_ALONE_CARRIES_PAGES,
         "stores/test_spool_pages.py::test_a_batch_that_memory_forgot_comes_back_from_the_disk_with_its_pages",
     ),
+    "a repeat that is not looked up": (
+        REPEATS_NOT_LOOKED_UP,
+        "delivery/test_views_again.py::test_a_view_that_another_worker_has_counted_counts_once",
+    ),
+    "ids in a call of their own": (
+        IDS_IN_A_CALL_OF_THEIR_OWN,
+        "delivery/test_views_again.py::test_ids_cost_no_call_of_their_own",
+    ),
 }
 SIMULATION = "simulation/test_simulation.py::test_whatever_happens_every_beacon_counts_once"
 SIMULATED = {
@@ -325,6 +364,7 @@ SIMULATED = {
     "ids forgotten at the limit": IDS_FORGOTTEN_AT_THE_LIMIT,
     "ids that outlive their key": IDS_OUTLIVE_THEIR_KEY,
     "pages added up": PAGES_ADDED_UP,
+    "a repeat that is not looked up": REPEATS_NOT_LOOKED_UP,
     "pages apart from their day": PAGES_APART_FROM_THEIR_DAY,
     "pages confirmed unseen": PAGES_CONFIRMED_UNSEEN,
 }

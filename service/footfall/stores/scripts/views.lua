@@ -34,7 +34,8 @@ end
 
 local function remember_views(ids, now)
   local key = views_keys(now)
-  if redis.call('SCARD', key) >= VIEWS_MAX then return end
+  local known = redis.call('SCARD', key)
+  if known >= VIEWS_MAX then return end
   redis.call('SADD', key, unpack(ids))
-  redis.call('PEXPIRE', key, 2 * VIEWS_MS)
+  if known == 0 then redis.call('PEXPIRE', key, 2 * VIEWS_MS) end
 end
