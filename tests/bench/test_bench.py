@@ -224,19 +224,28 @@ def test_the_results_show_the_rows_and_goals_of_the_bench() -> None:
     shown = [
         [cell.strip() for cell in line.strip("|").split(" | ")]
         for line in results.FILE.read_text("utf-8").splitlines()
-        if line[:1] == "|"
+        if line[:1] == "|" and line[:8] not in {"| figure", "|---|---"}
     ]
     expected = [
         (name, goal.mark({}).partition(":")[0] if goal else "")
-        for section, rows in figures.SECTIONS.items()
+        for section, rows in (figures.SECTIONS | counted.SECTIONS).items()
         for name, goal in ((f"**{section}**", None), *((row.name, row.goal) for row in rows))
     ]
-    assert [(name, mark.partition(":")[0]) for name, _, mark in shown[2:]] == expected
-    assert all(measured for name, measured, _ in shown[2:] if not name.startswith("**"))
-    measured = {name: measured.split(" / ") for name, measured, _ in reversed(shown[2:])}
+    assert [(name, mark.partition(":")[0]) for name, _, mark in shown] == expected
+    assert all(measured for name, measured, _ in shown if not name.startswith("**"))
+    measured = {name: measured.split(" / ") for name, measured, _ in reversed(shown)}
     beacons = measured["beacons a second on one core"][1]  # at 64 connections
     ratio = measured["throughput, ours by the empty one's"][1]
     assert f"{beacons} beacons a second on one core, {ratio} times what" in (PROJECT / "README.md").read_text("utf-8")
+
+
+def test_the_counted_figures_of_the_results_are_those_that_the_bench_compares_with() -> None:
+    """A figure written by hand in one of the two would say what no run measured."""
+    page = results.FILE.read_text("utf-8")
+    assert (
+        page.partition(counted.HEADING)[2] == "\n".join([*counted.lines(counted.saved()), ""])[len(counted.HEADING) :]
+    )
+    assert counted.saved().keys() == set(counted.PARTS)
 
 
 @pytest.mark.parametrize(
