@@ -6,7 +6,7 @@ from footfall.model.periods import local_day
 from footfall.model.retention import Retention
 from footfall.model.site_id import SiteId
 from footfall.stores.redis_store import day_key, ready_key
-from tests.chaos.inside import VISITORS, counting_lines, send, worker
+from tests.chaos.inside import VISITORS, copy, counting_lines, send, worker
 from tests.chaos.ledger import Outcome
 from tests.chaos.relay import answer_instead, open_relay
 from tests.chaos.stage import Stage, socket_of
@@ -36,7 +36,7 @@ async def outlast_postgres(stage: Stage) -> None:
         relay.requests = answer_instead(b"LOADING")
         await _send_some(stage, two, 20)
         stage.expect(stage.ledger.statuses[202] == 20, f"nothing was spooled: {dict(stage.ledger.statuses)}")
-        await one.services.copy()
+        await copy(one)
         await stage.postgres.stop()
         with counting_lines() as lines:
             await _live_through(stage, one, two, clock)
@@ -45,7 +45,7 @@ async def outlast_postgres(stage: Stage) -> None:
         await stage.postgres.start()
         await stage.connect_postgres()
         for _ in range(2):
-            await one.services.copy()
+            await copy(one)
         await _check_expiry(stage, one, clock)
         await _forget_in_redis(stage, FRIDAY.date())
         relay.repair()
@@ -66,7 +66,7 @@ async def set_clocks(stage: Stage) -> None:
                     all(answer.get("day_of") == today for answer in answers),
                     f"an answer is not of {today}: {answers[-1]}",
                 )
-                await one.services.copy()
+                await copy(one)
         await _catch_up(one)
 
 
@@ -89,7 +89,7 @@ async def correct_clocks(stage: Stage) -> None:
                     await _expect_early_days(stage, right, named=False)
             for site in SITES:
                 await right.services.stores.postgres.adjust(SiteId(site), "chaos", ADJUSTED, "a correction")
-            await right.services.copy()
+            await copy(right)
             await _expect_right_numbers(stage, right)
             clock.advance(STEP_S)
             await _catch_up(right)
@@ -102,7 +102,7 @@ async def _be_ahead(stage: Stage, right: Footfall, ahead: timedelta) -> None:
         for footfall in (right, wrong):
             await _send_some(stage, footfall, 20)
         for footfall in (wrong, right):
-            await footfall.services.copy()
+            await copy(footfall)
         for site in SITES:
             await _leave_ahead(stage, site, ahead)
         clock.set_back(ahead.total_seconds())
@@ -114,7 +114,7 @@ async def _be_ahead(stage: Stage, right: Footfall, ahead: timedelta) -> None:
             online, present = answers[-1].get("online"), len(set(senders))
             stage.expect(online == present, f"{site}: {online} are online after {ahead} ahead, and {present} present")
         for footfall in (wrong, right):
-            await footfall.services.copy()
+            await copy(footfall)
         for footfall in (wrong, right):
             await _expect_right_numbers(stage, footfall)
 
@@ -140,7 +140,7 @@ async def _expect_right_numbers(stage: Stage, footfall: Footfall) -> None:
     today = local_day(footfall.clock(), VIETNAM)
     for site in SITES:
         answer = await send(stage, footfall, site)
-        await footfall.services.copy()
+        await copy(footfall)
         days = await stage.stores.in_postgres(site)
         total = sum(day.visitors for day in days.values()) + await stage.stores.adjustments(site)
         right = {"today": days[today].visitors, "views_today": days[today].views, "total": total}
@@ -169,7 +169,7 @@ async def _live_through(stage: Stage, one: Footfall, two: Footfall, clock: FakeC
                 totals[site] = total
         for footfall in (one, two):
             await footfall.services.reconciler.quick_step()
-            await footfall.services.copy()
+            await copy(footfall)
         clock.advance(STEP_S)
     for site in SITES:
         for day in await _days(stage, site):
@@ -208,4 +208,4 @@ async def _catch_up(footfall: Footfall) -> None:
     await footfall.services.reconciler.quick_step()
     for _ in range(2):
         await footfall.services.recorder.settle()
-        await footfall.services.copy()
+        await copy(footfall)

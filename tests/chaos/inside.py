@@ -33,6 +33,12 @@ async def worker(stage: Stage, clock: FakeClock, name: str, *, redis_url: str = 
         yield footfall
 
 
+async def copy(footfall: Footfall) -> None:
+    """Copy to Postgres what changed, also what another worker of the row copied a moment ago."""
+    await footfall.services.rollup.step(is_last=True)
+    await footfall.services.copy()
+
+
 async def send(stage: Stage, footfall: Footfall, site: str, address: str = "") -> dict[str, object]:
     """Send a view, of a random visitor unless one is named, and return the answer.
 

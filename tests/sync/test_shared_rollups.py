@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
 import pytest
 
 from footfall.model.site_id import SiteId
+from tests.support.footfall import VIETNAM, FakeClock
 from tests.support.storage import TODAY, Stores, Worker, batch, period_of
 
 SITES = [SiteId(f"site{number:02}") for number in range(20)]
+DAY_S = 86400.0
 LONG_S = 1000.0
 """An interval that no test outlasts."""
 
@@ -139,6 +142,23 @@ async def test_all_days_are_looked_at_by_one_worker(stores: Stores) -> None:
     await first.rollup.step()
     await let_time_pass(stores, LONG_S)
     assert {done.saved for done in await second.rollup.step()} == {0}
+
+
+async def test_a_clock_that_was_set_back_has_all_days_looked_at_again(stores: Stores) -> None:
+    """It dropped sketches of days that it took for old: until they are back, a Redis that is lost has no copy."""
+    clock = FakeClock(datetime.fromtimestamp(stores.clock(), VIETNAM))
+    ahead = await stores.worker(sites=SITES, every_s=LONG_S, clock=clock)
+    clock.advance(40 * DAY_S)
+    (right,) = await start(stores, 1)
+    await visit([right])
+    await right.rollup.step()
+    lacking = "SELECT count(*) FROM footfall.site_day WHERE sketch IS NULL"
+    await ahead.rollup.step(is_last=True)
+    assert await stores.sql.fetchval(lacking) == len(SITES)
+    clock.set_back(40 * DAY_S)
+    await let_time_pass(stores, LONG_S)
+    await ahead.rollup.step()
+    assert await stores.sql.fetchval(lacking) == 0
 
 
 async def test_a_redis_that_is_another_one_is_looked_at_again(stores: Stores) -> None:

@@ -97,8 +97,10 @@ class Rollup:
             self._mark_away(error)
             return []
         await self._greet_redis()
-        if now_s >= self._full_after_s or self._full_after_s > now_s + FULL_EVERY_S:  # a clock that was set back
-            serves_since_s = now_s if self._full_after_s == AT_ONCE else now_s - FULL_EVERY_S
+        was_set_back = self._full_after_s > now_s + FULL_EVERY_S
+        if now_s >= self._full_after_s or was_set_back:
+            # A worker whose clock was ahead may have dropped sketches too early: it looks itself, whatever others did.
+            serves_since_s = now_s if was_set_back or self._full_after_s == AT_ONCE else now_s - FULL_EVERY_S
             self._full_after_s = now_s + FULL_EVERY_S
             self._all_days = dict.fromkeys(self._sites, serves_since_s)
         self._changed.note_all(self._all_days)
