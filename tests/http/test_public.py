@@ -293,7 +293,7 @@ async def test_the_block_comes_as_an_image_and_as_a_fragment_in_both_languages(f
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("lang=fr", "lang must be one of these: vi, en."),
+        ("lang=xx", "lang must be one of these: vi, en, zh, fr, lo, km."),
         ("theme=pink", "theme must be one of these: light, dark, auto, none."),
         ("layout=wide", "layout must be one of these: list, line, cards, badge, digits."),
         ("color=red", "color must be three or six hexadecimal digits, such as 00aa77."),

@@ -1,6 +1,7 @@
 """Small days and weeks are counted by the ids themselves: the scripts, the rows, and other versions beside them."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -12,7 +13,19 @@ from footfall.model.salt import salt_ends_s
 from footfall.model.site_id import SiteId
 from footfall.stores.redis_store import EXACT_UP_TO, RedisStore, day_key, open_redis
 from tests.support.footfall import SITE
-from tests.support.storage import DAY, LOG, MONDAY, OTHER_LOG, TODAY, RawRedis, Stores, batch, packed, period_of
+from tests.support.storage import (
+    DAY,
+    LOG,
+    MONDAY,
+    OTHER_LOG,
+    TODAY,
+    RawRedis,
+    Stores,
+    batch,
+    packed,
+    period_of,
+    ready_site,
+)
 
 LIMIT = 100
 WEEK_IDS = f"ff1:{{{SITE}}}:week:{MONDAY}:ids"
@@ -68,6 +81,29 @@ async def test_a_site_may_keep_no_ids(store: RedisStore, redis: RawRedis) -> Non
     assert recorded.reading is not None
     assert recorded.reading.exact == ()
     assert not await redis.exists(day_key(SITE, TODAY, "ids"), WEEK_IDS)
+
+
+async def commands_of_a_batch(redis_url: str, redis: RawRedis, exact_up_to: int, visitors: int) -> Counter[str]:
+    """Count what Redis does for one visitor more on a day of `visitors`."""
+    await redis.flushall()
+    async with ready_site(redis_url) as store:
+        for seq, ids in enumerate((range(visitors), [visitors], [visitors + 1]), 1):
+            await redis.config_resetstat()  # the first batch makes the keys, the second may drop them
+            await store.record(SITE, period_of(TODAY), 300, batch(seq, ids), exact_up_to=exact_up_to)
+    stats = await redis.info("commandstats")
+    return Counter({name.removeprefix("cmdstat_"): of_command["calls"] for name, of_command in stats.items()})
+
+
+async def test_ids_cost_a_big_site_no_command_and_a_small_one_two_for_each_number(
+    redis_url: str, redis: RawRedis
+) -> None:
+    """Most batches are those of big sites. A small one adds its ids and reads sizes instead of estimates."""
+    of_big, of_small = 3 * LIMIT, LIMIT // 2
+    big = [await commands_of_a_batch(redis_url, redis, kept, of_big) for kept in (LIMIT, 0)]
+    assert big[0] == big[1]
+    with_ids, without = [await commands_of_a_batch(redis_url, redis, kept, of_small) for kept in (LIMIT, 0)]
+    assert with_ids - without == Counter(sadd=2, scard=2)
+    assert without - with_ids == Counter(pfcount=2)
 
 
 async def test_what_an_older_version_counts_makes_a_day_an_estimate_and_loses_nobody(
