@@ -109,6 +109,15 @@ async def test_the_short_form_makes_the_same_list(page: Page, portal: Portal, re
     assert await page.evaluate("document.querySelector('visitor-counts').shadowRoot") is None
 
 
+async def test_words_that_did_not_come_are_read_again(page: Page, portal: Portal, relay: Relay, site: str) -> None:
+    """The script has no words of its own, because few pages need them: it reads them where there is a short form."""
+    await page.route("**/footfall-words.json", lambda route: route.abort(), times=1)
+    await page.goto(portal.put("*", html("<visitor-counts></visitor-counts>", script_line(relay.url, site))))
+    await expect(page.locator("visitor-counts")).to_contain_text("Hôm nay: 1")
+    await settle(page, relay)
+    assert relay.kinds == ["view"]
+
+
 async def test_a_page_that_takes_the_list_apart_is_still_counted(
     page: Page, portal: Portal, relay: Relay, site: str
 ) -> None:

@@ -118,7 +118,7 @@ LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-"""The built-in words; `static/footfall.js` has the same in the languages of `OF_THE_SCRIPT`."""
+"""The built-in words. The script reads those in the languages of `OF_THE_SCRIPT` where a page has the short form."""
 OF_THE_SCRIPT = ("vi", "en")
 
 

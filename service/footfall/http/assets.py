@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from footfall.display.labels import LABELS, OF_THE_SCRIPT
 from footfall.http.choices import color_in
 from footfall.http.responses import Reply, cacheable, lines
 from footfall.http.styles_page import StylesPage
@@ -84,7 +85,7 @@ class Asset:
 
 
 def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
-    """Return by path the scripts, the contract and `gpc.json`.
+    """Return by path the scripts, the words of the short form, the contract and `gpc.json`.
 
     `page_query` are the keys of a page's query that the script sends; it sends no other.
     """
@@ -95,11 +96,13 @@ def load_assets(page_query: Iterable[str] = ()) -> Mapping[str, Asset]:
         .read_text(encoding="utf-8")
         .replace(PAGE_QUERY, json.dumps(keys, separators=(",", ":")), 1)
     )
+    words = {language: dict(LABELS[language]) for language in OF_THE_SCRIPT}
     contract = (STATIC / "openapi.json").read_text(encoding="utf-8")
     return MappingProxyType(
         {
             "/footfall.js": _asset(script, ".js"),
             **{f"/{name}": _asset((BUILT / name).read_text(encoding="utf-8"), ".js") for name in BESIDE},
+            "/footfall-words.json": _asset(json.dumps(words, ensure_ascii=False, separators=(",", ":")), ".json"),
             "/openapi.json": _asset(contract, ".json"),
             "/.well-known/gpc.json": _asset(PRIVACY_CONTROL, ".json"),
         }

@@ -62,49 +62,17 @@
 
   /* ---- The block ---------------------------------------------------------------------------------- */
 
-  const words = {
-    vi: {
-      heading: "Thống kê truy cập",
-      online: "Đang online",
-      today: "Hôm nay",
-      week: "Trong tuần",
-      total: "Tất cả",
-      views_today: "Lượt xem hôm nay",
-      page_views: "Lượt xem",
-      yesterday: "Hôm qua",
-      last_week: "Tuần trước",
-      month: "Tháng này",
-      last_month: "Tháng trước",
-      year: "Năm nay",
-      views_month: "Lượt xem tháng này",
-      views_total: "Tổng lượt xem",
-      peak_online: "Đông nhất",
-    },
-    en: {
-      heading: "Visitor statistics",
-      online: "Online",
-      today: "Today",
-      week: "This week",
-      total: "All time",
-      views_today: "Views today",
-      page_views: "Views",
-      yesterday: "Yesterday",
-      last_week: "Last week",
-      month: "This month",
-      last_month: "Last month",
-      year: "This year",
-      views_month: "Views this month",
-      views_total: "All views",
-      peak_online: "Most online",
-    },
-  };
-  const names = Object.keys(words.en).slice(1);
+  const names = (
+    "online today week total views_today page_views yesterday last_week month last_month year views_month views_total " +
+    "peak_online"
+  ).split(" ");
   const targets = name => `[data-count="${name}"],.footfall-${name}`;
   const anyNumber = names.map(targets).join();
   const anyTarget = "visitor-counts," + anyNumber;
   const roots = new Set([document]); // and the shadow roots that the page has named
   const all = selector => [].concat(...Array.from(roots, root => Array.from(root.querySelectorAll(selector))));
   const ours = new WeakMap(); // our lists, and the numbers in them
+  let words; // by language, those of the short form, which few pages have; they are read where there is one
   let shown = {};
   let page; // what the server was told that this page is
   let asked; // pages whose views were read since the last beacon or poll; none before the first one
@@ -176,9 +144,22 @@
   const pageFor = element => element.getAttribute("data-page") || page;
   const numberFor = (name, element) => (name === "page_views" ? pageViews.get(pageFor(element)) : shown[name]);
 
+  const readWords = async () => {
+    if (words === 0 || blocked) return;
+    words = 0;
+    try {
+      words = (await ask("footfall-words.json"))[1];
+      if (words) paint();
+    } catch (untilTheNextPaint) {
+      words = undefined;
+    }
+  };
+
   const paint = () => {
     try {
-      all("visitor-counts").forEach(fillShortForm);
+      const shortForms = all("visitor-counts");
+      if (words) shortForms.forEach(fillShortForm);
+      else if (shortForms.length) readWords();
       all(anyNumber).forEach(element => {
         const name = names.find(name => element.matches(targets(name)));
         fillNumber(element, numberFor(name, element));
@@ -242,11 +223,13 @@
   /* ---- Beacons ------------------------------------------------------------------------------------ */
 
   let place; // the page's address when the script last looked
-  let due = []; // pages of the views to send, oldest first
-  let sent; // page of the view in the current request, or in the one that just failed
+  let due = []; // views to send, oldest first
+  let sent; // the view in the current request
+  let giveUp; // the first view that is due may have been counted: the service knows its id until then, and longer
   let busy; // a request is running
   let timer; // starts the next request
   let next = 0; // time of the next request; timers stop while a phone or laptop sleeps
+  let began; // time of the current request, or of the last one
   let held; // the server asked to wait until then (Retry-After)
   let failures = 0; // failed requests in a row
   let refused; // the server refuses beacons of this page
@@ -276,13 +259,14 @@
     !navigator.globalPrivacyControl &&
     read("footfall") !== "off";
 
+  const randomId = bytes =>
+    Array.from(crypto.getRandomValues(new Uint8Array(bytes)), byte => (byte + 256).toString(16).slice(1)).join("");
+
   // The id is read back: where storage fails, a new id on every page would be a new visitor every time.
   const visitor = () => {
     const key = "footfall-visitor";
     if (option("visitor") !== "browser" || shown.visitor_id === "network") return;
-    if (!read(key)) {
-      write(key, Array.from(crypto.getRandomValues(new Uint32Array(4)), part => part.toString(36)).join(""));
-    }
+    if (!read(key)) write(key, randomId(16));
     return read(key) || undefined;
   };
 
@@ -308,21 +292,35 @@
   const sendBeacon = () =>
     ask(
       "seen",
-      JSON.stringify({
-        site,
-        page: sent || page,
-        kind: sent ? "view" : "ping",
-        visitor: visitor(),
-        webdriver: navigator.webdriver || undefined,
-        frames: (inFrame && originsAround()) || undefined,
-      })
+      JSON.stringify(
+        Object.assign(
+          {
+            site,
+            visitor: visitor(),
+            webdriver: navigator.webdriver || undefined,
+            frames: (inFrame && originsAround()) || undefined,
+          },
+          sent || { page, kind: "ping" }
+        )
+      )
     );
 
-  const sendImage = name => {
+  // A view returns to the queue; where it may have been counted, as one that the service must look up.
+  const sendLater = uncertain => {
+    if (!sent) return;
+    if (uncertain) {
+      giveUp = giveUp || began + 6e4;
+      sent.again = true;
+    }
+    due.unshift(sent);
+    sent = 0;
+  };
+
+  const sendImage = view => {
     const image = new Image();
     image.referrerPolicy = "origin";
-    // A document loads one image address only once, even with no-store.
-    image.src = address("seen.gif" + query + "&page=" + encodeURIComponent(name) + "&n=" + Math.random());
+    // The id makes each address another one: a document loads one image address only once, even with no-store.
+    image.src = address("seen.gif" + query + "&page=" + encodeURIComponent(view.page) + "&view=" + view.view);
   };
 
   const wait = seconds => {
@@ -336,29 +334,36 @@
   const beat = async () => {
     if (busy) return;
     next = held = 0;
-    if (document.hidden || document.prerendering) return;
+    began = Date.now();
+    // Beyond the time for which the service surely knows the id, a ping follows, which cannot add a view.
+    if (giveUp && giveUp < began) {
+      due.shift();
+      giveUp = 0;
+    }
+    // A view without an answer was seen, whatever tab is in front now.
+    if ((document.hidden && !giveUp) || document.prerendering) return;
     const counting = mayCount();
     if (blocked || !window.fetch) {
       // The image could not say which pages are around this one.
       if (counting && !inFrame) due.forEach(sendImage);
       due = [];
+      giveUp = 0;
       return;
     }
     if (!counting && !all(anyTarget).length) return wait(shown.poll_after_s);
 
     busy = true;
-    // A sent view returns to the queue only after a refusal, so it counts at most once. After a request
-    // without an answer a ping follows, which cannot add a view.
     sent = counting && due.shift();
     let seconds = 0;
     let failed = true;
     try {
       const [response, answer] = await (counting ? sendBeacon() : ask("counts" + query));
       const status = response.status;
-      if (status === 503 || status === 429) {
-        if (sent) due.unshift(sent);
+      if (status === 429 || (status > 501 && status < 505)) {
         seconds = +response.headers.get("Retry-After") || 0;
         held = true;
+        // The service refuses with a time; a proxy's error leaves open what became of the view.
+        sendLater(status !== 429 && !(status === 503 && seconds));
       } else if (response.ok) {
         // A random part sooner than asked: pages opened together must not ask together for ever.
         seconds = (counting ? answer.ping_after_s : answer.poll_after_s) * (1 - Math.random() / 5);
@@ -374,8 +379,10 @@
         const mend = status === 403 ? "add its host to hosts in the settings of the site" : "correct data-site";
         warn(`${location.origin} is not counted for ${site} (${status}): ${mend}.`);
       }
-      sent = 0;
-    } catch (noAnswer) {}
+      if (!held) sent = giveUp = 0;
+    } catch (noAnswer) {
+      sendLater(true);
+    }
     busy = false;
     failures = failed ? failures + 1 : 0;
     if (failed) seconds = Math.max(seconds, 2 ** Math.min(failures, 6)) * (1 + Math.random() / 2);
@@ -406,7 +413,7 @@
     loaded = loaded || [place, canonical()];
     page = String(name || option("page") || (place === loaded[0] && loaded[1]) || addressOf(location));
     if (page.length > 2048) page = "off"; // a cut one would be another page
-    if (due.length < 9) due.push(page);
+    if (due.length < 9) due.push({ page, kind: "view", view: randomId(8) });
     if (!held) beat();
   };
 
@@ -437,11 +444,11 @@
   document.addEventListener("securitypolicyviolation", event => {
     const origin = new URL(script.src).origin;
     const own = event.effectiveDirective === "connect-src" && event.blockedURI.indexOf(origin) === 0;
+    if (/-words/.test(event.blockedURI)) return; // a policy may allow single paths, and counting needs no words
     if (!own || event.disposition === "report" || !(busy || failures)) return;
     blocked = true;
     warn(`no numbers, because the page's Content-Security-Policy forbids it: add ${origin} to connect-src.`);
-    if (sent) due.unshift(sent);
-    sent = 0;
+    sendLater();
     beat();
   });
 
