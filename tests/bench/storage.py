@@ -204,7 +204,7 @@ def _some(names: Sequence[str], number: int, turn: int) -> Sequence[str]:
     """Return some of the names, other ones each turn while there are enough.
 
     >>> _some("abcde", 2, 3)
-    'bc'
+    'cd'
     """
     first = turn * number % max(1, len(names) - number + 1)
     return names[first : first + number]
