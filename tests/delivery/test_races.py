@@ -171,3 +171,30 @@ def test_a_batch_whose_answer_was_lost_is_rolled_up_although_it_is_not_sent_agai
         world.deliver(30)
     (row,) = world.postgres.model.rows.values()
     assert row.views == 1
+
+
+def test_a_beacon_whose_batch_postgres_has_is_answered_although_redis_answer_was_lost(world: World) -> None:
+    """Its batch is forgotten then: without an answer the request waited for ever, and so did the end of the worker."""
+    (worker,) = world.workers
+    send(world)
+    (call,) = [call for call in world.calls if call.what == "record"]
+    world.calls.remove(call)
+    call.arrive_unheard()
+    world.start_worker()
+    other = world.workers[1]
+    world.loop.settle()
+    world.deliver(20)
+    world.send(other, view=True)
+    world.loop.settle()
+    world.deliver(20)
+    for step in (other.copy, worker.reconciler.step):
+        worker.step(step.__qualname__, step)
+        world.loop.settle()
+        world.deliver(30)
+    (sender,) = worker.recorder.sites[SITE]
+    assert sender.log.durable == 1
+    call.lose()
+    world.loop.settle()
+    world.deliver(10)
+    assert worker.recorder.queued == 0
+    assert [sent.outcome for sent in world.ledger] == ["ok", "ok"]

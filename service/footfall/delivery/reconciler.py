@@ -136,16 +136,17 @@ class Reconciler:
         return [sender for site in self._recorder.sites.values() for sender in site]
 
     async def _forget_durable(self) -> None:
-        logs = [sender.log for sender in self._senders() if sender.log.durable < sender.log.stored]
-        if not logs:
+        senders = [sender for sender in self._senders() if sender.log.durable < sender.log.stored]
+        if not senders:
             return
+        logs = [(sender.log.site_id, sender.log.day, sender.log.log_id) for sender in senders]
         try:
-            seqs = await self._stores.postgres.durable([(log.site_id, log.day, log.log_id) for log in logs])
+            seqs = await self._stores.postgres.durable(logs)
         except StoreUnavailable as error:
             logger.debug("Postgres did not answer which batches are durable; all are retained. error=%s", error)
             return
-        for log, seq in zip(logs, seqs, strict=True):
-            log.mark_durable(seq)
+        for sender, seq in zip(senders, seqs, strict=True):
+            sender.mark_durable(seq)
 
     async def _clear_disk(self) -> None:
         faults: list[Exception] = []

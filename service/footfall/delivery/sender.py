@@ -281,6 +281,11 @@ class LogSender:
                 self._outlets.queue.refuse(pending, Reason.SPOOL_FULL)
         return is_on_disk
 
+    def mark_durable(self, seq: int) -> None:
+        """Record that Postgres has `seq`; answer the beacons up to it, which count although Redis' answer was lost."""
+        self.log.mark_durable(seq)
+        self._answer_up_to(self.log.durable)
+
     def mark_spilled(self, batches: Sequence[Batch]) -> None:
         """Record that the disk has batches of a log in memory: it drops them once they are durable."""
         self._spilled = batches[-1].seq
@@ -289,7 +294,10 @@ class LogSender:
     def _answer_acked(self) -> None:
         if self.log.on_disk:
             self._outlets.metrics.drained.inc()
-        for seq in [seq for seq in self._awaiting if seq <= self.log.acked]:
+        self._answer_up_to(self.log.acked)
+
+    def _answer_up_to(self, last_seq: int) -> None:
+        for seq in [seq for seq in self._awaiting if seq <= last_seq]:
             self._outlets.queue.answer(self._awaiting.pop(seq), StoredIn.REDIS)
 
     def _note_lost(self, batches: int) -> None:
