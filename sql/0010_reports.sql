@@ -15,8 +15,8 @@ CREATE TABLE footfall.site_month (
     month      date    NOT NULL,                  -- its first day
     days       integer NOT NULL,                  -- how many of its days have numbers
     exact_days integer NOT NULL,                  -- of how many of them the visitors are no estimate
-    visitors   bigint  NOT NULL,                  -- 31 times the most of a day stay far below the end of bigint
-    views      bigint  NOT NULL,
+    visitors   numeric NOT NULL,                  -- a day from before the table bounded them may be near the end of bigint
+    views      numeric NOT NULL,
     PRIMARY KEY (site, month)
 );
 

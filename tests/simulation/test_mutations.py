@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.project import PROJECT
 
-TIMEOUT_S = 180
+TIMEOUT_S = 300
 PASSED, FAILED = 0, 1
 """Exit statuses of pytest; any other means that the test did not run."""
 
