@@ -368,8 +368,9 @@ class World:
     def disturb(self) -> None:
         """Something has failed besides the connection of a page."""
         self.disturbances += 1
+        ended = {call.worker for call in self.late}  # what these had sent may outlast the ids of its views
         for sent in self.ledger:
-            sent.doubtful |= bool(sent.waiting)
+            sent.doubtful |= bool(sent.waiting) or not ended.isdisjoint(sent.attempts)
 
     def _attempt(self, worker: Worker, sent: Sent, site: Site) -> None:
         is_repeat = bool(sent.attempts)

@@ -432,6 +432,7 @@ class Footfall(RuleBasedStateMachine):
     @rule()
     def quiet_days_pass(self) -> None:
         """Each with its rollups: days close, leave Redis and fold into their month; what is late finds them there."""
+        self.world.disturb()
         for _ in range(QUIET_DAYS):
             self.world.clock.advance(DAY_S)
             for which in range(2):
