@@ -28,7 +28,7 @@ from footfall.display.report_words import (
 )
 from footfall.model.counts import DEFINITIONS, NUMBERS
 from footfall.model.report_period import DAY, By, Days
-from footfall.stores.history import Figure, Import
+from footfall.stores.history import Figure, Import, Sum
 
 STYLE = (TEMPLATES / "report.css").read_text(encoding="utf-8")
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
@@ -167,18 +167,24 @@ def _fields(report: Report, view: View) -> dict[str, Any]:
     }
 
 
-def _cards(report: Report, language: str) -> Iterator[dict[str, str]]:
-    words, total, before = WORDS[language], report.sum, report.sum_before
+def sum_cards(total: Sum, before: Sum | None, days_before: Days, language: str) -> Iterator[dict[str, str]]:
+    """Yield the visitors and the views of a period, each with its change since the period before."""
+    words = WORDS[language]
     yield {
         "name": words["visitors"],
         "number": counted(total.visitors, language, exact=total.exact),
-        "aside": change(total.visitors, before and before.visitors, report.before, language),
+        "aside": change(total.visitors, before and before.visitors, days_before, language),
     }
     yield {
         "name": words["views"],
         "number": format_number(total.views, language),
-        "aside": change(total.views, before and before.views, report.before, language),
+        "aside": change(total.views, before and before.views, days_before, language),
     }
+
+
+def _cards(report: Report, language: str) -> Iterator[dict[str, str]]:
+    words = WORDS[language]
+    yield from sum_cards(report.sum, report.sum_before, report.before, language)
     busiest = report.busiest
     yield {
         "name": words["busiest"],

@@ -8,7 +8,16 @@ from urllib.parse import urlencode
 from footfall.display.export import BOM, csv_text, days_fields, sum_fields
 from footfall.display.labels import format_number
 from footfall.display.report_chart import MEASURES, Curve
-from footfall.display.report_page import OTHER_LANGUAGE, Choice, View, change, counted, part_of, period_choices, render
+from footfall.display.report_page import (
+    OTHER_LANGUAGE,
+    Choice,
+    View,
+    counted,
+    part_of,
+    period_choices,
+    render,
+    sum_cards,
+)
 from footfall.display.report_words import WORDS, day_name, days_name, moment_name
 from footfall.display.sites_report import Group, SiteRow, SitesReport
 from footfall.model.counts import DEFINITIONS
@@ -97,17 +106,8 @@ def _site_fields(row: SiteRow) -> dict[str, Any]:
 
 
 def _cards(report: SitesReport, language: str) -> Iterator[dict[str, str]]:
-    words, total, before = WORDS[language], report.sum, report.sum_before
-    yield {
-        "name": words["visitors"],
-        "number": counted(total.visitors, language, exact=total.exact),
-        "aside": change(total.visitors, before and before.visitors, report.before, language),
-    }
-    yield {
-        "name": words["views"],
-        "number": format_number(total.views, language),
-        "aside": change(total.views, before and before.views, report.before, language),
-    }
+    words = WORDS[language]
+    yield from sum_cards(report.sum, report.sum_before, report.before, language)
     with_numbers = sum(1 for row in report.rows if row.sum.counted)
     yield {
         "name": words["sites"],
