@@ -99,3 +99,16 @@ def test_a_failed_start_is_an_error_in_the_journal() -> None:
     assert done.returncode == 2
     assert lines[0] == "<3>footfall: FOOTFALL_LISTN: is not a setting of Footfall; did you mean FOOTFALL_LISTEN?"
     assert all(line.startswith("<3>") for line in lines)
+
+
+@pytest.mark.parametrize("sentence", ['terminal.say("ready")', 'terminal.complain("failed")', "serve._tell('ready')"])
+def test_a_sentence_is_one_write(sentence: str) -> None:
+    """Parent and workers share an output: a line that is written in two parts has another's line between them."""
+    packets, output = os.pipe2(os.O_DIRECT)  # each read returns what one write brought
+    program = f"from footfall.cli import terminal; from footfall.process import serve; {sentence}"
+    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with os.fdopen(packets, "rb", buffering=0) as reader:
+        subprocess.run([sys.executable, "-c", program], env=unbuffered, stdout=output, stderr=output, check=True)
+        os.close(output)
+        written = list(iter(lambda: reader.read(4096), b""))
+    assert [part.count(b"\n") for part in written] == [1], written

@@ -67,6 +67,12 @@ def start_logging(log_format: LogFormat = "text", log_level: LogLevel = "info") 
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
 
 
+def write_at_once(text: str, stream: TextIO) -> None:
+    """Write a text that has its line end; `print` may write that apart, and a worker's line comes between."""
+    stream.write(text)
+    stream.flush()
+
+
 def logs_json() -> bool:
     """Return whether the log of this process is JSON."""
     return any(isinstance(each.formatter, LineFormatter) and each.formatter.as_json for each in logging.root.handlers)

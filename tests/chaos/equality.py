@@ -113,10 +113,11 @@ class Stores:
 
     async def page_totals(self, site: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return the total of each page, and the sum of its days."""
-        rows = await self.postgres.fetch("SELECT page, views FROM footfall.page_total WHERE site = $1", site)
-        days = await self.postgres.fetch(
-            "SELECT page, sum(views)::bigint AS views FROM footfall.page_day WHERE site = $1 GROUP BY page", site
-        )
+        async with self.postgres.transaction(isolation="repeatable_read"):
+            rows = await self.postgres.fetch("SELECT page, views FROM footfall.page_total WHERE site = $1", site)
+            days = await self.postgres.fetch(
+                "SELECT page, sum(views)::bigint AS views FROM footfall.page_day WHERE site = $1 GROUP BY page", site
+            )
         totals, sums = ({row["page"]: row["views"] for row in found} for found in (rows, days))
         return totals, sums
 

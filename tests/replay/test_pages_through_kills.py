@@ -91,12 +91,13 @@ def sql(own_postgres: Postgres) -> Callable[[], Awaitable[dict[str, int]]]:
     async def pages() -> dict[str, int]:
         connection = await asyncpg.connect(own_postgres.url)
         try:
-            rows = await connection.fetch("SELECT page, views FROM footfall.page_total")
-            totals = {row["page"]: row["views"] for row in rows}
-            rows = await connection.fetch(
-                "SELECT page, sum(views)::bigint AS views FROM footfall.page_day GROUP BY page"
-            )
-            days = {row["page"]: row["views"] for row in rows}
+            async with connection.transaction(isolation="repeatable_read"):  # a rollup may end between the two
+                rows = await connection.fetch("SELECT page, views FROM footfall.page_total")
+                totals = {row["page"]: row["views"] for row in rows}
+                rows = await connection.fetch(
+                    "SELECT page, sum(views)::bigint AS views FROM footfall.page_day GROUP BY page"
+                )
+                days = {row["page"]: row["views"] for row in rows}
             assert totals == days, "the totals are not the sums of the days"
             return totals
         finally:

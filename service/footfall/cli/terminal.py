@@ -11,13 +11,13 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from footfall.log_lines import is_journal
+from footfall.log_lines import is_journal, write_at_once
 from footfall.plain_text import without_escapes
 
 
 def say(text: str, *, end: str = "\n") -> None:
     """Print to standard output, at once."""
-    print(without_escapes(text), end=end, flush=True)
+    write_at_once(f"{without_escapes(text)}{end}", sys.stdout)
 
 
 def say_rows(rows: Iterable[Iterable[object]]) -> None:
@@ -47,7 +47,7 @@ def whole_screen() -> Live:
 def complain(text: str) -> None:
     """Print the reason of a failure to standard error; in systemd's journal it has the priority of an error."""
     priority = "<3>" if is_journal(sys.stderr, os.environ) else ""
-    print(f"{priority}footfall: {without_escapes(text)}", file=sys.stderr)
+    write_at_once(f"{priority}footfall: {without_escapes(text)}\n", sys.stderr)
 
 
 def cell(value: object) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 from footfall import sql_folder
 from footfall.embedded.servers import ServerUrls, servers
 from footfall.imports.demo_history import import_demo_history
-from footfall.log_lines import logs_json, start_logging
+from footfall.log_lines import logs_json, start_logging, write_at_once
 from footfall.metrics.multiprocess import metrics_folder
 from footfall.model.clocks import WALL_CLOCK
 from footfall.model.retention import Retention
@@ -105,7 +106,7 @@ def _tell(sentence: str) -> None:
         logger.info("%s", sentence)
         return
     with suppress(OSError):  # the terminal may be closed
-        print(sentence, flush=True)
+        write_at_once(f"{sentence}\n", sys.stdout)
 
 
 async def _run_until_signal(work: Coroutine[None, None, None], reload: asyncio.Event) -> None:
