@@ -2,13 +2,16 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
 from footfall.cli.commands import main
+from footfall.settings.settings import Settings, Site
+from tests.support.footfall import SITE, VIETNAM, FakeClock, Footfall, running, settings_for
 from tests.support.process import production
 
 Type = Callable[..., tuple[int, str]]
@@ -37,3 +40,22 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return end.value.code, output.out + output.err
 
     return type_command
+
+
+@pytest.fixture
+def settings(redis_url: str, postgres_url: str, tmp_path: Path) -> Settings:
+    """The settings of the worker and of the commands."""
+    return settings_for(redis_url, postgres_url, tmp_path)
+
+
+@pytest.fixture
+def site(settings: Settings) -> Site:
+    """The portal."""
+    return settings.sites[SITE]
+
+
+@pytest.fixture
+async def footfall(settings: Settings) -> AsyncIterator[Footfall]:
+    """A worker at the time of the commands, which use the clock of the machine."""
+    async with running(settings, clock=FakeClock(datetime.now(VIETNAM))) as footfall:
+        yield footfall

@@ -17,32 +17,13 @@ from footfall.model.imported import ImportedDay
 from footfall.model.periods import week_of
 from footfall.settings.settings import Settings, Site
 from footfall.stores.postgres_store import Adjustment
-from tests.support.footfall import SITE, VIETNAM, FakeClock, Footfall, running, settings_for
+from tests.support.footfall import SITE, VIETNAM, Footfall
 
 TODAY = datetime.now(VIETNAM).date()
 OLD = TODAY - timedelta(400)
 ONCE = DayChoices()
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-
-@pytest.fixture
-def settings(redis_url: str, postgres_url: str, tmp_path: Path) -> Settings:
-    """The settings of the worker and of the commands."""
-    return settings_for(redis_url, postgres_url, tmp_path)
-
-
-@pytest.fixture
-def site(settings: Settings) -> Site:
-    """The portal."""
-    return settings.sites[SITE]
-
-
-@pytest.fixture
-async def footfall(settings: Settings) -> AsyncIterator[Footfall]:
-    """A worker at the time of the commands, which use the clock of the machine."""
-    async with running(settings, clock=FakeClock(datetime.now(VIETNAM))) as footfall:
-        yield footfall
 
 
 @pytest.fixture

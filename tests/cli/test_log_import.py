@@ -11,15 +11,9 @@ import pytest
 from footfall.cli.log_import import import_log
 from footfall.errors import Stop
 from footfall.settings.settings import Settings
-from tests.support.footfall import BROWSER, SITE, VIETNAM, FakeClock, running, settings_for
+from tests.support.footfall import BROWSER, SITE, VIETNAM, FakeClock, running
 
 DAY = datetime.now(VIETNAM).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(400)
-
-
-@pytest.fixture
-def settings(redis_url: str, postgres_url: str, tmp_path: Path) -> Settings:
-    """The settings of the worker and of the command."""
-    return settings_for(redis_url, postgres_url, tmp_path)
 
 
 def line(at: datetime, page: str = "/", address: str = "192.0.2.1", agent: str = BROWSER) -> str:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -15,29 +14,10 @@ from footfall.errors import Stop, StoreUnavailable
 from footfall.settings.settings import Settings, Site
 from footfall.stores.redis_store import ready_key
 from tests.cli.conftest import Type
-from tests.support.footfall import SITE, VIETNAM, FakeClock, Footfall, running, settings_for
+from tests.support.footfall import SITE, VIETNAM, Footfall
 
 ALL = Days(None, None)
 ONCE = ImportChoices()
-
-
-@pytest.fixture
-def settings(redis_url: str, postgres_url: str, tmp_path: Path) -> Settings:
-    """The settings of the worker and of the commands."""
-    return settings_for(redis_url, postgres_url, tmp_path)
-
-
-@pytest.fixture
-def site(settings: Settings) -> Site:
-    """The portal."""
-    return settings.sites[SITE]
-
-
-@pytest.fixture
-async def footfall(settings: Settings) -> AsyncIterator[Footfall]:
-    """A worker at the time of the commands, which use the clock of the machine."""
-    async with running(settings, clock=FakeClock(datetime.now(VIETNAM))) as footfall:
-        yield footfall
 
 
 @pytest.fixture

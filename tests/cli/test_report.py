@@ -31,12 +31,6 @@ def settings(redis_url: str, postgres_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def site(settings: Settings) -> Site:
-    """The portal."""
-    return settings.sites[SITE]
-
-
-@pytest.fixture
 async def footfall(settings: Settings, postgres_url: str) -> AsyncIterator[Footfall]:
     """A worker at the time of the commands, with a month behind it."""
     async with running(settings, clock=FakeClock(datetime.now(VIETNAM))) as footfall:

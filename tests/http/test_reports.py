@@ -194,6 +194,49 @@ async def test_a_report_names_pages_corrections_and_events(footfall: Footfall, o
     ]
 
 
+async def test_what_was_done_to_pages_stands_beside_the_corrections(footfall: Footfall, owner: Owner) -> None:
+    """Starting numbers and moves change what is shown of a page, so a report says who did it; no total changes."""
+    await footfall.see(page="/old")
+    await footfall.services.rollup.step()
+    await owner.execute(
+        "INSERT INTO footfall.page_import (site, id, page, views, made_at) VALUES"
+        " ('portal', 'cũ', '/a', 5, '2054-11-01'), ('portal', 'cũ', '/b', 7, '2054-11-01'),"
+        " ('portal', 'cũ', '/a', -1, '2054-11-02'), ('other', 'x', '/a', 1, '2054-11-01')"
+    )
+    for target in ("/new", "/old"):
+        await owner.execute("SELECT footfall.move_page('portal', '/old', $1)", target)
+        await owner.execute("UPDATE footfall.page_move SET made_at = '2054-11-03T03:00:00Z' WHERE target = '/new'")
+    report = await read_json(footfall)
+    role = await owner.fetchval("SELECT session_user")
+    assert [(one["id"], one["pages"], one["views"], one["made_by"]) for one in report["page_imports"]] == [
+        ("cũ", 1, -1, role),
+        ("cũ", 2, 12, role),
+    ]
+    moves = [(one["page"], one["target"]) for one in report["page_moves"]]
+    assert sorted(moves) == [("/old", "/new"), ("/old", "/old")]
+    assert report["page_moves"][moves.index(("/old", "/new"))]["made_at"] == "2054-11-03T10:00:00+07:00"
+    assert (report["corrections"], report["sum"]["views"], report["pages"]) == ([], 1, [{"page": "/old", "views": 1}])
+    for language, sentences in (
+        ("vi", ("Nhập số ban đầu của 2 trang: +12 lượt (cũ)", "Lượt xem của /old được tính cho /new", "/old lại được")),
+        ("en", ("Starting numbers of 1 pages imported: −1 views (cũ)", "Views of /old count for /new", "by itself")),
+    ):
+        page = await (await footfall.ops.get(f"/reports/{SITE}?lang={language}")).text()
+        assert all(sentence in page for sentence in sentences)
+
+
+async def test_settings_that_change_a_meaning_are_a_sentence(footfall: Footfall) -> None:
+    """What the program notes of them has names of its own, and the last change may lie before the report's days."""
+    postgres = footfall.services.stores.postgres
+    for detail in ("2054-11-01: time_zone=UTC measure=visitors", "2054-11-02: time_zone=UTC measure=views"):
+        await postgres.record_event(SITE, "settings", detail)
+    async with asyncpg.create_pool(footfall.services.settings.postgres_url.get_secret_value()) as pool:
+        await pool.execute("UPDATE footfall.event SET at = split_part(detail, ':', 1)::date WHERE kind = 'settings'")
+    page = await (await footfall.ops.get(f"/reports/{SITE}?from=2054-11-02&lang=vi")).text()
+    assert "chân trang đếm lượt xem (trước đó: chân trang đếm khách truy cập)" in page
+    assert "múi giờ UTC" not in page
+    assert "measure" not in page
+
+
 async def test_what_lasted_and_what_was_imported_is_told_in_words(footfall: Footfall, owner: Owner) -> None:
     """A reader of the page knows no words of the program; what was not counted here says so, day by day."""
     postgres = footfall.services.stores.postgres

@@ -15,13 +15,14 @@ from footfall.cli.terminal import complain, progress_bar, say, show
 from footfall.display.counts_cache import unknown_counts
 from footfall.display.export import csv_pieces, json_pieces
 from footfall.display.report import Asked, Report, read_figures, read_report
-from footfall.display.report_page import ROUTINE_EVENTS, View, change, counted, report_page
-from footfall.display.report_words import WORDS, days_name, languages_of_report, moment_name, period_name
+from footfall.display.report_journals import corrections, happened, imports, page_changes
+from footfall.display.report_page import View, change, counted, report_page
+from footfall.display.report_words import days_name, languages_of_report, moment_name, period_name
 from footfall.display.saved_counts import read_saved_counts
 from footfall.errors import Stop, StoreUnavailable
 from footfall.model.clocks import WALL_CLOCK
 from footfall.model.periods import local_day
-from footfall.model.report_period import By, Days, asked_days
+from footfall.model.report_period import By, asked_days
 from footfall.plain_text import one_line
 from footfall.settings.settings import Settings, Site
 from footfall.stores.history import History, open_history
@@ -123,7 +124,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     else:
         yield _table(report)
     yield Text("")
-    yield from map(Text, _sentences(report))
+    yield from (Text(one_line(sentence)) for sentence in _sentences(report))
 
 
 def _table(report: Report) -> Table:
@@ -144,7 +145,7 @@ def _table(report: Report) -> Table:
 
 
 def _sentences(report: Report) -> Iterator[str]:
-    total, before, zone = report.sum, report.sum_before, report.asked.site.zone
+    total, before = report.sum, report.sum_before
     if len(report.figures) > PERIODS_SHOWN:
         yield f"Only the last {PERIODS_SHOWN} are shown; --csv has all."
     yield f"Visitors {change(total.visitors, before and before.visitors, report.before, ENGLISH)}"
@@ -154,22 +155,15 @@ def _sentences(report: Report) -> Iterator[str]:
     if report.peak and report.peak_at:
         yield f"Most online at once: {report.peak.online:,d}, {moment_name(report.peak_at, ENGLISH)}"
     for page in (report.pages.pages if report.pages else [])[:10]:
-        yield f"{page.views:>12,d}  {one_line(page.page)}"
-    for gap in report.gaps:
-        yield f"No numbers: {days_name(gap, ENGLISH)}"
-    for event in report.events:
-        until = f" – {moment_name(event.ended.astimezone(zone), ENGLISH)}" if event.ended else ""
-        since = moment_name((event.began or event.at).astimezone(zone), ENGLISH)
-        said = WORDS[ENGLISH].get(f"event_{event.kind}")
-        what = said if said and event.kind not in ROUTINE_EVENTS else one_line(event.kind)
-        yield f"{since}{until}: {what} {'' if event.ended else one_line(event.detail)}".rstrip()
-    for one in report.imports:
-        since = moment_name(one.made_at.astimezone(zone), ENGLISH)
-        period = days_name(Days(one.first, one.last), ENGLISH)
-        yield f"{since}: journal of days: {one_line(one.what)}, {one.days:,d} days, {period}"
-    for entry in report.corrections:
-        at = moment_name(entry.made_at.astimezone(zone), ENGLISH)
-        yield f"{at}: the total was corrected by {entry.amount:+,d}: {one_line(entry.reason)}"
+        yield f"{page.views:>12,d}  {page.page}"
+    for row in happened(report, ENGLISH):
+        yield f"{row['at']}: {row['what']}"
+    for row in imports(report, ENGLISH):
+        yield f"{row['at']}: journal of days: {row['what']}: {row['days']}"
+    for row in page_changes(report, ENGLISH):
+        yield f"{row['at']}: {row['what']}"
+    for row in corrections(report, ENGLISH):
+        yield f"{row['at']}: the total was corrected by {row['amount']}: {row['reason']}"
 
 
 def _visitors(number: int, *, exact: bool) -> str:

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from footfall.display.report import Asked, Report
 from footfall.model.counts import DEFINITIONS, NUMBERS
 from footfall.model.report_period import Days
-from footfall.stores.history import Figure, Sum
+from footfall.stores.history import Figure, Import, PageChange, Sum
+from footfall.stores.postgres_store import Adjustment
 
 BOM = "\ufeff"
 """Excel takes a file for UTF-8 only where it begins with this mark."""
@@ -112,16 +113,24 @@ def _fields(report: Report) -> dict[str, Any]:
                 "id": entry.id,
                 "amount": entry.amount,
                 "reason": entry.reason,
-                "made_by": entry.made_by,
-                "made_at": _moment(entry.made_at, zone),
+                **_made(entry, zone),
             }
             for entry in report.corrections
+        ],
+        "page_imports": [
+            {"id": one.id, "pages": one.pages, "views": one.views, **_made(one, zone)}
+            for one in report.page_changes
+            if one.id is not None
+        ],
+        "page_moves": [
+            {"page": one.page, "target": one.target, **_made(one, zone)}
+            for one in report.page_changes
+            if one.id is None
         ],
         "imports": [
             {
                 "what": one.what,
-                "made_by": one.made_by,
-                "made_at": _moment(one.made_at, zone),
+                **_made(one, zone),
                 **days_fields(Days(one.first, one.last)),
                 "days": one.days,
                 "views": one.views,
@@ -140,6 +149,10 @@ def _fields(report: Report) -> dict[str, Any]:
         ],
         "gaps": [days_fields(gap) for gap in report.gaps],
     }
+
+
+def _made(entry: Adjustment | Import | PageChange, zone: ZoneInfo) -> dict[str, str]:
+    return {"made_by": entry.made_by, "made_at": _moment(entry.made_at, zone)}
 
 
 def _moment(at: datetime, zone: ZoneInfo) -> str:

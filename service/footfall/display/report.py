@@ -11,7 +11,7 @@ from footfall.model.report_period import DAY, By, Days
 from footfall.model.retention import Retention
 from footfall.model.sums import NOTHING, Tally
 from footfall.settings.settings import Site
-from footfall.stores.history import Busiest, Figure, History, Import, Sum, TopPages
+from footfall.stores.history import Busiest, Figure, History, Import, PageChange, Sum, TopPages
 from footfall.stores.postgres_store import Adjustment, Event
 
 PAGES_LISTED = 20
@@ -61,8 +61,11 @@ class Report:
     pages: TopPages | None
     """None where there are too many to add up."""
     corrections: Sequence[Adjustment]
+    page_changes: Sequence[PageChange]
     imports: Sequence[Import]
     events: Sequence[Event]
+    settings_before: str
+    """The detail of the last event of settings before these days; empty for none."""
     gaps: Sequence[Days]
 
     @property
@@ -87,7 +90,7 @@ async def read_report(history: History, asked: Asked) -> Report:
     since = await history.since(site_id) or (today if asked.live_today else None)
     figures = [figure async for figure in read_figures(history, asked)]
     total = await _sum(history, asked, copied)
-    before = days.before()
+    before, start = days.before(), _start(asked, days.first)
     counted = await history.counted_days(site_id, days)
     return Report(
         asked=asked,
@@ -100,8 +103,10 @@ async def read_report(history: History, asked: Asked) -> Report:
         peak=_peak(await history.most_online(site_id, days), asked),
         pages=await history.top_pages(site_id, days, PAGES_LISTED),
         corrections=await history.corrections(site_id),
+        page_changes=await history.page_changes(site_id),
         imports=await history.imports(site_id, days),
-        events=await history.events(site_id, _start(asked, days.first), _start(asked, days.last + DAY)),
+        events=await history.events(site_id, start, _start(asked, days.last + DAY)),
+        settings_before=await history.settings_before(site_id, start),
         gaps=_gaps(counted, Days(days.first, min(days.last, today - DAY)), since),
     )
 

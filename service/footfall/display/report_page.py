@@ -8,7 +8,6 @@ from functools import cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -17,6 +16,7 @@ from footfall import __version__
 from footfall.display.labels import format_number, labels_of
 from footfall.display.report import Report
 from footfall.display.report_chart import MEASURES, Curve, Measure
+from footfall.display.report_journals import MINUS, corrections, happened, imports, page_changes
 from footfall.display.report_words import (
     TEMPLATES,
     WORDS,
@@ -28,7 +28,7 @@ from footfall.display.report_words import (
 )
 from footfall.model.counts import DEFINITIONS, NUMBERS
 from footfall.model.report_period import DAY, By, Days
-from footfall.stores.history import Figure, Import, Sum
+from footfall.stores.history import LISTED_MAX, Figure, Sum
 
 STYLE = (TEMPLATES / "report.css").read_text(encoding="utf-8")
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
@@ -36,10 +36,8 @@ STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 OTHER = "(other)"
 DEMO = "demo"
 """What the journal calls days that were made up."""
-ROUTINE_EVENTS = ("started", "stopped")
-"""Of these a report says how often they happened, and when the last time."""
 OTHER_LANGUAGE: Mapping[str, str] = {"vi": "en", "en": "vi"}
-MINUS, NO_BREAK = "\u2212", "\u00a0"
+NO_BREAK = "\u00a0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +73,6 @@ def render(template: str, language: str, **fields: Any) -> str:
 def counted(number: int, language: str, *, exact: bool) -> str:
     """Return visitors as a table shows them: an estimate is marked."""
     return format_number(number, language) if exact else f"≈{NO_BREAK}{format_number(number, language)}"
-
-
-def signed(number: int, language: str) -> str:
-    """Return a number with its sign.
-
-    >>> signed(1000, "vi"), signed(-2, "vi")
-    ('+1.000', '−2')
-    """
-    return f"{MINUS if number < 0 else '+'}{format_number(abs(number), language)}"
 
 
 def change(now: int, before: int | None, before_days: Days, language: str) -> str:
@@ -150,18 +139,20 @@ def _fields(report: Report, view: View) -> dict[str, Any]:
         "pages_cut": words["pages_cut"].format(months=", ".join(f"{month:%m/%Y}" for month in pages.cut_months))
         if pages and pages.cut_months
         else "",
-        "corrections": [
-            {
-                "at": moment_name(entry.made_at.astimezone(site.zone), language),
-                "amount": signed(entry.amount, language),
-                "reason": entry.reason,
-                "who": entry.made_by,
-            }
-            for entry in report.corrections
-        ],
+        "corrections": corrections(report, language),
+        "page_changes": page_changes(report, language),
+        "is_cut": {
+            name: words["listed_max"].format(number=LISTED_MAX) if len(listed) == LISTED_MAX else ""
+            for name, listed in (
+                ("corrections", report.corrections),
+                ("page_changes", report.page_changes),
+                ("imports", report.imports),
+                ("events", report.events),
+            )
+        },
         "is_demo": any(one.what == DEMO for one in report.imports),
-        "imports": [_import(one, site.zone, language) for one in report.imports],
-        "happened": list(_happened(report, language)),
+        "imports": imports(report, language),
+        "happened": list(happened(report, language)),
         "zone": words["definition_zone"].format(zone=site.time_zone),
         "version": words["definitions_version"].format(version=DEFINITIONS, program=view.program),
     }
@@ -217,41 +208,6 @@ def _page(report: Report, page: str, views: int, language: str) -> dict[str, str
         "page": WORDS[language]["pages_other"] if page == OTHER else page,
         "views": format_number(views, language),
         "share": percent(share, language) if share else "",
-    }
-
-
-def _happened(report: Report, language: str) -> Iterator[dict[str, str]]:
-    words, zone = WORDS[language], report.asked.site.zone
-    for gap in report.gaps:
-        yield {"at": days_name(gap, language), "what": words["gap"]}
-    for kind in ROUTINE_EVENTS:
-        times = [event.at for event in report.events if event.kind == kind]
-        if times:
-            what = words[f"event_{kind}"].format(times=format_number(len(times), language))
-            yield {"at": moment_name(max(times).astimezone(zone), language), "what": what}
-    for event in report.events:
-        if event.kind in ROUTINE_EVENTS:
-            continue
-        said = words.get(f"event_{event.kind}") or event.kind.replace("_", " ")
-        if event.began and event.ended:
-            began, ended = (moment_name(at.astimezone(zone), language) for at in (event.began, event.ended))
-            yield {"at": f"{began} – {ended}", "what": said}
-        else:
-            detail = f": {event.detail}" if event.detail else ""
-            yield {"at": moment_name(event.at.astimezone(zone), language), "what": f"{said}{detail}"}
-
-
-def _import(one: Import, zone: ZoneInfo, language: str) -> dict[str, str]:
-    words = WORDS[language]
-    days = words["imported_days"].format(
-        days=format_number(one.days, language), period=days_name(Days(one.first, one.last), language)
-    )
-    return {
-        "at": moment_name(one.made_at.astimezone(zone), language),
-        "what": words.get(f"import_{one.what}") or one.what,
-        "days": days,
-        "views": format_number(one.views, language),
-        "who": one.made_by,
     }
 
 

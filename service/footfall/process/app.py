@@ -244,7 +244,12 @@ def note_start(services: Services, service_started_s: float) -> None:
     events = services.repairs.events
     events.note("started", f"{__version__} {moment_of(service_started_s)}")
     for site in services.settings.sites.values():
-        events.note_settings(" ".join(f"{name}={getattr(site, name)}" for name in MEANING), site.id)
+        events.note_settings(meaning_of(site), site.id)
+
+
+def meaning_of(site: Site) -> str:
+    """Return the settings that say what the numbers of a site mean, as the details of events have them."""
+    return " ".join(f"{name}={getattr(site, name)}" for name in MEANING)
 
 
 def moment_of(at_s: float) -> str:

@@ -25,7 +25,7 @@ PAGES_MAX_MS = 1000
 """How long the pages of a period may be added up; a portal of many pages has millions of rows in ten years."""
 ROWS_AT_ONCE = 500
 LISTED_MAX = 200
-"""Corrections and events that a report names; it says how many there are beyond them."""
+"""Corrections, imports and events that a report names, the newest; the page says where there may be more."""
 NUMBER_MAX = 2**53 - 1
 
 PERIODS = f"""
@@ -61,6 +61,19 @@ BUSIEST = """
 CORRECTIONS = """
     SELECT id, amount, reason, made_by, made_at FROM footfall.adjustment WHERE site = $1
     ORDER BY made_at DESC, id LIMIT $2
+"""
+PAGE_CHANGES = """
+    SELECT made_at, made_by, id, pages, views, NULL AS page, NULL AS target FROM (
+        SELECT max(made_at) AS made_at, made_by, id, count(DISTINCT page) AS pages, sum(views)::bigint AS views
+        FROM footfall.page_import WHERE site = $1 GROUP BY made_by, id, date_trunc('day', made_at)
+    ) AS import
+    UNION ALL
+    SELECT made_at, made_by, NULL, 0, 0, page, target FROM footfall.page_move WHERE site = $1
+    ORDER BY made_at DESC, id, page LIMIT $2
+"""
+"""What one role imported under one name on one day is one line; each move is one."""
+SETTINGS_BEFORE = """
+    SELECT detail FROM footfall.event WHERE site = $1 AND kind = 'settings' AND at < $2 ORDER BY at DESC LIMIT 1
 """
 EVERY_SITE = "*"
 """Under this name stand the events of an installation, such as a store that was away."""
@@ -121,6 +134,21 @@ class Import(NamedTuple):
     last: date
     days: int
     views: int
+
+
+class PageChange(NamedTuple):
+    """Starting numbers of pages that were imported, or a page whose views are shown as those of another one."""
+
+    made_at: datetime
+    made_by: str
+    id: str | None
+    """Of an import; None for a move."""
+    pages: int
+    views: int
+    page: str | None
+    """Of a move; None for an import."""
+    target: str | None
+    """Where the views of `page` are shown; the same page where an earlier move was taken back."""
 
 
 class TopPages(NamedTuple):
@@ -206,6 +234,16 @@ class History:
         """Return what was imported, moved or forgotten of these days, the newest first; at most `LISTED_MAX` lines."""
         async with self._connections.connection() as connection:
             return [Import(*row) for row in await connection.fetch(IMPORTS, site_id, *days, LISTED_MAX)]
+
+    async def page_changes(self, site_id: SiteId) -> list[PageChange]:
+        """Return the imports and the moves of pages, the newest first, and at most `LISTED_MAX` of them."""
+        async with self._connections.connection() as connection:
+            return [PageChange(*row) for row in await connection.fetch(PAGE_CHANGES, site_id, LISTED_MAX)]
+
+    async def settings_before(self, site_id: SiteId, moment: datetime) -> str:
+        """Return the detail of the last event of settings before a moment; empty for none."""
+        async with self._connections.connection() as connection:
+            return await connection.fetchval(SETTINGS_BEFORE, site_id, moment) or ""
 
     async def events(self, site_id: SiteId, since: datetime, before: datetime) -> list[Event]:
         """Return what happened or lasted between two moments, the newest first, and at most `LISTED_MAX` of it."""
