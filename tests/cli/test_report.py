@@ -119,8 +119,8 @@ async def test_the_day_that_goes_on_is_no_gap(
     await connection.execute("DELETE FROM footfall.site_day WHERE day = $1", YESTERDAY - timedelta(days=3))
     await connection.close()
     await make_report(settings, site, ReportChoices())
-    gaps = [line for line in capsys.readouterr().out.splitlines() if line.startswith("No numbers:")]
-    assert gaps == [f"No numbers: {day_name(YESTERDAY - timedelta(days=3), 'en')}"]
+    gaps = [line for line in capsys.readouterr().out.splitlines() if line.endswith(": No numbers")]
+    assert gaps == [f"{day_name(YESTERDAY - timedelta(days=3), 'en')}: No numbers"]
 
 
 async def test_a_token_is_shown_once_replaces_the_former_and_can_be_revoked(
