@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 from footfall.errors import Reason
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import NUMBERS
-from tests.support.footfall import Footfall, running, settings_for
+from footfall.settings.settings import Settings
+from tests.support.footfall import HOST, SITE, Footfall, running, settings_for
 
 PROMISED = {
     "footfall_beacons_total": {"site", "outcome", "reason"},
@@ -144,6 +145,36 @@ async def test_the_numbers_shown_are_exported_by_site_and_period(
         assert footfall.metric("footfall_flushes_total", answer="ok") == 2
         assert footfall.metric("footfall_store_up", store="redis") == 1
         assert "process_resident_memory_bytes" in text
+
+
+async def test_sites_without_series_of_their_own_share_them_and_refusals_are_still_seen(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """Ten thousand sites were 2.7 MB at every scrape; the alert on refused beacons must not need them."""
+    sites = {site_id: {"name": "Cổng thử", "hosts": [HOST]} for site_id in (SITE, "nearby")}
+    settings = settings_for(redis_url, postgres_url, tmp_path, sites=sites, metrics_per_site="off")
+    async with running(settings) as footfall:
+        for site_id in sites:
+            await footfall.see(site=site_id)
+        footfall.services.counting.note_refusal(Reason.BUSY, SITE)
+        await footfall.send(site="nope")
+        await footfall.services.export()
+        text = await (await footfall.ops.get("/metrics")).text()
+    assert {line for line in text.splitlines() if re.match(r"footfall_(beacons_total|visitors)\{", line)} == {
+        'footfall_beacons_total{outcome="counted",reason="",site="(all)"} 2.0',
+        'footfall_beacons_total{outcome="refused",reason="busy",site="(all)"} 1.0',
+        'footfall_beacons_total{outcome="refused",reason="unknown_site",site=""} 1.0',
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "sites", "has"), [("auto", 1000, True), ("auto", 1001, False), ("on", 1001, True), ("off", 1, False)]
+)
+def test_series_of_each_site_are_left_out_where_they_are_too_many(setting: str, sites: int, has: bool) -> None:
+    """A small installation sees each portal without a setting, a large one is scraped without one."""
+    of_sites = {f"site-{number}": {"name": "Cổng thử", "hosts": [HOST]} for number in range(sites)}
+    settings = Settings.model_validate({"sites": of_sites, "metrics_per_site": setting})
+    assert settings.has_metrics_per_site is has
 
 
 async def test_a_beacon_is_counted_in_one_outcome(redis_url: str, postgres_url: str, tmp_path: Path) -> None:

@@ -19,11 +19,15 @@ import aiohttp
 import psutil
 import pytest
 
+from footfall.delivery.pending import View
+from footfall.delivery.reconciler import PROBES_AT_ONCE
 from footfall.embedded.servers import Valkey, socket_folder
 from footfall.errors import Stop
-from footfall.process.app import open_services, run_background
+from footfall.http.services import Services
+from footfall.model.site_id import SiteId
+from footfall.process.app import OPENED_FIRST, open_services, open_sites, run_background
 from footfall.signals import default_signals
-from tests.support.footfall import FakeClock, running, settings_for
+from tests.support.footfall import HOST, VIETNAM, FakeClock, running, settings_for
 from tests.support.process import HEADERS, TIMEOUT_S, all_ended, embedded, fresh_connections, ready, see, start, until
 from tests.support.project import PROJECT
 
@@ -192,6 +196,33 @@ async def test_a_worker_starts_while_both_stores_are_away(own_folder: Path) -> N
     async with open_services(nowhere) as services, run_background(services):
         shown = services.counts_cache.shown(nowhere.sites["portal"]).counts
         assert (shown.today, shown.stale) == (None, True)
+
+
+def with_counts(services: Services) -> set[SiteId]:
+    """Return the sites of which the worker knows the numbers."""
+    sites = services.settings.sites.values()
+    return {site.id for site in sites if services.counts_cache.shown(site).counts.today is not None}
+
+
+async def test_the_busiest_sites_open_first_and_the_worker_serves_while_the_others_do(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """Ten thousand sites take seconds to open; those whose visitors are waiting are not the last ones."""
+    ids = [SiteId(f"site-{number}") for number in range(OPENED_FIRST + PROBES_AT_ONCE)]
+    sites = {site_id: {"name": "Cổng thử", "hosts": [HOST]} for site_id in ids}
+    settings = settings_for(redis_url, postgres_url, tmp_path, sites=sites)
+    async with running(settings, clock=FakeClock()) as footfall:
+        day = footfall.services.periods.now(VIETNAM)[1].day
+        for site_id in (ids[-1], ids[3]):
+            await footfall.services.recorder.record(settings.sites[site_id], day, b"0123456789abcdef", None, View())
+    busiest_open = asyncio.Event()
+    async with open_services(settings, FakeClock()) as services:
+        opening = asyncio.create_task(open_sites(services, busiest_open))
+        await busiest_open.wait()
+        opened = with_counts(services)
+        await opening
+        assert opened == {ids[-1], *ids[: OPENED_FIRST - 1]}
+        assert with_counts(services) == set(ids)
 
 
 async def test_a_worker_says_how_it_is(redis_url: str, postgres_url: str, tmp_path: Path) -> None:

@@ -152,10 +152,12 @@ class CountsCache:
             entry.shown = PreparedCounts(entry.unknown.with_reading(reading, site.zone)).stale
 
     def export(self) -> None:
-        """Set the gauges of the sites whose counts have changed.
+        """Set the gauges of the sites whose counts have changed, where sites have series of their own.
 
         Of several workers Prometheus believes the one that wrote last, so old counts must not be written again.
         """
+        if not self._metrics.per_site:
+            return
         for site_id, entry in self._entries.items():
             if entry.exported is entry.shown:
                 continue

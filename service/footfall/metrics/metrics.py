@@ -12,6 +12,8 @@ from footfall.model.counts import NEVER_FALLING
 
 REQUEST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+ALL_SITES = "(all)"
+"""The site of what is not counted by site."""
 ROLLUP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -20,6 +22,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:  # noqa: PLR0915 - one for each metric
         self.registry, self.reports = registry, Reports()
+        self.per_site = True
+        """Whether each site has series of its own; with ten thousand sites they are megabytes at every scrape."""
         self.write: Callable[[], None] = lambda: None
         """Makes what this process has counted readable."""
         self.readable = registry
@@ -216,7 +220,11 @@ class Metrics:
         self.build.labels(__version__).set(1)
 
         # Looking up a labelled child costs a microsecond, many times the cost of counting.
-        self.beacon: Callable[[str, str, str], Counter] = cache(self.beacons.labels)
+        self.beacon: Callable[[str, str, str], Counter] = cache(
+            lambda site, outcome, reason: self.beacons.labels(
+                site if self.per_site or not site else ALL_SITES, outcome, reason
+            )
+        )
         self.request: Callable[[str, int], Histogram] = cache(
             lambda route, status: self.request_seconds.labels(route, str(status))
         )

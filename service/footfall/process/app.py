@@ -5,7 +5,7 @@ import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +21,7 @@ from footfall.delivery.reconciler import PROBES_AT_ONCE, Reconciler
 from footfall.delivery.recorder import Recorder
 from footfall.delivery.redis_writer import Displays, RedisWriter
 from footfall.delivery.sender import Outlets
+from footfall.delivery.site_delivery import SiteDelivery
 from footfall.delivery.spool_writer import SpoolWriter
 from footfall.display.counts_cache import CountsCache
 from footfall.display.page_views import PageViews
@@ -66,8 +67,10 @@ PROBE_EVERY_S = 0.5
 CLOCKS_EVERY_S = 60.0
 MEANING = ("time_zone", "measure", "visitor_id", "hosts", "exact_up_to", "page_query", "pages_max")
 """Settings of a site that change what its numbers mean."""
+OPENED_FIRST = 10 * PROBES_AT_ONCE
+"""The busiest sites: a worker serves once they are open. Each other one opens at its first beacon or in its turn."""
 OPENING_MAX_S = 10.0
-"""A worker serves after this time although a store hangs, and opens the remaining sites meanwhile."""
+"""A worker serves after this time although a store hangs."""
 
 
 @asynccontextmanager
@@ -84,6 +87,7 @@ async def open_services(
     get metrics that no other process shares.
     """
     metrics = metrics or Metrics(CollectorRegistry())
+    metrics.per_site = settings.has_metrics_per_site
     failures = failures or StepFailures(metrics.note_step, clock)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(
@@ -163,12 +167,14 @@ async def open_services(
 
 @asynccontextmanager
 async def run_background(services: Services) -> AsyncIterator[None]:
-    """Open the sites, then repeat the background steps; at the end let each running step finish."""
+    """Open the busiest sites, then repeat the background steps; at the end let each running step finish."""
     stopping, failures = asyncio.Event(), services.failures
+    busiest_open = asyncio.Event()
     opening = asyncio.create_task(
-        repeat_until_done("open_sites", partial(open_sites, services), PROBE_EVERY_S, stopping, failures)
+        repeat_until_done("open_sites", partial(open_sites, services, busiest_open), PROBE_EVERY_S, stopping, failures)
     )
-    await asyncio.wait([opening], timeout=OPENING_MAX_S)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(busiest_open.wait(), OPENING_MAX_S)
     vitals = ProcessMetrics(services.metrics)
     loops = [
         repeat("copy", services.copy, services.settings.rollup_every_s, stopping, failures),
@@ -188,20 +194,41 @@ async def run_background(services: Services) -> AsyncIterator[None]:
         await asyncio.gather(*tasks)
 
 
-async def open_sites(services: Services) -> None:
-    """Open every site before its first visitor; where Redis does not answer, show the counts of Postgres."""
-    sites = list(services.recorder.sites.values())
+async def open_sites(services: Services, busiest_open: asyncio.Event | None = None) -> None:
+    """Open every site, the busiest first; where Redis does not answer, show the counts of Postgres.
+
+    `busiest_open` is set once the first `OPENED_FIRST` are open, or have been tried.
+    """
+    sites = await _busiest_first(services)
     errors: dict[SiteId, StoreUnavailable] = {}
-    for some in (sites[first : first + PROBES_AT_ONCE] for first in range(0, len(sites), PROBES_AT_ONCE)):
+    for first in range(0, len(sites), PROBES_AT_ONCE):
+        if first >= OPENED_FIRST and busiest_open:
+            busiest_open.set()
+        some = sites[first : first + PROBES_AT_ONCE]
         opened = await asyncio.gather(*(delivery.probe() for delivery in some))
         opened_sites = [delivery.site for delivery, is_open in zip(some, opened, strict=True) if is_open]
         await asyncio.gather(*(_learn_pages(services, site) for site in opened_sites))
         closed = [delivery.site for delivery, is_open in zip(some, opened, strict=True) if not is_open]
         shown = await asyncio.gather(*(_show_saved(services, site) for site in closed))
         errors |= {site.id: error for site, error in zip(closed, shown, strict=True) if error}
+    if busiest_open:
+        busiest_open.set()
     if errors:
         names, error = some_of(list(errors)), next(iter(errors.values()))
         logger.warning("Sites have no counts yet: both stores are away. sites=%s error=%s", names, error)
+
+
+async def _busiest_first(services: Services) -> list[SiteDelivery]:
+    """Return the sites by their views of today and yesterday, in Postgres; as configured where it does not answer."""
+    sites = dict(services.recorder.sites)
+    yesterday = datetime.fromtimestamp(services.periods.clock(), UTC).date() - DAY
+    busiest: list[SiteId] = []
+    if len(sites) > OPENED_FIRST:
+        try:
+            busiest = await services.stores.postgres.busiest(list(sites), yesterday)
+        except StoreUnavailable as error:
+            logger.debug("Postgres does not say which sites are busy. error=%s", error)
+    return [*(sites.pop(site_id) for site_id in busiest if site_id in sites), *sites.values()]
 
 
 async def _learn_pages(services: Services, site: Site) -> None:

@@ -36,6 +36,8 @@ __all__ = ["Limits", "Listen", "Settings", "Site", "load_settings", "parse_liste
 DEMO_SITE = "portal"
 DEMO_NAME = "Cổng thông tin điện tử xã Sông Mây"
 MIB = 1024 * 1024
+SITES_WITH_METRICS_MAX = 1000
+"""With more sites, `auto` leaves their own series out of the metrics: a thousand are about 1 MB at every scrape."""
 
 NumberName = Literal[
     "online", "today", "week", "total", "views_today", "yesterday", "last_week", "month", "last_month", "year",
@@ -196,6 +198,8 @@ class Settings(Section):
     """Seconds after which a visible page says that it is still there, and gets the numbers; 10 to 1800."""
     ops_token: Annotated[SecretStr, AfterValidator(validators.not_blank)] | None = None
     """Bearer token that the ops routes ask for; if empty, none."""
+    metrics_per_site: Literal["auto", "on", "off"] = "auto"
+    """Whether /metrics has series of each site: on, off, or auto, which is on for up to 1000 sites; needs a restart."""
     log_format: LogFormat = "text"
     """How the log is written: text for people, json for programs."""
     log_level: LogLevel = "info"
@@ -204,6 +208,12 @@ class Settings(Section):
     """Serve the demo portal at /, for a site called portal."""
     limits: Limits = Limits()
     """What one network may do."""
+
+    @cached_property
+    def has_metrics_per_site(self) -> bool:
+        """Return whether each site has series of its own in the metrics."""
+        is_few = len(self.sites) <= SITES_WITH_METRICS_MAX
+        return is_few if self.metrics_per_site == "auto" else self.metrics_per_site == "on"
 
     @field_validator("sites", mode="before")
     @classmethod

@@ -52,6 +52,7 @@ OPEN_DAYS = """
     SELECT * FROM footfall.site_day WHERE site = $1 AND day >= $2 AND NOT footfall.is_imported(logs) ORDER BY day
 """
 """Imported days are closed, and the sums have them: Redis needs none, and an import may lower them."""
+BUSIEST = "SELECT site FROM footfall.site_day WHERE site = ANY($1) AND day >= $2 GROUP BY 1 ORDER BY sum(views) DESC"
 ADJUSTMENT_COUNTS = """
     SELECT site, sum(entries)::bigint FROM (
         SELECT site, count(*) AS entries FROM footfall.adjustment GROUP BY site
@@ -292,6 +293,11 @@ class PostgresStore:
         async with self._connections.connection() as connection:
             rows = await connection.fetch("SELECT site, max(day) AS day FROM footfall.site_day GROUP BY site")
         return {row["site"]: row["day"] for row in rows}
+
+    async def busiest(self, sites: Sequence[SiteId], since: date) -> list[SiteId]:
+        """Return those of the sites that have had views since a day, the busiest first."""
+        async with self._connections.connection() as connection:
+            return [row["site"] for row in await connection.fetch(BUSIEST, sites, since)]
 
     async def adjust(self, site_id: SiteId, adjustment_id: str, amount: int, reason: str) -> bool:
         """Add a correction to the journal; False when the journal has that id already, and nothing changed."""
