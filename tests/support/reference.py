@@ -1,9 +1,10 @@
-"""deploy/SETTINGS.md and deploy/METRICS.md, made from the declarations.
+"""deploy/SETTINGS.md and deploy/METRICS.md, made from the declarations, and the alerts as Kubernetes takes them.
 
-python -m tests.support.reference        writes both files again; `make reference` is this
+python -m tests.support.reference        writes these files again; `make reference` is this
 """
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.support.project import PROJECT
 SETTINGS_FILE = PROJECT / "deploy" / "SETTINGS.md"
 METRICS_FILE = PROJECT / "deploy" / "METRICS.md"
 ALERTS_FILE = PROJECT / "deploy" / "prometheus-alerts.yaml"
+RULE_FILE = PROJECT / "deploy" / "kubernetes" / "monitoring" / "prometheus-rule.yaml"
 
 SETTINGS_HEAD = f"""\
 # Settings
@@ -58,6 +60,18 @@ METRICS_HEAD = """\
 
 `/metrics` on the ops listener shows the metrics in Prometheus' text format. Any worker answers for all workers.
 Labels come from closed sets: no client can add a value.
+"""
+
+RULE_HEAD = """\
+# The alerts of deploy/prometheus-alerts.yaml, from which `make reference` writes this file. Edit that one.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: footfall
+  labels:
+    app.kubernetes.io/name: footfall
+    app.kubernetes.io/component: monitoring
+spec:
 """
 
 ALERTS_HEAD = """\
@@ -157,9 +171,15 @@ def metrics_page() -> str:
     )
 
 
+def prometheus_rule() -> str:
+    """Return the resource with the alerts for the Prometheus Operator."""
+    _, groups, rules = ALERTS_FILE.read_text("utf-8").partition("groups:\n")
+    return RULE_HEAD + textwrap.indent(groups + rules, "  ")
+
+
 def pages() -> Mapping[Path, str]:
-    """Return the generated documents by their files."""
-    return {SETTINGS_FILE: settings_page(), METRICS_FILE: metrics_page()}
+    """Return the generated files with their contents."""
+    return {SETTINGS_FILE: settings_page(), METRICS_FILE: metrics_page(), RULE_FILE: prometheus_rule()}
 
 
 def _keys(model: type[Section]) -> Iterator[str]:
