@@ -16,6 +16,8 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.WriteTransport | None = None
         self._buffer = b""
+        self.head = b""
+        """The head of the last answer."""
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
 
     @classmethod
@@ -55,6 +57,7 @@ class Connection(asyncio.Protocol):
         head = HEAD.match(self._buffer)
         if head is None or len(self._buffer) < head.end() + int(head[2]):
             return
+        self.head = head[0]
         body = self._buffer[head.end() : head.end() + int(head[2])]
         self._buffer = b""
         if self._answer is not None and not self._answer.done():

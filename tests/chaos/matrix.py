@@ -11,6 +11,7 @@ from tests.chaos import (
     failover,
     failovers,
     full_disks,
+    lost_views,
     overload,
     postgres_faults,
     redis_faults,
@@ -40,6 +41,8 @@ class Fault:
 FEW_FILES = Plan(workers=1, files=scarcity.FILES)
 CLUSTER = Plan(sites=36, group=GroupKind.CLUSTER, rate_per_s=100)
 SENTINELS = Plan(group=GroupKind.SENTINELS, rate_per_s=100)
+PAGES_ALONE = Plan(rate_per_s=0, settings={"redis_timeout_s": 10})
+"""Only the pages of the fault count. On a busy machine, an answer of Redis that is late is no failure beside theirs."""
 INSIDE = Plan(hosts=0)
 """The fault starts its workers itself, in our own process."""
 
@@ -85,5 +88,6 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "F38": Fault("few open files", scarcity.run_out_of_files, FEW_FILES, alone=True),
         "F39": Fault("clocks were ahead", clocks.correct_clocks, INSIDE),
         "F40": Fault("Postgres is read-only", postgres_faults.refuse_writes),
+        "F41": Fault("lost requests and answers of pages", lost_views.lose, PAGES_ALONE),
     }
 )

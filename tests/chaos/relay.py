@@ -1,4 +1,4 @@
-"""A small TCP proxy in front of a store that makes connections as bad as a test wants."""
+"""A small TCP proxy in front of a store, or of Footfall, that makes connections as bad as a test wants."""
 
 import asyncio
 import random
@@ -41,9 +41,12 @@ Passage = Callable[[Link, bytes], Awaitable[None]]
 
 
 class Relay:
-    """Passes chunks on to the unix socket `target`; a test may replace `requests` and `replies` at any time."""
+    """Passes chunks on to `target`, a unix socket or a port of the loopback interface.
 
-    def __init__(self, target: Path) -> None:
+    A test may replace `requests` and `replies` at any time.
+    """
+
+    def __init__(self, target: Path | int) -> None:
         self.target = target
         self.requests: Passage = pass_request
         self.replies: Passage = pass_reply
@@ -66,7 +69,7 @@ class Relay:
     async def serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
         """Relay one connection until either side, or a passage, ends it."""
         try:
-            server_in, server_out = await asyncio.open_unix_connection(self.target)
+            server_in, server_out = await _open(self.target)
         except OSError:
             client_out.close()
             return
@@ -94,7 +97,7 @@ class Relay:
         """Pass everything on again."""
         self.requests, self.replies = pass_request, pass_reply
 
-    def switch(self, target: Path) -> None:
+    def switch(self, target: Path | int) -> None:
         """Connect to another server from now on, as after a failover."""
         self.target = target
         self.cut()
@@ -106,7 +109,7 @@ class Relay:
 
 
 @asynccontextmanager
-async def open_relay(target: Path) -> AsyncIterator[Relay]:
+async def open_relay(target: Path | int) -> AsyncIterator[Relay]:
     """Run a relay on a free port of the loopback interface."""
     relay = Relay(target)
     server = await asyncio.start_server(relay.accept, "127.0.0.1", 0, limit=2 * CHUNK_BYTES)
@@ -131,6 +134,17 @@ async def pass_reply(link: Link, chunk: bytes) -> None:
 async def end_connection(link: Link, chunk: bytes) -> None:
     """Pass nothing on: the server is out of reach."""
     raise Cut
+
+
+def lose_requests(chance: random.Random, share: float) -> Passage:
+    """Lose some requests: the connection ends, and the server gets nothing of them."""
+
+    async def passage(link: Link, chunk: bytes) -> None:
+        if chance.random() < share:
+            raise Cut
+        await link.to_server(chunk)
+
+    return passage
 
 
 def lose_replies(chance: random.Random, share: float) -> Passage:
@@ -208,6 +222,12 @@ class Hold:
     def release(self) -> None:
         """Release the link."""
         self._released.set()
+
+
+async def _open(target: Path | int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(target, int):
+        return await asyncio.open_connection("127.0.0.1", target)
+    return await asyncio.open_unix_connection(target)
 
 
 async def _send(writer: asyncio.StreamWriter, chunk: bytes) -> None:

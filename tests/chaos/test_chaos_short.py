@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.lanes import Job
 from tests.chaos.run import run
 
-SHORT = ("F1", "F2", "F4", "F5", "F7", "F13", "F31", "F39")
+SHORT = ("F1", "F2", "F4", "F5", "F7", "F13", "F31", "F39", "F41")
 
 
 @pytest.mark.timeout(120)
