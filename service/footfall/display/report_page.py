@@ -42,12 +42,14 @@ NO_BREAK = "\u00a0"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a page shows a report: in which language, which measure, and whether it links to other reports."""
+    """How a page shows a report: in which language, which measure, and whether its reader can leave it."""
 
     language: str
     show: Measure = "visitors"
     has_links: bool = True
     has_all_sites: bool = False
+    can_leave: bool = False
+    """Whether a cookie opened the report, which its reader can take back."""
     program: str = __version__
 
 
@@ -120,6 +122,7 @@ def _fields(report: Report, view: View) -> dict[str, Any]:
         "days": asked.days,
         "by": asked.by.value,
         "show": view.show,
+        "can_leave": view.can_leave,
         "period": days_name(asked.days, language),
         "since": report.since and day_name(report.since, language),
         "made_at": moment_name(report.made_at, language),

@@ -42,6 +42,7 @@ def sites_page(report: SitesReport, view: View) -> str:
         by=report.by.value,
         show=view.show,
         group=report.group,
+        can_leave=view.can_leave,
         period=days_name(report.days, language),
         made_at=moment_name(report.made_at, language),
         links=_links(report, view),

@@ -1,14 +1,12 @@
 """Who may read reports on the public listener: everyone, no one, or who has the token, in a header or a cookie."""
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from footfall.display.report_words import LANGUAGES
 from footfall.errors import Reason, Refused, StoreUnavailable
-from footfall.http.body import read_body
-from footfall.http.report_answers import REPORT_HEADERS
-from footfall.http.responses import Reply, lines
+from footfall.http.report_form import BY_COOKIE, ReportCookie, read_form, to_report
+from footfall.http.responses import Reply
 from footfall.http.sender import read_client
 from footfall.http.services import SERVICES, Services
 from footfall.settings.settings import Site
@@ -25,7 +23,7 @@ async def check_reader(request: web.Request, site: Site) -> None:
 
 
 async def post_login(request: web.Request) -> Reply:
-    """Put the right token into a cookie, which no script and no request from another site can use.
+    """Put the right token into a cookie, or end the cookie; lead to the report then.
 
     The cookie ends with the browser, and each report has its own. Where browsers reach Footfall by https, they send it
     over https only.
@@ -35,16 +33,16 @@ async def post_login(request: web.Request) -> Reply:
     if site is None:
         raise Refused(Reason.UNKNOWN_SITE)
     _open_site(request, site)
-    fields = parse_qs((await read_body(request)).decode(errors="replace"))
-    token = fields.get("token", [""])[0].strip()
-    language = request.query.get("lang", "")
-    headers = {"Location": f"{site.id}?lang={language}" if language in LANGUAGES else site.id}
-    if site.reports == "token":
-        if not await _opens(services, site, token):
-            raise Refused(Reason.UNAUTHORIZED)
-        # What the client sent stands in the head only once it is known to be a token of ours.
-        headers["Set-Cookie"] = _cookie(site, token, site.public_url or services.settings.public_url)
-    return Reply(303, lines(headers, REPORT_HEADERS))
+    form = await read_form(request)
+    cookie = _cookie(site, site.public_url or services.settings.public_url)
+    if form.leaves:
+        return to_report(request, cookie.ended())
+    if site.reports != "token":
+        return to_report(request)
+    if not await _opens(services, site, form.token):
+        raise Refused(Reason.UNAUTHORIZED)
+    # What the client sent stands in the head only once it is known to be a token of ours.
+    return to_report(request, cookie.with_value(form.token))
 
 
 def _open_site(request: web.Request, site: Site) -> Services:
@@ -60,7 +58,9 @@ def _token(request: web.Request, site: Site) -> str:
     header = request.headers.get("Authorization", "")
     if header.startswith(BEARER):
         return header.removeprefix(BEARER).strip()
-    return request.cookies.get(_cookie_name(site), "")
+    token = request.cookies.get(_cookie_name(site), "")
+    request[BY_COOKIE] = bool(token)
+    return token
 
 
 async def _opens(services: Services, site: Site, token: str) -> bool:
@@ -72,10 +72,9 @@ async def _opens(services: Services, site: Site, token: str) -> bool:
         raise Refused(Reason.NOT_READY, sentence="The token cannot be checked now; try again later.") from None
 
 
-def _cookie(site: Site, token: str, public_url: str) -> str:
+def _cookie(site: Site, public_url: str) -> ReportCookie:
     where = urlsplit(public_url)
-    secure = "; Secure" if where.scheme == "https" else ""
-    return f"{_cookie_name(site)}={token}; Path={where.path.rstrip('/')}/reports; HttpOnly; SameSite=Strict{secure}"
+    return ReportCookie(_cookie_name(site), f"{where.path.rstrip('/')}/reports", is_secure=where.scheme == "https")
 
 
 def _cookie_name(site: Site) -> str:

@@ -13,6 +13,7 @@ from footfall.display.report_page import STYLE_HASH, render
 from footfall.display.report_words import LANGUAGES, WORDS
 from footfall.errors import Reason, Refused
 from footfall.http.assets import ACCEPTS_GZIP
+from footfall.http.report_query import address_of_report
 from footfall.http.responses import HEADERS, Reply, lines
 
 REPORT_HEADERS = MappingProxyType(
@@ -31,6 +32,8 @@ REPORT_HEADERS = MappingProxyType(
     }
 )
 """No cache keeps a report, no search engine lists it, and no page of a stranger frames or reads it."""
+LISTENER: web.AppKey[str] = web.AppKey("listener")
+"""Whose token the form asks for: that of a report on the public listener, without this key, or that of `ops`."""
 HTML_TYPE = "text/html; charset=utf-8"
 PACK_FROM_BYTES = 4096
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -74,7 +77,9 @@ def message_page(request: web.Request, refused: Refused) -> Reply:
         language,
         asks_for_token=refused.reason is Reason.UNAUTHORIZED,
         is_wrong=request.method == "POST",
-        site=request.match_info.get("site", ""),
+        listener=request.app.get(LISTENER, "public"),
+        account=request.match_info.get("site") or "footfall",
+        action=address_of_report(request, language),
         sentence=sentence or refused.reason.value,
     )
     fields = {"Content-Type": HTML_TYPE}

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, date, datetime
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -16,6 +17,8 @@ from footfall.model.report_period import By, Days, asked_days
 from footfall.settings.settings import Site
 
 SEPARATORS = {",": ",", ";": ";", "tab": "\t"}
+KEPT = ("from", "to", "by", "show", "group", "lang")
+"""What of a query an address of a report has; nothing else comes along."""
 DAYS_BY_MONTH = 400
 DAYS_OF_ALL_SITES = 190
 """More days of all sites are shown by month or year only: a thousand sites would be too many rows."""
@@ -84,6 +87,15 @@ async def read_asked_sites(request: web.Request) -> AskedSites:
     await asyncio.gather(*(services.counts_cache.counts(site) for site in sites))
     live = {site.id: services.counts_cache.reading(site) for site in sites}
     return AskedSites(sites, days, by, group, datetime.fromtimestamp(at_s, UTC).astimezone(zone), live)
+
+
+def address_of_report(request: web.Request, language: str = "") -> str:
+    """Return the address of the report that a request asks for, relative to its own, in another language if given."""
+    query = {name: request.query[name] for name in KEPT if name in request.query}
+    if language:
+        query["lang"] = language
+    page = request.match_info.get("site") or "reports"
+    return f"{page}?{urlencode(query)}" if query else page
 
 
 def read_csv_form(request: web.Request) -> CsvForm:

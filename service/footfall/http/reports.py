@@ -16,6 +16,7 @@ from footfall.display.sites_report import SitesReport, read_sites_report
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.http.choices import chosen
 from footfall.http.report_answers import HTML_TYPE, as_page, reply
+from footfall.http.report_form import BY_COOKIE
 from footfall.http.report_query import read_asked, read_asked_sites, read_csv_form
 from footfall.http.responses import Reply
 from footfall.http.services import SERVICES
@@ -73,6 +74,7 @@ async def get_page(request: web.Request) -> Reply:
         chosen(request, "lang", languages_of_report(site)),
         chosen(request, "show", MEASURES),
         has_all_sites=ACCESS not in request.app,
+        can_leave=request.get(BY_COOKIE, False),
     )
     report = await _read(request, site)
     # In a thread, because ten years of days take longer than a beacon should wait.
@@ -125,7 +127,11 @@ def add_sites_reports(app: web.Application) -> None:
 
 async def get_sites_page(request: web.Request) -> Reply:
     """Return the sums of the sites as a page."""
-    view = View(chosen(request, "lang", LANGUAGES), chosen(request, "show", MEASURES))
+    view = View(
+        chosen(request, "lang", LANGUAGES),
+        chosen(request, "show", MEASURES),
+        can_leave=request.get(BY_COOKIE, False),
+    )
     page = await asyncio.to_thread(sites_page, await _read_sites(request), view)
     return await reply(request, HTML_TYPE, [page])
 

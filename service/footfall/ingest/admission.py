@@ -18,6 +18,8 @@ from footfall.ingest.sender import Sender
 from footfall.settings.settings import Settings, Site
 
 ADDRESSES_REMEMBERED_MAX = 4096
+OPS_KEY = b"\xff\xff\xff\xff"
+"""In place of a site's number, in the budget of what is asked of no site."""
 
 
 class SiteRules:
@@ -129,6 +131,11 @@ class Admission:
         """Raise Refused(RATE_LIMITED) if the client's network asked too often for reports of the site, or to log in."""
         budget = self._networks.proxy_reports if client.is_proxy else self._networks.reports
         self._charge(budget, self._rules[site.id].key, client)
+
+    def check_login(self, client: Client) -> None:
+        """Raise Refused(RATE_LIMITED) if the client's network guessed too often at the token of the ops routes."""
+        budget = self._networks.proxy_reports if client.is_proxy else self._networks.reports
+        self._charge(budget, OPS_KEY, client)
 
     def busiest_network_share(self) -> float:
         """Return the busiest network's part of the latest beacons, 0 to 1; near 1 it is a proxy not trusted yet."""
