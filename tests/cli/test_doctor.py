@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from redis.asyncio import Redis
 
 from footfall import sql_folder
-from footfall.cli.browser_checks import check_address
+from footfall.cli.browser_checks import check_address, is_private
 from footfall.cli.checks import Check, Level
 from footfall.cli.doctor import (
     REFUSED_SHOWN_MAX,
@@ -292,6 +292,19 @@ async def test_what_the_running_service_says_is_told(redis_url: str, migrated: s
     assert "not copied to PostgreSQL: sites portal: postgres: refuses a value" in found["service"].found
 
 
+async def test_hundreds_of_sites_are_one_line_and_those_that_differ_are_named(
+    migrated: str, redis_url: str, tmp_path: Path
+) -> None:
+    """A report of ten thousand lines hides the one that matters."""
+    sites = {f"site-{number}": {"name": "A", "hosts": ["a.vn"]} for number in range(300)}
+    sites["far"] = {"name": "B", "hosts": ["b.vn"], "time_zone": "Europe/Berlin"}
+    found = await findings(settings_for(redis_url, migrated, tmp_path, sites=sites))
+    assert "Asia/Ho_Chi_Minh" in found["zone of 300 sites"].found
+    assert "Europe/Berlin" in found["site far"].found
+    assert len(found) < 40
+    assert all(len(str(check)) < 500 for check in found.values())
+
+
 def test_a_site_s_day_and_week_are_shown_in_its_zone() -> None:
     """An operator sees by the clock that a zone is wrong; here a day of 25 hours at the end of summer time."""
     site = Site(id=SiteId("portal"), name="Portal", hosts=("portal.example.vn",), time_zone="Europe/Berlin")
@@ -405,6 +418,6 @@ async def test_what_another_program_answers_at_the_ops_address_is_not_believed(t
 )
 async def test_a_private_address_in_public_pages_is_named(hosts: tuple[str, ...], url: str, level: Level) -> None:
     """Chrome asks each visitor whether the page may reach the local network, and most say no."""
-    check = await check_address(Site(id=SiteId("a"), name="A", hosts=hosts), url)
+    check = await check_address(Site(id=SiteId("a"), name="A", hosts=hosts), url, is_private=await is_private(url))
     assert check.level is level, check
     assert (level is Level.WARN) == ("public_url" in check.found)

@@ -29,13 +29,13 @@ async def check_script(public_url: str) -> Check:
     return Check("script", f"{url} loads, {len(body)} bytes")
 
 
-async def check_address(site: Site, public_url: str) -> Check:
+async def check_address(site: Site, public_url: str, *, is_private: bool) -> Check:
     """Check that no public page has to reach a private address: there browsers ask each visitor for permission.
 
     Chrome calls it Local Network Access. Pages that are private themselves, such as an intranet's, may.
     """
     what = f"address of {site.id}"
-    if not await _is_private(urlsplit(public_url).hostname or ""):
+    if not is_private:
         return Check(what, f"{public_url} is public, or its name is not known here")
     for host in site.hosts:
         name = urlsplit(f"//{host.removeprefix('*.')}").hostname or ""
@@ -48,8 +48,9 @@ async def check_address(site: Site, public_url: str) -> Check:
     return Check(what, f"{public_url} is private, as the pages of the site are, or not known here")
 
 
-async def _is_private(host: str) -> bool:
-    found = await _addresses(host)
+async def is_private(public_url: str) -> bool:
+    """Return whether an URL leads to private addresses only."""
+    found = await _addresses(urlsplit(public_url).hostname or "")
     return bool(found) and not any(ip_address(address).is_global for address in found)
 
 

@@ -9,11 +9,12 @@ from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 
-from footfall.cli.browser_checks import check_address, check_script
-from footfall.cli.checks import Check, Level
+from footfall.cli.browser_checks import check_address, check_script, is_private
+from footfall.cli.checks import Check, Level, of_many_sites
 from footfall.cli.ops_listener import ask_service
 from footfall.cli.terminal import say
 from footfall.errors import StoreUnavailable
+from footfall.log_throttle import some_of
 from footfall.model.clocks import WALL_CLOCK, Clock
 from footfall.model.periods import local_day, period_at, week_end
 from footfall.plain_text import one_line
@@ -60,13 +61,18 @@ async def examine(settings: Settings, file: Path | None, clock: Clock = WALL_CLO
         yield await check_installation(settings, redis, postgres, clock)
         yield await check_clocks(redis, postgres, clock)
         yield await check_early_days(settings, postgres, clock)
-    for site in settings.sites.values():
-        yield check_zone(site, clock())
+    for check in of_many_sites([check_zone(site, clock()) for site in settings.sites.values()], "zone"):
+        yield check
     yield check_spool(settings)
-    for url in dict.fromkeys([site.public_url or settings.public_url for site in settings.sites.values()]):
+    urls = {site.id: site.public_url or settings.public_url for site in settings.sites.values()}
+    for url in dict.fromkeys(urls.values()):
         yield await check_script(url)
-    for site in settings.sites.values():
-        yield await check_address(site, site.public_url or settings.public_url)
+    private = {url: await is_private(url) for url in dict.fromkeys(urls.values())}
+    addresses = [
+        await check_address(site, urls[site.id], is_private=private[urls[site.id]]) for site in settings.sites.values()
+    ]
+    for check in of_many_sites(addresses, "address"):
+        yield check
     yield await check_service(settings)
     yield check_ops_access(settings)
     yield await check_demo(settings)
@@ -218,7 +224,7 @@ async def check_installation(settings: Settings, redis: RedisStore, postgres: Po
     except StoreUnavailable as error:
         return Check(what, f"cannot be compared: {error}", Level.FAIL)
     if empty:
-        return Check(what, f"Redis does not hold {', '.join(empty)} yet; footfall serve fills it at its start")
+        return Check(what, f"Redis does not hold {some_of(empty)} yet; footfall serve fills it at its start")
     return Check(what, "Redis and PostgreSQL belong together")
 
 
@@ -253,7 +259,7 @@ async def check_early_days(settings: Settings, postgres: PostgresStore, clock: C
         if (day := last_days.get(site.id)) and day > local_day(tomorrow_s, site.zone)
     ]
     if early:
-        found = f"{', '.join(early)}, which has not come: a clock was ahead; the visitors of that day are in the total"
+        found = f"{some_of(early)}, which has not come: a clock was ahead; the visitors of that day are in the total"
         return Check(what, f"{found}, and on no other day. Have all hosts set theirs by NTP", Level.WARN)
     return Check(what, "no site has a day that has not come")
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
 from footfall import __version__
 from footfall.metrics.reports import Reports
@@ -237,6 +237,11 @@ class Metrics:
         """
         self.write()
         return await asyncio.to_thread(generate_latest, self.readable)
+
+    async def collect(self) -> list[Metric]:
+        """Return all metrics, collected in a thread too."""
+        self.write()
+        return await asyncio.to_thread(lambda: list(self.readable.collect()))
 
     def note_step(self, step: str, is_failing: bool) -> None:
         """Set whether a step of the background work fails."""
