@@ -30,7 +30,7 @@ from footfall.cli.import_commands import imports
 from footfall.cli.pages import Days, move_page, print_pages
 from footfall.cli.report_commands import report, report_token
 from footfall.cli.rollup import roll_up_sites
-from footfall.cli.spool import adopt_folder
+from footfall.cli.spool_commands import spool
 from footfall.cli.status import print_status, watch_status
 from footfall.cli.terminal import complain, say
 from footfall.display import block
@@ -57,7 +57,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-spool = typer.Typer(help="Batches that wait on a disk.", no_args_is_help=True)
 app.add_typer(spool, name="spool")
 app.add_typer(imports, name="import")
 app.add_typer(history)
@@ -226,18 +225,6 @@ def pages(  # noqa: PLR0913 - an option each
     if days.first and days.last and days.first > days.last:
         raise Stop(f"--from {days.first} is after --to {days.last}")
     asyncio.run(print_pages(settings, counted, days, top, as_csv=as_csv))
-
-
-@spool.command("adopt")
-def adopt_spool(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder spool of the other host's data folder.")],
-    force: Annotated[bool, typer.Option("--force", help="Take over what can be read, though it is not whole.")] = False,
-) -> None:
-    """Take over the spool of a host that is lost, after a check that it is whole.
-
-    Run it as the account of the service. The running workers then send what is in it.
-    """
-    adopt_folder(given_settings(), folder, force=force)
 
 
 @app.command("events")

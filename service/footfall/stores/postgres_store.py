@@ -277,16 +277,21 @@ class PostgresStore:
 
     async def durable(self, logs: Sequence[tuple[SiteId, date, str]]) -> list[int]:
         """Read the seq up to which each (site, day, log id) is saved; 0 for a log that Postgres does not know."""
+        return [seq for seq, _ in await self.durable_views(logs)]
+
+    async def durable_views(self, logs: Sequence[tuple[SiteId, date, str]]) -> list[tuple[int, int]]:
+        """Read the same with the views of each log up to there; (0, 0) for a log that Postgres does not know."""
         async with self._connections.connection() as connection:
             rows = await connection.fetch(
-                "SELECT COALESCE((kept.logs -> asked.log ->> 0)::bigint, 0) AS seq"
+                "SELECT COALESCE((kept.logs -> asked.log ->> 0)::bigint, 0) AS seq,"
+                " COALESCE((kept.logs -> asked.log ->> 1)::bigint, 0) AS views"
                 " FROM unnest($1::text[], $2::date[], $3::text[]) WITH ORDINALITY AS asked(site, day, log, place)"
                 " LEFT JOIN footfall.site_day AS kept USING (site, day) ORDER BY place",
                 [site_id for site_id, _, _ in logs],
                 [day for _, day, _ in logs],
                 [log_id for _, _, log_id in logs],
             )
-        return [row["seq"] for row in rows]
+        return [(row["seq"], row["views"]) for row in rows]
 
     async def last_days(self) -> dict[SiteId, date]:
         """Return the last day of each site."""

@@ -1,19 +1,49 @@
-"""The spool folder of another host: it is checked as a whole, on a copy, before a worker of this host may adopt it."""
+"""A spool folder as an operator looks at it: its files are read on a copy, and their workers are not disturbed.
+
+The folder of another host is checked as a whole before a worker of this host may adopt it.
+"""
 
 import fcntl
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
-from footfall.stores.spool_file import COMPANIONS, SUFFIX, beside, examine, locked
+from footfall.model.batch import Batch
+from footfall.model.site_id import SiteId
+from footfall.stores.spool_file import (
+    COMPANIONS,
+    SET_ASIDE,
+    SUFFIX,
+    Examined,
+    batch_of,
+    beside,
+    examine,
+    locked,
+    salvaged_rows,
+    sound_rows,
+)
 
 SQLITE_LOCK_AT = 0x40000002
 SQLITE_LOCK_BYTES = 510
 """Where SQLite locks a file: https://www.sqlite.org/src/file/src/os.h, SHARED_FIRST and SHARED_SIZE."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLog:
+    """What a file holds of a log and can be read."""
+
+    site_id: SiteId
+    day: date
+    log_id: str
+    beacons: Mapping[int, int]
+    """Beacons of each batch, by its seq."""
+    views: int
+    """Views of the log up to the last of these batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +54,13 @@ class FoundFile:
     batches: int
     trouble: str
     """Why it is not whole, or cannot be taken; empty if it can."""
+    logs: tuple[FoundLog, ...] = ()
+    is_held: bool = False
+    """A worker that runs has it open, so what it holds cannot be read."""
 
 
-class ForeignFolder:
-    """A folder that was brought from another host, and a copy of its spool files beside this host's spool."""
+class SpoolFolder:
+    """A folder of spool files, and a copy of them beside this host's spool."""
 
     def __init__(self, source: Path, spool: Path, copy: Path) -> None:
         self._source = source
@@ -36,13 +69,31 @@ class ForeignFolder:
         self._files = sorted(source.glob(f"*{SUFFIX}"))
 
     def look(self) -> list[FoundFile]:
-        """Copy the spool files, and say of each whether it is whole."""
+        """Copy the spool files, and say of each whether it is whole and what it holds."""
         return [self._look_at(path) for path in self._files] + self._left_alone()
 
+    def look_before_adopting(self) -> list[FoundFile]:
+        """Look, and name as trouble what would replace a file of this host."""
+        return [
+            replace(file, trouble="has the name of a file in this host's spool")
+            if (self._spool / file.name).exists()
+            else file
+            for file in self.look()
+        ]
+
+    def set_aside(self) -> list[str]:
+        """Return the names of damaged files of which a worker has taken over what could be read."""
+        return sorted(path.name for path in self._source.glob(f"*{SET_ASIDE}"))
+
     def move_in(self) -> None:
-        """Give the copies to the workers of this host; the folder itself stays as it is."""
+        """Give the copies to the workers of this host; the folder itself stays as it is.
+
+        A file of this host that has the same name stays: its worker may be writing to it.
+        """
         owner = self._spool.stat()
         for path in self._files:
+            if (self._spool / path.name).exists():
+                continue
             # The file itself comes last: a worker looks for it, and finds what belongs to it beside it.
             for ending in (*COMPANIONS, ""):
                 copy = self._copy / "again" / f"{path.name}{ending}"
@@ -53,26 +104,18 @@ class ForeignFolder:
                     copy.rename(self._spool / copy.name)
 
     def _look_at(self, path: Path) -> FoundFile:
-        if (self._spool / path.name).exists():
-            return FoundFile(path.name, 0, "has the name of a file in this host's spool")
-        if _is_locked(path):
-            return FoundFile(path.name, 0, "belongs to a worker that runs")
-        before = _state_of(path)
-        copy = self._copy / path.name
-        for ending in ("", *COMPANIONS):
-            _copy(beside(path, ending), beside(copy, ending))
-        file: sqlite3.Connection | None = None
         try:
-            file = locked(copy, create=False)
-        except sqlite3.Error:
-            file = None  # no database any more
-        if file is None:
-            found = examine(None, copy)
-        else:
-            with closing(file):
-                found = examine(file, copy)
+            if _is_locked(path):
+                return FoundFile(path.name, 0, "belongs to a worker that runs", is_held=True)
+            before = _state_of(path)
+            copy = self._copy / path.name
+            for ending in ("", *COMPANIONS):
+                _copy(beside(path, ending), beside(copy, ending))
+        except FileNotFoundError:
+            return FoundFile(path.name, 0, "disappeared while it was read: a worker took it over")
+        found, logs = _read(copy)
         trouble = "changes while it is read" if _state_of(path) != before else found.trouble
-        return FoundFile(path.name, found.sound, trouble)
+        return FoundFile(path.name, found.sound, trouble, logs)
 
     def _left_alone(self) -> list[FoundFile]:
         """Return what stands in the folder without the file that it belongs to."""
@@ -82,13 +125,13 @@ class ForeignFolder:
 
 
 @contextmanager
-def foreign_folder(source: Path, spool: Path) -> Iterator[ForeignFolder]:
+def spool_folder(source: Path, spool: Path) -> Iterator[SpoolFolder]:
     """Yield the folder `source`; its copy, on the disk of this host's `spool`, is removed at the end."""
     spool.mkdir(mode=0o700, parents=True, exist_ok=True)
     copy = spool / f"incoming-{os.getpid()}"
     (copy / "again").mkdir(mode=0o700, parents=True)
     try:
-        yield ForeignFolder(source, spool, copy)
+        yield SpoolFolder(source, spool, copy)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
@@ -103,11 +146,38 @@ def _copy(source: Path, copy: Path) -> None:
         os.fsync(file.fileno())
 
 
+def _read(copy: Path) -> tuple[Examined, tuple[FoundLog, ...]]:
+    """Examine the copy of a file, and return what can be read of it."""
+    try:
+        file = locked(copy, create=False)
+    except sqlite3.Error:  # no database any more
+        found = examine(None, copy)
+        return found, _logs_of(map(batch_of, salvaged_rows(copy)))
+    with closing(file):
+        found = examine(file, copy)
+        if not found.sound:
+            return found, ()
+        return found, _logs_of(map(batch_of, sound_rows(file) if found.has_structure else salvaged_rows(copy)))
+
+
+def _logs_of(batches: Iterable[Batch]) -> tuple[FoundLog, ...]:
+    """Gather batches by their logs; a batch may come twice."""
+    beacons: dict[tuple[SiteId, date, str], dict[int, int]] = {}
+    views: dict[str, int] = {}
+    for batch in batches:
+        beacons.setdefault((batch.site_id, batch.day, batch.log_id), {})[batch.seq] = batch.beacons
+        views[batch.log_id] = max(batch.views, views.get(batch.log_id, 0))
+    return tuple(FoundLog(*key, of_log, views[key[-1]]) for key, of_log in sorted(beacons.items()))
+
+
 def _is_locked(path: Path) -> bool:
-    """Whether a worker holds a file. SQLite itself would change a file of a former version by opening it."""
-    with path.open("r+b") as file:
+    """Whether a worker holds a file. SQLite itself would change a file of a former version by opening it.
+
+    A worker's lock is exclusive, so asking for a shared one tells; that works on a volume mounted for reading, too.
+    """
+    with path.open("rb") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, SQLITE_LOCK_BYTES, SQLITE_LOCK_AT)
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, SQLITE_LOCK_BYTES, SQLITE_LOCK_AT)
         except OSError:
             return True
     return False
