@@ -59,7 +59,8 @@ BEGIN
     GRANT SELECT, INSERT (site, id, amount, reason) ON footfall.adjustment TO footfall_service;
     -- Events are never changed either; PostgreSQL dates them.
     GRANT SELECT, INSERT (site, kind, detail) ON footfall.event TO footfall_service;
-    GRANT EXECUTE ON FUNCTION footfall.note_lasting(text, text, timestamptz, timestamptz) TO footfall_service;
+    GRANT EXECUTE ON FUNCTION footfall.note_lasting(text, text, timestamptz, timestamptz),
+        footfall.note_running(text, text, timestamptz, timestamptz) TO footfall_service;
     -- Days are imported by the owner alone; the service adds them to the total.
     GRANT SELECT ON footfall.day_journal TO footfall_service;
     -- Triggers keep the sums of months.

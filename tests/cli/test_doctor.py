@@ -247,7 +247,9 @@ async def test_a_right_that_is_missing_is_found(right: str, redis_url: str, migr
         await sql.execute(f"CREATE ROLE {role} LOGIN")
         await sql.execute(f"GRANT USAGE ON SCHEMA footfall TO {role}")
         await sql.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA footfall TO {role}")
-        await sql.execute(f"GRANT EXECUTE ON FUNCTION footfall.fold_pages, footfall.note_lasting TO {role}")
+        await sql.execute(
+            f"GRANT EXECUTE ON FUNCTION footfall.fold_pages, footfall.note_lasting, footfall.note_running TO {role}"
+        )
         settings = settings_for(redis_url, migrated.replace("footfall@", f"{role}@"), tmp_path)
         found = await findings(settings)
         assert found["postgres writes"].level is Level.OK, found["postgres writes"]

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -39,10 +39,29 @@ async def test_events_are_listed_for_a_site_or_for_all(
     assert len(everything.splitlines()) == 3
     assert "\x1b" not in everything
     await print_events(settings, site, as_csv=True)
-    heading, first, _ = csv.reader(io.StringIO(capsys.readouterr().out))
-    assert heading == ["site", "kind", "detail", "recorded_at", "began", "ended"]
+    heading, first, *_ = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert heading == ["site", "kind", "detail", "recorded_at", "began", "ended", "running"]
     assert first[:3] == ["*", "redis_away", "2026-11-23T01:00:00Z"]
-    assert first[4:] == ["2026-11-23T01:00:00+00:00", "2026-11-23T01:02:00+00:00"]
+    assert first[4:] == ["2026-11-23T01:00:00+00:00", "2026-11-23T01:02:00+00:00", "False"]
+
+
+async def test_what_goes_on_has_a_beginning_and_no_end(
+    redis_url: str, postgres_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator looks during the outage, and what no worker has said for some minutes is over."""
+    await migrate(postgres_url, sql_folder())
+    settings = settings_for(redis_url, postgres_url, tmp_path)
+    now = datetime.now(UTC)
+    async with open_postgres(postgres_url) as postgres:
+        await postgres.record_running_event(SITE, "redis_away", now - timedelta(minutes=9), now - timedelta(minutes=1))
+        await postgres.record_running_event(SITE, "spool_full", now - timedelta(hours=2), now - timedelta(hours=1))
+    await print_events(settings, settings.sites[SITE], as_csv=False)
+    ended, running = capsys.readouterr().out.splitlines()
+    assert "(3,600 s)" in ended
+    assert running.startswith("since ")
+    assert "still running  portal  redis_away" in running
+    await print_events(settings, settings.sites[SITE], as_csv=True)
+    assert [row[5:] for row in csv.reader(io.StringIO(capsys.readouterr().out))][2] == ["", "True"]
 
 
 def test_no_events_are_good_news(environ: dict[str, str], typed: Type) -> None:

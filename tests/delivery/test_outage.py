@@ -13,7 +13,7 @@ from footfall.metrics.metrics import Metrics
 from footfall.model.availability import Away
 from footfall.model.site_id import SiteId
 from footfall.stores.postgres_store import PostgresStore
-from footfall.sync.event_book import EventBook
+from footfall.sync.event_book import EVERY_SITE, EventBook
 from tests.support.footfall import FakeClock
 
 SITES = [SiteId(f"s{number:03}") for number in range(104)]
@@ -30,14 +30,19 @@ class Log:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(CollectorRegistry())
-        book = EventBook(cast("PostgresStore", None), self.metrics, self.clock)
-        self.outage = Outage(book, self.clock, self.clock.monotonic)
+        self.book = EventBook(cast("PostgresStore", None), self.metrics, self.clock)
+        self.outage = Outage(self.book, self.clock, self.clock.monotonic)
         self.caplog.set_level(logging.INFO, "footfall.delivery.outage")
 
     @property
     def noted(self) -> float:
         """How many outages a report will mention."""
         return self.metrics.registry.get_sample_value("footfall_events_total", {"kind": "redis_away"}) or 0.0
+
+    @property
+    def running(self) -> dict[SiteId, float]:
+        """Which sites a report will say to be away still, and for how long."""
+        return {site_id: self.clock() - since_s for (_, site_id), since_s in self.book.running.items()}
 
     def look(self, sites: Iterable[SiteId], why: str = REFUSED, after_s: float = 0.5) -> list[str]:
         """Let a step see these sites away; return the new lines."""
@@ -108,3 +113,14 @@ def test_the_end_of_an_outage_is_an_event_of_its_sites_or_of_all(log: Log) -> No
     assert log.noted == 4
     log.outage.close()
     assert log.noted == 4
+
+
+def test_what_goes_on_is_noted_for_its_sites_or_for_all(log: Log) -> None:
+    """It is noted from its beginning on, in the same way as its end."""
+    log.look(SITES[:2], after_s=30)
+    log.look(SITES[1:3])
+    assert log.running == {SITES[1]: 30.5, SITES[2]: 0.5}
+    log.look(SITES[: SITES_NOTED_MAX + 1])
+    assert log.running == {EVERY_SITE: 31.0}
+    log.outage.close()
+    assert log.running == {}

@@ -6,10 +6,10 @@ import pytest
 
 from footfall.display.report_words import LANGUAGES
 from footfall.display.settings_words import KIND, details_before, settings_sentence
+from footfall.model.event import Event
 from footfall.model.site_id import SiteId
 from footfall.process.app import MEANING, meaning_of
 from footfall.settings.settings import Site
-from footfall.stores.postgres_store import Event
 
 SITE = SiteId("portal")
 

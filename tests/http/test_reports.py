@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from footfall.embedded.servers import Postgres
+from footfall.embedded.servers import Postgres, Valkey
 from tests.support.footfall import SITE, Footfall, running, settings_for
 from tests.support.history import Owner, add_days, add_week, every_day
 from tests.support.storage import MONDAY, TODAY
@@ -293,6 +293,35 @@ async def test_what_lasted_and_what_was_imported_is_told_in_words(footfall: Foot
     assert (
         '<p class="wrong">Dữ liệu trình diễn' in await (await footfall.ops.get(f"/reports/{SITE}?from={MONDAY}")).text()
     )
+
+
+async def test_an_outage_is_in_the_report_while_it_lasts(own_valkey: Valkey, postgres_url: str, tmp_path: Path) -> None:
+    """Who prints the report in an outage hands in what is known: an outage is noted at its beginning."""
+    async with running(settings_for(own_valkey.url, postgres_url, tmp_path)) as footfall:
+        own_valkey.kill()
+        assert (await footfall.send()).status == 202
+        footfall.clock.advance(90)
+        await footfall.services.watch_redis()
+        await footfall.services.repairs.events.write()
+        (event,) = (await read_json(footfall))["events"]
+        assert (event["kind"], event["ended"], event["running"]) == ("redis_away", None, True)
+        assert event["began"] == "2054-11-25T12:00:00+07:00"
+        for language, words in (
+            ("vi", "từ 12:00 25/11/2054, đang còn"),
+            ("en", "since 25 Nov 2054, 12:00, still running"),
+        ):
+            assert words in await (await footfall.ops.get(f"/reports/{SITE}?lang={language}")).text()
+        await own_valkey.start()
+        assert (await footfall.ops.get("/readyz")).status == 200
+        assert (await footfall.send()).status == 200
+        await footfall.services.watch_redis()
+        await footfall.services.repairs.events.write()
+        (event,) = (await read_json(footfall))["events"]
+        assert (event["began"], event["ended"], event["running"]) == (
+            "2054-11-25T12:00:00+07:00",
+            "2054-11-25T12:01:30+07:00",
+            False,
+        )
 
 
 WRONG_QUERIES = {

@@ -6,7 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from footfall.metrics.metrics import Metrics
-from footfall.stores.postgres_store import Event, PostgresStore, open_postgres
+from footfall.model.event import Event
+from footfall.stores.postgres_store import PostgresStore, open_postgres
 from footfall.sync.event_book import EVERY_SITE, KINDS, WAITING_MAX, EventBook
 from tests.support.footfall import NOON, SITE, FakeClock
 from tests.support.storage import Stores
@@ -51,6 +52,57 @@ async def test_what_workers_notice_of_one_outage_is_one_event(stores: Stores) ->
         ]
         assert [event.kind for event in await one.events(SITE)] == ["redis_away"]
         assert len(await one.events(SITE, EVERY_SITE)) == 4
+
+
+async def test_what_goes_on_is_an_event_from_its_beginning(stores: Stores) -> None:
+    """A report made during an outage names it; each worker says each minute that it goes on, and when it is over."""
+    clock = FakeClock()
+    away = {SITE: 5.0}
+    async with open_postgres(stores.postgres_url) as postgres:
+        books = [book_of(postgres, clock), book_of(postgres, clock)]
+
+        async def look(*after: float) -> list[tuple[float, float, bool]]:
+            found = []
+            for seconds in after:
+                clock.advance(seconds)
+                for book in books:
+                    await book.write()
+                (event,) = await postgres.events()
+                now = datetime.fromtimestamp(clock(), UTC)
+                ((_, _, began, ended),) = spans([event])
+                found.append((began, ended, event.goes_on(now)))
+            return found
+
+        books[0].note_running("redis_away", away)
+        assert await look(0, 30, 31, 59, 2) == [
+            *((-5, 0, True), (-5, 0, True), (-5, 61, True)),
+            *((-5, 61, True), (-5, 122, True)),
+        ]
+        books[1].note_running("redis_away", away)
+        books[0].note_lasting("redis_away", 125, SITE)
+        assert await look(0, 10) == [(-5, 122, True), (-5, 122, True)]
+        books[1].note_lasting("redis_away", 17, SITE)
+        assert await look(0, 3600) == [(-5, 132, False), (-5, 132, False)]
+
+
+async def test_what_no_worker_says_any_more_is_over(stores: Stores) -> None:
+    """A worker that was killed in an outage says no end: the report has the last moment of which one knew."""
+    clock = FakeClock()
+    async with open_postgres(stores.postgres_url) as postgres:
+        book = book_of(postgres, clock)
+        book.note_running("redis_away", {SITE: 0})
+        await book.write()
+        book.note_running("redis_away", {EVERY_SITE: 0})  # more portals than are noted one by one
+        clock.advance(30)
+        await book.write()
+        now = datetime.fromtimestamp(clock(), UTC)
+        assert [(event.site_id, event.goes_on(now)) for event in await postgres.events()] == [
+            (SITE, False),
+            (EVERY_SITE, True),
+        ]
+        clock.advance(600)
+        now = datetime.fromtimestamp(clock(), UTC)
+        assert not any(event.goes_on(now) for event in await postgres.events())
 
 
 async def test_events_wait_while_postgres_is_away(stores: Stores) -> None:

@@ -9,7 +9,7 @@ from footfall.log_throttle import LogThrottle, some_of
 from footfall.model.availability import Away
 from footfall.model.clocks import Clock, MonotonicClock
 from footfall.model.site_id import SiteId
-from footfall.sync.event_book import EventBook
+from footfall.sync.event_book import EVERY_SITE, EventBook
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,10 @@ class Outage:
         if len(back) > SITES_NOTED_MAX:  # Redis itself was away
             self._events.note_lasting("redis_away", self._clock() - min(back.values()))
         self._away = {site: self._away.get(site, state.since_s) for site, state in away.items()}
+        lasts_s = {site: self._clock() - since_s for site, since_s in self._away.items()}
+        if len(lasts_s) > SITES_NOTED_MAX:
+            lasts_s = {EVERY_SITE: max(lasts_s.values())}
+        self._events.note_running("redis_away", lasts_s)
 
     def _report_begin(self, away: Mapping[SiteId, Away]) -> None:
         why, _ = Counter(each.why for each in away.values()).most_common(1)[0]

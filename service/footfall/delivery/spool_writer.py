@@ -10,7 +10,7 @@ from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch import Batch
 from footfall.stores.spool_store import Spool
-from footfall.sync.event_book import EventBook
+from footfall.sync.event_book import EVERY_SITE, EventBook
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,7 @@ class SpoolWriter:
         now_s = self._monotonic()
         if self._refusing is None:
             self._refusing = Refusing(now_s, now_s)
+            self._events.note_running("spool_full", {EVERY_SITE: 0})
             logger.error(
                 "The spool refuses beacons, which get 503 until Redis or the disk takes them. error=%s",
                 error,

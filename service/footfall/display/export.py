@@ -143,7 +143,8 @@ def _fields(report: Report) -> dict[str, Any]:
                 "detail": event.detail,
                 "at": _moment(event.at, zone),
                 "began": event.began and _moment(event.began, zone),
-                "ended": event.ended and _moment(event.ended, zone),
+                "ended": (event.ended and not event.goes_on(report.made_at) and _moment(event.ended, zone)) or None,
+                "running": event.goes_on(report.made_at),
             }
             for event in report.events
         ],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from footfall.model.counts import Counts, Reading
+from footfall.model.event import Event
 from footfall.model.peak import Peak, higher
 from footfall.model.periods import local_day, start_of
 from footfall.model.report_period import DAY, By, Days
@@ -12,7 +13,7 @@ from footfall.model.retention import Retention
 from footfall.model.sums import NOTHING, Tally
 from footfall.settings.settings import Site
 from footfall.stores.history import Busiest, Figure, History, Import, PageChange, Sum, TopPages
-from footfall.stores.postgres_store import Adjustment, Event
+from footfall.stores.postgres_store import Adjustment
 
 PAGES_LISTED = 20
 

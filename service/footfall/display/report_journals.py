@@ -1,15 +1,16 @@
 """What a report says beside its numbers, in words: who corrected, imported and moved what, and what happened."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from footfall.display import settings_words
 from footfall.display.labels import format_number
 from footfall.display.report import Report
 from footfall.display.report_words import WORDS, days_name, moment_name
+from footfall.model.event import Event
 from footfall.model.report_period import Days
 from footfall.stores.history import Import, PageChange
-from footfall.stores.postgres_store import Event
 
 ROUTINE_EVENTS = ("started", "stopped")
 """Of these a report says how often they happened, and when the last time."""
@@ -84,12 +85,19 @@ def happened(report: Report, language: str) -> Iterator[dict[str, str]]:
             yield {"at": moment_name(max(times).astimezone(zone), language), "what": what}
     for event in report.events:
         if event.kind not in ROUTINE_EVENTS:
-            yield {"at": _when(event, zone, language), "what": _what(event, was.get(event.detail, ""), language)}
+            what = _what(event, was.get(event.detail, ""), language)
+            yield {"at": _when(event, report.made_at, language), "what": what}
 
 
-def _when(event: Event, zone: ZoneInfo, language: str) -> str:
-    moments = (event.began, event.ended) if event.began and event.ended else (event.at,)
-    return " – ".join(moment_name(moment.astimezone(zone), language) for moment in moments)
+def _when(event: Event, now: datetime, language: str) -> str:
+    def name(moment: datetime) -> str:
+        return moment_name(moment.astimezone(now.tzinfo), language)
+
+    if event.began is None or event.ended is None:
+        return name(event.at)
+    if event.goes_on(now):
+        return WORDS[language]["goes_on"].format(since=name(event.began))
+    return f"{name(event.began)} – {name(event.ended)}"
 
 
 def _what(event: Event, before: str, language: str) -> str:

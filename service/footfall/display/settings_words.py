@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from footfall.display.labels import format_number
 from footfall.display.report_words import WORDS
-from footfall.stores.postgres_store import Event
+from footfall.model.event import Event
 
 KIND = "settings"
 VALUE = re.compile(r"(?:^|\s)([a-z_]+)=(.*?)(?=\s[a-z_]+=|$)")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from footfall.model.event import Event
 from footfall.model.peak import Peak
 from footfall.model.report_period import By, Days
 from footfall.model.site_id import SiteId
@@ -17,7 +18,7 @@ from footfall.model.sums import Tally
 from footfall.stores.closed_days import peak_of
 from footfall.stores.page_journal import CUT_MONTHS, TOP_OF_DAYS, PageViews
 from footfall.stores.postgres_connection import PostgresConnections, open_connections
-from footfall.stores.postgres_store import Adjustment, Event
+from footfall.stores.postgres_store import Adjustment
 
 STATEMENT_MAX_S = 10.0
 REPORT_CONNECTIONS = 2
@@ -78,7 +79,7 @@ SETTINGS_BEFORE = """
 EVERY_SITE = "*"
 """Under this name stand the events of an installation, such as a store that was away."""
 EVENTS = f"""
-    SELECT kind, detail, at, began, ended, site FROM footfall.event
+    SELECT kind, detail, at, began, ended, site, running FROM footfall.event
     WHERE site IN ($1, '{EVERY_SITE}') AND COALESCE(ended, at) >= $2 AND COALESCE(began, at) < $3
     ORDER BY COALESCE(began, at) DESC, kind, detail LIMIT $4
 """  # noqa: S608 - of constants

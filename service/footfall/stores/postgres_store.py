@@ -11,6 +11,7 @@ import asyncpg
 
 from footfall.errors import StoreUnavailable
 from footfall.model.day_state import Closed, DayState
+from footfall.model.event import Event
 from footfall.model.pages import PageBase
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
@@ -33,7 +34,7 @@ from footfall.stores.postgres_connection import (
 if TYPE_CHECKING:
     from footfall.stores.postgres_connection import Connection
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 """The newest migration that this program relies on."""
 
 SAVE_SALTS = """
@@ -93,9 +94,10 @@ PROBES = {
     ),
     "event": (
         "INSERT INTO footfall.event (site, kind, detail) VALUES ('~probe', '~probe', '~probe')",
-        "SELECT kind, detail, at, began, ended FROM footfall.event WHERE site = '~probe'",
+        "SELECT kind, detail, at, began, ended, running FROM footfall.event WHERE site = '~probe'",
     ),
     "note_lasting": ("SELECT footfall.note_lasting('~probe', '~probe', now(), now())",),
+    "note_running": ("SELECT footfall.note_running('~probe', '~probe', now(), now())",),
     "report_token": (
         "INSERT INTO footfall.report_token (site, hash) SELECT '~probe', decode(repeat('00', 32), 'hex')",
         "UPDATE footfall.report_token SET (hash, made_by, made_at) = (hash, DEFAULT, DEFAULT) WHERE site = '~probe'",
@@ -128,21 +130,6 @@ class Adjustment:
     reason: str
     made_by: str
     made_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What an honest report about a site must mention: a key that was lost, batches that were lost, ..."""
-
-    kind: str
-    detail: str
-    at: datetime
-    """When it was recorded first."""
-    began: datetime | None = None
-    """Of what lasted; None for a moment."""
-    ended: datetime | None = None
-    site_id: str = ""
-    """`*` for every site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +334,11 @@ class PostgresStore:
         async with self._connections.connection() as connection:
             await connection.execute("SELECT footfall.note_lasting($1, $2, $3, $4)", site_id, kind, began, ended)
 
+    async def record_running_event(self, site_id: SiteId, kind: str, began: datetime, now: datetime) -> None:
+        """Record what goes on, as `record_lasting_event` does for what is over."""
+        async with self._connections.connection() as connection:
+            await connection.execute("SELECT footfall.note_running($1, $2, $3, $4)", site_id, kind, began, now)
+
     async def last_event(self, site_id: SiteId, kind: str) -> str:
         """Return the detail of the newest event of a kind; empty for none."""
         async with self._connections.connection() as connection:
@@ -361,7 +353,7 @@ class PostgresStore:
         """Return the events of some sites, without sites those of all, in the order in which they began."""
         async with self._connections.connection() as connection:
             rows = await connection.fetch(
-                "SELECT kind, detail, at, began, ended, site FROM footfall.event"
+                "SELECT kind, detail, at, began, ended, site, running FROM footfall.event"
                 " WHERE site = ANY($1) OR $1 = '{}' ORDER BY COALESCE(began, at), kind, detail",
                 list(site_ids),
             )

@@ -5,7 +5,7 @@ import logging
 from footfall.errors import StoreUnavailable
 from footfall.model.clocks import Clock, MonotonicClock
 from footfall.stores.store_pair import StorePair
-from footfall.sync.event_book import EventBook
+from footfall.sync.event_book import EVERY_SITE, EventBook
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,10 @@ class ClockWatch:
             elif store in self.apart:
                 self._events.note_lasting(f"{store}_clock_apart", self._monotonic() - self.apart.pop(store))
                 logger.info("The clocks agree again. store=%s", store)
+
+        for store in ("redis", "postgres"):
+            lasts_s = {EVERY_SITE: self._monotonic() - self.apart[store]} if store in self.apart else {}
+            self._events.note_running(f"{store}_clock_apart", lasts_s)
 
     async def _ahead_s(self, store: str) -> float:
         before_s = self._clock()

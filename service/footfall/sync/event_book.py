@@ -5,6 +5,7 @@ same things; Postgres makes one event of them (`sql/0009_history.sql`).
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.clocks import Clock
+from footfall.model.event import RUNNING_EVERY_S
 from footfall.model.site_id import SiteId
 from footfall.stores.postgres_store import PostgresStore
 
@@ -60,6 +62,10 @@ class EventBook:
         self._metrics = metrics
         self._clock = clock
         self._waiting: dict[Noted, None] = {}
+        self.running: dict[tuple[str, SiteId], float] = {}
+        """What goes on, by kind and site, and since when."""
+        self._told: dict[tuple[str, SiteId], float] = {}
+        """When Postgres was last told that it goes on."""
 
     def note(self, kind: str, detail: str, site_id: SiteId = EVERY_SITE) -> None:
         """Note something that happened; the same kind and detail of a site is one event, whoever notes it."""
@@ -68,11 +74,25 @@ class EventBook:
     def note_lasting(self, kind: str, lasted_s: float, site_id: SiteId = EVERY_SITE) -> None:
         """Note something that is over now, after so many seconds; what other workers note of it is the same event."""
         now_s = self._clock()
+        for running in (self.running, self._told):
+            running.pop((kind, site_id), None)
         self._take(Noted(site_id, kind, "", now_s - max(0.0, lasted_s), now_s))
 
     def note_settings(self, detail: str, site_id: SiteId) -> None:
         """Note the settings of a site that change a meaning; they are an event where they are other than the last."""
         self._waiting[Noted(site_id, "settings", detail)] = None
+
+    def note_running(self, kind: str, lasts_s: Mapping[SiteId, float]) -> None:
+        """Note all that goes on of this kind: for how long already, in seconds, by site.
+
+        What a call does not name any more is over. `note_lasting` says when; else it is over since Postgres was last
+        told that it goes on.
+        """
+        now_s = self._clock()
+        for other in [key for key in self.running if key[0] == kind and key[1] not in lasts_s]:
+            del self.running[other]
+        for site_id, seconds in lasts_s.items():
+            self.running.setdefault((kind, site_id), now_s - seconds)
 
     async def write(self) -> None:
         """Write what waits; what Postgres does not take now waits for the next time. Raises nothing."""
@@ -80,6 +100,7 @@ class EventBook:
             for noted in list(self._waiting):
                 await self._write(noted)
                 self._waiting.pop(noted, None)
+            await self._write_running()
         except StoreUnavailable as error:
             logger.debug("Events are written later. events=%d error=%s", len(self._waiting), error)
 
@@ -94,6 +115,21 @@ class EventBook:
                 await self._postgres.record_event(noted.site_id, noted.kind, f"{today}: {noted.detail}")
         else:
             await self._postgres.record_event(noted.site_id, noted.kind, noted.detail)
+
+    async def _write_running(self) -> None:
+        """Say what goes on, at once where it is new and each minute again, and what is over."""
+        now_s = self._clock()
+        for (kind, site_id), told_s in list(self._told.items()):
+            if (kind, site_id) not in self.running:
+                told = datetime.fromtimestamp(told_s, UTC)
+                await self._postgres.record_lasting_event(site_id, kind, told, told)
+                del self._told[kind, site_id]
+        for (kind, site_id), began_s in list(self.running.items()):
+            told_s = self._told.get((kind, site_id), -math.inf)
+            if not told_s <= now_s < told_s + RUNNING_EVERY_S:  # also after a clock was set back
+                began, now = (datetime.fromtimestamp(at_s, UTC) for at_s in (began_s, now_s))
+                await self._postgres.record_running_event(site_id, kind, began, now)
+                self._told[kind, site_id] = now_s
 
     def _take(self, noted: Noted) -> None:
         if noted.kind not in KINDS:
