@@ -12,6 +12,7 @@ import pytest_asyncio
 from aiohttp import ClientSession
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
+from tests.browser.engines import Engine, missing, running_engine
 from tests.browser.portal import BLOCK, Portal, html, running_portal, script_line
 from tests.browser.relay import Relay, running_relay
 from tests.browser.tabs import Tabs, running_tabs
@@ -197,3 +198,12 @@ async def tabs(chromium_path: str) -> AsyncIterator[Tabs]:
     arguments = [*LAUNCH, NOT_A_ROBOT, f"--user-agent={AGENT}", "--no-first-run"]
     async with running_tabs(chromium_path, arguments) as tabs:
         yield tabs
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["firefox", "webkit"])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    """Start each engine once."""
+    if program := missing(request.param):
+        pytest.skip(f"{program} is not installed")
+    async with running_engine(request.param) as engine:
+        yield engine

@@ -1,17 +1,15 @@
-"""The same pages in Firefox ESR and WebKitGTK: views, routes, the numbers and the styles of the block."""
+"""The same pages in Firefox ESR and WebKitGTK: views, routes and the numbers of the block."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from footfall.display.block import STYLES, Preset, snippet
+from footfall.display.block import snippet
 from footfall.model.site_id import SiteId
 from footfall.settings.settings import Site
 from tests.browser.conftest import ReadCounts
-from tests.browser.engines import NOT_A_ROBOT, Engine, missing, running_engine
+from tests.browser.engines import NOT_A_ROBOT, Engine
 from tests.browser.portal import BLOCK, Portal, html, script_line
 from tests.browser.relay import Relay
 
@@ -27,19 +25,6 @@ PARSE = """(text => {
   document.body.append(template.content);
   document.body.append(...new DOMParser().parseFromString(text, "text/html").body.childNodes);
 })"""
-OUTSIDE = """[...document.querySelectorAll(".footfall b")].filter(element => {
-  const box = element.getBoundingClientRect();
-  return box.left < 0 || box.right > innerWidth;
-}).length"""
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["firefox", "webkit"])
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    """Start each engine once."""
-    if program := missing(request.param):
-        pytest.skip(f"{program} is not installed")
-    async with running_engine(request.param) as engine:
-        yield engine
 
 
 @pytest.fixture
@@ -127,17 +112,3 @@ async def test_routes_count_and_a_frozen_history_stops_nothing(
     frozen = "<script>Object.freeze(history)</script>"
     await engine.open(portal.put("/frozen", page(BLOCK, script_line(relay.url, site), head=frozen)))
     await shows(engine, "views_today", "5")
-
-
-async def test_every_style_is_filled_and_fits(engine: Engine, portal: Portal, relay: Relay, site: str) -> None:
-    """Grid, flex and boxes are drawn by each engine's own code."""
-    relay.change = {"online": 41, "today": 1373, "week": 56_789, "total": 1_373_876}
-    of_site = Site(id=SiteId(site), name="Portal", hosts=("localhost",))
-    blocks = "".join(snippet(of_site, relay.url, Preset(style)) for style in STYLES if style != "image")
-    await engine.open(portal.put("*", page(f'<footer style="width: 288px">{blocks}</footer>')))
-    totals = "[...document.querySelectorAll('[data-count=total]')].map(total => total.textContent)"
-    await engine.until(f"{totals}.pop() === '1373876'")
-    assert await engine.read(totals) == [*4 * ["1.373.876"], "1373876"]
-    assert await engine.read(OUTSIDE) == 0
-    display = "getComputedStyle(document.querySelector('.footfall-cards [role=list]')).display"
-    assert await engine.read(display) == "grid"
