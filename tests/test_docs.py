@@ -117,7 +117,10 @@ def test_every_named_command_exists(document: str) -> None:
     assert isinstance(group, typer.core.TyperGroup)
     for name, rest in COMMAND.findall("\n".join(re.findall(r"`[^`]+`|^ {4,}.+$", DOCUMENTS[document], re.MULTILINE))):
         assert name in group.commands
-        known = {option for parameter in group.commands[name].params for option in parameter.opts}
+        command, words = group.commands[name], rest.split()
+        if isinstance(command, typer.core.TyperGroup) and words and not words[0].startswith("-"):
+            command = command.commands[words[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in rest.split() if word.startswith("--")} <= known, (name, rest)
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
     assert set(re.findall(r"(?:`| {4})make ([a-z-]+)\b", DOCUMENTS[document])) <= targets

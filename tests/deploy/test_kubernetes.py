@@ -201,7 +201,7 @@ def test_a_pod_has_the_time_that_footfall_takes_to_stop(built: Built) -> None:
 
 
 def test_a_volume_outlives_its_pod(built: Built) -> None:
-    """An emptyDir lost 496 of 499 beacons that were answered 202, when its pod ended while Redis hung."""
+    """An emptyDir is removed with its pod, and with it the beacons that were answered 202 while Redis hung."""
     spec = the("StatefulSet", built["service"])["spec"]
     assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
     (claim,) = spec["volumeClaimTemplates"]
@@ -258,6 +258,23 @@ def test_prometheus_has_the_alerts_and_finds_the_pods(built: Built, tmp_path: Pa
     except FileNotFoundError:
         pytest.skip("promtool is not installed")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_steps_of_the_readme_fit_the_files(built: Built) -> None:
+    """An operator follows them word by word, some of them in the night."""
+    steps = (KUBERNETES / "README.md").read_text("utf-8")
+    assert set(re.findall(r"> example/(\S+)$", steps, flags=re.MULTILINE)) == set(SECRETS)
+    assert set(re.findall(r"apply -k example/(\w+)", steps)) == set(built)
+    names = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in every(built)}
+    named = {f"{kind}/{name}" for kind, name in re.findall(r"\b(job|statefulset)[/ ](footfall[a-z-]*)", steps)}
+    assert {"statefulset/footfall", "job/footfall-migrate", "job/footfall-handover"} == named <= names
+    pods = the("StatefulSet", built["service"])
+    (claim,) = pods["spec"]["volumeClaimTemplates"]
+    prefix = f"{claim['metadata']['name']}-{pods['metadata']['name']}-"
+    handed = [one["persistentVolumeClaim"]["claimName"] for one in pod_of(the("Job", built["handover"]))["volumes"][:2]]
+    assert all(name.startswith(prefix) for name in [*handed, *re.findall(r"delete pvc (\S+?)`?[\s.]", steps)])
+    for mount in re.findall(r"footfall-0:(\S+)/brought", steps):
+        assert mount == dict(image_environ())["FOOTFALL_DATA_DIR"]
 
 
 def test_the_files_name_no_registry() -> None:

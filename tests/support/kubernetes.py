@@ -5,7 +5,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +81,56 @@ def image_environ() -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def environ_of(container: Manifest, mounts: Mapping[str, Path], host: str) -> dict[str, str]:
-    """Return the variables of a container: those of its image and its own.
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as this machine runs it: folders in place of its volumes, and an address of loopback."""
 
-    What is mounted at a path is in the folder that `mounts` names for it, and the listeners are on the address `host`.
-    """
-    own = {one["name"]: one["value"] for one in container["env"]}
-    environ = {name: value for name, value in image_environ() if name.startswith("FOOTFALL_")} | own
-    for path, folder in mounts.items():
-        environ = {name: value.replace(path, str(folder)) for name, value in environ.items()}
-    return {name: value.replace("0.0.0.0:", f"{host}:") for name, value in environ.items()}
+    words: tuple[str, ...]
+    environ: dict[str, str]
+    lifecycle: Manifest
+    probes: Mapping[str, str]
+    """The URL of each probe."""
+    url: str
+    """Where its port `http` answers."""
+
+    @classmethod
+    def of(
+        cls, owner: Manifest, built: list[Manifest], folder: Path, volumes: Mapping[str, Path], host: str
+    ) -> "Container":
+        """Write below `folder` what the pod mounts of ConfigMaps and Secrets; `volumes` are the claimed ones."""
+        container, mounted = container_of(owner), dict(volumes)
+        for volume in pod_of(owner)["volumes"]:
+            source = volume.get("configMap", {}).get("name") or volume.get("secret", {}).get("secretName")
+            if source:
+                mounted[volume["name"]] = _written(folder / volume["name"], source, built)
+        paths = {
+            one["mountPath"]: str(mounted[one["name"]]) for one in container["volumeMounts"] if one["name"] in mounted
+        }
+        variables = dict(image_environ()) | {one["name"]: one["value"] for one in container["env"]}
+        environ = {name: _moved(value, paths) for name, value in variables.items() if name.startswith("FOOTFALL_")}
+        environ = {name: value.replace("0.0.0.0:", f"{host}:") for name, value in environ.items()}
+        # The program of the image's own environment, first in the path.
+        environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        ports = {port["name"]: port["containerPort"] for port in container.get("ports", [])}
+        probes = {
+            name: f"http://{host}:{ports[probe['httpGet']['port']]}{probe['httpGet']['path']}"
+            for name, probe in container.items()
+            if name.endswith("Probe")
+        }
+        words = tuple(_moved(word, paths) for word in container["command"])
+        return cls(words, environ, container.get("lifecycle", {}), probes, f"http://{host}:{ports.get('http', '')}")
 
 
-def inherited() -> dict[str, str]:
-    """Return this process's variables without settings of a Footfall."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
+def _written(folder: Path, source: str, built: list[Manifest]) -> Path:
+    """Write the files of a ConfigMap or a Secret."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (found,) = [one for one in built if one["kind"] in ("ConfigMap", "Secret") and one["metadata"]["name"] == source]
+    for name, content in found["data"].items():
+        (folder / name).write_bytes(b64decode(content) if found["kind"] == "Secret" else content.encode())
+    return folder
+
+
+def _moved(text: str, paths: Mapping[str, str]) -> str:
+    for path, folder in paths.items():
+        text = text.replace(path, folder)
+    return text

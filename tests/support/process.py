@@ -89,19 +89,20 @@ async def start(
     *arguments: str, environ: Mapping[str, str], user: str | None = None, module: str = "footfall"
 ) -> AsyncIterator[Process]:
     """Run `python -m footfall` with `arguments`, without this process's settings; end it at the end of the block."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
     python = python_of(user)
+    async with launch(*python.words, "-m", module, *arguments, environ=python.environ | dict(environ)) as process:
+        yield process
+
+
+@asynccontextmanager
+async def launch(*words: str, environ: Mapping[str, str]) -> AsyncIterator[Process]:
+    """Run a command without this process's settings of a Footfall; end it and all below it at the end of the block."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
     with default_signals():
         child = await asyncio.create_subprocess_exec(
-            *python.words,
-            "-m",
-            module,
-            *arguments,
+            *words,
             cwd=PROJECT,
-            env=inherited
-            | python.environ
-            | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
-            | dict(environ),
+            env=inherited | PLAIN_OUTPUT | dict(environ),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
