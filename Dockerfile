@@ -6,9 +6,10 @@
 # Settings come from /etc/footfall/footfall.toml (mount it) and from the environment. The volume
 # /var/lib/footfall holds the spool. deploy/compose.yaml adds Redis and PostgreSQL.
 
-ARG PYTHON_VERSION=3.11
+# deploy/pin-images.sh puts the digest of the day behind the tag; --build-arg takes another base that has Python.
+ARG PYTHON_IMAGE=python:3.11-slim
 
-FROM python:${PYTHON_VERSION}-slim AS build
+FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/footfall
 COPY requirements.lock /build/
@@ -20,9 +21,9 @@ COPY sql /opt/footfall/app/sql
 COPY LICENSE /opt/footfall/app/
 RUN python -m compileall -q /opt/footfall/app
 
-FROM python:${PYTHON_VERSION}-slim
+FROM ${PYTHON_IMAGE}
 # A numeric id lets an orchestrator see, without the image's user list, that the user is not root.
-RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin footfall \
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin footfall \
     && install -d -o footfall -g footfall -m 0700 /var/lib/footfall
 COPY --from=build /opt/footfall /opt/footfall
 # Listening on all interfaces is safe here: `docker run --publish` decides which ports the outside reaches.

@@ -9,10 +9,11 @@ COMPILE := .venv-tools/bin/uv pip compile pyproject.toml --quiet --no-config --u
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench chaos attacks replay seed-week reference script dist lock audit clean
+.PHONY: help run test lint bench chaos attacks replay seed-week image-test bare-debian reference script dist lock \
+	audit clean
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name words; do printf '  make %-9s %s\n' "$$name" "$$words"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name words; do printf '  make %-11s %s\n' "$$name" "$$words"; done
 
 run: .venv/run ## Start everything, with a demo portal on http://127.0.0.1:8080; Ctrl-C stops it
 	@exec $(BIN)/footfall serve --embedded --demo --demo-history
@@ -40,6 +41,12 @@ replay: .venv/dev ## Send the page views of an access log: LOG=access.log, to a 
 
 seed-week: .venv/dev ## Play the week of a small portal through the demo, and lose what can be lost; Ctrl-C stops it
 	@exec $(BIN)/python -m tests.replay.seed_week $(ARGS)
+
+image-test: .venv/dev ## Build the image with buildah and run it; needs root, tests/deploy/machines/README.md
+	@exec $(BIN)/python -m tests.deploy.machines.image
+
+bare-debian: .venv/dev ## Follow the guides on a bare Debian that systemd-nspawn boots; needs root; ARGS=readme takes one
+	@exec $(BIN)/python -m tests.deploy.machines.bare $(ARGS)
 
 reference: .venv/dev ## Write deploy/SETTINGS.md and deploy/METRICS.md again, from the declarations
 	@exec $(BIN)/python -m tests.support.reference
