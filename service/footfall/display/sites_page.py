@@ -18,22 +18,23 @@ from footfall.display.report_page import (
     render,
     sum_cards,
 )
-from footfall.display.report_words import WORDS, day_name, days_name, moment_name
+from footfall.display.report_words import WORDS, day_name, days_name, moment_name, period_name
 from footfall.display.sites_report import Group, SiteRow, SitesReport
 from footfall.model.counts import DEFINITIONS
 from footfall.model.report_period import DAY, By
-from footfall.stores.history import Sum
+from footfall.stores.history import Figure, Sum
 
 COLUMNS = (
     *("site", "name", "group", "from", "to", "visitors", "views", "exact", "days_counted", "since"),
-    *("visitors_before", "views_before", "definitions"),
+    *("visitors_before", "views_before", "has_imported_days", "definitions"),
 )
 
 
 def sites_page(report: SitesReport, view: View) -> str:
     """Return the page of a report about many sites."""
     language, words = view.language, WORDS[view.language]
-    title = f"{words['all_sites']}: {words[view.show]} {words[f'by_{report.by}']}"
+    about = f"{words['group']} {report.group}" if report.group else words["all_sites"]
+    title = f"{about}: {words[view.show]} {words[f'by_{report.by}']}"
     curve = Curve(title, report.days, report.by, view.show, report.today - DAY)
     return render(
         "sites.html",
@@ -50,7 +51,11 @@ def sites_page(report: SitesReport, view: View) -> str:
         cards=list(_cards(report, language)),
         charts=curve.charts(report.figures, language),
         is_line=curve.is_line(report.figures),
+        periods=[_period(figure, report, language) for figure in report.figures],
         rows=[_row(row, report, view) for row in report.rows],
+        is_demo=report.is_demo,
+        has_imported=any(row.imported for row in report.rows),
+        zone=words["definition_zone"].format(zone=", ".join(sorted({row.site.time_zone for row in report.rows}))),
         groups=[_group(group, view) for group in report.groups] if not report.group else [],
         sum=_numbers(report.sum, language),
         sum_change=part_of(report.sum.visitors, report.sum_before and report.sum_before.visitors, language),
@@ -65,7 +70,7 @@ def sites_csv(report: SitesReport, separator: str, *, has_bom: bool) -> Iterator
         (
             *(row.site.id, row.site.name, row.site.group, *report.days, row.sum.visitors, row.sum.views),
             *(row.sum.exact, row.sum.counted, row.since),
-            *(row.before and row.before.visitors, row.before and row.before.views, DEFINITIONS),
+            *(row.before and row.before.visitors, row.before and row.before.views, row.imported, DEFINITIONS),
         )
         for row in report.rows
     ]
@@ -103,6 +108,7 @@ def _site_fields(row: SiteRow) -> dict[str, Any]:
         **sum_fields(row.sum),
         "visitors_before": row.before and row.before.visitors,
         "views_before": row.before and row.before.views,
+        "has_imported_days": row.imported,
     }
 
 
@@ -122,7 +128,13 @@ def _numbers(total: Sum, language: str) -> dict[str, str]:
     return {"visitors": visitors, "views": format_number(total.views, language)}
 
 
-def _row(row: SiteRow, report: SitesReport, view: View) -> dict[str, str]:
+def _period(figure: Figure, report: SitesReport, language: str) -> dict[str, Any]:
+    total = Sum(figure.counted, figure.exact, figure.visitors, figure.views)
+    is_open = figure.days.last >= report.today
+    return {"name": period_name(figure.days, report.by, language), "is_open": is_open, **_numbers(total, language)}
+
+
+def _row(row: SiteRow, report: SitesReport, view: View) -> dict[str, Any]:
     language = view.language
     query = {"from": report.days.first, "to": report.days.last, "by": report.by.value, "lang": language}
     return {
@@ -130,6 +142,8 @@ def _row(row: SiteRow, report: SitesReport, view: View) -> dict[str, str]:
         "href": f"reports/{row.site.id}?{urlencode(query)}",
         "group": row.site.group,
         "since": day_name(row.since, language) if row.since else WORDS[language]["since_none"],
+        "counted": f"{format_number(row.sum.counted, language)} / {format_number(report.days.number, language)}",
+        "imported": row.imported,
         "change": part_of(row.sum.visitors, row.before and row.before.visitors, language),
         **_numbers(row.sum, language),
     }

@@ -25,6 +25,8 @@ class SiteRow:
     sum: Sum
     before: Sum | None
     """None where the site was not counted for all of the days before."""
+    imported: bool = False
+    """Whether days were not counted here, but imported or moved from another site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class SitesReport:
     """None where not every site was counted for all of the days before."""
     figures: Sequence[Figure]
     today: date
+    is_demo: bool
+    """Whether days of a site are made up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +81,14 @@ async def read_sites_report(history: SitesHistory, asked: AskedSites) -> SitesRe
     since = await history.since(ids)
     of_before = await history.sums(ids, before)
     more = await _not_copied(history, asked)
+    imported = await history.imported(ids, days)
     rows = [
         SiteRow(
             site=site,
             since=since.get(site.id, days.last if site.id in more else None),
             sum=_plus(sums.get(site.id, NO_NUMBERS), more.get(site.id)),
             before=of_before.get(site.id, NO_NUMBERS) if site.id in since and since[site.id] <= before.first else None,
+            imported=site.id in imported,
         )
         for site in asked.sites
     ]
@@ -98,6 +104,7 @@ async def read_sites_report(history: SitesHistory, asked: AskedSites) -> SitesRe
         sum_before=_total([row.before for row in rows if row.before]) if all(row.before for row in rows) else None,
         figures=_with_today(figures, list(more.values()), asked),
         today=asked.made_at.date(),
+        is_demo=any(imported.values()),
     )
 
 

@@ -42,6 +42,14 @@ SINCE = """
 """
 ON_DAY = "SELECT site, visitors, views FROM footfall.site_day WHERE site = ANY($1) AND day = $2"
 
+IMPORTED = """
+    SELECT site, EXISTS (SELECT FROM footfall.event WHERE event.site = asked.site AND kind = 'demo_history') AS made_up
+    FROM unnest($1::text[]) AS asked (site)
+    WHERE EXISTS (
+        SELECT FROM footfall.day_journal AS entry WHERE entry.site = asked.site AND entry.day BETWEEN $2 AND $3
+    )
+"""
+
 
 class SitesHistory:
     """Reads the past of many sites; every failure is a StoreUnavailable."""
@@ -76,6 +84,12 @@ class SitesHistory:
         async with self._connections.connection() as connection:
             rows = await connection.fetch(SINCE, site_ids)
         return {row["site"]: row["since"] for row in rows if row["since"] is not None}
+
+    async def imported(self, site_ids: Sequence[SiteId], days: Days) -> dict[SiteId, bool]:
+        """Return the sites with days that were imported or moved, and whether those are made up for the demo."""
+        async with self._connections.connection() as connection:
+            rows = await connection.fetch(IMPORTED, site_ids, *days)
+        return {row["site"]: row["made_up"] for row in rows}
 
     async def day(self, site_ids: Sequence[SiteId], day: date) -> Mapping[SiteId, Tally]:
         """Return the numbers of one day, of each site that has some."""
