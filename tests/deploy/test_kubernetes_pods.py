@@ -25,6 +25,8 @@ pytestmark = [
 ]
 
 ACKED = 499
+JOB_MAX_S = 120
+"""Two programs, and two intervals of a pod, on a machine under load."""
 
 
 class Cluster:
@@ -87,6 +89,8 @@ async def started(container: Container) -> AsyncIterator[Process]:
 async def finished(container: Container) -> tuple[int, str]:
     """Run a Job's container to its end."""
     async with launch(*container.words, environ=container.environ) as process:
+        async with asyncio.timeout(JOB_MAX_S):
+            await process.process.wait()
         return await process.ends(), process.text
 
 

@@ -9,6 +9,7 @@ import sys
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,36 @@ class Container:
             for name, probe in container.items()
             if name.endswith("Probe")
         }
-        words = tuple(_moved(word, paths) for word in container["command"])
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        writable = [
+            paths[one["mountPath"]]
+            for one in container["volumeMounts"]
+            if one["name"] in volumes and not one.get("readOnly")
+        ]
+        words = (*_read_only_but(writable), *(_moved(word, paths) for word in container["command"]))
         return cls(words, environ, container.get("lifecycle", {}), probes, f"http://{host}:{ports.get('http', '')}")
+
+
+@cache
+def _may_mount() -> bool:
+    """Whether this account may change what a process of its own sees of the file system."""
+    try:
+        check = ["unshare", "--mount", "mount", "-o", "remount,bind,ro", "/"]
+        return subprocess.run(check, capture_output=True, check=False, timeout=30).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def _read_only_but(folders: list[str]) -> tuple[str, ...]:
+    """Return the words before a command that has a read-only file system, as in its container, but for some folders.
+
+    Return none where only root may do this, and the tests have another account.
+    """
+    if not _may_mount():
+        return ()
+    opened = "".join(f" && mount -o remount,bind,rw {folder}" for folder in folders)
+    bound = "".join(f"mount --bind {folder} {folder} && " for folder in folders)
+    return "unshare", "--mount", "sh", "-c", f'{bound}mount -o remount,bind,ro /{opened} && exec "$@"', "sh"
 
 
 def _written(folder: Path, source: str, built: list[Manifest]) -> Path:
