@@ -12,7 +12,19 @@ from typing import Any
 from rich.console import Console
 
 from footfall.errors import Stop
-from tests.bench import closedloop, counted, figures, growth, instructions, machine, nginx, results, storage, sustained
+from tests.bench import (
+    closedloop,
+    counted,
+    figures,
+    growth,
+    instructions,
+    machine,
+    memory,
+    nginx,
+    results,
+    storage,
+    sustained,
+)
 from tests.bench.servers import Footfall, footfall, start_s
 from tests.bench.wrk import find_wrk
 from tests.support.nginx import find_nginx
@@ -47,12 +59,21 @@ async def measure(parts: tuple[str, ...], seconds: float, repeats: int, sustaine
     if "growth" in parts:
         say("growth by sites and visitors")
         found["growth"] = await growth.measure()
+    found |= await measure_counted(parts)
+    found["machine"]["additions_ms"].append(machine.additions_ms())
+    return found
+
+
+async def measure_counted(parts: tuple[str, ...]) -> dict[str, Any]:
+    """Run those of the chosen parts that need no quiet machine."""
+    found: dict[str, Any] = {}
     if "instructions" in parts:
         found |= await instructions_of_requests()
     if "storage" in parts:
         say("bytes in both stores, and a site of many pages")
         found["storage"] = counted.stamped(await storage.measure())
-    found["machine"]["additions_ms"].append(machine.additions_ms())
+    if "memory" in parts:
+        found |= await memory_of_processes()
     return found
 
 
@@ -90,6 +111,16 @@ async def instructions_of_requests() -> dict[str, Any]:
         say("valgrind is not installed, so no instructions are counted: `apt install valgrind` on Debian")
         return {}
     return {"instructions": counted.stamped(counts)}
+
+
+async def memory_of_processes() -> dict[str, Any]:
+    """Read what the processes hold in memory, on Linux."""
+    say("memory of 1, 2 and 4 workers, and of one with 1,000 sites")
+    read = await memory.measure()
+    if read is None:
+        say("this system does not say what memory processes share, so none is read")
+        return {}
+    return {"memory": counted.stamped(read)}
 
 
 def say(what: str) -> None:

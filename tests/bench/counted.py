@@ -11,10 +11,11 @@ from typing import Any
 from footfall.errors import Stop
 from tests.bench import goals, machine
 from tests.bench.goals import Row, figure
+from tests.bench.memory import WORKERS
 from tests.bench.storage import CHANGES, DAYS, IDS, VISITORS
 
 FILE = Path(__file__).with_name("RESULTS.json")
-PARTS = ("instructions", "storage")
+PARTS = ("instructions", "storage", "memory")
 TOLERANCE = 1.05
 """A ratio of instructions that is higher than the committed one by more fails the bench. Two runs at once differed by
 2.3 % for robots, and by at most 0.7 % for all others."""
@@ -24,6 +25,9 @@ Each part is measured by itself (`make bench ARGS="--only storage"`), and `make 
 in `RESULTS.json`. Bytes and instructions do not depend on how busy the machine is. Of times, the least of some rounds
 stands here, in microseconds of Redis' own clock or beside a bare round trip of the same moment; on a busy machine those
 of rollups still wander, by a factor of five between some runs.
+
+Memory is read three seconds after the start, on Linux. The libraries' code, some 20 MB of each resident process, is in
+memory once for all of them; so the goals are for what a worker has for itself.
 
 Instructions are those of a worker without its background steps, which cost by the second; valgrind's callgrind counts
 them. Rounds of 64 requests come at once, each on its own connection. Where a ratio is above the one here by more than
@@ -45,6 +49,14 @@ CASES = {
 
 def _visitors(name: str) -> tuple[str, ...]:
     return tuple(f"storage.by_visitors.{number}.{name}" for number in VISITORS)
+
+
+def _workers(name: str) -> tuple[str, ...]:
+    return tuple(f"memory.by_workers.{number}.{name}" for number in WORKERS)
+
+
+def _many_sites(name: str) -> tuple[str, ...]:
+    return tuple(f"memory.many_sites.{when}.{name}" for when in ("idle", "viewed"))
 
 
 def _changes(name: str) -> tuple[str, ...]:
@@ -82,6 +94,16 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "reading 50 pages by reading the site's numbers", ("storage.pages.read_ratio",), "{:.2f}", goals.PAGES_READ
         ),
+    ),
+    "Memory in MB, nothing happens, with 1 / 2 / 4 workers": (
+        Row("a worker, what it has for itself", _workers("private_mb"), "{:.0f}", goals.IDLE_MEMORY),
+        Row("the same and its part of what processes share (PSS)", _workers("share_mb"), "{:.0f}"),
+        Row("a worker, resident (RSS): pages of libraries in full", _workers("resident_mb"), "{:.0f}"),
+        Row("all processes of Footfall together, by their parts", _workers("all_mb"), "{:.0f}"),
+    ),
+    "Memory in MB of a worker of 1,000 sites: nothing happens / each has had a view": (
+        Row("what it has for itself", _many_sites("private_mb"), "{:.0f}", goals.MANY_SITES_MEMORY),
+        Row("resident (RSS)", _many_sites("resident_mb"), "{:.0f}"),
     ),
 }
 

@@ -6,6 +6,7 @@ No test here depends on how long anything takes.
 import asyncio
 import difflib
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.bench import (
     figures,
     growth,
     instructions,
+    memory,
     nginx,
     openloop,
     results,
@@ -169,6 +171,16 @@ async def test_a_site_takes_its_ids_until_the_sketch_takes_over_and_then_less() 
         row.name: row.cells(found)[1] for row in counted.SECTIONS["A site of 10,000 pages, each viewed on that day"]
     }
     assert [name for name, measured in rows.items() if "not measured" in measured] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what processes share")
+async def test_memory_is_read_of_the_workers_and_of_all_processes() -> None:
+    """A process that the reading missed would be memory that operators find only on their own machine."""
+    found = {"memory": await memory.measure(workers=(1,), sites=2, settle_s=0.1)}
+    one = found["memory"]["by_workers"]["1"]
+    assert 20 < one["private_mb"] <= one["share_mb"] <= one["resident_mb"]
+    assert one["all_mb"] > 1.3 * one["share_mb"]  # the parent has most of the same modules
+    assert found["memory"]["many_sites"]["viewed"].keys() == found["memory"]["many_sites"]["idle"].keys()
 
 
 @pytest.mark.parametrize(
