@@ -211,6 +211,9 @@ class PostgresPort(PostgresStore):
         # When it was is told apart in tests/sync/test_event_book.py; here it must not stop what waits behind it.
         await self._ask("record_event", lambda postgres: postgres.record_event(site_id, kind, ""))
 
+    async def record_running_event(self, site_id: SiteId, kind: str, began: datetime, now: datetime) -> None:  # noqa: ARG002
+        await self._ask("record_event", lambda postgres: postgres.record_event(site_id, kind, ""))
+
     async def adjustment_counts(self) -> dict[SiteId, int]:
         return await self._ask("adjustment_counts", PostgresModel.adjustment_counts)
 
