@@ -1,6 +1,7 @@
 """`footfall spool`: what waits in a folder, and the folder of a lost host, which is whole or is not taken over."""
 
 import asyncio
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from footfall.cli.spool import adopt_folder, list_folder
 from footfall.errors import Stop
 from footfall.settings.settings import Settings
+from footfall.stores.spool_folder import spool_folder
 from footfall.stores.spool_store import Spool, open_spool
 from tests.support.footfall import FakeClock, settings_for
 from tests.support.former_spool import former_files
@@ -115,6 +117,21 @@ async def test_a_folder_with_nothing_to_take_is_a_sentence(settings: Settings, t
     }.items():
         with pytest.raises(Stop, match=re.escape(sentence)):
             adopt_folder(settings, folder, force=False)
+
+
+async def test_a_command_that_was_killed_leaves_nothing_for_ever(settings: Settings, brought: Path) -> None:
+    """In containers all commands have the same few process ids: one that was killed stood in the way of all others."""
+    spool = settings.data_dir / "spool"
+    with spool_folder(brought, spool) as first:
+        (running,) = spool.glob("incoming-*")
+        for left in (spool / f"incoming-{os.getpid()}", spool / "incoming-1"):
+            (left / "again").mkdir(parents=True)
+            (left / "other.spool").write_bytes(bytes(1000))
+        with spool_folder(brought, spool) as second:
+            assert len(list(spool.glob("incoming-*"))) == 2
+            assert first.look() == second.look()
+        assert list(spool.glob("incoming-*")) == [running]
+    assert list(spool.iterdir()) == []
 
 
 async def listed(settings: Settings, folder: Path | None, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

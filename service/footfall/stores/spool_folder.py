@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from tempfile import mkdtemp
 
 from footfall.model.batch import Batch
 from footfall.model.site_id import SiteId
@@ -28,6 +29,8 @@ from footfall.stores.spool_file import (
     sound_rows,
 )
 
+INCOMING = "incoming-"
+"""Beginning of the name of a folder for copies, within the spool."""
 SQLITE_LOCK_AT = 0x40000002
 SQLITE_LOCK_BYTES = 510
 """Where SQLite locks a file: https://www.sqlite.org/src/file/src/os.h, SHARED_FIRST and SHARED_SIZE."""
@@ -128,12 +131,50 @@ class SpoolFolder:
 def spool_folder(source: Path, spool: Path) -> Iterator[SpoolFolder]:
     """Yield the folder `source`; its copy, on the disk of this host's `spool`, is removed at the end."""
     spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-    copy = spool / f"incoming-{os.getpid()}"
-    (copy / "again").mkdir(mode=0o700, parents=True)
-    try:
+    with _folder_for_copies(spool) as copy:
+        (copy / "again").mkdir()
         yield SpoolFolder(source, spool, copy)
+
+
+@contextmanager
+def _folder_for_copies(spool: Path) -> Iterator[Path]:
+    """Make a folder and remove it at the end, and those of commands that were killed before they could.
+
+    The folder is locked while its command lives. Process ids tell nothing: several containers may share the volume.
+    """
+    for abandoned in spool.glob(f"{INCOMING}*"):
+        if (lock := _lock(abandoned, wait=False)) is not None:
+            shutil.rmtree(abandoned, ignore_errors=True)
+            os.close(lock)
+    copy, lock = _new_folder(spool)
+    try:
+        yield copy
     finally:
         shutil.rmtree(copy, ignore_errors=True)
+        os.close(lock)
+
+
+def _new_folder(spool: Path) -> tuple[Path, int]:
+    while True:
+        copy = Path(mkdtemp(prefix=INCOMING, dir=spool))
+        if (lock := _lock(copy, wait=True)) is not None:
+            if copy.exists():
+                return copy, lock
+            os.close(lock)  # before it was locked, another command took it for abandoned
+
+
+def _lock(folder: Path, *, wait: bool) -> int | None:
+    """Lock a folder until the returned descriptor is closed; None where another command, or account, has it."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except (FileNotFoundError, PermissionError):
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(opened)
+        return None
+    return opened
 
 
 def _copy(source: Path, copy: Path) -> None:
