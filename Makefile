@@ -9,7 +9,7 @@ COMPILE := .venv-tools/bin/uv pip compile pyproject.toml --quiet --no-config --u
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench chaos attacks replay seed-week image-test bare-debian reference script dist lock \
+.PHONY: help run test lint bench scale chaos attacks replay seed-week image-test bare-debian reference script dist lock \
 	audit clean
 
 help: ## This list
@@ -28,6 +28,9 @@ lint: .venv/dev ## Check style and types
 
 bench: .venv/dev ## Measure what a beacon costs
 	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+scale: .venv/dev ## Say what N views a day take, and what breaks first; ARGS="--views 1e9 --sites 100000"
+	@exec $(BIN)/python -m tests.scale $(ARGS)
 
 chaos: .venv/dev ## Inject every fault and compare the counts; FAULT=F7 SEED=3 repeats one
 	@exec $(BIN)/python -m tests.chaos $(if $(FAULT),--fault $(FAULT)) $(if $(SEED),--seed $(SEED)) $(ARGS)

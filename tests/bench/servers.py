@@ -8,11 +8,12 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,7 +95,9 @@ class Footfall(Server):
 
 
 @asynccontextmanager
-async def footfall(workers: int = 1, *, sites: int = 1, pinned: bool = True) -> AsyncIterator[Footfall]:
+async def footfall(
+    workers: int = 1, *, sites: int = 1, pinned: bool = True, variables: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Footfall]:
     """Start a Footfall on an empty folder, without limits; pinned: its workers on one core, its stores elsewhere."""
     with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -112,6 +115,7 @@ async def footfall(workers: int = 1, *, sites: int = 1, pinned: bool = True) -> 
             "FOOTFALL_DATA_DIR": str(folder / "data"),
             "FOOTFALL_LISTEN": "127.0.0.1:0",
             "FOOTFALL_OPS_LISTEN": f"127.0.0.1:{(ops_port := free_port())}",
+            **variables,
         }
         command = [sys.executable, "-m", "footfall", "serve", "--embedded", "--workers", str(workers)]
         started = time.monotonic()

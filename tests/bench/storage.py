@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from footfall import sql_folder
 from footfall.delivery.pending import View
-from footfall.embedded.servers import servers
+from footfall.embedded.servers import ServerUrls, servers
 from footfall.http.services import Services
 from footfall.model.batch import Batch
 from footfall.process.app import open_services, open_sites
@@ -60,7 +60,7 @@ async def opened(sites: Sequence[str]) -> AsyncIterator["Stores"]:
             pool = asyncpg.create_pool(urls.postgres, min_size=0)
             async with open_services(settings) as services, Redis.from_url(urls.redis) as redis, pool as postgres:
                 await open_sites(services)
-                yield Stores(redis, postgres, services)
+                yield Stores(redis, postgres, services, urls)
 
 
 async def measure(visitors: Sequence[int] = VISITORS, days: Sequence[int] = DAYS, pages: int = PAGES) -> dict[str, Any]:
@@ -84,17 +84,18 @@ class Stores:
     redis: Redis
     postgres: asyncpg.Pool
     services: Services
+    urls: ServerUrls
 
     async def site_bytes(self, name: str, visitors: int) -> dict[str, int]:
         """Return what a site takes after a first day with so many visitors, who are all online still."""
         await self._view(name, [""] * visitors)
         await self.services.rollup.step()
-        sizes = await self._redis_bytes(name)
+        sizes = await self.redis_bytes(name)
         return {
             "redis": sum(sizes.values()),
             "redis_online": sum(size for key, size in sizes.items() if key.endswith(":online")),
             "redis_ids": sum(size for key, size in sizes.items() if key.endswith(":ids")),
-            "postgres": await self._row_bytes(name),
+            "postgres": await self.row_bytes(name),
         }
 
     async def record_us(self, names: Sequence[str], visitors: int, ids: int) -> float:
@@ -121,13 +122,13 @@ class Stores:
         names = [f"/tin-tuc/{number}" for number in range(pages)]
         await self._view(PORTAL, names)
         pings, wal_bytes = await self._rollup([])
-        sizes = await self._redis_bytes(PORTAL)
+        sizes = await self.redis_bytes(PORTAL)
         found: dict[str, Any] = {
             "redis": sum(sizes.values()),
             "redis_pages": sum(size for key, size in sizes.items() if ":pages" in key),
             "first_rollup_pings": round(pings, 1),
             "first_rollup_wal": wal_bytes,
-            "postgres": await self._row_bytes(PORTAL),
+            "postgres": await self.row_bytes(PORTAL),
             "by_changes": {},
         }
         for changes in CHANGES:
@@ -158,6 +159,18 @@ class Stores:
             pages_s.append(await _median_s(lambda: recorder.read_pages(site, pages), 1))
         return round(statistics.median(pages_s) / statistics.median(numbers_s), 2)
 
+    async def view(self, name: str, visitors: int) -> None:
+        """Record one view by each of so many new visitors, as fast as the queue of a site takes them."""
+        site = self._site(name)
+        day = self.services.periods.now(site.zone)[1].day
+        for first in range(0, visitors, AT_ONCE):
+            await asyncio.gather(
+                *(
+                    self.services.recorder.record(site, day, secrets.token_bytes(16), None, View())
+                    for _ in range(min(AT_ONCE, visitors - first))
+                )
+            )
+
     async def _view(self, name: str, pages: Sequence[str]) -> None:
         """Record one view of each page ("" for none), each by a visitor of its own."""
         site = self._site(name)
@@ -170,12 +183,12 @@ class Stores:
         for first in range(0, len(pages), AT_ONCE):
             await asyncio.gather(*map(record, pages[first : first + AT_ONCE]))
 
-    async def _redis_bytes(self, name: str) -> dict[str, int]:
+    async def redis_bytes(self, name: str) -> dict[str, int]:
         """Return the bytes of each key of a site."""
         keys = [key.decode() async for key in self.redis.scan_iter(match=f"ff1:{{{name}}}:*", count=1000)]
         return {key: int(await self.redis.memory_usage(key, samples=0) or 0) for key in keys}
 
-    async def _row_bytes(self, name: str) -> int:
+    async def row_bytes(self, name: str) -> int:
         """Return the bytes of all rows of a site, without their indexes."""
         queries = [
             f"SELECT pg_column_size(one.*) AS bytes FROM footfall.{table} AS one WHERE site = $1" for table in TABLES

@@ -1,0 +1,114 @@
+"""What `make scale` prints, and the table of README.md."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tests.scale.check import FACTOR, Run
+from tests.scale.model import BUSY, Costs, Load, Needs, bounds, needs
+from tests.support.project import PROJECT
+
+README = PROJECT / "README.md"
+SHOWN = (Load(1e9, 1_000), Load(10e9, 10_000), Load(100e9, 100_000))
+"""What README.md shows."""
+TABLE_HEAD = "| views a day, on so many portals |"
+
+
+def rows(need: Needs) -> dict[str, str]:
+    """Return what a load takes, by what people call it."""
+    return {
+        "beacons a second at the busiest moment": f"{need.beacons_per_s:,.0f}",
+        "calls to Redis for a beacon": f"{need.calls_per_beacon:.2f}",
+        "worker cores, full / workers, half full": f"{need.worker_cores:,.1f} / {need.workers:,}",
+        "memory of each worker": _bytes(need.worker_bytes),
+        "Redis cores, full / primaries, half full": f"{need.redis_cores:,.1f} / {need.redis_servers:,}",
+        "memory of Redis, all together": _bytes(need.redis_bytes),
+        "PostgreSQL: rows a second / transactions": f"{need.rows_per_s:,.0f} / {need.transactions_per_s:,.1f}",
+        "PostgreSQL cores, full": f"{need.postgres_cores:,.2f}",
+        "PostgreSQL's log (WAL): a second / a day": f"{_bytes(need.wal_per_s)} / {_bytes(need.wal_per_day)}",
+        "PostgreSQL: growth a day": _bytes(need.postgres_day_bytes),
+        "PostgreSQL connections": f"{need.postgres_connections:,}",
+        "network of the beacons": f"{need.network_bits_per_s / 1e6:,.0f} Mbit/s",
+    }
+
+
+def answer(costs: Costs, load: Load, workers: int | None) -> Iterator[str]:
+    """Yield what a load takes and what breaks first, for a terminal."""
+    need = needs(costs, load)
+    yield (
+        f"{load.views_a_day:,.0f} views a day at {load.sites:,} sites, {load.pings_per_view:g} pings a view,"
+        f" {load.views_per_visitor:g} views a visitor and day; the busiest moment has {load.peak:g} times the average."
+    )
+    yield ""
+    for name, value in rows(need).items():
+        yield f"  {name:<42} {value}"
+    yield ""
+    yield f"What breaks first (1.00 is full; processors are full at {BUSY:.0%}, or answers are late):"
+    yield ""
+    for bound in bounds(need, load, workers):
+        yield f"  {bound.used:>8.2f}  {bound.name}: {bound.what}"
+        if bound.used > 1:
+            yield f"            {bound.advice}"
+
+
+def check(run: Run) -> Iterator[str]:
+    """Yield predictions beside measurements."""
+    yield f"The model beside a worker with {run.sites:,} sites and {run.per_s:,.0f} beacons a second:"
+    yield ""
+    yield f"  {'':<26} {'predicted':>12} {'measured':>12} {'ratio':>7}"
+    for each in run.compared:
+        wrong = "" if each.holds else f"  off by more than {FACTOR:g}"
+        numbers = f"{each.predicted:>12,.2f} {each.measured:>12,.2f} {each.ratio:>7.2f}"
+        yield f"  {each.name:<26} {numbers} {each.unit}{wrong}"
+    yield ""
+    worker = run.worker
+    yield f"  ready after {worker.ready_s:.1f} s, with the stores' own start; memory {_bytes(worker.memory_bytes)}"
+    for route, (size, took_s, held_s) in worker.answers.items():
+        late = f"meanwhile other answers were late by {held_s:.2f} s at most"
+        yield f"  {route:<9} {_bytes(size):>9} in {took_s:.2f} s; {late}"
+
+
+def table(costs: Costs) -> str:
+    """Return the table of README.md."""
+    found = [rows(needs(costs, load)) for load in SHOWN]
+    first = [_breaks_first(needs(costs, load), load) for load in SHOWN]
+    lines = [
+        f"{TABLE_HEAD} {' | '.join(f'{load.views_a_day / 1e9:g} billion, {load.sites:,}' for load in SHOWN)} |",
+        f"|---|{'--:|' * len(SHOWN)}",
+        *(f"| {name} | {' | '.join(column[name] for column in found)} |" for name in found[0]),
+        f"| breaks first, beside processors | {' | '.join(first)} |",
+    ]
+    return "\n".join(lines)
+
+
+def _breaks_first(need: Needs, load: Load) -> str:
+    """Return the two parts that are fullest, of those that more servers of the same kind do not mend."""
+    found = [bound for bound in bounds(need, load) if not bound.is_more_of_same]
+    return "; ".join(f"{bound.name} ({bound.used:.0%})" for bound in found[:2])
+
+
+def write_readme(costs: Costs) -> None:
+    """Put the table into README.md in the place of the former one."""
+    before, _, rest = README.read_text("utf-8").partition(TABLE_HEAD)
+    README.write_text(before + table(costs) + "\n\n" + rest.partition("\n\n")[2], "utf-8")
+
+
+def conditions(machine: Mapping[str, Any], additions_ms: Sequence[int]) -> str:
+    """Return on what it was measured."""
+    return (
+        f"Measured on {machine['date']}, at commit {machine['commit']}, on {machine['hardware']},"
+        f" {machine['busy_percent']} % busy with other things when it began; a million additions in Python took"
+        f" {' and '.join(map(str, additions_ms))} ms of CPU."
+    )
+
+
+def _bytes(number: float) -> str:
+    """Return a size as people write it.
+
+    >>> _bytes(999), _bytes(1_500_000), _bytes(2.5e13)
+    ('999 B', '1.5 MB', '25.0 TB')
+    """
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if number < 1000 or unit == "TB":
+            return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
+        number /= 1000
+    raise AssertionError
