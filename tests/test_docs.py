@@ -213,7 +213,7 @@ def test_the_pictures_of_the_block_are_what_the_program_draws(file: str) -> None
         ping_after_s=60,
         language="vi",
         visitor_id="network",
-        labels={},
+        labels=(),
     )
     drawn = counts_svg(site, counts, "vi", PICTURES[file])
     assert (PROJECT / "deploy" / file).read_text("utf-8") == drawn

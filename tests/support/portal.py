@@ -1,7 +1,6 @@
 """A site and its numbers, for tests of what people see."""
 
-from datetime import date, datetime
-from zoneinfo import ZoneInfo
+from datetime import date
 
 from footfall.model.counts import Counts
 from footfall.model.site_id import SiteId
@@ -19,11 +18,11 @@ COUNTS = Counts(
     day_of=date(2026, 11, 23),
     week_of=date(2026, 11, 23),
     revision="one",
-    as_of=datetime(2026, 11, 23, 8, 31, 7, tzinfo=ZoneInfo("Asia/Ho_Chi_Minh")),
+    as_of="2026-11-23T08:31:07.000+07:00",
     stale=False,
     poll_after_s=15,
     ping_after_s=60,
     language="vi",
     visitor_id="network",
-    labels={},
+    labels=(),
 )

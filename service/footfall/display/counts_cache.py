@@ -199,8 +199,8 @@ def unknown_counts(site: Site, settings: Settings) -> Counts:
         ping_after_s=settings.ping_after_s,
         language=site.language,
         visitor_id=site.visitor_id,
-        labels=labels_for_script(site),
-        words=words_for_script(site),
+        labels=tuple(labels_for_script(site).items()),
+        words=tuple((language, tuple(names.items())) for language, names in words_for_script(site).items()),
         show=site.show,
         exact=(),
     )

@@ -31,9 +31,13 @@ def measure_and_shape(
     """
     failures = LogThrottle()
 
+    starts = tuple(own_headers)
+
     def headers_of(request: web.Request) -> Mapping[str, str]:
         path = request.path
-        return next((own for start, own in own_headers.items() if path.startswith(start)), headers)
+        if not path.startswith(starts):
+            return headers
+        return next(own for start, own in own_headers.items() if path.startswith(start))
 
     def around(handler: Handler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,7 @@ request. Here the lines of a head are encoded once, and an answer is one write.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import cache, lru_cache
 from http import HTTPStatus
@@ -37,6 +37,8 @@ OPS_HEADERS = MappingProxyType({**HEADERS, "Cache-Control": "no-store"})
 """Ops answers are for operators only, and true for this moment only."""
 
 WITHOUT_BODY = frozenset({204, 304})
+Field = tuple[str, str]
+"""A line of a head: its name and its value."""
 
 
 class Reply(web.StreamResponse):
@@ -120,13 +122,22 @@ def refusal(
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Reply:
     """Return the answer to a refused request: its reason, a sentence if any, when to retry, how to authenticate."""
-    fields = {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
-    if refused.retry_after_s is not None:
-        fields["Retry-After"] = str(refused.retry_after_s)
-    if refused.reason is Reason.UNAUTHORIZED:
+    own, all_lines = (tuple(each.items()) for each in (headers, common))
+    return Reply(refused.status, *_refusal(refused.reason, refused.sentence, refused.retry_after_s, own, all_lines))
+
+
+@lru_cache(maxsize=256)
+def _refusal(
+    reason: Reason, sentence: str, retry_after_s: int | None, own: Iterable[Field], common: Iterable[Field]
+) -> tuple[bytes, bytes]:
+    """Return the lines of the head, and the body; kept, so that a flood of refused requests stays cheap."""
+    fields = {"Content-Type": "application/json", "Cache-Control": "no-store", **dict(own)}
+    if retry_after_s is not None:
+        fields["Retry-After"] = str(retry_after_s)
+    if reason is Reason.UNAUTHORIZED:
         fields["WWW-Authenticate"] = "Bearer"
-    said = {"error": refused.reason.value} | ({"message": refused.sentence} if refused.sentence else {})
-    return Reply(refused.status, lines(fields, common), json.dumps(said, separators=(",", ":")).encode())
+    said = {"error": reason.value} | ({"message": sentence} if sentence else {})
+    return lines(fields, dict(common)), json.dumps(said, separators=(",", ":")).encode()
 
 
 def _holds(versions: str | None, etag: str) -> bool:

@@ -91,7 +91,7 @@ def _site(site: Site, counts: Counts) -> dict[str, Any]:
         "name": site.name,
         "measure": site.measure,
         **{name: getattr(counts, name) for name in NUMBERS},
-        "as_of": counts.as_of.isoformat() if counts.as_of else None,
+        "as_of": counts.as_of,
         "stale": counts.stale,
     }
 

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from heapq import nlargest
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ class RefusedPages:
         if reason not in NOTED:
             return
         origin = sender.origin or origin_of(sender.referer or "")
-        page = Page(_plain(site, SITE_MAX_CHARS), _plain(origin, ORIGIN_MAX_CHARS), reason.value)
+        page = _page(site[:SITE_MAX_CHARS], origin[:ORIGIN_MAX_CHARS], reason)
         now_s = self._clock()
         table = self._tables.get(site, self._of_unknown_sites)
         known = table.get(page)
@@ -149,5 +150,6 @@ def _worth(refusals: Refusals, now_s: float) -> tuple[bool, int, float]:
     return refusals.last_s > now_s - REMEMBERED_S, refusals.times, refusals.last_s
 
 
-def _plain(text: str, max_chars: int) -> str:
-    return NOT_PLAIN.sub("?", text[:max_chars])
+@lru_cache(maxsize=32)
+def _page(site: str, origin: str, reason: Reason) -> Page:
+    return Page(NOT_PLAIN.sub("?", site), NOT_PLAIN.sub("?", origin), reason.value)

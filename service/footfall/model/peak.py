@@ -36,4 +36,6 @@ def higher(one: Peak | None, other: Peak | None) -> Peak | None:
     """
     if one is None or other is None:
         return one or other
-    return max(one, other, key=lambda peak: (peak.online, -peak.at_ms))
+    if one.online == other.online:
+        return one if one.at_ms <= other.at_ms else other
+    return one if one.online > other.online else other

@@ -67,6 +67,7 @@ from footfall.stores.redis_values import (
     salt_key_of,
     salt_values,
     turn_values,
+    unreadable,
     week_days,
 )
 
@@ -81,6 +82,8 @@ __all__ = [
     "ready_key",
 ]
 
+ANSWERS = {answer.upper().encode(): answer for answer in Answer}
+"""By the first word of what the record script answers."""
 EXACT_UP_TO = 4096
 """Visitors whose ids a day keeps at most; 41 bytes each in Redis."""
 ORPHANS_WITHIN = timedelta(days=70)
@@ -182,11 +185,14 @@ class RedisStore(RedisPages):
         return [self.installation, period.day.isoformat(), *weeks, window_s * 1000, exact_up_to]
 
     async def _run_record(self, site_id: SiteId, period: Period, arguments: Sequence[Any]) -> Recorded:
-        answer, *rest = await self._calls.run(self._record, ready_key(site_id), arguments)
-        match Answer(answer.decode().lower()):
+        word, *rest = await self._calls.run(self._record, ready_key(site_id), arguments)
+        match ANSWERS[word]:
             case Answer.OK | Answer.DUP as counted:
-                with reading_values(site_id):
-                    return Recorded(counted, rest[0], reading_of(period, rest[2:]), pages=page_reading_of(rest[1]))
+                seq, pages, *numbers = rest
+                try:  # not `with reading_values`, which takes as long as reading them
+                    return Recorded(counted, seq, reading_of(period, numbers), pages=page_reading_of(pages))
+                except ValueError as error:
+                    raise unreadable(site_id) from error
             case Answer.GAP:
                 return Recorded(Answer.GAP, rest[0])
             case Answer.OLD:

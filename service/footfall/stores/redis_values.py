@@ -44,6 +44,7 @@ def days_of_week(week: date) -> list[str]:
     return [(week + number * DAY).isoformat() for number in range(7)]
 
 
+@lru_cache(maxsize=64)
 def week_days(week: date) -> tuple[str, str]:
     return week.isoformat(), (week + 6 * DAY).isoformat()
 
@@ -92,7 +93,12 @@ def reading_values(site_id: SiteId) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise StoreDamaged("redis", f"holds a value that cannot be read; site={site_id}") from error
+        raise unreadable(site_id) from error
+
+
+def unreadable(site_id: SiteId) -> StoreDamaged:
+    """Return the failure of a site of which Redis holds a value that no script of ours wrote."""
+    return StoreDamaged("redis", f"holds a value that cannot be read; site={site_id}")
 
 
 def logs_of(flat: Sequence[bytes]) -> dict[str, tuple[int, int]]:
@@ -131,15 +137,20 @@ def salt_key_of(key: bytes) -> bytes:
 
 
 def reading_of(period: Period, fields: Sequence[Any]) -> Reading:
-    *numbers, revision, at_ms, sums, peak, last_week, open_days, exact = fields
-    if min(*numbers[:-1], last_week) < 0:  # PFCOUNT answers -2^63 for registers that no hash can have
-        raise ValueError("count")  # the last one are the adjustments
+    *numbers, adjustments, revision, at_ms, sums, peak, last_week, open_days, exact = fields
+    if min(*numbers, last_week) < 0:  # PFCOUNT answers -2^63 for registers that no hash can have
+        raise ValueError("count")
     spans = _spans(period.day, sums, tuple(map(tuple, open_days)), last_week)
     highest = peak_of(peak)
     if highest and highest.at_ms > at_ms + SEEN_AHEAD_MS:  # of a clock that was ahead
         highest = None
-    names = tuple(exact.decode().split())
-    return Reading._make((period.day, period.week, *numbers, revision.decode(), at_ms, spans, highest, names))
+    values = (period.day, period.week, *numbers, adjustments, revision.decode(), at_ms, spans, highest, _names(exact))
+    return Reading._make(values)
+
+
+@lru_cache(maxsize=16)
+def _names(words: bytes) -> tuple[str, ...]:
+    return tuple(words.decode().split())
 
 
 @lru_cache(maxsize=1024)
@@ -151,5 +162,6 @@ def _spans(today: date, sums: bytes, open_days: Sequence[tuple[bytes, int, int]]
     return spans_of(today, closed, days, last_week_open)
 
 
+@lru_cache(maxsize=4096)
 def peak_of(entry: bytes) -> Peak | None:
     return Peak.decode(entry.decode())
