@@ -1,14 +1,20 @@
 """Events: noted where they are noticed, written once Postgres takes them, each once however many workers notice it."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from footfall.embedded.servers import POSTGRES_SOCKET, USER
 from footfall.metrics.metrics import Metrics
 from footfall.model.event import Event
+from footfall.model.site_id import SiteId
 from footfall.stores.postgres_store import PostgresStore, open_postgres
 from footfall.sync.event_book import EVERY_SITE, KINDS, WAITING_MAX, EventBook
+from tests.chaos.relay import Link, open_relay, pass_request
 from tests.support.footfall import NOON, SITE, FakeClock
 from tests.support.storage import Stores
 
@@ -103,6 +109,37 @@ async def test_what_no_worker_says_any_more_is_over(stores: Stores) -> None:
         clock.advance(600)
         now = datetime.fromtimestamp(clock(), UTC)
         assert not any(event.goes_on(now) for event in await postgres.events())
+
+
+async def test_sites_that_open_together_write_each_event_once(stores: Stores) -> None:
+    """At the start of a thousand sites, each wrote the events of all others: a million statements."""
+    sent: list[bytes] = []
+    url = urlsplit(stores.postgres_url)
+
+    async def note(link: Link, chunk: bytes) -> None:
+        sent.append(chunk)
+        await pass_request(link, chunk)
+
+    async with open_relay(Path(parse_qs(url.query)["host"][0]) / POSTGRES_SOCKET) as relay:
+        relay.requests = note
+        async with open_postgres(f"postgresql://{USER}@127.0.0.1:{relay.port}{url.path}?sslmode=disable") as postgres:
+            requests = []
+            for sites in (1, 2, 200):
+                book = book_of(postgres, FakeClock())
+                for number in range(sites):
+                    book.note_settings("time_zone=Asia/Ho_Chi_Minh", SiteId(f"site-{number}"))
+                book.note("started", f"{sites} sites")
+                sent.clear()
+                await asyncio.gather(*(book.write() for _ in range(sites)))
+                requests.append(len(sent))
+            assert requests[1] == requests[2] > 0, "the first ones also open the connection"
+            assert [event.kind for event in await postgres.events()].count("settings") == 200
+            again = book_of(postgres, FakeClock())
+            again.note_settings("time_zone=Asia/Tokyo", SiteId("site-7"))
+            again.note_settings("time_zone=Asia/Ho_Chi_Minh", SiteId("site-8"))
+            await again.write()
+            kinds = [(event.site_id, event.detail) for event in await postgres.events() if event.kind == "settings"]
+            assert (len(kinds), kinds[-1]) == (201, ("site-7", f"{NOON:%Y-%m-%d}: time_zone=Asia/Tokyo"))
 
 
 async def test_events_wait_while_postgres_is_away(stores: Stores) -> None:

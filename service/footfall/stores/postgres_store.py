@@ -54,6 +54,16 @@ OPEN_DAYS = """
 """
 """Imported days are closed, and the sums have them: Redis needs none, and an import may lower them."""
 BUSIEST = "SELECT site FROM footfall.site_day WHERE site = ANY($1) AND day >= $2 GROUP BY 1 ORDER BY sum(views) DESC"
+RECORD_EVENT = "INSERT INTO footfall.event (site, kind, detail) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+RECORD_SETTINGS = """
+    INSERT INTO footfall.event (site, kind, detail)
+    SELECT site, 'settings', $3 || detail FROM unnest($1::text[], $2::text[]) AS noted(site, detail)
+    WHERE detail IS DISTINCT FROM (
+        SELECT substr(event.detail, strpos(event.detail, ': ') + 2) FROM footfall.event
+        WHERE event.site = noted.site AND event.kind = 'settings' ORDER BY at DESC LIMIT 1
+    )
+    ON CONFLICT DO NOTHING
+"""
 ADJUSTMENT_COUNTS = """
     SELECT site, sum(entries)::bigint FROM (
         SELECT site, count(*) AS entries FROM footfall.adjustment GROUP BY site
@@ -322,12 +332,7 @@ class PostgresStore:
     async def record_event(self, site_id: SiteId, kind: str, detail: str) -> None:
         """Record an event; the same kind and detail again changes nothing, so that workers may report it together."""
         async with self._connections.connection() as connection:
-            await connection.execute(
-                "INSERT INTO footfall.event (site, kind, detail) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-                site_id,
-                kind,
-                detail,
-            )
+            await connection.execute(RECORD_EVENT, site_id, kind, detail)
 
     async def record_lasting_event(self, site_id: SiteId, kind: str, began: datetime, ended: datetime) -> None:
         """Record what lasted; where it meets an event of the same site and kind, that one is extended."""
@@ -339,15 +344,10 @@ class PostgresStore:
         async with self._connections.connection() as connection:
             await connection.execute("SELECT footfall.note_running($1, $2, $3, $4)", site_id, kind, began, now)
 
-    async def last_event(self, site_id: SiteId, kind: str) -> str:
-        """Return the detail of the newest event of a kind; empty for none."""
+    async def record_settings(self, of_sites: Mapping[SiteId, str], today: date) -> None:
+        """Record what the settings of sites mean from today on, where the newest such event of a site says another."""
         async with self._connections.connection() as connection:
-            detail = await connection.fetchval(
-                "SELECT detail FROM footfall.event WHERE (site, kind) = ($1, $2) ORDER BY at DESC LIMIT 1",
-                site_id,
-                kind,
-            )
-        return detail or ""
+            await connection.execute(RECORD_SETTINGS, list(of_sites), list(of_sites.values()), f"{today}: ")
 
     async def events(self, *site_ids: SiteId) -> list[Event]:
         """Return the events of some sites, without sites those of all, in the order in which they began."""

@@ -4,6 +4,7 @@ Postgres may be the store that is away: until then events wait in memory, a boun
 same things; Postgres makes one event of them (`sql/0009_history.sql`).
 """
 
+import asyncio
 import logging
 import math
 from collections.abc import Mapping
@@ -62,6 +63,9 @@ class EventBook:
         self._metrics = metrics
         self._clock = clock
         self._waiting: dict[Noted, None] = {}
+        self._settings: dict[SiteId, str] = {}
+        """What the settings of sites mean, until Postgres was asked whether that is new."""
+        self._writing = asyncio.Lock()
         self.running: dict[tuple[str, SiteId], float] = {}
         """What goes on, by kind and site, and since when."""
         self._told: dict[tuple[str, SiteId], float] = {}
@@ -80,7 +84,7 @@ class EventBook:
 
     def note_settings(self, detail: str, site_id: SiteId) -> None:
         """Note the settings of a site that change a meaning; they are an event where they are other than the last."""
-        self._waiting[Noted(site_id, "settings", detail)] = None
+        self._settings[site_id] = detail
 
     def note_running(self, kind: str, lasts_s: Mapping[SiteId, float]) -> None:
         """Note all that goes on of this kind: for how long already, in seconds, by site.
@@ -95,24 +99,33 @@ class EventBook:
             self.running.setdefault((kind, site_id), now_s - seconds)
 
     async def write(self) -> None:
-        """Write what waits; what Postgres does not take now waits for the next time. Raises nothing."""
+        """Write what waits; what Postgres does not take now waits for the next time. Raises nothing.
+
+        A call while another one writes returns at once: sites that open together would write the same events each.
+        """
+        if self._writing.locked():
+            return
         try:
-            for noted in list(self._waiting):
-                await self._write(noted)
-                self._waiting.pop(noted, None)
-            await self._write_running()
+            async with self._writing:
+                await self._write_settings()
+                while self._waiting:
+                    noted = next(iter(self._waiting))
+                    await self._write(noted)
+                    self._waiting.pop(noted, None)
+                await self._write_running()
         except StoreUnavailable as error:
             logger.debug("Events are written later. events=%d error=%s", len(self._waiting), error)
+
+    async def _write_settings(self) -> None:
+        noted = dict(self._settings)
+        if noted:
+            await self._postgres.record_settings(noted, datetime.fromtimestamp(self._clock(), UTC).date())
+            self._settings = {site: detail for site, detail in self._settings.items() if noted.get(site) != detail}
 
     async def _write(self, noted: Noted) -> None:
         if noted.began_s is not None and noted.ended_s is not None:
             began, ended = (datetime.fromtimestamp(at_s, UTC) for at_s in (noted.began_s, noted.ended_s))
             await self._postgres.record_lasting_event(noted.site_id, noted.kind, began, ended)
-        elif noted.kind == "settings":
-            last = await self._postgres.last_event(noted.site_id, noted.kind)
-            if last.partition(": ")[2] != noted.detail:
-                today = datetime.fromtimestamp(self._clock(), UTC).date()
-                await self._postgres.record_event(noted.site_id, noted.kind, f"{today}: {noted.detail}")
         else:
             await self._postgres.record_event(noted.site_id, noted.kind, noted.detail)
 
