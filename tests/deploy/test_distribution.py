@@ -1,8 +1,10 @@
 """The archive of `make dist`: it installs and starts on a machine without internet, with nothing but Python."""
 
 import asyncio
+import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -40,6 +42,13 @@ def make_archive(folder: Path) -> Path:
     return folder / f"footfall-{__version__}"
 
 
+def package_files(package: Path) -> set[str]:
+    """Return the files of a Debian package; `make bare-debian` installs it."""
+    done = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(package)], capture_output=True, check=True, timeout=60)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        return {entry.name.removeprefix("./") for entry in tar if not entry.isdir()}
+
+
 def install(unpacked: Path, target: Path) -> tuple[int, str]:
     """Run the archive's own script, without an index; return its exit status and what it printed."""
     command = ["sh", str(unpacked / "install.sh"), str(target), sys.executable]
@@ -75,6 +84,10 @@ async def test_the_archive_installs_and_starts_where_nothing_else_is(
     sums = dict(line.split("  ")[::-1] for line in (unpacked / "SHA256SUMS").read_text().splitlines())
     files = {str(file.relative_to(unpacked)) for file in unpacked.rglob("*") if file.is_file()} - {"SHA256SUMS"}
     assert sums.keys() == files
+    if shutil.which("dpkg-deb"):
+        listed = package_files(tmp_path / f"footfall_{__version__}_all.deb")
+        assert {f"usr/share/footfall/{name}" for name in files} <= listed
+        assert {"lib/systemd/system/footfall.service", "usr/share/man/man1/footfall.1.gz", "usr/bin/footfall"} <= listed
     unit = unpacked / "deploy" / "footfall.service"
     before = unit.read_bytes()
     unit.write_bytes(before + b"\n")

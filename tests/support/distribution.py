@@ -2,6 +2,8 @@
 
 python -m tests.support.distribution        makes dist/footfall-VERSION-linux.tar.gz; `make dist` is this
 python -m tests.support.distribution --here    only for this Python and machine
+
+Where dpkg-deb is, it makes a Debian package of the same files, too.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from footfall import __version__
+from tests.support.debian_package import make_package
 from tests.support.manual import manual
 from tests.support.project import PROJECT
 
@@ -53,6 +56,8 @@ def build(target: Path, targets: Iterable[tuple[str, str]]) -> Path:
         archive = target / f"{name}-linux.tar.gz"
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(root, name, filter=_as_root)
+        if shutil.which("dpkg-deb"):
+            make_package(root, target / f"footfall_{__version__}_all.deb")
     (target / f"{archive.name}.sha256").write_text(
         f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}\n"
     )

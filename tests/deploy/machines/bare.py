@@ -1,4 +1,4 @@
-"""The guides, followed word by word on a bare Debian 12: python -m tests.deploy.machines.bare [operating | readme]
+"""The guides, typed into a bare Debian 12: python -m tests.deploy.machines.bare [readme | package | operating]
 
 systemd-nspawn boots the Debian without a network. Each block of the guide is typed into a shell on a terminal; what a
 guide leaves to its reader, the names, passwords, certificate and portals, stands in `Reader`. README.md beside this
@@ -26,13 +26,18 @@ from tests.support.project import PROJECT
 NAME = "count.example.vn"
 PORTALS = {"portal": "portal.example.vn", "library": "library.example.vn", "xa-song-may": "songmay.example.vn"}
 DEPLOY = PROJECT / "deploy"
+README = (("README.md", "With your own Redis and PostgreSQL"),)
 PARTS = {
-    "readme": (("README.md", "With your own Redis and PostgreSQL"),),
+    "readme": README,
+    "package": README,
     "operating": (
         ("OPERATING.md", "Install on one machine in ten minutes"),
         ("OPERATING.md", "Three portals"),
     ),
 }
+PACKAGE = "apt install ./footfall_*_all.deb && cd /usr/share/footfall"
+"""What the guide says to type instead, where the Debian package is at hand."""
+INSTEAD = ("sha256sum --check", "tar xf", "sh install.sh")
 PASSWORDS = {name: token_hex(24) for name in ("REDIS-PASSWORD", "SERVICE-PASSWORD", "OWNER-PASSWORD")}
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:{number}.0) Gecko/20100101 Firefox/{number}.0"
 
@@ -43,11 +48,16 @@ class Reader:
     def __init__(self, machine: Machine, terminal: Terminal) -> None:
         self._root = machine.root
         self._terminal = terminal
+        self._instead: tuple[str, ...] = ()
 
     def follow(self, guide: str) -> None:
         """Do everything in the parts of a guide, in their order."""
         for file, title in PARTS[guide]:
-            for lines in blocks(section(DEPLOY / file, title)):
+            text = section(DEPLOY / file, title)
+            if guide == "package":
+                assert f"`{PACKAGE}`" in text
+                self._instead = INSTEAD
+            for lines in blocks(text):
                 self._do(lines)
 
     def _do(self, lines: list[str]) -> None:
@@ -64,9 +74,13 @@ class Reader:
         if line.startswith("echo 'include"):
             acl = (self._root / "etc/redis/redis-acl.conf").read_text()
             self._write("etc/redis/redis-acl.conf", acl.replace(">CHANGE-ME", f">{PASSWORDS['REDIS-PASSWORD']}"))
-        self._terminal.type(line)
-        if line.startswith("tar xf"):
-            self._terminal.type("cp ../fullchain.pem ../privkey.pem .")
+        unpacks = line.startswith("tar xf")
+        if not line.startswith(self._instead):
+            self._terminal.type(line)
+        elif unpacks:
+            self._terminal.type(PACKAGE)
+        if unpacks:
+            self._terminal.type("cp ~/fullchain.pem ~/privkey.pem .")
 
     def _set(self, lines: list[str]) -> None:
         """Give variables of footfall.env these values, in the place of their line in the file."""
@@ -117,7 +131,7 @@ def prepare(folder: Path) -> tuple[Path, Path]:
     command = [sys.executable, "-m", "tests.support.distribution", "--here", "--into", str(folder / "dist")]
     # Debian 12 has Python 3.11; --here makes an archive for the Python that runs this.
     subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for file in (folder / "dist").glob("*.tar.gz*"):
+    for file in (folder / "dist").glob("footfall[-_]*"):
         (root / "root" / file.name).write_bytes(file.read_bytes())
     return root, name_machine(root, folder)
 
@@ -197,7 +211,7 @@ def follow(guide: str, machine: Machine, authority: Path) -> None:
         terminal.type("cd")
         if guide == "operating":
             terminal.type("tar xf footfall-*-linux.tar.gz && cd footfall-*/")
-            terminal.type("cp ../fullchain.pem ../privkey.pem .")
+            terminal.type("cp ~/fullchain.pem ~/privkey.pem .")
         Reader(machine, terminal).follow(guide)
         if guide == "operating":
             terminal.type("systemctl reload footfall")
