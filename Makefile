@@ -9,8 +9,8 @@ COMPILE := .venv-tools/bin/uv pip compile pyproject.toml --quiet --no-config --u
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale chaos attacks replay seed-week image-test bare-debian reference script dist lock \
-	audit clean
+.PHONY: help run test lint bench scale chaos attacks replay seed-week alerts image-test bare-debian \
+	reference script dist lock audit clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name words; do printf '  make %-11s %s\n' "$$name" "$$words"; done
@@ -44,6 +44,9 @@ replay: .venv/dev ## Send the page views of an access log: LOG=access.log, to a 
 
 seed-week: .venv/dev ## Play the week of a small portal through the demo, and lose what can be lost; Ctrl-C stops it
 	@exec $(BIN)/python -m tests.replay.seed_week $(ARGS)
+
+alerts: .venv/dev ## Cause the condition of each alert, and hear what Alertmanager calls for; 20 minutes; ARGS=FootfallDown
+	@exec $(BIN)/python -m tests.deploy.causes $(ARGS)
 
 image-test: .venv/dev ## Build the image with buildah and run it; needs root, tests/deploy/machines/README.md
 	@exec $(BIN)/python -m tests.deploy.machines.image

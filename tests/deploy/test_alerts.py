@@ -185,6 +185,15 @@ OUTAGES: dict[str, tuple[Story, list[Moment]]] = {
         [(20, "", ""), (27, "RollupLate", "")],
     ),
     "a host has not copied yet": ({ROLLED_UP: steady(0)}, [(60, "", "")]),
+    "Redis is another installation's": (
+        {
+            "footfall_sites_not_ready": changed(0, 10, 104),
+            "footfall_sites_not_copied": changed(0, 10, 104),
+            "footfall_rollup_errors_total": counting(10, 104),
+            ROLLED_UP: clock(10),
+        },
+        [(13, "SiteNotReady", ""), (30, "SiteNotReady", "SitesNotCopied RollupFails RollupLate")],
+    ),
     "a site is refused by PostgreSQL": (
         {
             "footfall_sites_not_copied": changed(0, 10, 1),

@@ -1,0 +1,227 @@
+"""What causes each alert: the condition itself, brought about in real stores, files and processes."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.deploy.causes.world import World
+
+Cause = Callable[[World], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A cause, which goes on until it is cancelled, and the alert that it must be heard as."""
+
+    cause: Cause
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+async def end_footfall(here: World) -> None:
+    """Footfall is killed and not started again."""
+    await here.stop()
+
+
+async def kill_workers(here: World) -> None:
+    """A worker ends again and again; the others answer meanwhile."""
+    while True:
+        os.kill(here.workers[-1], signal.SIGKILL)
+        await asyncio.sleep(4)
+
+
+async def take_its_core(here: World) -> None:
+    """A worker gets its turn more than a second late, again and again."""
+    [worker] = here.workers
+    while True:
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(1.5)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        await asyncio.sleep(0.3)
+
+
+async def more_than_it_takes(here: World) -> None:
+    """More beacons come at once than may wait."""
+    while True:
+        await asyncio.gather(*(here.view() for _ in range(800)))
+
+
+async def stop_redis(here: World) -> None:
+    """Redis is killed."""
+    here.valkey.kill()
+
+
+async def hang_redis(here: World) -> None:
+    """Redis hangs: connections stay open, and it gives no answer."""
+    here.valkey.suspend()
+
+
+async def stop_postgres(here: World) -> None:
+    """PostgreSQL is stopped."""
+    await here.postgres.stop()
+
+
+async def refuse_a_portal(here: World) -> None:
+    """PostgreSQL takes nothing of a portal."""
+    await here.sql(
+        REFUSE, "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON footfall.site_day EXECUTE FUNCTION refuse()"
+    )
+
+
+async def refuse_now_and_then(here: World) -> None:
+    """PostgreSQL refuses a portal again and again, and takes it in between."""
+    while True:
+        await refuse_a_portal(here)
+        await asyncio.sleep(6)
+        await here.sql("DROP TRIGGER refuse ON footfall.site_day")
+        await asyncio.sleep(6)
+
+
+async def lose_the_salt(here: World) -> None:
+    """Redis is emptied while PostgreSQL has no key, as after a crash or from a dump."""
+    redis = here.redis
+    await here.sql("DELETE FROM footfall.salt")
+    await redis.flushall()
+    await here.sql("DELETE FROM footfall.salt")
+    await redis.aclose()
+
+
+async def forget_a_host(here: World) -> None:
+    """Pages of a portal open under a name that is missing in `hosts`."""
+    while True:
+        await here.view(Origin="https://www.elsewhere.example.vn")
+        await asyncio.sleep(0.05)
+
+
+async def one_network(here: World) -> None:
+    """A proxy is not trusted, and so all its visitors are one network."""
+    here.headers = lambda: {"X-Forwarded-For": "203.0.113.9"}
+    await asyncio.Event().wait()
+
+
+async def no_address(here: World) -> None:
+    """A trusted proxy sends no header with the client's address."""
+    here.headers = dict
+    await asyncio.Event().wait()
+
+
+async def hold_another_installation(here: World) -> None:
+    """Redis is one that belongs to another PostgreSQL."""
+    async with here.redis as redis:
+        own = await redis.get(READY)
+        assert isinstance(own, bytes)
+        await redis.set(READY, own[::-1])
+
+
+async def damage_a_sketch(here: World) -> None:
+    """A sketch is damaged on the disk of PostgreSQL, and Redis needs it."""
+    await asyncio.sleep(10)
+    await here.sql("UPDATE footfall.site_day SET sketch = overlay(sketch PLACING '\\xffffff' FROM 20)")
+    async with here.redis as redis:
+        await redis.flushall()
+
+
+async def rewind_redis(here: World) -> None:
+    """Redis comes back with less than it had, again and again."""
+    while True:
+        await asyncio.sleep(4)
+        async with here.redis as redis:
+            await redis.flushall()
+
+
+async def be_ahead(here: World) -> None:
+    """Another host counts with a clock that is more than a day ahead."""
+    async with here.another_host(faketime("+30h")) as public:
+        for _ in range(20):
+            await here.view(to=public)
+            await asyncio.sleep(0.5)
+
+
+async def set_redis_ahead(here: World) -> None:
+    """The clock of Redis' host is five seconds ahead."""
+    await here.redis_with(faketime("+5s"))
+
+
+async def leave_a_damaged_batch(here: World) -> None:
+    """A host that lost Redis was killed, and a batch on its disk is damaged."""
+    file = await here.left_spool()
+    with closing(sqlite3.connect(file)) as spool:
+        spool.execute("UPDATE batch SET visitors = zeroblob(length(visitors)) WHERE seq = 1")
+        spool.commit()
+    here.bring(file)
+
+
+async def leave_half_a_file(here: World) -> None:
+    """A host that lost Redis was killed, and half of the file on its disk is lost."""
+    file = await here.left_spool()
+    os.truncate(file, file.stat().st_size // 2)
+    here.bring(file)
+
+
+def faketime(offset: str) -> dict[str, str]:
+    """Return the variables with which a process sees another time; empty where libfaketime is missing."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        return {}
+    return {"LD_PRELOAD": str(library), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+READY = "ff1:{portal}:ready"
+REFUSE = """CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'refused'; END $$"""
+
+STORIES: Mapping[str, Story] = {
+    "FootfallDown": Story(end_footfall),
+    "FootfallRestarts": Story(kill_workers, {"FOOTFALL_WORKERS": "2"}),
+    "FootfallSlow": Story(take_its_core),
+    "FootfallRefusesBeacons": Story(more_than_it_takes, {"FOOTFALL_QUEUE_MAX_BEACONS": "100"}),
+    "FootfallRedisAway": Story(stop_redis),
+    "FootfallPostgresAway": Story(stop_postgres),
+    "FootfallSitesNotCopied": Story(refuse_a_portal),
+    "FootfallRollupFails": Story(refuse_now_and_then),
+    "FootfallSiteNotReady": Story(hold_another_installation),
+    "FootfallSketchDamaged": Story(damage_a_sketch),
+    "FootfallSpoolDamaged": Story(leave_a_damaged_batch),
+    "FootfallSpoolFileDamaged": Story(leave_half_a_file),
+    "FootfallCountsCorrected": Story(rewind_redis),
+    "FootfallClockSkew": Story(set_redis_ahead),
+    "FootfallClockAhead": Story(be_ahead),
+    "FootfallSaltLost": Story(lose_the_salt),
+    "FootfallRefusesPages": Story(forget_a_host),
+    "FootfallProxyNotTrusted": Story(one_network),
+    "FootfallProxySendsNoAddress": Story(no_address),
+}
+
+ONLY_PLAYED: Mapping[str, str] = {
+    "FootfallInternalFault": "a fault in Footfall that a test could cause would be mended instead",
+    "FootfallStepFails": "the same",
+    "FootfallRedisLogNotRewritten": "Footfall's own day would have to pass: it asks for a rewrite every 24 hours",
+    "FootfallPagesNotFolded": "Footfall's own month would have to pass",
+    "FootfallBatchesLost": "Redis and a worker must lose the same batches; make chaos does it, F28 to F30",
+    "FootfallBatchesForgotten": "an hour of beacons must fill the memory; PostgresAway keeps it quiet",
+    "FootfallSpoolFills": "an hour of beacons must fill the disk; RedisAway or PostgresAway keeps it quiet",
+    "FootfallSpoolBroken": "the disk must be full in the moment in which Redis is away; make chaos does it, F34",
+    "FootfallRollupLate": "it follows from SitesNotCopied or RollupFails, unless a host stands still",
+}
+"""Alerts that no story causes, with the reason: promtool plays them in `tests/deploy/test_alerts.py`."""
+
+
+@asynccontextmanager
+async def going_on(cause: Cause, here: World) -> AsyncIterator[None]:
+    """Bring a condition about for the block."""
+    task = asyncio.create_task(cause(here))
+    try:
+        yield
+        if task.done():
+            task.result()
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=1)

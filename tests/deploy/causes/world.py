@@ -1,0 +1,217 @@
+"""A Footfall with its own stores, Debian's Prometheus and Alertmanager, and the telephone that Alertmanager calls."""
+
+import asyncio
+import random
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+from aiohttp import web
+from redis.asyncio import Redis
+
+from footfall.embedded.servers import Postgres, Valkey
+from tests.deploy.causes.rules import write_files
+from tests.support.process import HEADERS, Process, production, ready, start
+from tests.support.tls_servers import free_port
+
+NETWORKS = 250
+PAUSE_S = 0.05
+SCRAPES_FIRST = 10
+
+
+class OwnRedis(Valkey):
+    """A Redis whose program may be another one at its next start."""
+
+    @property
+    def program(self) -> Path:
+        """Return what runs."""
+        return self._binary
+
+    def use(self, program: Path) -> None:
+        """Run this program from the next start on."""
+        self._binary = program
+
+
+@dataclass(slots=True)
+class World:
+    """What a cause may take hold of."""
+
+    folder: Path
+    valkey: OwnRedis
+    postgres: Postgres
+    environ: dict[str, str]
+    http: aiohttp.ClientSession
+    chance: random.Random
+    service: Process | None = None
+    public: str = ""
+    heard: list[str] = field(default_factory=list)
+    """The names of the alerts for which Alertmanager has called, in order."""
+    headers: Callable[[], Mapping[str, str]] = dict
+    """Of each ordinary beacon."""
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @property
+    def redis(self) -> Redis:
+        """Return a client of Redis, which its user closes."""
+        return Redis.from_url(self.valkey.url)
+
+    async def redis_with(self, more: Mapping[str, str]) -> None:
+        """Start Redis again, with these variables."""
+        program = self.folder / "redis-with-variables"
+        words = " ".join(f"{name}={value}" for name, value in more.items())
+        program.write_text(f'#!/bin/sh\nexec env {words} {self.valkey.program} "$@"\n')
+        program.chmod(0o755)
+        await self.valkey.stop()
+        self.valkey.use(program)
+        await self.valkey.start()
+
+    async def sql(self, *statements: str) -> None:
+        """Run statements as the administrator of PostgreSQL."""
+        session = await asyncpg.connect(self.postgres.url)
+        try:
+            for statement in statements:
+                await session.execute(statement)
+        finally:
+            await session.close()
+
+    async def serve(self) -> None:
+        """Start Footfall, again after `stop`."""
+        self.stack = AsyncExitStack()
+        self.service = await self.stack.enter_async_context(start("serve", environ=self.environ))
+        self.public, _ = await ready(self.service)
+
+    async def stop(self) -> None:
+        """Kill Footfall with its workers."""
+        await self.stack.aclose()
+        self.service = None
+
+    @property
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers."""
+        assert self.service is not None
+        return [child.pid for child in self.service.children if "spawn_main" in " ".join(child.cmdline())]
+
+    @asynccontextmanager
+    async def another_host(self, more: Mapping[str, str]) -> AsyncIterator[str]:
+        """Run a second Footfall with its own data folder on the same stores, and kill it at the end; yield its URL.
+
+        Prometheus does not know it.
+        """
+        own = {"FOOTFALL_DATA_DIR": str(self.folder / "other"), "FOOTFALL_OPS_LISTEN": "127.0.0.1:0"}
+        async with start("serve", environ=self.environ | own | dict(more)) as process:
+            public, _ = await ready(process)
+            yield public
+
+    async def left_spool(self) -> Path:
+        """Have a host that lost Redis spool some views, kill it, and return the file that it left."""
+        async with self.another_host({"FOOTFALL_REDIS_URL": f"unix://{self.folder}/nowhere.sock"}) as public:
+            for _ in range(60):
+                await self.view(to=public)
+        [file] = (self.folder / "other" / "spool").glob("*.spool")
+        return file
+
+    def bring(self, file: Path) -> None:
+        """Move a file into the spool of the running Footfall."""
+        file.rename(Path(self.environ["FOOTFALL_DATA_DIR"]) / "spool" / file.name)
+
+    async def view(self, *, to: str = "", **headers: str) -> int:
+        """Send a view, to this host or another; return the status of its answer, 0 if there was none."""
+        sent = {**HEADERS, **self.headers(), **headers}
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with self.http.post(f"{to or self.public}/seen", json={"site": "portal"}, headers=sent) as answer:
+                await answer.read()
+                return answer.status
+        return 0
+
+
+@asynccontextmanager
+async def world(more: Mapping[str, str]) -> AsyncIterator[World]:
+    """Run everything with visitors from many networks, and let Prometheus see that all is well."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="footfall-cause-")))
+        folder.chmod(0o711)
+        valkey = await stack.enter_async_context(OwnRedis(folder))
+        postgres = await stack.enter_async_context(Postgres(folder))
+        environ = await production(folder / "footfall", valkey.url, postgres.url)
+        environ |= {"FOOTFALL_OPS_LISTEN": f"127.0.0.1:{free_port()}", "FOOTFALL_ROLLUP_EVERY_S": "5", **more}
+        timeout = aiohttp.ClientTimeout(total=15)
+        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        here = World(folder, valkey, postgres, environ, http, random.Random(18))
+        here.headers = lambda: {"X-Forwarded-For": f"198.51.{here.chance.randrange(NETWORKS)}.7"}
+        await here.serve()
+        stack.push_async_callback(here.stop)
+        visiting = asyncio.create_task(_visit(here))
+        stack.push_async_callback(_cancel, visiting)
+        webhook = await stack.enter_async_context(_telephone(here.heard))
+        alertmanager, prometheus = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        write_files(folder, f"http://{environ['FOOTFALL_OPS_LISTEN']}", alertmanager, webhook)
+        for words in (
+            ("prometheus-alertmanager", f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}/calls"),
+            ("prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/samples"),
+        ):
+            address = alertmanager if words[0].endswith("alertmanager") else prometheus
+            more_words = ("--cluster.listen-address=",) if address is alertmanager else ()
+            await stack.enter_async_context(_program(*words, f"--web.listen-address={address}", *more_words))
+        await _until_seen(here, prometheus)
+        yield here
+
+
+@asynccontextmanager
+async def _telephone(heard: list[str]) -> AsyncIterator[str]:
+    """Answer Alertmanager's calls, and note the alerts that fire in them."""
+
+    async def answer(request: web.Request) -> web.Response:
+        alerts = (await request.json())["alerts"]
+        heard.extend(alert["labels"]["alertname"] for alert in alerts if alert["status"] == "firing")
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/{severity}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _program(*words: str) -> AsyncIterator[None]:
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*words, stdout=quiet, stderr=quiet)
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _visit(here: World) -> None:
+    while True:
+        await here.view()
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    while not task.done():  # a request whose time is over at this moment swallows a cancellation
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+
+
+async def _until_seen(here: World, prometheus: str) -> None:
+    """Wait until Prometheus has scraped Footfall some times."""
+    query = {"query": 'count_over_time(up{job="footfall"}[5m]) > 0'}
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(aiohttp.ClientError):
+                async with here.http.get(f"http://{prometheus}/api/v1/query", params=query) as answer:
+                    found = (await answer.json())["data"]["result"]
+                if found and int(found[0]["value"][1]) >= SCRAPES_FIRST:
+                    return
+            await asyncio.sleep(0.2)
