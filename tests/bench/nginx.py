@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -85,15 +85,16 @@ async def _compare(
 
 
 @asynccontextmanager
-async def running(service: Footfall) -> AsyncIterator[Server]:
-    """Run nginx in front of a Footfall, in a folder of its own."""
+async def running(service: Footfall, change: Callable[[str], str] = lambda text: text) -> AsyncIterator[Server]:
+    """Run nginx in front of a Footfall, in a folder of its own; `change` gets the configuration last."""
     path = find_nginx()
     if path is None:
         raise Stop("nginx is not installed: `apt install nginx-light` on Debian.")
     with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         port = free_port()
-        (folder / "footfall.conf").write_text(configuration(FILE.read_text("utf-8"), folder, port, service.url))
+        configured = configuration(FILE.read_text("utf-8"), folder, port, service.url)
+        (folder / "footfall.conf").write_text(change(configured))
         (folder / "nginx.conf").write_text(AROUND.format(folder=folder, user="user root;" if os.geteuid() == 0 else ""))
         for needed in ("cache", "log/nginx"):
             (folder / needed).mkdir(parents=True)

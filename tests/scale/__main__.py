@@ -11,8 +11,9 @@ from typing import Any
 
 from footfall.errors import Stop
 from tests.bench import machine
-from tests.scale import check, costs, report
+from tests.scale import affinity, check, costs, report
 from tests.scale.model import Costs, Load
+from tests.support.nginx import find_nginx
 
 SAVED = Path(".footfall/scale.json")
 RESULTS = Path(__file__).with_name("RESULTS.json")
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--spread", type=int, default=USUAL.workers_per_site, help="workers that a site reaches")
     parser.add_argument("--saved", action="store_true", help="measure nothing; use the costs of the last run")
     parser.add_argument("--check", type=int, action="append", help="sites of a real run (default: 1000; 0: none)")
+    parser.add_argument("--affinity", action="store_true", help="compare four hosts behind nginx, by site and in turn")
     parser.add_argument("--results", action="store_true", help="write the last run into README.md and RESULTS.json")
     chosen = parser.parse_args()
     load = Load(
@@ -59,6 +61,11 @@ def main() -> None:
 
 async def run(load: Load, chosen: argparse.Namespace) -> bool:
     """Measure or read the costs, check them, print; return whether each prediction held."""
+    if chosen.affinity:
+        if find_nginx() is None:
+            raise Stop("nginx is not installed: `apt install nginx-light` on Debian.")
+        sys.stdout.write("\n".join([*await affinity.measure(say), ""]))
+        return True
     if chosen.saved:
         found = saved(SAVED)
     else:

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import psutil
 
+from footfall.errors import Stop
 from tests.bench.servers import Footfall, footfall
 from tests.bench.storage import Stores, opened
 from tests.scale import meter, paced
@@ -48,7 +49,7 @@ async def measure(effort: Effort, say: Callable[[str], None]) -> Costs:
         small_bytes = service.rss_mb() * 1e6
         found: dict[str, Any] = await _beacons(service, effort)
     say(f"a worker with {effort.sites} sites")
-    async with footfall(sites=effort.sites, pinned=False, variables=NO_ROLLUP) as service:
+    async with footfall(sites=effort.sites, pinned=False) as service:
         idle_us = await _idle_us_per_s(service, effort.settle_s)
         await send_all(service.port, _some(effort.sites, 3 * effort.sites))
         site_bytes = max(0.0, service.rss_mb() * 1e6 - small_bytes) / effort.sites
@@ -72,12 +73,14 @@ async def _idle_us_per_s(service: Footfall, settle_s: float) -> float:
 
 async def rolled_up(service: Footfall) -> None:
     """Wait for the end of the first rollup, which looks at all days of all sites."""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(ROLLED_UP_MAX_S):
-        while True:
+    until_s = time.monotonic() + ROLLED_UP_MAX_S
+    async with aiohttp.ClientSession() as session:
+        while time.monotonic() < until_s:
             async with session.get(f"{service.ops_url}/metrics") as answer:
                 if re.search(rf"^{ROLLED_UP} [1-9]", await answer.text(), re.MULTILINE):
                     return
             await asyncio.sleep(LOOK_EVERY_S)
+    raise Stop(f"The first rollup did not end within {ROLLED_UP_MAX_S} s: this machine is too busy to measure on.", 1)
 
 
 async def _beacons(service: Footfall, effort: Effort) -> dict[str, float]:
