@@ -5,6 +5,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,14 @@ async def run(load: Load, chosen: argparse.Namespace) -> bool:
         found["costs"] = asdict(await costs.measure(costs.Effort(), say))
         found["additions_ms"].append(additions_cpu_ms())
     of_machine = costs_of(found)
+    save(found)
     runs = [
         await check.run(of_machine, sites, RATES.get(sites, 200.0), SECONDS, say)
         for sites in chosen.check or ([] if chosen.saved else [1000])
         if sites
     ]
     found["checks"] = [asdict(each) for each in runs] or found.get("checks", [])
-    SAVED.parent.mkdir(exist_ok=True)
-    SAVED.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    save(found)
     lines = [report.conditions(found["machine"], found["additions_ms"]), ""]
     for each in runs:
         lines += [*report.check(each), ""]
@@ -94,6 +95,12 @@ def saved(file: Path) -> dict[str, Any]:
         raise Stop("Nothing is measured yet: make scale measures.")
     found: dict[str, Any] = json.loads(file.read_text("utf-8"))
     return found
+
+
+def save(found: Mapping[str, Any]) -> None:
+    """Keep a run for `--saved` and `--results`."""
+    SAVED.parent.mkdir(exist_ok=True)
+    SAVED.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 def costs_of(found: dict[str, Any]) -> Costs:

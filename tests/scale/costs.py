@@ -20,7 +20,8 @@ from tests.scale.model import Costs
 from tests.support.raw_http import connected, read_answer, send_all
 
 NO_ROLLUP = {"FOOTFALL_ROLLUP_EVERY_S": "300"}
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_S = 2.0
+"""Each look takes the worker some time: its metrics have the series of all sites."""
 ROLLED_UP, ROLLED_UP_MAX_S = "footfall_rollup_last_success_timestamp_seconds", 300
 
 
@@ -32,7 +33,7 @@ class Effort:
     """Beacons that come on many connections."""
     alone: int = 500
     """Beacons that come one after the other."""
-    sites: int = 500
+    sites: int = 300
     """For a worker's memory."""
     groups: Mapping[int, int] = field(default_factory=lambda: {20: 200, 1_000: 20, 4_000: 4, 5_000: 4})
     """Sites that are rolled up, by the visitors of their day: at most 4,096 keep their ids."""
