@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from footfall.errors import StoreBusy, StoreRefused, StoreUnavailable
+from footfall.errors import Stop, StoreBusy, StoreRefused, StoreUnavailable
 from footfall.model.batch import Batch
 from footfall.model.day_state import Closed, DayState
-from footfall.model.pages import packed
+from footfall.model.imported import IMPORT_LOG, ImportedDay
+from footfall.model.pages import PageDay, packed
 from footfall.model.pages import unpacked as unpacked_pages
 from footfall.model.peak import Peak, higher
 from footfall.model.periods import week_of
@@ -26,6 +27,11 @@ from tests.simulation.page_models import PagesModel
 def covers(some: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:
     """Whether `some` has at least the number of every log in `other`."""
     return all(some.get(log, (0, 0))[0] >= number for log, (number, _) in other.items())
+
+
+def is_imported(row: DayState) -> bool:
+    """Whether a day was imported, and not counted live."""
+    return set(row.logs) == {IMPORT_LOG}
 
 
 def _lacks_visitors(copy: DayState, row: DayState) -> bool:
@@ -52,6 +58,8 @@ class PostgresModel:
         """The visitors of each week."""
         self.kept_salts: dict[tuple[str, date], bytes] = {}
         self.journal: dict[tuple[SiteId, str], int] = {}
+        self.day_journal: list[tuple[SiteId, date]] = []
+        """The imports of days; the place in it, from 1, is the entry."""
         self.events: set[tuple[str, str, str]] = set()
         self.restarts = 0
         self.held: set[str] = set()
@@ -78,8 +86,34 @@ class PostgresModel:
         self.events.add((site, kind, detail))
 
     def adjustment_counts(self) -> dict[SiteId, int]:
-        """How many corrections each site has."""
-        return dict(Counter(site for site, _ in self.journal))
+        """How many corrections and imported days each site has."""
+        return dict(Counter(site for site, _ in [*self.journal, *self.day_journal]))
+
+    def first_counted_day(self, site: str) -> date | None:
+        """The first day that is not imported."""
+        days = (day for (of, day), row in self.rows.items() if of == site and not is_imported(row))
+        return min(days, default=None)
+
+    def imported(self, site: str, day: date) -> ImportedDay | None:
+        """What it has of an imported day."""
+        row = self.rows.get((site, day))
+        if row is None or not is_imported(row):
+            return None
+        return ImportedDay(day, row.visitors, row.views, row.exact, self.pages.of_log(site, day, IMPORT_LOG))
+
+    def import_days(self, site: SiteId, days: Sequence[ImportedDay]) -> None:
+        """The transaction of an import: all of these days, or none."""
+        for day in days:
+            row = self.rows.get((site, day.day))
+            if row is not None and not is_imported(row):
+                raise Stop(f"{day.day} is a day that Footfall has counted meanwhile", 1)
+        for day in sorted(days, key=lambda day: day.day):
+            self.day_journal.append((site, day.day))
+            logs = {IMPORT_LOG: (len(self.day_journal), day.views)}
+            row = self.rows.get((site, day.day), DayState(day.day, 0, None, {}))
+            self.rows[site, day.day] = replace(row, visitors=day.visitors, logs=logs, exact=day.exact)
+            self.pages.forget_log(site, day.day, IMPORT_LOG)
+            self.pages.save(site, [PageDay(day.day, page, {IMPORT_LOG: views}) for page, views in day.pages.items()])
 
     def save_all(self, copies: Sequence[SiteCopy], *, older: bool = False) -> dict[SiteId, list[DayState]]:
         """The transaction of a group: of several sites those are left out whose rows are held; a refusal stops all."""
@@ -108,7 +142,8 @@ class PostgresModel:
         ahead = [
             row
             for (of, day), row in self.rows.items()
-            if of == site and day >= retention.needed_from and day not in snapshot.present and not covers({}, row.logs)
+            if of == site and day >= retention.needed_from and day not in snapshot.present
+            if not covers({}, row.logs) and not is_imported(row)
         ]
         for state in snapshot.days:
             row = self.rows.get((site, state.day), DayState(state.day, 0, b"", {}))
@@ -179,8 +214,8 @@ class PostgresModel:
     def open_days(self, site: str, retention: Retention) -> tuple[list[DayState], Closed]:
         """The rows that are needed, and the closed days."""
         since = retention.needed_from
-        rows = sorted((row for (of, day), row in self.rows.items() if of == site and day >= since), key=_day)
-        return rows, self._closed(site, retention)
+        rows = [row for (of, day), row in self.rows.items() if of == site and day >= since and not is_imported(row)]
+        return sorted(rows, key=_day), self._closed(site, retention)
 
     def share_salts(self, site: str, offers: Sequence[Salt]) -> dict[date, bytes]:
         """The first that were offered."""
@@ -200,6 +235,7 @@ class PostgresModel:
     def _closed(self, site: str, retention: Retention) -> Closed:
         through = retention.closed_through
         rows = [row for (of, day), row in self.rows.items() if of == site and day <= through]
+        imports = sum(of == site for of, _ in self.day_journal)
         amounts = [amount for (of, _), amount in self.journal.items() if of == site]
         return Closed(
             read_at_us=self._now_us(),
@@ -207,7 +243,7 @@ class PostgresModel:
             visitors=sum(row.visitors for row in rows),
             views=sum(row.views for row in rows),
             adjustments=sum(amounts),
-            revision=f"{self._installation[:8]}-{len(amounts)}",
+            revision=f"{self._installation[:8]}{f'.{imports}' if imports else ''}-{len(amounts)}",
             exact=all(row.exact for row in rows),
             today=retention.today,
             sums=self._sums(site, rows, through),

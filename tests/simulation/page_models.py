@@ -53,6 +53,19 @@ class PagesModel:
             else:
                 _merge(month.setdefault(copied.day, {}), copied.logs)
 
+    def of_log(self, site: str, day: date, log_id: str) -> dict[str, int]:
+        """The views of each page that a log brought on a day."""
+        of_day = [(page, logs) for of, page, when, logs in self.by_day() if (of, when) == (site, day)]
+        return {page: logs[log_id] for page, logs in of_day if log_id in logs}
+
+    def forget_log(self, site: str, day: date, log_id: str) -> None:
+        """Take away what a log brought on a day."""
+        for key in [key for key, logs in self.days.items() if key[::2] == (site, day) and log_id in logs]:
+            del self.days[key]
+        for (of, _, _), days in self.months.items():
+            if of == site and log_id in days.get(day, {}):
+                del days[day][log_id]
+
     def fold(self, site: str, before: date, at_most: int) -> int:
         """Fold the oldest days into months; returns how many months of pages, 0 when none are left."""
         until = min(before, self.today - self.young_days * DAY).replace(day=1)

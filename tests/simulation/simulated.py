@@ -36,6 +36,7 @@ from footfall.stores.store_pair import StorePair
 from footfall.sync.page_folding import PageFolding
 from footfall.sync.repairs import Repairs
 from footfall.sync.rollup import Rollup
+from tests.simulation.day_imports import ImportLedger
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
 from tests.simulation.models import Program, RedisModel
 from tests.simulation.ports import Call, PostgresPort, RedisPort, Server, SpoolPort
@@ -293,6 +294,7 @@ class World:
     """Requests that nobody waits for any more; they may arrive still."""
     workers: list[Worker] = field(default_factory=list)
     ledger: list[Sent] = field(default_factory=list)
+    imports: ImportLedger = field(default_factory=ImportLedger)
     journal: PageJournal = field(default_factory=PageJournal)
     neighbours_ledger: list[tuple[Site, Sent]] = field(default_factory=list)
     """Views of the other sites."""

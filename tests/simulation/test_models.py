@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from footfall import sql_folder
+from footfall.errors import Stop
 from footfall.model.batch import Batch
 from footfall.model.clocks import WALL_CLOCK
 from footfall.model.day_state import Closed, DayState
+from footfall.model.imported import ImportedDay
 from footfall.model.pages import PageBase, PageDay, PageReading
 from footfall.model.pages import packed as packed_pages
 from footfall.model.peak import Peak
@@ -26,11 +28,12 @@ from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.snapshot import Snapshot
 from footfall.model.sums import Sums, Tally
+from footfall.stores.day_imports import DayImports, open_day_imports
 from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, day_key, open_redis, ready_key
 from footfall.stores.spool_store import Spool, open_spool
-from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile
+from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile, is_imported
 from tests.simulation.models import ALWAYS, VIEW_BYTES, Program, RedisModel, packed, unpacked
 from tests.support.footfall import SITE, VIETNAM
 from tests.support.storage import RawRedis, plain_redis, registers, save_one
@@ -41,6 +44,8 @@ OWN = "ours"
 LOGS = ("a1", "b2")
 TODAY = local_day(time.time(), VIETNAM)
 DAYS = (TODAY, TODAY - timedelta(days=1), TODAY - timedelta(days=9), TODAY - timedelta(days=10))
+EARLIER = (TODAY - timedelta(days=20), TODAY - timedelta(days=40))
+"""Days that are imported and never counted."""
 PAGES = ("/", "/a", "/b", "(other)")
 VIEWS = [number.to_bytes(8, "big") for number in range(3000)]
 DAMAGED = ("ready", "online", "days", "dirty", "closed", "visitors", "logs", "ids", "pages")
@@ -265,6 +270,29 @@ class Pair:
                     assert abs(ends_s - kept.ends_s) <= 1, (day, part)
 
 
+async def _import(model: PostgresModel, imports: DayImports, chance: random.Random) -> None:
+    """Import some days in both, some of them again; both refuse what was counted live, and read it back as one."""
+    days = []
+    live = [day for (_, day), row in model.rows.items() if day in DAYS and not is_imported(row)]
+    for day in chance.sample([*live, *EARLIER], 2):
+        pages = dict.fromkeys(chance.sample(PAGES, 2), chance.randint(1, 9))
+        days.append(ImportedDay(day, chance.randint(0, 9), sum(pages.values()), chance.random() < 0.5, pages))
+    outcomes = []
+    for write in (lambda: model.import_days(SITE, days), lambda: imports.write(SITE, "days", days)):
+        try:
+            if (writing := write()) is not None:
+                await writing
+        except Stop:
+            outcomes.append("refused")
+        else:
+            outcomes.append("written")
+    assert outcomes[0] == outcomes[1]
+    assert model.first_counted_day(SITE) == await imports.first_counted_day(SITE)
+    changed = [day for day in days if model.imported(SITE, day.day) != day]
+    if outcomes[0] == "written":
+        assert changed == await imports.changed(SITE, days) == []
+
+
 def _by_day(states: Sequence[DayState]) -> list[DayState]:
     return sorted(states, key=lambda state: state.day)
 
@@ -292,6 +320,7 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
         plain_redis(redis_url) as redis,
         open_redis(redis_url, 5.0) as sketches,
         open_postgres(postgres_url) as store,
+        open_day_imports(postgres_url) as imports,
     ):
         model = PostgresModel(lambda: int(time.time() * 1e6), await store.installation())
         pair = Pair(redis, sketches, chance)
@@ -325,6 +354,7 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
             model.record_event(SITE, "salt_lost", correction)
             await store.record_event(SITE, "salt_lost", correction)
             assert {(SITE, event.kind, event.detail) for event in await store.events(SITE)} == model.events
+            await _import(model, imports, chance)
             real = await save_one(store, SITE, snapshot, retention)
             ahead = model.save(SITE, snapshot, retention)
             closed = model.tidy(SITE, snapshot, retention)

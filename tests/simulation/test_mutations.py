@@ -251,6 +251,23 @@ IDS_IN_A_CALL_OF_THEIR_OWN = {
     },
 }
 
+LIVE_DAY_OVERWRITTEN = {
+    "service/footfall/cli/day_imports.py": {"    if day >= first:\n": "    if False:\n"},
+    "service/footfall/stores/day_imports.py": {
+        '    WHERE footfall.is_imported(kept.logs)\n"""': '    WHERE true\n"""',
+    },
+}
+IMPORT_ADDED_UP = {
+    "service/footfall/stores/day_imports.py": {
+        "visitors = EXCLUDED.visitors, views = EXCLUDED.views, logs = EXCLUDED.logs,": (
+            "visitors = kept.visitors + EXCLUDED.visitors, views = kept.views + EXCLUDED.views, logs = EXCLUDED.logs,"
+        ),
+    },
+    "tests/simulation/durable_models.py": {
+        "row, visitors=day.visitors, logs=logs,": "row, visitors=row.visitors + day.visitors, logs=logs,",
+    },
+}
+
 NAMED_TESTS = {
     "deduplication off": (
         DEDUPLICATION_OFF,
@@ -352,6 +369,10 @@ NAMED_TESTS = {
         IDS_IN_A_CALL_OF_THEIR_OWN,
         "delivery/test_views_again.py::test_ids_cost_no_call_of_their_own",
     ),
+    "a live day overwritten by an import": (
+        LIVE_DAY_OVERWRITTEN,
+        "cli/test_day_imports.py::test_days_that_footfall_counted_are_never_touched",
+    ),
 }
 SIMULATION = "simulation/test_simulation.py::test_whatever_happens_every_beacon_counts_once"
 SIMULATED = {
@@ -367,6 +388,7 @@ SIMULATED = {
     "a repeat that is not looked up": REPEATS_NOT_LOOKED_UP,
     "pages apart from their day": PAGES_APART_FROM_THEIR_DAY,
     "pages confirmed unseen": PAGES_CONFIRMED_UNSEEN,
+    "an import that adds up": IMPORT_ADDED_UP,
 }
 
 

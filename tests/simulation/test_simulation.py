@@ -3,8 +3,8 @@
 The workers run the service's own code (recorder, reconciler, rollup, folding, salts); `simulated.py` decides what
 becomes of each of their calls. Hypothesis chooses what happens next: calls are delivered, lost on the way or on the
 way back, doubled or late; Redis is wiped, goes back to an older copy, or splits in two; Postgres goes away or comes
-back from an old dump; workers die; days pass and fold into months; operators move pages and import numbers. After
-every step the ledger is compared with what the stores hold.
+back from an old dump; workers die; days pass and fold into months; operators move pages, and import numbers and days.
+After every step the ledger is compared with what the stores hold.
 
 A failure prints the shortest way to it that was found, and a seed; FOOTFALL_SEED=<seed> make test ARGS=tests/simulation
 takes the same ways again. Without the variable every run takes new ones, except in CI.
@@ -14,7 +14,7 @@ Finding the shortest way takes minutes; FOOTFALL_SHRINK=no leaves it out. FOOTFA
 import copy
 import os
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -32,7 +32,11 @@ from hypothesis.stateful import (
 
 from footfall.errors import StoreUnavailable
 from footfall.model.day_state import DayState
+from footfall.model.imported import ImportedDay
 from footfall.model.periods import local_day, week_of
+from footfall.model.retention import DAY, Retention
+from footfall.model.site_id import SiteId
+from tests.simulation.day_imports import Heard
 from tests.simulation.durable_models import PostgresModel
 from tests.simulation.models import ALWAYS
 from tests.simulation.page_models import PagesModel
@@ -60,6 +64,17 @@ QUIET_DAYS = 8
 ANY = st.integers(0, 30)
 
 
+@dataclass(frozen=True)
+class Dump:
+    """What Postgres had, and what operators had done until then."""
+
+    rows: dict[tuple[str, date], DayState]
+    pages: PagesModel
+    journal: PageJournal
+    day_journal: list[tuple[SiteId, date]]
+    imported: dict[date, ImportedDay]
+
+
 class Footfall(RuleBasedStateMachine):
     """Everything that may happen to two workers and their stores."""
 
@@ -81,7 +96,7 @@ class Footfall(RuleBasedStateMachine):
         self.promises = Promises(self.world)
         self.has_folded = False
         self.copies: list[Server] = []
-        self.dumps: list[tuple[dict[tuple[str, date], DayState], PagesModel, PageJournal]] = []
+        self.dumps: list[Dump] = []
         for _ in range(2):
             self.world.start_worker()
         self.world.loop.settle()
@@ -333,8 +348,9 @@ class Footfall(RuleBasedStateMachine):
     @rule(age=ANY)
     def postgres_is_restored_from_before(self, age: int) -> None:
         """A dump that an older version made has no ids."""
-        dump, _, _ = self.dumps[age % len(self.dumps)]
-        dump.update({key: replace(row, ids=None, exact=False) for key, row in dump.items()})
+        dump = self.dumps[age % len(self.dumps)]
+        dump.rows.update({key: replace(row, ids=None, exact=False) for key, row in dump.rows.items()})
+        dump.imported.update({day: replace(said, exact=False) for day, said in dump.imported.items()})
         self.promises.may_estimate()
         self.postgres_is_restored(age)
 
@@ -349,14 +365,17 @@ class Footfall(RuleBasedStateMachine):
     @rule()
     def postgres_is_dumped(self) -> None:
         model = self.world.postgres.model
-        self.dumps = [(dict(model.rows), model.pages.copied(), copy.deepcopy(self.world.journal)), *self.dumps[:1]]
+        journal = copy.deepcopy(self.world.journal)
+        imported = dict(self.world.imports.days)
+        dump = Dump(dict(model.rows), model.pages.copied(), journal, list(model.day_journal), imported)
+        self.dumps = [dump, *self.dumps[:1]]
 
     @precondition(lambda self: self.dumps)
     @rule(age=ANY)
     def postgres_is_restored(self, age: int) -> None:
-        rows, pages, journal = self.dumps[age % len(self.dumps)]
-        model = self.world.postgres.model
-        model.rows, model.pages, self.world.journal = dict(rows), pages.copied(), copy.deepcopy(journal)
+        dump, model = self.dumps[age % len(self.dumps)], self.world.postgres.model
+        model.rows, model.pages, self.world.journal = dict(dump.rows), dump.pages.copied(), copy.deepcopy(dump.journal)
+        model.day_journal, self.world.imports.days = list(dump.day_journal), dict(dump.imported)
         model.restarts += 1
         self.promises.postgres_lost_data()
 
@@ -376,6 +395,32 @@ class Footfall(RuleBasedStateMachine):
         """Starting numbers, for the first time or corrected: `footfall import pages`."""
         self.world.journal.starting[name] = views
         self.world.postgres.model.pages.import_views(self.world.site.id, name, views)
+        self.forget_pages()
+
+    @precondition(lambda self: self.world.postgres.up and self.world.site.id not in self.world.postgres.model.held)
+    @rule(
+        which=ANY,
+        ages=st.sets(st.integers(-3, 9), min_size=1, max_size=3),
+        visitors=st.integers(0, 5),
+        pages=st.dictionaries(st.sampled_from(NAMES), st.integers(1, 5)),
+        heard=st.sampled_from([Heard.ALL, Heard.ALL, Heard.NO_ANSWER, Heard.NOTHING]),
+    )
+    def days_are_imported(self, which: int, ages: set[int], visitors: int, pages: dict[str, int], heard: Heard) -> None:
+        """Days of before, for the first time, again or corrected, and some that were counted live."""
+        self.reconcile(which, served=True)  # as the command does: a day that Redis alone has was counted live as well
+        first, site = local_day(self.started_s, self.world.site.zone), self.world.site
+        counted_since = self.world.postgres.model.first_counted_day(site.id) or date.max
+        days = [
+            ImportedDay(day, visitors + age % 2, sum(pages.values()), age % 2 == 0, pages)
+            for age in sorted(ages)
+            if (day := first - age * DAY) < first or day >= counted_since
+        ]
+        closed_through = Retention.at(self.world.clock(), site.zone).closed_through
+        self.world.imports.run(self.world.postgres.model, site, days, closed_through, heard)
+        self.forget_pages()
+
+    def forget_pages(self) -> None:
+        """Redis is asked to read pages again; where it does not hear of it, it shows what it remembers."""
         if not self.world.redis[0].up or len(self.world.redis) == 2:
             self.promises.pages_lag()
             return

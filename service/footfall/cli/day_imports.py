@@ -110,7 +110,7 @@ async def write_days(
             await refuse_without_owner(imports)
             with progress_bar(len(days), "importing") as progress:
                 writer = DayWriter(imports, site, source, progress, is_dry_run=is_dry_run)
-                outcome = await writer.write(days)
+                outcome = await writer.write(days, Retention.at(WALL_CLOCK(), site.zone).closed_through)
         if (more := outcome.left_out - LINES_SHOWN) > 0:
             complain(f"and {more:,d} days more")
         done = "would be written" if is_dry_run else "written"
@@ -139,9 +139,11 @@ class DayWriter:
         self._progress = progress
         self._is_dry_run = is_dry_run
 
-    async def write(self, days: Iterable[ImportedDay]) -> Outcome:
-        """Write what changes; leave out, with a sentence for each day, what is not over and what was counted live."""
-        closed_through = Retention.at(WALL_CLOCK(), self._site.zone).closed_through
+    async def write(self, days: Iterable[ImportedDay], closed_through: date) -> Outcome:
+        """Write what changes; leave out, with a sentence for each day, what is not over and what was counted live.
+
+        `closed_through` is the last day that is over.
+        """
         first = await self._imports.first_counted_day(self._site.id) or date.max
         outcome, some, pages = Outcome(), list[ImportedDay](), 0
         for day in days:
