@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import shutil
 import signal
 import sys
 import time
@@ -21,9 +22,11 @@ from tests.bench import (
     machine,
     memory,
     nginx,
+    rates,
     results,
     storage,
     sustained,
+    tabs,
 )
 from tests.bench.servers import Footfall, footfall, start_s
 from tests.bench.wrk import find_wrk
@@ -69,11 +72,16 @@ async def measure_counted(parts: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "instructions" in parts:
         found |= await instructions_of_requests()
+    if "rates" in parts and shutil.which("valgrind"):
+        say("instructions a second of a core")
+        found["rates"] = counted.stamped(await rates.measure((found or counted.saved()).get("instructions", {})))
     if "storage" in parts:
         say("bytes in both stores, and a site of many pages")
         found["storage"] = counted.stamped(await storage.measure())
     if "memory" in parts:
         found |= await memory_of_processes()
+    if "tabs" in parts:
+        found |= await open_tabs()
     return found
 
 
@@ -121,6 +129,15 @@ async def memory_of_processes() -> dict[str, Any]:
         say("this system does not say what memory processes share, so none is read")
         return {}
     return {"memory": counted.stamped(read)}
+
+
+async def open_tabs() -> dict[str, Any]:
+    """Measure tabs through nginx where it is installed."""
+    if find_nginx() is None:
+        say("nginx is not installed, so no tabs are measured through it: `apt install nginx-light` on Debian")
+        return {}
+    say(f"{tabs.CONNECTIONS:,} connections that stand for open tabs")
+    return {"tabs": counted.stamped(await tabs.measure())}
 
 
 def say(what: str) -> None:

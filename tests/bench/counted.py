@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from footfall.errors import Stop
-from tests.bench import goals, machine
+from tests.bench import goals, machine, rates
 from tests.bench.goals import Row, figure
 from tests.bench.memory import WORKERS
 from tests.bench.storage import CHANGES, DAYS, IDS, VISITORS
+from tests.bench.tabs import TABS
 
 FILE = Path(__file__).with_name("RESULTS.json")
-PARTS = ("instructions", "storage", "memory")
+PARTS = ("instructions", "rates", "storage", "memory", "tabs")
 TOLERANCE = 1.05
 """A ratio of instructions that is higher than the committed one by more fails the bench. Two runs at once differed by
 2.3 % for robots, and by at most 0.7 % for all others."""
@@ -26,8 +27,15 @@ in `RESULTS.json`. Bytes and instructions do not depend on how busy the machine 
 stands here, in microseconds of Redis' own clock or beside a bare round trip of the same moment; on a busy machine those
 of rollups still wander, by a factor of five between some runs.
 
+Rates from instructions are what a core could do whose kernel cost nothing, and whose caches held a server as well as a
+small program: at most half of them was ever measured. They are of the average of a day, and the median round. `make scale` says what so many views take with everything, in CPU time, calls, rows and bytes.
+
 Memory is read three seconds after the start, on Linux. The libraries' code, some 20 MB of each resident process, is in
 memory once for all of them; so the goals are for what a worker has for itself.
+
+For tabs, 100 sites and 500 connections are measured, which ping as much sooner as makes the pings of all tabs. CPU
+seconds are those that the processes counted for themselves; on a machine with other work they wander, since cores and
+caches are shared.
 
 Instructions are those of a worker without its background steps, which cost by the second; valgrind's callgrind counts
 them. Rounds of 64 requests come at once, each on its own connection. Where a ratio is above the one here by more than
@@ -55,6 +63,10 @@ def _workers(name: str) -> tuple[str, ...]:
     return tuple(f"memory.by_workers.{number}.{name}" for number in WORKERS)
 
 
+def _tabs(name: str) -> tuple[str, ...]:
+    return tuple(f"tabs.by_tabs.{number}.{name}" for number in TABS)
+
+
 def _many_sites(name: str) -> tuple[str, ...]:
     return tuple(f"memory.many_sites.{when}.{name}" for when in ("idle", "viewed"))
 
@@ -73,6 +85,25 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
     ),
     "Instructions of a request: Footfall's / the empty server's": tuple(
         Row(name, (f"instructions.{case}.ours", f"instructions.{case}.empty")) for case, name in CASES.items()
+    ),
+    "Requests a second of a core that does nothing else, from instructions: Footfall / the empty server": (
+        Row(
+            "billions of instructions a second, in the slowest / median / fastest round",
+            tuple(f"rates.billion_instructions_per_s.{which}" for which in ("least", "median", "most")),
+            "{:.2f}",
+        ),
+        *(
+            Row(CASES[case], (f"rates.requests.{case}.ours_per_s", f"rates.requests.{case}.empty_per_s"))
+            for case in rates.CASES
+        ),
+        *(
+            Row(
+                f"cores for a billion in a day: {CASES[case]}",
+                (f"rates.requests.{case}.billion_cores", f"rates.requests.{case}.billion_cores_empty"),
+                "{:.2f}",
+            )
+            for case in rates.CASES
+        ),
     ),
     "Bytes of a site after its first day, at 63 / 495 / 4,096 / 4,097 visitors": (
         Row("Redis, all its keys, the visitors all online still", _visitors("redis")),
@@ -104,6 +135,21 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
     "Memory in MB of a worker of 1,000 sites: nothing happens / each has had a view": (
         Row("what it has for itself", _many_sites("private_mb"), "{:.0f}", goals.MANY_SITES_MEMORY),
         Row("resident (RSS)", _many_sites("resident_mb"), "{:.0f}"),
+    ),
+    "1,000 visible tabs for an hour, where each site has 10 / 100 of them, through nginx with TLS": (
+        Row("Footfall's CPU seconds", _tabs("footfall_cpu_s")),
+        Row("Redis' CPU seconds", _tabs("redis_cpu_s")),
+        Row("PostgreSQL's CPU seconds", _tabs("postgres_cpu_s")),
+        Row("nginx' CPU seconds", _tabs("nginx_cpu_s")),
+        Row("PostgreSQL's log (WAL) in MB", _tabs("wal_mb"), "{:.1f}"),
+        Row("pings a second meanwhile, of 100 sites", _tabs("pings_per_s")),
+        Row("cores for 100,000 such tabs, all programs together", _tabs("cores_for_100000"), "{:.2f}"),
+        Row(
+            "nginx' CPU seconds where each ping comes on a new connection",
+            ("tabs.new_connections.nginx_cpu_s",),
+        ),
+        Row("bytes of HTTP of one tab, sent / received", ("tabs.bytes_sent_per_hour", "tabs.bytes_received_per_hour")),
+        Row("nginx' memory for one connection, in bytes", ("tabs.nginx_bytes_per_connection",)),
     ),
 }
 

@@ -85,22 +85,27 @@ async def _compare(
 
 
 @asynccontextmanager
-async def running(service: Footfall, change: Callable[[str], str] = lambda text: text) -> AsyncIterator[Server]:
-    """Run nginx in front of a Footfall, in a folder of its own; `change` gets the configuration last."""
+async def running(
+    service: Footfall, certificate: Path | None = None, change: Callable[[str], str] = lambda text: text
+) -> AsyncIterator[Server]:
+    """Run nginx in front of a Footfall, in a folder of its own, with TLS where it gets a certificate.
+
+    `change` gets the configuration last.
+    """
     path = find_nginx()
     if path is None:
         raise Stop("nginx is not installed: `apt install nginx-light` on Debian.")
     with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         port = free_port()
-        configured = configuration(FILE.read_text("utf-8"), folder, port, service.url)
+        configured = configuration(FILE.read_text("utf-8"), folder, port, service.url, certificate)
         (folder / "footfall.conf").write_text(change(configured))
         (folder / "nginx.conf").write_text(AROUND.format(folder=folder, user="user root;" if os.geteuid() == 0 else ""))
         for needed in ("cache", "log/nginx"):
             (folder / needed).mkdir(parents=True)
         process = subprocess.Popen([path, "-p", name, "-c", str(folder / "nginx.conf")], stderr=subprocess.PIPE)
         try:
-            proxy = Server(f"http://127.0.0.1:{port}", [])
+            proxy = Server(f"{'https' if certificate else 'http'}://127.0.0.1:{port}", [])
             await _until_it_answers(proxy.url, process)
             # Beside its worker nginx has a cache manager, and a cache loader that soon ends.
             family = psutil.Process(process.pid).children()
@@ -112,12 +117,23 @@ async def running(service: Footfall, change: Callable[[str], str] = lambda text:
             process.communicate(timeout=START_MAX_S)
 
 
-def configuration(text: str, folder: Path, port: int, upstream: str) -> str:
-    """Return the example, changed to listen on loopback without TLS, ask `upstream` and write into `folder`."""
+def configuration(text: str, folder: Path, port: int, upstream: str, certificate: Path | None = None) -> str:
+    """Return the example, changed to listen on loopback, ask `upstream` and write into `folder`.
+
+    Without a certificate it has no TLS; the key of one is in `FILE.key`.
+    """
+    tls = (
+        (
+            (r"listen 443 ", f"listen 127.0.0.1:{port} "),
+            (r"/etc/ssl/footfall/fullchain\.pem", str(certificate)),
+            (r"/etc/ssl/footfall/privkey\.pem", f"{certificate}.key"),
+        )
+        if certificate
+        else ((r"listen 443 ssl http2;", f"listen 127.0.0.1:{port};"), (r" *ssl_certificate(?:_key)? .*\n", ""))
+    )
     changes = (
-        (r"listen 443 ssl http2;", f"listen 127.0.0.1:{port};"),
+        *tls,
         (r" *listen \[::\]:443 ssl http2;\n", ""),
-        (r" *ssl_certificate(?:_key)? .*\n", ""),
         (r"server 127\.0\.0\.1:8080\b", f"server {urlsplit(upstream).netloc}"),
         (r"(?<= )/var/", f"{folder}/"),
     )
@@ -134,7 +150,7 @@ async def _until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
             if process.poll() is not None:
                 raise Stop(f"nginx does not start:\n{process.communicate()[1].decode()}", 1)
             try:
-                async with session.get(f"{url}/counts?site={traffic.SITE}") as answer:
+                async with session.get(f"{url}/counts?site={traffic.SITE}", ssl=False) as answer:
                     await answer.read()
                     return
             except aiohttp.ClientConnectionError:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from footfall.errors import Stop
-from tests.bench import counted
+from tests.bench import counted, tabs
 from tests.bench.figures import SECTIONS, conditions
 from tests.bench.goals import figure
 from tests.support.project import PROJECT
@@ -38,6 +38,7 @@ def write(found: Mapping[str, Any], *, timed: bool, newly_counted: bool) -> None
     """
     if newly_counted:
         counted.save(found)
+        tabs.write_table(counted.saved()["tabs"])
     head = "\n".join((HEAD, *lines(found), "")) if timed else FILE.read_text("utf-8").partition(counted.HEADING)[0]
     FILE.write_text("\n".join((head.rstrip("\n"), "", *counted.lines(counted.saved()), "")), "utf-8")
 

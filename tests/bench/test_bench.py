@@ -24,9 +24,11 @@ from tests.bench import (
     memory,
     nginx,
     openloop,
+    rates,
     results,
     servers,
     storage,
+    tabs,
     traffic,
 )
 from tests.bench.goals import Goal
@@ -184,6 +186,30 @@ async def test_memory_is_read_of_the_workers_and_of_all_processes() -> None:
     assert found["many_sites"]["viewed"].keys() == found["many_sites"]["idle"].keys()
 
 
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+async def test_rates_come_from_counted_instructions_and_what_a_core_does_in_a_second() -> None:
+    """Twice the instructions are half the rate; without counted ones there is no rate to print."""
+    found = await rates.measure({case: {"ours": 400_000, "empty": 200_000} for case in rates.CASES})
+    per_s = found["billion_instructions_per_s"]
+    assert 0 < per_s["least"] <= per_s["median"] <= per_s["most"]
+    for of_case in found["requests"].values():
+        assert of_case["empty_per_s"] == pytest.approx(2 * of_case["ours_per_s"], abs=2)
+    with pytest.raises(Stop, match="only instructions"):
+        await rates.measure({})
+
+
+@pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed")
+async def test_tabs_ping_over_kept_connections_through_the_operators_nginx() -> None:
+    """A tab that pinged too seldom, or read the numbers beside its pings, would be another one than the script's."""
+    found = await tabs.measure(tabs=(500,), sites=2, connections=8, seconds=2, settle_s=0)
+    assert found["interval_s"] == 54
+    cost = found["by_tabs"]["500"]
+    assert cost["wanted_per_s"] == 19
+    assert 0 < cost["pings_per_s"] < 25
+    assert cost.keys() == found["new_connections"].keys()
+    assert 200 * tabs.PINGS_AN_HOUR < found["bytes_received_per_hour"] < 2_000 * tabs.PINGS_AN_HOUR
+
+
 @pytest.mark.parametrize(
     ("ratio", "worse"),
     [
@@ -259,6 +285,7 @@ def test_the_counted_figures_of_the_results_are_those_that_the_bench_compares_wi
         page.partition(counted.HEADING)[2] == "\n".join([*counted.lines(counted.saved()), ""])[len(counted.HEADING) :]
     )
     assert counted.saved().keys() == set(counted.PARTS)
+    assert "\n".join(tabs.table(counted.saved()["tabs"])) in tabs.TABLE_PLACE.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

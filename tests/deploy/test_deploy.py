@@ -20,7 +20,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from footfall.metrics.metrics import Metrics
-from footfall.settings.settings import FILE_VARIABLES, VARIABLES
+from footfall.settings.settings import FILE_VARIABLES, VARIABLES, Settings
 from footfall.settings.sources import CONFIG_VARIABLE
 from tests.support.project import PROJECT
 
@@ -151,6 +151,13 @@ def test_the_image_does_not_run_as_root() -> None:
     users = [rest for name, rest in instructions(DOCKERFILE) if name == "USER"]
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", users[-1])
     assert ("STOPSIGNAL", "SIGTERM") in instructions(DOCKERFILE)
+
+
+def test_a_visible_page_finds_its_connection_to_nginx_at_each_ping() -> None:
+    """With 30 seconds every ping of every visible page came on a new connection, with a TLS handshake."""
+    of_clients = NGINX.partition("\nserver {")[2]
+    [kept_s] = re.findall(r"^    keepalive_timeout (\d+)s;", of_clients, re.MULTILINE)
+    assert int(kept_s) > Settings.model_fields["ping_after_s"].default
 
 
 @pytest.mark.parametrize("text", [DOCKERFILE, COMPOSE, UNIT, NGINX, ALERTS])

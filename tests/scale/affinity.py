@@ -32,7 +32,10 @@ async def measure(say: Callable[[str], None], sites: int = SITES, seconds: float
     lines.append(f"  {'':<28} {'beacons a call':>15} {'logs a site':>12} {'calls a beacon':>15} {'us a beacon':>12}")
     for name, keeps in (("each site on one host", True), ("each request in turn", False)):
         say(f"{HOSTS} hosts, {name}")
-        async with hosts(sites) as (service, urls), nginx.running(service, upstreams(urls, keeps_site=keeps)) as proxy:
+        async with (
+            hosts(sites) as (service, urls),
+            nginx.running(service, change=upstreams(urls, keeps_site=keeps)) as proxy,
+        ):
             valkey, postgres = meter.family_of(psutil.Process())
             before = await meter.read(service.stores, valkey, postgres)
             port = urlsplit(proxy.url).port or 0
