@@ -28,7 +28,8 @@ stands here, in microseconds of Redis' own clock or beside a bare round trip of 
 of rollups still wander, by a factor of five between some runs.
 
 Rates from instructions are what a core could do whose kernel cost nothing, and whose caches held a server as well as a
-small program: at most half of them was ever measured. They are of the average of a day, and the median round. `make scale` says what so many views take with everything, in CPU time, calls, rows and bytes.
+small program: at most half of them was ever measured. They are of the average of a day, and the median round. `make
+scale` says what so many views take with everything, in CPU time, calls, rows and bytes.
 
 Memory is read three seconds after the start, on Linux. The libraries' code, some 20 MB of each resident process, is in
 memory once for all of them; so the goals are for what a worker has for itself.
