@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from footfall._compat import stream_of
+from footfall._compat import QuickHistogram, stream_of, value_of
 from footfall.stores.redis_pool import RedisPool
 from tests.support.project import PACKAGE, PROJECT
 
@@ -42,6 +42,10 @@ VALUES = (
 MMAP = (
     "prometheus_client.mmap_dict no longer has this. Look in multiprocess.py how MultiProcessCollector reads its files:"
     " metrics/multiprocess.py has to write them in the same format."
+)
+NUMBERS = (
+    "prometheus_client counts elsewhere now. Look in metrics.py where a Counter and a Histogram keep their numbers:"
+    " _compat.py adds to them directly."
 )
 WRITER = (
     "aiohttp's requests no longer have a writer. Look in web_response.py how StreamResponse sends its head:"
@@ -129,6 +133,26 @@ def test_a_metric_keeps_its_numbers_where_we_say(monkeypatch: pytest.MonkeyPatch
         ("counter", "beacons", "beacons_total", ("site",), ("portal",), "Beacons", {}),
         ("gauge", "queue", "queue", (), (), "Queue", {"multiprocess_mode": "livesum"}),
     ], VALUES
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.0005, 0.00051, 0.3, 5.0, 5.1, float("inf")])
+def test_a_quick_histogram_counts_as_the_one_of_the_library_does(seconds: float) -> None:
+    """A time that equals a bound is within it; one beyond the last bound is in the bucket without one."""
+    samples = []
+    for kind in (Histogram, QuickHistogram):
+        registry = CollectorRegistry()
+        histogram = kind("seconds", "Seconds", ["route"], registry=registry, buckets=(0.0005, 0.5, 5))
+        histogram.labels("/seen").observe(seconds)
+        [metric] = registry.collect()
+        samples.append([(each.name, each.labels, each.value) for each in metric.samples if "created" not in each.name])
+    assert samples[0] == samples[1], NUMBERS
+
+
+def test_the_number_behind_a_counter_is_what_the_counter_shows() -> None:
+    """Adding to it directly is counting."""
+    registry = CollectorRegistry()
+    value_of(Counter("beacons", "Beacons", ["site"], registry=registry).labels("portal")).inc(3)
+    assert registry.get_sample_value("beacons_total", {"site": "portal"}) == 3, NUMBERS
 
 
 def test_a_number_in_a_file_is_read_by_the_collector(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Each part has a name of ours, the version in which it was read, and the reason w
 
 import asyncio
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from operator import attrgetter, methodcaller
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.typedefs import Handler
-from prometheus_client import values
+from prometheus_client import Counter, Histogram, values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from redis.asyncio.connection import AbstractConnection
 
@@ -99,6 +100,26 @@ def keep_metric_values_in(make: Callable[..., MetricValue]) -> None:
     names the files after processes, so that counters fall when a worker is replaced, and writes at every increment.
     """
     values.ValueClass = make
+
+
+value_of: Callable[[Counter], MetricValue] = attrgetter("_value")
+"""The number behind a counter: `Counter._value`, read in 0.26.0.
+
+The public `inc` looks first whether the counter has labels and whether it falls, which takes thrice as long.
+"""
+
+
+class QuickHistogram(Histogram):
+    """A histogram that finds the bucket by bisection: `Histogram._sum`, `._buckets`, `._upper_bounds`, read in 0.26.0.
+
+    The public `observe` tries one bound after another, which costs a request more than all else that is measured.
+    """
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count `amount` in the first bucket whose bound it does not exceed; there are no exemplars here."""
+        del exemplar
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
 
 MetricsFile = MmapedDict

@@ -105,6 +105,20 @@ async def test_nothing_that_counts_has_an_end_before_postgres_has_it(redis_url: 
         assert [await redis.ttl(key) for key in (SKETCH, LOGS)] == [-1, -1]
 
 
+async def test_beacons_that_come_one_in_a_turn_of_the_loop_share_a_call(settings: Settings) -> None:
+    """A loop accepts one new connection in a turn: their beacons would make a batch of every few."""
+    async with open_worker(settings) as services:
+        assert await count(services) is StoredIn.REDIS
+        before = metric(services, "footfall_flushes_total", answer="ok")
+        counting = []
+        for visitor in range(10):
+            counting.append(asyncio.create_task(count(services, visitor)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*counting)
+        assert metric(services, "footfall_flushes_total", answer="ok") == before + 1
+        assert await views(services) == 11
+
+
 async def test_what_a_hanging_redis_did_not_answer_counts_once(settings: Settings, own_valkey: Valkey) -> None:
     """It does the work when it wakes up, and gets it again: the number tells that it is the same."""
     async with open_worker(settings) as services:

@@ -40,7 +40,7 @@ def test_every_worker_answers_for_all(open_slot: OpenSlot) -> None:
     slots = []
     for number in (0, 1):
         slot = open_slot(number)
-        slot.metrics.beacon("portal", "counted", "").inc()
+        slot.metrics.beacon("portal", "counted", "").inc(1)
         slot.metrics.request("/seen", 200).observe(0.003)
         slot.metrics.queue_beacons.set(5)
         slot.write()

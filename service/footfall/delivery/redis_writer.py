@@ -42,6 +42,8 @@ class RedisWriter:
         self._periods = periods
         self._metrics = metrics
         self._up = metrics.store_up.labels("redis")
+        self._is_up = False
+        """What this gauge says."""
         self._monotonic = monotonic
         self._skew_s = 0.0
         self._heard_s = 0.0
@@ -61,12 +63,12 @@ class RedisWriter:
         try:
             recorded = await self._call(site, batch, skip_gap=skip_gap)
         except StoreUnavailable:
-            self._metrics.flush("error").inc()
+            self._metrics.flush("error").inc(1)
             raise
         if recorded.pages.views:
             not_known = self._page_views.accept(site.id, names_in(batch.pages), recorded.pages)
             self._page_views.outdate(site.id, not_known)
-        self._metrics.flush(recorded.answer.value).inc()
+        self._metrics.flush(recorded.answer.value).inc(1)
         return recorded
 
     async def read(self, site: Site) -> Recorded:
@@ -99,14 +101,19 @@ class RedisWriter:
         try:
             recorded = await call
         except StoreUnavailable as error:
-            self._up.set(0)
+            self._show(is_up=False)
             if isinstance(error, StoreDamaged):
                 await self._restore.mend(site)
             raise
         if recorded.reading is not None:
-            self._up.set(1)
+            self._show(is_up=True)
             self._heard_s, self._heard_at_s = recorded.reading.at_ms / 1000, self._monotonic()
             self._skew_s = self._heard_s - self._periods.clock()
             self._metrics.clock_skew.set(self._skew_s)
             self._counts_cache.accept(site, recorded.reading)
         return recorded
+
+    def _show(self, *, is_up: bool) -> None:
+        if is_up is not self._is_up:
+            self._is_up = is_up
+            self._up.set(is_up)

@@ -20,6 +20,8 @@ from footfall.sync.event_book import EventBook
 
 logger = logging.getLogger(__name__)
 
+GATHER_TURNS_MAX = 16
+"""Turns of the loop that a batch waits at most while each of them brings it more beacons."""
 PAGE_BATCHES = 64
 """Spooled batches of a log that are in memory while they are sent to Redis."""
 
@@ -124,7 +126,7 @@ class LogSender:
         if following is not None or self.log.on_disk:
             return following
         if self._pending:
-            await asyncio.sleep(0)  # one turn of the loop: the beacons already in the sockets come along
+            await self._gather()
         if (numbered := self._number_pending()) is None:
             return None
         batch, pending = numbered
@@ -132,6 +134,18 @@ class LogSender:
         self._awaiting[batch.seq] = pending
         self._outlets.metrics.batch_beacons.observe(batch.beacons)
         return batch
+
+    async def _gather(self) -> None:
+        """Wait while each turn of the loop brings more beacons for the batch: those already in the sockets come along.
+
+        A loop accepts one new connection in a turn, so that beacons on such connections come one by one.
+        """
+        filling = self._pending[-1]
+        for _ in range(GATHER_TURNS_MAX):
+            before = filling.beacons
+            await asyncio.sleep(0)
+            if filling.beacons == before or filling.is_full:
+                return
 
     async def send(self, batch: Batch) -> Need:
         """Send a batch to Redis, answer its beacons if Redis has it, and return what the log needs before the next one.

@@ -72,7 +72,7 @@ class Counting:
         try:
             ignored = self.admission.check(site, beacon, sender)
             if ignored is not None:
-                self.metrics.beacon(site.id, "ignored", ignored.value).inc()
+                self.metrics.beacon(site.id, "ignored", ignored.value).inc(1)
                 return Ignored(ignored)
             client, agent = sender.client, sender.user_agent
             at_s, period = self.periods.now(site.zone)
@@ -111,4 +111,4 @@ class Counting:
 
     def note_refusal(self, reason: Reason, site_id: str = "") -> None:
         """Count a refused beacon; of an unknown site the label is empty, since clients must not name metrics."""
-        self.metrics.beacon(site_id, "refused", reason.value).inc()
+        self.metrics.beacon(site_id, "refused", reason.value).inc(1)

@@ -7,6 +7,7 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
 from footfall import __version__
+from footfall._compat import MetricValue, QuickHistogram, value_of
 from footfall.metrics.reports import Reports
 from footfall.model.counts import NEVER_FALLING
 
@@ -36,7 +37,7 @@ class Metrics:
             return Gauge(name, text, labels, registry=registry, multiprocess_mode=merge)  # type: ignore[arg-type]
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, text, labels, registry=registry, buckets=buckets)
+            return QuickHistogram(name, text, labels, registry=registry, buckets=buckets)
 
         self.beacons = counter(
             "footfall_beacons_total",
@@ -220,15 +221,15 @@ class Metrics:
         self.build.labels(__version__).set(1)
 
         # Looking up a labelled child costs a microsecond, many times the cost of counting.
-        self.beacon: Callable[[str, str, str], Counter] = cache(
-            lambda site, outcome, reason: self.beacons.labels(
-                site if self.per_site or not site else ALL_SITES, outcome, reason
+        self.beacon: Callable[[str, str, str], MetricValue] = cache(
+            lambda site, outcome, reason: value_of(
+                self.beacons.labels(site if self.per_site or not site else ALL_SITES, outcome, reason)
             )
         )
         self.request: Callable[[str, int], Histogram] = cache(
             lambda route, status: self.request_seconds.labels(route, str(status))
         )
-        self.flush: Callable[[str], Counter] = cache(self.flushes.labels)
+        self.flush: Callable[[str], MetricValue] = cache(lambda answer: value_of(self.flushes.labels(answer)))
 
     async def render(self) -> bytes:
         """Return all metrics in Prometheus' text format.
