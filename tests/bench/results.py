@@ -24,7 +24,7 @@ and measures through nginx too where nginx is installed.
 """
 
 PARTS = ("machine", "seen", "counts", "many_sites", "workers", "sustained", "growth")
-ROLLUP_S, ROLLUPS_A_DAY = 10, 8_640
+ROLLUPS_A_DAY = 8_640
 SKETCH_DAYS = 35
 REDIS_DAYS = 10
 """A day stays in Redis until two days after its week is over, at the longest."""
@@ -81,7 +81,6 @@ def sizing(found: Mapping[str, Any]) -> Iterator[str]:
 
     on_redis = site("redis_bytes_per_site") + (REDIS_DAYS - 1) * site("redis_bytes_per_day")
     wal = site("wal_bytes_per_rollup") * ROLLUPS_A_DAY
-    rollup_s = at("growth.by_sites.1000.rollup_us_per_changed_site") / 1e6
     cpu_s = at("seen.64.cpu_s_per_million")
     yield (
         f"**Processor.** A worker takes {at('seen.64.rps'):,.0f} beacons a second on a core of its own: plan for half "
@@ -103,9 +102,8 @@ def sizing(found: Mapping[str, Any]) -> Iterator[str]:
         f"day writes {wal / 1e6:,.0f} MB of log (WAL); `FOOTFALL_ROLLUP_EVERY_S=60` makes it a sixth."
     )
     yield (
-        f"**Many sites.** Sites where nothing happens cost nothing. A rollup takes {rollup_s * 1000:.0f} ms for each "
-        f"that changed, one after the other: from {ROLLUP_S / rollup_s / 2:,.0f} busy ones on let it come less often "
-        "(`FOOTFALL_ROLLUP_EVERY_S`)."
+        "**Many sites.** Sites where nothing happens cost no call. Those that changed are copied up to 200 in a "
+        "transaction, once an interval (`FOOTFALL_ROLLUP_EVERY_S`), however many workers there are."
     )
     yield (
         "**A billion views a day** are 11,600 a second, here with 3,000 reads a second. This machine carried "
@@ -113,5 +111,5 @@ def sizing(found: Mapping[str, Any]) -> Iterator[str]:
         f"server, one process, {at('sustained.baseline_carried'):.0%}. In the minute at the full rate Footfall kept "
         f"{at('sustained.cpu_share'):.1f} cores busy, Redis {at('sustained.redis_cpu_share'):.1f}, and the load "
         f"generator {at('sustained.generator_cpu_share'):.1f}. That rate is the average of such a day; its busiest "
-        "hour has two or three times as much, which takes as many more workers and nothing else."
+        "hour has two or three times as much: `make scale` says what that takes, and what breaks first."
     )

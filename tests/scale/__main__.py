@@ -117,7 +117,7 @@ def write_results() -> None:
     """Keep the last run for later readers, and write README's table from it."""
     found = saved(SAVED)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    report.write_readme(costs_of(found))
+    report.write_readme(found, costs_of(found))
 
 
 def additions_cpu_ms() -> int:

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, exp
 
+from footfall.stores.history import REPORT_CONNECTIONS
+from footfall.stores.postgres_connection import CONNECTIONS
+
 DAY_S = 86_400
 SITES_IN_ONE_TRANSACTION = 200
 ONLINE_S = 300
@@ -18,7 +21,8 @@ REDIS_DAYS = 10
 """A day stays in Redis until two days after its week is over, at the longest."""
 BUSY = 0.5
 """Part of a core that may be in use at the busiest moment: answers are late long before a core is full."""
-CONNECTIONS_OF_WORKER = 2
+CONNECTIONS_OF_WORKER = CONNECTIONS + REPORT_CONNECTIONS
+"""To PostgreSQL: those of copies, and those of reports while one is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +214,7 @@ def bounds(need: Needs, load: Load, workers: int | None = None) -> list[Bound]:
     return sorted(_bounds(need, load, workers), key=lambda bound: -bound.used)
 
 
-CLUSTER_SERVERS, POSTGRES_CORES, WAL_PER_S, CONNECTIONS = 1000, 16, 200e6, 90
+CLUSTER_SERVERS, POSTGRES_CORES, WAL_PER_S, CONNECTIONS_MAX = 1000, 16, 200e6, 90
 REDIS_BYTES, WORKER_BYTES, SITE_CORES = 25e9, 1e9, BUSY
 
 
@@ -263,8 +267,8 @@ def _bounds(need: Needs, load: Load, workers: int | None) -> Iterator[Bound]:
     )
     yield Bound(
         "PostgreSQL's connections",
-        need.postgres_connections / CONNECTIONS,
-        f"{need.postgres_connections:,}, two for each worker; max_connections is 100 by default",
+        need.postgres_connections / CONNECTIONS_MAX,
+        f"{need.postgres_connections:,}, {CONNECTIONS_OF_WORKER} for each worker; max_connections is 100 by default",
         "Put pgbouncer between, in transaction mode, or raise max_connections.",
     )
     yield Bound(

@@ -1,6 +1,7 @@
 """What `make scale` prints, and the table of README.md."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from tests.scale.check import FACTOR, Run
@@ -10,6 +11,9 @@ from tests.support.project import PROJECT
 README = PROJECT / "README.md"
 SHOWN = (Load(1e9, 1_000), Load(10e9, 10_000), Load(100e9, 100_000))
 """What README.md shows."""
+WIDTH = 120
+AFTER = "These figures are high"
+"""What follows the figures in README.md."""
 TABLE_HEAD = "| views a day, on so many portals |"
 
 
@@ -86,16 +90,33 @@ def _breaks_first(need: Needs, load: Load) -> str:
     return "; ".join(f"{bound.name} ({bound.used:.0%})" for bound in found[:2])
 
 
-def write_readme(costs: Costs) -> None:
-    """Put the table into README.md in the place of the former one."""
+def chapter(found: Mapping[str, Any], costs: Costs) -> str:
+    """Return what README.md shows of a run: the table, and on what it was measured."""
+    checked = " and ".join(f"{run['sites']:,}" for run in found.get("checks", ()))
+    off = [max(one, 1 / one) for run in found.get("checks", ()) for one in _ratios(run)]
+    words = conditions(found["machine"], found["additions_ms"])
+    if off:
+        words += f" Compared with a worker of {checked} portals, the model was off by {max(off):.2f} times at most."
+    return f"{table(costs)}\n\n{fill(words, WIDTH)}"
+
+
+def _ratios(run: Mapping[str, Any]) -> Iterator[float]:
+    for each in run["compared"]:
+        if each["predicted"] and each["measured"]:
+            yield each["predicted"] / each["measured"]
+
+
+def write_readme(found: Mapping[str, Any], costs: Costs) -> None:
+    """Put the chapter's figures into README.md in the place of the former ones."""
     before, _, rest = README.read_text("utf-8").partition(TABLE_HEAD)
-    README.write_text(before + table(costs) + "\n\n" + rest.partition("\n\n")[2], "utf-8")
+    _, _, after = rest.partition(f"\n\n{AFTER}")
+    README.write_text(f"{before}{chapter(found, costs)}\n\n{AFTER}{after}", "utf-8")
 
 
 def conditions(machine: Mapping[str, Any], additions_ms: Sequence[int]) -> str:
     """Return on what it was measured."""
     return (
-        f"Measured on {machine['date']}, at commit {machine['commit']}, on {machine['hardware']},"
+        f"Measured on {machine['date']}, on {machine['hardware']},"
         f" {machine['busy_percent']} % busy with other things when it began; a million additions in Python took"
         f" {' and '.join(map(str, additions_ms))} ms of CPU."
     )

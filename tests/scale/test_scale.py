@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from footfall.errors import Stop
-from tests.scale import costs
-from tests.scale.__main__ import saved
+from tests.scale import costs, report
+from tests.scale.__main__ import RESULTS, costs_of, saved
 from tests.scale.check import FACTOR, Compared
 from tests.scale.model import BUSY, Bound, Costs, Load, Needs, bounds, calls_per_beacon, changed_sites, needs
 
@@ -133,6 +133,12 @@ async def test_the_measuring_finds_every_cost() -> None:
     assert found.http_bytes > 500
     assert found.worker_bytes > 20e6
     assert len(said) == 3
+
+
+def test_the_figures_of_the_readme_are_those_of_the_last_run() -> None:
+    """A figure that nobody can measure again is an advertisement; `make scale ARGS=--results` writes them."""
+    found = saved(RESULTS)
+    assert report.chapter(found, costs_of(found)) in report.README.read_text("utf-8")
 
 
 def test_without_a_run_a_sentence_says_what_to_do(tmp_path: Path) -> None:
