@@ -194,6 +194,14 @@ OUTAGES: dict[str, tuple[Story, list[Moment]]] = {
         },
         [(13, "SiteNotReady", ""), (30, "SiteNotReady", "SitesNotCopied RollupFails RollupLate")],
     ),
+    "a disk damages a file of the spool": (
+        {
+            "footfall_damaged_spool_files_total": counting(10, 1, 11),
+            "footfall_damaged_batches_total": counting(20, 1, 21),
+            "footfall_lost_batches_total": counting(10, 1, 21),
+        },
+        [(15, "SpoolFileDamaged", "BatchesLost"), (30, "SpoolDamaged", "SpoolFileDamaged BatchesLost")],
+    ),
     "a site is refused by PostgreSQL": (
         {
             "footfall_sites_not_copied": changed(0, 10, 1),
