@@ -1,98 +1,79 @@
-"""From instructions of a request to requests a second: by what a core of this machine does in a second.
+"""From instructions of a request to requests a second of a core, by what a core of this machine does in a second.
 
-A fixed program is counted by callgrind, and timed by its own CPU time. What it shares with a server is its kind of
-work: JSON, hashing, strings and dictionaries in Python. Instructions of the kernel, such as those of sockets, are in
-neither number, so the rates are of a core that does nothing else: more than a core that also sends and receives.
+The empty server runs, without valgrind, and gets beacons on 64 connections, as when its instructions are counted. Those
+by its CPU time in user code are instructions a second; its time in the kernel, for the same requests and answers, is
+taken for that of both servers.
 """
 
-import asyncio
+import json
 import os
 import statistics
 import sys
-import tempfile
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import psutil
+
 from footfall.errors import Stop
-from tests.bench import work
+from tests.bench import traffic
 from tests.bench.goals import figure
-from tests.bench.instructions import instructions_in
+from tests.bench.servers import Server
+from tests.support.own_footfall import running
+from tests.support.raw_http import send_all
 
 CASES = ("seen", "seen_page", "many_sites", "counts")
-A_DAY_S = 86_400
-BILLION_PER_S = 1e9 / A_DAY_S
-COUNTED_LOOPS, LOOPS = 50, 5_000
-"""Of the program, under valgrind, and timed: some hundredths of a second."""
-ROUNDS = 25
-TIMEOUT_S = 300
-PROGRAM = Path(work.__file__)
+BILLION_PER_S = 1e9 / 86_400
+CONNECTIONS = 64
+REQUESTS, ROUNDS = 5_000, 9
+"""Some tenths of a second each: the system counts CPU time in hundredths."""
+ANSWER = {"body": "x" * 750, "headers": {"Content-Type": "application/json", "Cache-Control": "no-store"}}
+"""As long as the numbers of a site."""
 
 
-async def measure(instructions: Mapping[str, Any]) -> dict[str, Any]:
+async def measure(instructions: Mapping[str, Any], requests: int = REQUESTS) -> dict[str, Any]:
     """Return instructions a second of a core, and rates by case from the `instructions` of both servers for a request.
 
     Raises Stop where these are missing.
     """
-    if figure(instructions, "seen.ours") is None:
+    if figure(instructions, "seen.empty") is None:
         raise Stop("No instructions are counted yet: make bench ARGS='--only instructions' counts them.")
-    per_loop = (await _counted(3 * COUNTED_LOOPS) - await _counted(COUNTED_LOOPS)) / (2 * COUNTED_LOOPS)
-    per_s = sorted(per_loop * LOOPS / _cpu_s() for _ in range(ROUNDS))
-    median = statistics.median(per_s)
+    answers = json.dumps({"/seen": ANSWER, "/counts": ANSWER})
+    command = (sys.executable, "-m", "tests.bench.baseline", answers)
+    async with running(*command, environ=dict(os.environ)) as url:
+        [process] = [child for child in psutil.Process().children() if "tests.bench.baseline" in child.cmdline()]
+        port = Server(url, [process]).port
+        await send_all(port, traffic.beacons()[:requests], CONNECTIONS)  # warms up
+        rounds = [await _spent_s(process, port, requests) for _ in range(ROUNDS)]
+    per_s = sorted(instructions["seen"]["empty"] / user_s for user_s, _ in rounds)
+    median, kernel_s = statistics.median(per_s), statistics.median(system_s for _, system_s in rounds)
     return {
         "billion_instructions_per_s": {
             name: round(found / 1e9, 2)
             for name, found in (("least", per_s[0]), ("median", median), ("most", per_s[-1]))
         },
-        "requests": {case: rates(instructions[case], median) for case in CASES},
+        "kernel_us": round(kernel_s * 1e6, 1),
+        "requests": {case: rates(instructions[case], median, kernel_s) for case in CASES},
     }
 
 
-def rates(of_case: Mapping[str, float], per_s: float) -> dict[str, float]:
+async def _spent_s(process: psutil.Process, port: int, requests: int) -> tuple[float, float]:
+    """Send beacons; return the seconds in user code and in the kernel for one of them."""
+    before = process.cpu_times()
+    await send_all(port, traffic.beacons()[:requests], CONNECTIONS)
+    now = process.cpu_times()
+    return max(0.01, now.user - before.user) / requests, (now.system - before.system) / requests
+
+
+def rates(of_case: Mapping[str, float], per_s: float, kernel_s: float) -> dict[str, float]:
     """Return requests a second of a core of both servers, and the cores that a billion of them in a day take.
 
-    >>> rates({"ours": 400_000, "empty": 200_000}, 4e9)
-    {'ours_per_s': 10000, 'empty_per_s': 20000, 'billion_cores': 1.16, 'billion_cores_empty': 0.58}
+    >>> rates({"ours": 300_000, "empty": 200_000}, 4e9, 25e-6)
+    {'ours_per_s': 10000, 'empty_per_s': 13333, 'billion_cores': 1.16, 'billion_cores_empty': 0.87}
     """
-    ours, empty = (per_s / of_case[server] for server in ("ours", "empty"))
+    ours, empty = (1 / (of_case[server] / per_s + kernel_s) for server in ("ours", "empty"))
     return {
         "ours_per_s": round(ours),
         "empty_per_s": round(empty),
         "billion_cores": round(BILLION_PER_S / ours, 2),
         "billion_cores_empty": round(BILLION_PER_S / empty, 2),
     }
-
-
-def _cpu_s() -> float:
-    started = time.process_time()
-    work.work(LOOPS)
-    return time.process_time() - started
-
-
-async def _counted(loops: int) -> int:
-    """Return the instructions of a process that does the work."""
-    with tempfile.TemporaryDirectory(prefix="footfall-bench-") as folder:
-        out = Path(folder) / "callgrind"
-        process = await asyncio.create_subprocess_exec(
-            *(
-                "valgrind",
-                "--tool=callgrind",
-                f"--callgrind-out-file={out}",
-                sys.executable,
-                "-IS",
-                str(PROGRAM),
-                str(loops),
-            ),
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            _, complaint = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise Stop("valgrind did not end in time.", 1) from None
-        if process.returncode:
-            raise Stop(f"valgrind failed:\n{complaint.decode()}", 1)
-        return instructions_in(out.read_text("utf-8"))

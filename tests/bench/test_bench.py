@@ -186,14 +186,13 @@ async def test_memory_is_read_of_the_workers_and_of_all_processes() -> None:
     assert found["many_sites"]["viewed"].keys() == found["many_sites"]["idle"].keys()
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 async def test_rates_come_from_counted_instructions_and_what_a_core_does_in_a_second() -> None:
-    """Twice the instructions are half the rate; without counted ones there is no rate to print."""
-    found = await rates.measure({case: {"ours": 400_000, "empty": 200_000} for case in rates.CASES})
+    """More instructions are a lower rate, less what the kernel takes of both; without counted ones there is no rate."""
+    found = await rates.measure({case: {"ours": 400_000, "empty": 200_000} for case in rates.CASES}, requests=300)
     per_s = found["billion_instructions_per_s"]
     assert 0 < per_s["least"] <= per_s["median"] <= per_s["most"]
     for of_case in found["requests"].values():
-        assert of_case["empty_per_s"] == pytest.approx(2 * of_case["ours_per_s"], abs=2)
+        assert of_case["ours_per_s"] < of_case["empty_per_s"] <= 2 * of_case["ours_per_s"] + 2
     with pytest.raises(Stop, match="only instructions"):
         await rates.measure({})
 
