@@ -47,6 +47,7 @@ them. Rounds of 64 requests come at once, each on its own connection. Where a ra
 CASES = {
     "seen": "a beacon on a kept connection",
     "seen_page": "a beacon with a page",
+    "seen_view": "a beacon with a page and the id of its view, as the script sends it",
     "new_connection": "a beacon on a new connection",
     "many_sites": "a beacon of 1,000 sites at once",
     "robot": "a robot's beacon",

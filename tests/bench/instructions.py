@@ -68,12 +68,15 @@ def cases(etag: str) -> dict[str, Case]:
     to_all = -(-max(SITES, traffic.PAGES) // CONNECTIONS)  # rounds in which each site, or each page, gets a beacon
     several = (to_all + COUNTED) * CONNECTIONS
     by_page = _in_turn([paged[number] for number in people], b'"page":"')
+    with_ids = traffic.beacons(with_ids=True)
+    by_page_with_ids = _in_turn([with_ids[number] for number in people], b'"page":"')
     by_site = _in_turn([of_sites[number] for number in people], b'"site":"')
     return {
         "counts": Case(traffic.reads()[:some]),
         "counts_304": Case(traffic.reads(etag)[:some], 304),
         "seen": Case([beacons[number] for number in kept]),
         "seen_page": Case(by_page[:several], warming=to_all),
+        "seen_view": Case(by_page_with_ids[:several], warming=to_all),
         "new_connection": Case([beacons[number] for number in new], keeps_connections=False),
         "robot": Case([beacons[number] for number in robots]),
         "refused": Case([ORIGIN.sub(OTHER_ORIGIN, beacons[number]) for number in refused], 403),

@@ -234,11 +234,13 @@ def test_the_requests_whose_instructions_are_counted_are_of_the_kinds_that_they_
         assert len(counts) == instructions.COUNTED * instructions.CONNECTIONS, name
         from_robots = {robots.is_robot(fields_of(request)["User-Agent"]) for request in counts}
         assert name.startswith("counts") or from_robots == {name == "robot"}
-    for name, kind in (("many_sites", "site"), ("seen_page", "page")):
+    for name, kind in (("many_sites", "site"), ("seen_page", "page"), ("seen_view", "page")):
         case = found[name]
         values = [getattr(parse_beacon(request.partition(b"\r\n\r\n")[2]), kind) for request in case.requests]
         first = case.warming * instructions.CONNECTIONS
         assert (len(set(values[:first])), len(set(values[first:]))) == (1000, 512)
+    requests = found["seen_view"].requests
+    assert len({parse_beacon(request.partition(b"\r\n\r\n")[2]).view for request in requests}) == len(requests)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import random
 from functools import cache
+from hashlib import blake2b
 
 SITE, HOST = "bench", "bench.example.vn"
 """The site that the bench counts on, and the host of its pages; Footfall itself is at `count.example.vn`."""
@@ -44,12 +45,18 @@ def site_names(sites: int) -> list[str]:
 
 
 @cache
-def beacons(sites: int = 1, *, with_pages: bool = True) -> tuple[bytes, ...]:
-    """Return one view by each of the visitors, robots among them, on any of the first `sites` of `site_names`."""
+def beacons(sites: int = 1, *, with_pages: bool = True, with_ids: bool = False) -> tuple[bytes, ...]:
+    """Return one view by each of the visitors, robots among them, on any of the first `sites` of `site_names`.
+
+    The script sends them with page and id.
+    """
     dice = random.Random(20261123)
     names = site_names(sites)
     drawn = ((dice.choice(names), f'"page":"/tin-tuc/{dice.randrange(PAGES)}",') for _ in range(VISITORS))
-    bodies = (f'{{"site":"{name}",{page if with_pages else ""}"kind":"view"}}' for name, page in drawn)
+    bodies = (
+        f'{{"site":"{name}",{page if with_pages else ""}"kind":"view"{_id(visitor) if with_ids else ""}}}'
+        for visitor, (name, page) in enumerate(drawn)
+    )
     return tuple(
         _request(
             "POST /seen",
@@ -66,6 +73,11 @@ def reads(etag: str = "") -> tuple[bytes, ...]:
     """Return one read by each of the visitors, who know the numbers of `etag` already."""
     known = f"If-None-Match: {etag}\r\n" if etag else ""
     return tuple(_request(f"GET /counts?site={SITE}", visitor, known) for visitor in range(VISITORS))
+
+
+def _id(visitor: int) -> str:
+    """Return the field with the id of a view; ids are random, so hashed here."""
+    return f',"view":"{blake2b(str(visitor).encode(), digest_size=8).hexdigest()}"'
 
 
 def _request(line: str, visitor: int, fields: str, body: str = "") -> bytes:

@@ -175,6 +175,36 @@ def test_any_json_is_read_as_it_was_said_or_refused(sent: object) -> None:
     assert answer.webdriver is present.get("webdriver", False)
 
 
+@given(
+    st.one_of(
+        st.dictionaries(st.sampled_from(["site", "page", "kind", "view", "again", "more"]), FIELD).map(json.dumps),
+        st.lists(st.sampled_from(['{"site":"a"', '"', "\\", ",", '"view":null', '"view" :"0"', "[", "]", "}"])).map(
+            "".join
+        ),
+    ),
+    st.binary(min_size=8, max_size=8),
+)
+@example('{"site":"a","view":"0000000000000000"}', b"other id")
+@example('{"site":"a","\\u0076iew":null}', b"view-id.")
+@example('{"site":"a,}', b"view-id.")
+def test_an_id_at_the_end_of_a_body_changes_nothing_else(start: str, view: bytes) -> None:
+    """Where the script puts it, the rest of the body may be known already: what is read must be the same."""
+    body = f'{start.removesuffix("}")},"view":"{view.hex()}"}}'.encode()
+    try:
+        expected: Beacon | Reason = _parse.__wrapped__(body)
+    except Refused as refused:
+        expected = refused.reason
+    assert read(body) == expected
+
+
+def test_views_of_one_page_are_read_once() -> None:
+    """Each view has an id of its own, and all else in the bodies of one page is equal."""
+    misses = _parse.cache_info().misses
+    bodies = [b'{"site":"portal","page":"/once","kind":"view","view":"%016x"}' % number for number in range(9)]
+    assert [parse_beacon(body).view for body in bodies] == [number.to_bytes(8, "big") for number in range(9)]
+    assert _parse.cache_info().misses == misses + 1
+
+
 def test_what_was_said_before_is_not_read_again() -> None:
     """Most views are of few pages; what is remembered is bounded, and a refusal is not."""
     body = b'{"site":"portal","page":"/again"}'
