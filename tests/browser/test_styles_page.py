@@ -32,6 +32,8 @@ async def test_every_style_lives_beside_its_code(page: Page, service_url: str, p
     assert all(re.search(r"\d", text) for text in shown)
     assert await page.evaluate(OF_IMAGES) == [True, True]
     assert await page.locator(".code").count() == len(STYLES)
+    language = await page.evaluate("document.documentElement.lang")
+    await expect(page.locator("[name=lang]")).to_have_value(language)
 
 
 async def test_what_each_style_prints_works_in_an_empty_page(

@@ -68,7 +68,7 @@ class StylesPage:
         site = sites[chosen(request, "site", (DEMO_SITE, *sites))]
         asked = Preset(
             chosen(request, "style", ("list", *STYLES)),
-            language_in(request, site),
+            language_in(request, site) if request.query else self.language,
             numbers_in(request),
             int(chosen(request, "heading", HEADINGS)),
             color_in(request),

@@ -40,7 +40,7 @@
     const loaded = document.createElement("script");
     loaded.src = script.src.replace(/busuanzi\/([^/]+)\/[^/]*$/, "footfall.js?site=$1").replace("busuanzi.js", "footfall.js");
     loaded.nonce = script.nonce;
-    Array.from(script.attributes).forEach(attribute => {
+    [...script.attributes].forEach(attribute => {
       if (attribute.name.startsWith("data-")) loaded.setAttribute(attribute.name, attribute.value);
     });
     document.head.appendChild(loaded);

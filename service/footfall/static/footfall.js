@@ -70,7 +70,8 @@
   const anyNumber = names.map(targets).join();
   const anyTarget = "visitor-counts," + anyNumber;
   const roots = new Set([document]); // and the shadow roots that the page has named
-  const all = selector => [].concat(...Array.from(roots, root => Array.from(root.querySelectorAll(selector))));
+  // No Array.from in this script: MooTools and Prototype, of many old portals, put one in its place that takes no sets.
+  const all = selector => [].concat(...[...roots].map(root => [...root.querySelectorAll(selector)]));
   const ours = new WeakMap(); // our lists, and the numbers in them
   let words; // by language, those of the short form, which few pages have; they are read where there is one
   let shown = {};
@@ -136,7 +137,7 @@
     // The boxes are a picture of the number, which a screen reader speaks as one.
     element.setAttribute("role", "img");
     element.setAttribute("aria-label", written);
-    Array.from(text, digit => {
+    [...text].forEach(digit => {
       element.appendChild(document.createElement("span")).textContent = digit;
     });
   };
@@ -175,7 +176,7 @@
   // An older answer from another period is ignored, unless it is a day older: then a clock was wrong.
   const accept = answer => {
     const same = period(answer) === period(shown);
-    const ahead_ms = Date.parse(answer.as_of) - Date.parse(shown.as_of);
+    const ahead_ms = new Date(answer.as_of) - new Date(shown.as_of);
     const older = ahead_ms < 0;
     if (shown.as_of && !same && !(ahead_ms >= 0 || ahead_ms < -864e5)) return;
     const merged = Object.assign({}, older && same ? shown : answer);
@@ -239,7 +240,7 @@
 
   // The origins of the pages around this one, nearest first; "" for one that the browser hides.
   const originsAround = () => {
-    const origins = Array.from(location.ancestorOrigins || []);
+    const origins = [...(location.ancestorOrigins || [])];
     if (origins.length) return origins;
     for (let around = self; around !== top; ) {
       around = around.parent;
@@ -260,7 +261,7 @@
     read("footfall") !== "off";
 
   const randomId = bytes =>
-    Array.from(crypto.getRandomValues(new Uint8Array(bytes)), byte => (byte + 256).toString(16).slice(1)).join("");
+    [...crypto.getRandomValues(new Uint8Array(bytes))].map(byte => (byte + 256).toString(16).slice(1)).join("");
 
   // The id is read back: where storage fails, a new id on every page would be a new visitor every time.
   const visitor = () => {
@@ -488,7 +489,7 @@
   const hasTarget = node => node.nodeType === 1 && (node.matches(anyTarget) || node.querySelector(anyTarget));
   new MutationObserver(changes => {
     if (!window.navigation) moved();
-    if (painting || !changes.some(change => Array.from(change.addedNodes).some(hasTarget))) return;
+    if (painting || !changes.some(change => [...change.addedNodes].some(hasTarget))) return;
     painting = setTimeout(() => {
       painting = 0;
       paint();
