@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import pytest
@@ -21,6 +22,8 @@ from footfall.display.report_words import axis_name, period_name
 from footfall.model.counts import DEFINITIONS
 from footfall.model.report_period import By, Days
 from tests.browser.conftest import NewContext
+from tests.browser.test_demo import LOW_CONTRAST
+from tests.browser.test_reports import OVERFLOW
 from tests.support.footfall import VIETNAM, FakeClock, Footfall, running, settings_for
 from tests.support.history import Owner, add_days
 
@@ -197,3 +200,16 @@ async def test_the_quarter_of_one_portal_on_paper_is_its_table(
     cards = figures_of(text.split("Hiện nay")[0].splitlines())
     changes = [change(total(days, name), total(earlier, name)) for name in ("visitors", "views")]
     assert figures_of([*map(dotted, sums), *changes, dotted(int(busiest["visitors"]))]) <= cards
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_on_a_phone_the_page_of_a_group_stays_and_every_text_has_contrast(
+    new_context: NewContext, footfall: Footfall, scheme: Literal["light", "dark"]
+) -> None:
+    """Its tables are wider than those of one portal: they move, and not the page."""
+    page = await (await new_context(viewport={"width": 320, "height": 800}, color_scheme=scheme)).new_page()
+    query = f"?group={GROUP}&from={QUARTER.first}&to={QUARTER.last}&by=week"
+    for language in ("vi", "en"):
+        await page.goto(str(footfall.ops.make_url("/reports")) + f"{query}&lang={language}")
+        assert await page.evaluate(OVERFLOW) <= 0
+        assert await page.evaluate(LOW_CONTRAST) == []

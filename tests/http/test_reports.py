@@ -90,6 +90,26 @@ async def test_what_is_live_is_in_the_period_of_today(
     assert not period["finished"]
 
 
+async def test_a_week_with_imported_days_is_the_sum_of_its_days(footfall: Footfall, owner: Owner) -> None:
+    """The union has no visitor of an imported day: the week would show fewer people than one of its days."""
+    weeks = MONDAY - 7 * DAY, MONDAY
+    for week in weeks:
+        await add_days(owner, [(week + DAY, 10, 30)])
+        await add_week(owner, week, 10)
+        await owner.execute(
+            "INSERT INTO footfall.site_day (site, day, visitors, views, logs)"
+            " VALUES ($1, $2, 50, 70, '{\"0000000000000000\": [1, 70]}')",
+            SITE,
+            week,
+        )
+    await footfall.see()
+    rows = await read_rows(footfall, by="week", **{"from": str(weeks[0])})
+    assert [(row["visitors"], row["views"], row["visitors_are"], row["days_imported"]) for row in rows] == [
+        ("60", "100", "sum", "1"),
+        ("61", "101", "sum", "1"),
+    ]
+
+
 async def test_the_last_copy_stands_in_for_what_is_live(
     redis_url: str, postgres_url: str, tmp_path: Path, footfall: Footfall
 ) -> None:

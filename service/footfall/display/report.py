@@ -140,7 +140,8 @@ async def read_figures(history: History, asked: Asked) -> AsyncIterator[Figure]:
             exact=until.exact and of_today.exact,
             imported=until.imported,
         )
-    yield await _with_union(history, asked, figure) if by is By.WEEK and current.first == by.start(today) else figure
+    is_union = by is By.WEEK and current.first == by.start(today) and not figure.imported
+    yield await _with_union(history, asked, figure) if is_union else figure
 
 
 async def _today(history: History, asked: Asked) -> Figure | None:

@@ -267,7 +267,8 @@ def open_report_connections(url: str) -> AbstractAsyncContextManager[PostgresCon
 def _figure(row: asyncpg.Record, days: Days, by: By) -> Figure:
     start: date = row["start"]
     part = Days(max(start, days.first), min(by.end(start), days.last))
-    if row["union_visitors"] is None or not part.is_whole(by):
+    # The union has the visitors of the days that were counted here, and none of an imported day.
+    if row["union_visitors"] is None or row["imported"] or not part.is_whole(by):
         return Figure(part, row["visitors"], row["views"], row["counted"], row["exact"], imported=row["imported"])
     # A batch that came late is in its day before it is in the union.
     union = max(row["union_visitors"], row["most"])
