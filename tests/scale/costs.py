@@ -33,11 +33,11 @@ class Effort:
     """Beacons that come on many connections."""
     alone: int = 500
     """Beacons that come one after the other."""
-    sites: int = 300
+    sites: int = 150
     """For a worker's memory."""
     groups: Mapping[int, int] = field(default_factory=lambda: {20: 200, 1_000: 20, 4_000: 4, 5_000: 4})
     """Sites that are rolled up, by the visitors of their day: at most 4,096 keep their ids."""
-    rounds: int = 4
+    rounds: int = 3
     settle_s: float = 1.5
     """Pause before a worker is taken for idle."""
 

@@ -41,8 +41,11 @@ CONNECTIONS = 32
 
 
 def people(sites: int) -> Iterator[bytes]:
-    """Yield beacons of people, over and over: each by another visitor, at any of the sites."""
+    """Yield beacons of people, over and over: each by another visitor, at any of the sites, and of no page.
+
+    A page has further costs, mostly at its first view of a day: the model knows no pages yet.
+    """
     while True:
-        for visitor, request in enumerate(traffic.beacons(sites)):
+        for visitor, request in enumerate(traffic.beacons(sites, with_pages=False)):
             if not traffic.is_robot(visitor):
                 yield request
