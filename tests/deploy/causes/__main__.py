@@ -5,11 +5,13 @@ with all their times divided by `FASTER`. What Alertmanager calls for must be th
 """
 
 import asyncio
+import shutil
 import sys
 
 from tests.deploy.causes.causes import STORIES, going_on
 from tests.deploy.causes.world import world
 
+NEEDED = ("faketime", "prometheus", "prometheus-alertmanager")
 HEARD_MAX_S = 150
 THEN_S = 40
 """Long enough for alerts that follow later, such as those after 15 minutes: 30 seconds here."""
@@ -41,4 +43,6 @@ async def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if missing := [name for name in NEEDED if shutil.which(name) is None]:
+        sys.exit(f"Missing: {', '.join(missing)}. apt install faketime prometheus prometheus-alertmanager")
     sys.exit(min(asyncio.run(main(sys.argv[1:] or list(STORIES))), 1))
