@@ -292,7 +292,7 @@ class SiteModel:
 
     def is_summed(self, day: date) -> bool:
         """Whether nothing says that a program has changed a day that keeps no sums."""
-        return not self.has_unknown_sums and self.dirty.get(day, MARK).startswith(MARK)
+        return not self.has_unknown_sums and DIRTY not in self.damaged and self.dirty.get(day, MARK).startswith(MARK)
 
     def accept_closed(self, closed: Closed, now_us: int, *, older: bool) -> None:
         """Take over a later reading, unless a day that it closes has changes that Postgres has not."""
