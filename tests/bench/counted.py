@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from footfall.errors import Stop
-from tests.bench import goals, machine, rates
+from tests.bench import families, goals, machine, rates, tried
 from tests.bench.goals import Row, figure
 from tests.bench.memory import WORKERS
 from tests.bench.storage import CHANGES, DAYS, IDS, VISITORS
@@ -54,6 +54,17 @@ CASES = {
     "refused": "a beacon that is refused: another origin",
     "counts": "`GET /counts`, 200",
     "counts_304": "`GET /counts`, 304",
+}
+
+FAMILIES = {
+    "framework": "framework: aiohttp, our listener, the handler",
+    "parse": "parse: the body, and what the head says of the sender",
+    "address": "address: the client behind proxies",
+    "admission": "admission: origin, limits, opt-out, robots",
+    "hash": "hash: the visitor id",
+    "record": "record: the batch, its script call, its numbers and their JSON",
+    "answer": "answer: head and body as one write",
+    "measure": "measure: the time of the request, as a histogram",
 }
 
 
@@ -107,6 +118,9 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             )
             for case in rates.CASES
         ),
+    ),
+    "Instructions of a beacon on a kept connection, by family of functions": tuple(
+        Row(words, (f"instructions.{families.CASE}.families.{family}",)) for family, words in FAMILIES.items()
     ),
     "Bytes of a site after its first day, at 63 / 495 / 4,096 / 4,097 visitors": (
         Row("Redis, all its keys, the visitors all online still", _visitors("redis")),
@@ -204,3 +218,4 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"| **{section}** |  |  |"
         for row in rows:
             yield f"| {' | '.join(row.cells(found))} |"
+    yield from tried.lines(found)

@@ -26,7 +26,7 @@ from footfall import sql_folder
 from footfall.embedded.servers import servers
 from footfall.errors import Stop
 from footfall.stores.migrations import migrate
-from tests.bench import traffic
+from tests.bench import families, traffic
 from tests.bench.servers import Server, answer_of
 from tests.support.own_footfall import running
 from tests.support.raw_http import Connection, read_answer
@@ -116,11 +116,14 @@ async def measure() -> dict[str, Any] | None:
                 }
                 empty = await start(counted_server({"answers": answers}, folder))
                 for name, case in cases(answers["/counts"]["headers"]["ETag"]).items():
-                    found[name] = await compared(of_one if case.sites == 1 else of_many, empty, case)
+                    ours = of_one if case.sites == 1 else of_many
+                    found[name] = await compared(ours, empty, case)
+                    if name == families.CASE:
+                        found[name]["families"] = await ours.count_families(case, found[name]["ours"])
     return found | {"page_growth": round(found["seen_page"]["ours"] / found["seen"]["ours"], 3)}
 
 
-async def compared(ours: "Counted", empty: "Counted", case: Case) -> dict[str, float]:
+async def compared(ours: "Counted", empty: "Counted", case: Case) -> dict[str, Any]:
     """Return the instructions per request of both servers, and ours by the empty one's."""
     of_ours, of_theirs = await ours.count(case, case.status), await empty.count(case, 200)
     return {"ours": round(of_ours), "empty": round(of_theirs), "ratio": round(of_ours / of_theirs, 3)}
@@ -138,22 +141,33 @@ class Counted:
     async def count(self, case: Case, status: int) -> float:
         """Send all requests of a case; return the instructions of each of those that do not warm up."""
         warming = case.warming * CONNECTIONS
-        await self._send(case.requests[:warming], case, status)
+        connections: list[Connection] = []
+        await self._send(case.requests[:warming], case, status, connections)
         await self._control("-i", "on")
-        await self._send(case.requests[warming:], case, status)
+        await self._send(case.requests[warming:], case, status, connections)
         await self._control("-d")
         await self._control("-i", "off")
+        _close(connections)
         self.dumps += 1
         return instructions_in(Path(f"{self.out}.{self.dumps}").read_text("utf-8")) / (COUNTED * CONNECTIONS)
 
-    async def _send(self, requests: Sequence[bytes], case: Case, status: int) -> None:
-        connections: list[Connection] = []
+    async def count_families(self, case: Case, whole: float) -> dict[str, int]:
+        """Return the instructions of each family of functions in a case that takes `whole` in all."""
+        without = []
+        for _ in families.FAMILIES:
+            self._signal(signal.SIGUSR1)
+            without.append(await self.count(case, case.status))
+        self._signal(signal.SIGUSR1)
+        return families.parts(whole, without)
+
+    async def _send(self, requests: Sequence[bytes], case: Case, status: int, connections: list[Connection]) -> None:
+        """Send requests on `connections`, which are opened first where there are none."""
         for first in range(0, len(requests), CONNECTIONS):
             round_of = requests[first : first + CONNECTIONS]
             self._signal(signal.SIGSTOP)
             try:
                 if not connections:
-                    connections = [await asyncio.open_connection("127.0.0.1", self.server.port) for _ in round_of]
+                    connections += [await asyncio.open_connection("127.0.0.1", self.server.port) for _ in round_of]
                 for (_, writer), request in zip(connections, round_of, strict=True):
                     writer.write(request)
                     await writer.drain()
@@ -164,7 +178,6 @@ class Counted:
                 raise Stop(f"A request that is answered with {status} was answered with {statuses}.", 1)
             if not case.keeps_connections:
                 _close(connections)
-        _close(connections)
         await asyncio.sleep(SETTLE_S)
 
     def _signal(self, sent: signal.Signals) -> None:

@@ -15,13 +15,15 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from footfall.display import counts_cache
 from footfall.http.public import create_public_app
 from footfall.http.server import ConnectionLimiter, Listener, connections_max
 from footfall.metrics.metrics import Metrics
 from footfall.metrics.multiprocess import Slot, metrics_folder
-from footfall.process.app import open_services, open_sites
+from footfall.process.app import collect_garbage_rarely, open_services, open_sites
 from footfall.settings.settings import Settings
 from tests.bench import baseline
+from tests.bench.families import LeftOut
 from tests.bench.traffic import HOST, site_names
 
 
@@ -33,14 +35,20 @@ def settings_of(redis_url: str, postgres_url: str, folder: Path, sites: list[str
             "postgres_url": postgres_url,
             "data_dir": folder,
             "trusted_proxies": ["127.0.0.1/32"],
+            "redis_timeout_s": 10,
             "limits": {"enabled": False},
             "sites": {name: {"name": name, "hosts": [HOST]} for name in sites},
         }
     )
 
 
+HOUR_S = 3600.0
+
+
 async def serve(settings: Settings, metrics: Metrics) -> None:
     """Serve until SIGTERM; print the port when ready."""
+    # A reading of the counts costs by the second too, and under valgrind it may come too late to be shown.
+    counts_cache.REFRESH_AFTER_S = counts_cache.WAIT_AFTER_S = HOUR_S
     async with open_services(settings, metrics=metrics) as services:
         await open_sites(services)
         listener = Listener(
@@ -50,9 +58,10 @@ async def serve(settings: Settings, metrics: Metrics) -> None:
         bound = socket.create_server(("127.0.0.1", 0), backlog=1024)
         await web.SockSite(listener, bound).start()
         stopping = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-        gc.collect()
-        gc.freeze()  # a collection that walks all that was made until here would be of one kind of requests by chance
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, LeftOut(services).leave_out_next)
+        collect_garbage_rarely()
         print(f"Footfall is ready: http://127.0.0.1:{bound.getsockname()[1]}", flush=True)
         await stopping.wait()
         await listener.cleanup()
