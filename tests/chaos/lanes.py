@@ -15,7 +15,7 @@ from tests.chaos.run import Row
 from tests.support.project import PROJECT
 
 HEADINGS = ("fault", "", "sent", "acked", "refused", "unknown", "counted", "difference", "seed", "versions")
-RUN_MAX_S = 240
+RUN_MAX_S = 400
 END_MAX_S = 60
 
 

@@ -39,8 +39,9 @@ class Fault:
 
 
 FEW_FILES = Plan(workers=1, files=scarcity.FILES)
-CLUSTER = Plan(sites=36, group=GroupKind.CLUSTER, rate_per_s=100)
-SENTINELS = Plan(group=GroupKind.SENTINELS, rate_per_s=100)
+MANY_SITES = 1000
+CLUSTER = Plan(sites=MANY_SITES, group=GroupKind.CLUSTER, rate_per_s=200)
+SENTINELS = Plan(sites=MANY_SITES, group=GroupKind.SENTINELS, rate_per_s=200)
 PAGES_ALONE = Plan(rate_per_s=0, settings={"redis_timeout_s": 10})
 """Only the pages of the fault count. On a busy machine, an answer of Redis that is late is no failure beside theirs."""
 INSIDE = Plan(hosts=0)
@@ -74,7 +75,11 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "F24": Fault("a slot is left half moved", cluster_faults.leave_half_moved, CLUSTER),
         "F25": Fault("sentinels fail over", failovers.follow_sentinels, SENTINELS),
         "F26": Fault("a part of a cluster is away", cluster_faults.lose_shard, CLUSTER),
-        "F27": Fault("a standby that lags takes over", failovers.promote_standby, Plan(standby=True, rate_per_s=100)),
+        "F27": Fault(
+            "a standby that lags takes over",
+            failovers.promote_standby,
+            Plan(sites=MANY_SITES, standby=True, rate_per_s=200),
+        ),
         "F28": Fault("torn append-only files", redis_losses.tear_logs),
         "F29": Fault("older copies of Redis", redis_losses.bring_back_older_copies, Plan(redis={"appendonly": "no"})),
         "F30": Fault("Redis emptied at a stop", redis_losses.empty_at_stop),

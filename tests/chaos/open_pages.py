@@ -105,7 +105,7 @@ class OpenPages:
             asked_s = time.monotonic()
             status, wait_s = await self._ask(view.request(again=gives_up_s > 0))
             took_s = time.monotonic() - asked_s
-            self.answers.append(Answered(view.site, asked_s, took_s, status))
+            self.answers.append(Answered(view.site, True, asked_s, took_s, status))
             if status in (200, 202):
                 break
             # The service refuses with a time, and has counted nothing; any other end leaves open what became of it.

@@ -32,6 +32,8 @@ from tests.support.redis_group import RedisCluster, SentinelGroup
 
 WARM_UP_S = 1.0
 SETTLE_MAX_S = 40
+SITES_IF_QUICK = 36
+OPEN_MAX_S = 120
 SETTLE_EVERY_S = 0.5
 SILENT_MAX_S = 10
 READINESS_LOOKS = 6
@@ -65,6 +67,7 @@ class Plan:
     redis: Mapping[str, str] = field(default_factory=dict)
     """Settings of Redis."""
     sites: int = len(SITES)
+    """In the short selection, of many sites only some."""
     group: GroupKind | None = None
     """What stands in the place of the one Redis."""
     standby: bool = False
@@ -171,13 +174,8 @@ class Stage:
         return found
 
     async def is_silent(self) -> bool:
-        """Return whether /readyz is ok, asked often enough that every worker has answered."""
-        for host in self.hosts:
-            for _ in range(READINESS_LOOKS):
-                _, answer = await host.readiness()
-                if answer["status"] != "ok":
-                    return False
-        return True
+        """Return whether /readyz of every host is ok."""
+        return await are_silent(self.hosts)
 
     async def check_at_rest(self) -> None:
         """Compare, end every Footfall, and compare again: a stop must lose nothing."""
@@ -203,9 +201,21 @@ class Stage:
         return await count_difference(self.ledger, self.stores)
 
 
+async def are_silent(hosts: Sequence[Host]) -> bool:
+    """Return whether /readyz is ok, asked often enough that every worker has answered."""
+    for host in hosts:
+        for _ in range(READINESS_LOOKS):
+            _, answer = await host.readiness()
+            if answer["status"] != "ok":
+                return False
+    return True
+
+
 @asynccontextmanager
 async def open_stage(plan: Plan, seed: int, *, quick: bool) -> AsyncIterator[Stage]:
     """Start everything; traffic and watcher run from the start, and end here if the fault did not end them."""
+    if quick:
+        plan = replace(plan, sites=min(plan.sites, SITES_IF_QUICK))
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.chmod(0o711)  # PostgreSQL does not run as root, and its account must pass through
     zone = zone_at_noon(datetime.now(UTC))
@@ -234,6 +244,7 @@ async def open_stage(plan: Plan, seed: int, *, quick: bool) -> AsyncIterator[Sta
             host = await _prepare_host(exits, folder / f"host{number}", valkey, postgres, plan, zone)
             host.use(redis_url=group.url if group else "", postgres_url=both)
             hosts.append(await exits.enter_async_context(running_host(host)))
+        await until(lambda: are_silent(hosts), OPEN_MAX_S)
         urls = [host.url for host in hosts]
         chance, ledger, day = random.Random(seed), Ledger(), datetime.now(ZoneInfo(zone)).date()
         stage = Stage(

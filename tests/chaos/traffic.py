@@ -29,9 +29,14 @@ class Answered:
     """One answer: its site, the time of its request (monotonic seconds), its duration, and its status (0: none)."""
 
     site: str
+    is_view: bool
     asked_s: float
     took_s: float
     status: int
+
+    def is_acked_view_before(self, moment_s: float) -> bool:
+        """Whether this view was acked before a moment."""
+        return self.is_view and self.status in (200, 202) and self.asked_s + self.took_s < moment_s
 
 
 class Traffic:
@@ -95,7 +100,7 @@ class Traffic:
             status = 0
         if status >= 400:
             reason = json.loads(body).get("error", "")
-        self.answers.append(Answered(site, asked_s, time.monotonic() - asked_s, status))
+        self.answers.append(Answered(site, bool(page), asked_s, time.monotonic() - asked_s, status))
         self._ledger.note(site, self._day, address, status, reason, page)
 
     async def _ask(self, url: str, request: bytes) -> tuple[int, bytes]:
