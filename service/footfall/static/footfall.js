@@ -176,7 +176,7 @@
   // An older answer from another period is ignored, unless it is a day older: then a clock was wrong.
   const accept = answer => {
     const same = period(answer) === period(shown);
-    const ahead_ms = new Date(answer.as_of) - new Date(shown.as_of);
+    const ahead_ms = new Date(answer.as_of || NaN) - new Date(shown.as_of || NaN); // null would be 1970
     const older = ahead_ms < 0;
     if (shown.as_of && !same && !(ahead_ms >= 0 || ahead_ms < -864e5)) return;
     const merged = Object.assign({}, older && same ? shown : answer);
