@@ -151,7 +151,8 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
             where = f"{site} {day}"
             found += [f"{where}: {what}" for what in await unequal_pages(entry, stores, site, day)]
             if day not in saved:
-                found.append(f"{where}: Postgres has no row")
+                if entry.visitors[Outcome.OK]:
+                    found.append(f"{where}: Postgres has no row")
                 continue
             if distance := entry.distance(saved[day].views):
                 found.append(f"{where}: Postgres is {distance:+d} views from what was acked")

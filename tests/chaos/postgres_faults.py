@@ -17,7 +17,7 @@ from tests.support.postgres_programs import run_program
 
 COMMIT_MAX_S = 10
 LOOK_EVERY_S = 0.002
-ROLLUP_MAX_S = 40
+ROLLUP_MAX_S = 90
 UNSEEN_S = 15
 SAVING = b"idle_in_transaction_session_timeout"
 """First statement of a rollup after its snapshot: the limits of its transaction."""

@@ -50,7 +50,7 @@ class Signs:
 
 REDIS_AWAY = Signs(
     "ERROR .*Redis takes no beacons",
-    "redis takes no beacons of site",
+    "redis takes no beacons of",
     Metric("footfall_sites_not_ready", some),
     "INFO .*Redis takes beacons again",
 )
