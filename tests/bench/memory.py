@@ -24,6 +24,7 @@ from footfall.errors import Stop
 from footfall.stores.migrations import migrate
 from tests.bench import traffic
 from tests.support.own_footfall import running
+from tests.support.process import workers_among
 from tests.support.raw_http import send_all
 
 WORKERS = (1, 2, 4)
@@ -42,7 +43,7 @@ class Family:
     @property
     def workers(self) -> list[psutil.Process]:
         """Return those that serve."""
-        return [process for process in self.processes if "--multiprocessing-fork" in process.cmdline()]
+        return workers_among(self.processes)
 
     def of_a_worker(self) -> dict[str, float]:
         """Return the memory of a worker, in MB, as the mean of all."""

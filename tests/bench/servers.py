@@ -26,6 +26,7 @@ from footfall.embedded.servers import ServerUrls, running_servers
 from tests.bench import machine, traffic
 from tests.bench.traffic import HOST, SITE
 from tests.support.own_footfall import running, zone_at_noon
+from tests.support.process import workers_among
 from tests.support.raw_http import connected
 
 OWN_HEADERS = ("Date", "Footfall-Ignored")
@@ -122,7 +123,7 @@ async def footfall(
         async with running(*command, environ=environ) as url:
             first_start_s = time.monotonic() - started
             family = psutil.Process().children(recursive=True)
-            serving = [child for child in family if "--multiprocessing-fork" in child.cmdline()]
+            serving = workers_among(family)
             if pinned:
                 machine.pin(set(family) - set(serving), machine.STORES)
                 machine.pin(serving, machine.SERVER)

@@ -27,7 +27,7 @@ from tests.browser.test_reports import OVERFLOW
 from tests.support.footfall import VIETNAM, FakeClock, Footfall, running, settings_for
 from tests.support.history import Owner, add_days
 
-pytestmark = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs pdftotext (poppler-utils)")
+pytestmark = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not installed")
 
 GROUP = "ninh-binh"
 SITES = {

@@ -32,7 +32,7 @@ def kubectl() -> str:
     client = json.loads(subprocess.check_output([program, "version", "--client", "--output=json"], timeout=30))
     minor = int(re.sub(r"\D", "", client["clientVersion"]["minor"]))
     if minor < OLDEST_MINOR:
-        pytest.skip(f"kubectl is of 1.{minor}, and Footfall's files need 1.{OLDEST_MINOR} or newer")
+        pytest.skip(f"kubectl is of 1.{minor}: 1.{OLDEST_MINOR} or newer is not installed")
     return program
 
 

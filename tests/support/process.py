@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +25,12 @@ OF_PYTHON = ("Traceback", "never awaited", "resource_tracker", "never retrieved"
 """What an operator cannot act on."""
 PLAIN_OUTPUT = {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 SETTINGS = f'[sites.portal]\nname = "Cổng thử"\nhosts = ["{HOST}"]\n'
+
+
+def workers_among(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return the workers of a Footfall among some processes, oldest first."""
+    found = [process for process in processes if "--multiprocessing-fork" in process.cmdline()]
+    return sorted(found, key=psutil.Process.create_time)
 
 
 class Process:
@@ -66,8 +72,7 @@ class Process:
     @property
     def workers(self) -> list[psutil.Process]:
         """Return the workers, oldest first."""
-        found = [child for child in self.children if "--multiprocessing-fork" in child.cmdline()]
-        return sorted(found, key=psutil.Process.create_time)
+        return workers_among(self.children)
 
     @property
     def text(self) -> str:
