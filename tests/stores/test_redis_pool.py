@@ -114,7 +114,7 @@ async def test_connections_that_were_reset_are_not_used(middle: tuple[Middle, st
 async def test_connections_that_lead_nowhere_cost_one_call(middle: tuple[Middle, str]) -> None:
     """Without power a host says nothing; the first call that waits in vain warns the others."""
     host, url = middle
-    async with open_calls(url, 0.3) as calls:
+    async with open_calls(url, 1.5) as calls:
         assert all(await pings(calls))
         host.mute()
         assert not await ping(calls)

@@ -54,7 +54,6 @@ local function set_page_views(day, log_id, lines)
   end
   write_hash(day_pages_dirty(day), changed)
   write_hash(day_pages(day), values)
-  redis.call('PERSIST', day_pages(day))
 end
 
 -- What was remembered of Postgres may lack something: forget it, and whatever is on its way from there.

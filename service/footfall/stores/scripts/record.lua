@@ -92,6 +92,7 @@ if day and day ~= '' then
     redis.call('ZREMRANGEBYSCORE', ONLINE, '-inf', now - window_ms)
     keep_forever(day_sketch(day), day_ids(day))
     redis.call('PERSIST', day_logs(day))
+    redis.call('PERSIST', day_pages(day))
     keep_forever(week_sketch(day_week), week_ids(day_week))
     if #viewed > 0 then remember_views(viewed, now) end
     -- ... and this, the only write that counts, comes last: an error above has counted nothing. It writes the sum too.
