@@ -108,7 +108,7 @@ class Rollup:
         self._changed.note_all(s.id for s in self._sites.values() if self._closed.get(s.id) != closed[s.zone])
         done: list[RolledUp] = []
         failures: Counter[str] = Counter()
-        for group in list(self._groups()):
+        for group in self._groups(failures):
             if failures["postgres"] >= FAILURES_MAX or isinstance(self.postgres, Away):
                 break
             if failures[self._stores.redis.server_of(group[0].id)] < FAILURES_MAX:
@@ -129,19 +129,33 @@ class Rollup:
             return outcome
         raise outcome if isinstance(outcome, Exception) else StoreUnavailable("redis", "another worker rolls it up")
 
-    def _groups(self) -> Iterator[Sequence[Site]]:
-        """Divide the sites to roll up into groups on one server; those that failed come last, and each alone."""
+    def _groups(self, failures: Counter[str]) -> Iterator[Sequence[Site]]:
+        """Divide the sites to roll up into groups on one server; those that failed come last.
+
+        Of these one is tried alone; while they are well again, each group is twice the one before. So a site that keeps
+        failing is mostly alone, and where a server was away all of its sites are copied soon after it is back.
+        """
         changed = list(self._changed)
         first = int(self._first * len(changed))
-        groups: dict[tuple[str, bool], list[Site]] = {}
-        for site_id in [*changed[first:], *changed[:first]]:
-            if site_id not in self.failures.errors:
-                kind = self._stores.redis.server_of(site_id), site_id in self._all_days
-                groups.setdefault(kind, []).append(self._sites[site_id])
-        for (_, all_days), sites in groups.items():
-            size = GROUP_OF_ALL_DAYS if all_days else GROUP
+        well = [site_id for site_id in [*changed[first:], *changed[:first]] if site_id not in self.failures.errors]
+        failed = [site_id for site_id in self.failures.errors if site_id in self._changed]
+        for size, sites in self._by_kind(well):
             yield from (sites[at : at + size] for at in range(0, len(sites), size))
-        yield from ([self._sites[site_id]] for site_id in self.failures.errors if site_id in self._changed)
+        for size_max, sites in self._by_kind(failed):
+            at, size = 0, 1
+            while at < len(sites):
+                failed_before = failures.total()
+                yield sites[at : at + size]
+                at, size = at + size, 1 if failures.total() > failed_before else min(2 * size, size_max)
+
+    def _by_kind(self, site_ids: Iterable[SiteId]) -> Iterator[tuple[int, Sequence[Site]]]:
+        """Divide sites by server and by whether all their days are wanted; yield each part with its largest group."""
+        kinds: dict[tuple[str, bool], list[Site]] = {}
+        for site_id in site_ids:
+            kind = self._stores.redis.server_of(site_id), site_id in self._all_days
+            kinds.setdefault(kind, []).append(self._sites[site_id])
+        for (_, all_days), sites in kinds.items():
+            yield GROUP_OF_ALL_DAYS if all_days else GROUP, sites
 
     async def _roll_up_group(
         self, group: Sequence[Wanted], closed: Mapping[ZoneInfo, date], failures: Counter[str]
