@@ -11,6 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.redis_store import RedisStore
@@ -22,6 +23,9 @@ __all__ = ["pytest_addoption", "pytest_configure"]
 
 # Nothing of a test has to outlive the machine, so its PostgreSQL need not wait for the disk.
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# How fast an example is depends on what else the machine does. In CI hypothesis draws the same examples each time.
+settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROME_ON_MACOS = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 

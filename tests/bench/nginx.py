@@ -21,9 +21,10 @@ import psutil
 from footfall.errors import Stop
 from tests.bench import machine, traffic
 from tests.bench.closedloop import Run, compared, run
-from tests.bench.servers import Footfall, Server, free_port
+from tests.bench.servers import Footfall, Server
 from tests.bench.wrk import drive
 from tests.support.nginx import find_nginx
+from tests.support.ports import free_port
 from tests.support.project import PROJECT
 
 FILE = PROJECT / "deploy/nginx.conf"

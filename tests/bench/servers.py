@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from footfall.embedded.servers import ServerUrls, running_servers
 from tests.bench import machine, traffic
 from tests.bench.traffic import HOST, SITE
 from tests.support.own_footfall import running, zone_at_noon
+from tests.support.ports import free_port
 from tests.support.process import workers_among
 from tests.support.raw_http import connected
 
@@ -173,10 +173,3 @@ async def answer_of(server: Server, request: bytes) -> dict[str, Any]:
         headers = dict(line.split(": ", 1) for line in lines[1:-2])
         body = await reader.readexactly(int(headers.pop("Content-Length")))
     return {"body": body.decode(), "headers": {name: headers[name] for name in headers if name not in OWN_HEADERS}}
-
-
-def free_port() -> int:
-    """Return a free port of this host."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

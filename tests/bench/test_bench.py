@@ -100,7 +100,7 @@ async def _saved(service: Footfall, views: int) -> int:
 
 @NEEDS_WRK
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_a_short_bench_has_every_figure_and_its_ledger_is_right() -> None:
     """Its machine-readable result has a shape that others read, and "lost" means what Postgres lacks."""
     async with servers.footfall() as service:

@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 from tests.browser.engines import Engine, missing, running_engine
 from tests.browser.portal import BLOCK, Portal, html, running_portal, script_line
 from tests.browser.relay import Relay, running_relay
 from tests.browser.tabs import Tabs, running_tabs
 from tests.support.own_footfall import running
+from tests.support.patience import PATIENCE_S
 
 NewContext = Callable[..., Awaitable[BrowserContext]]
 NewSite = Callable[[str], str]
 ReadCounts = Callable[[str], Awaitable[dict[str, Any]]]
 
 HERE = Path(__file__).parent
-LAUNCH = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# A container may have a small /dev/shm, and Chromium crashes in a full one.
+LAUNCH = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 NOT_A_ROBOT = "--disable-blink-features=AutomationControlled"
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 # Console messages of the browser itself, whatever request caused them.
@@ -40,6 +42,9 @@ KINDS = {
     "chinese": (10, 'language = "zh"\nlabels_in = { de = { today = "Heute", heading = "Besucher" } }'),
     "labelled": (30, 'labels = { today = "Khách hôm nay", heading = "Lượt truy cập" }'),
 }
+
+
+expect.set_options(timeout=PATIENCE_S * 1000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import tempfile
 from abc import ABC, abstractmethod
 from asyncio.subprocess import DEVNULL, PIPE
@@ -15,8 +14,9 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse
 
-START_S = 60
-WAIT_S = 15
+from tests.support.patience import PATIENCE_S
+from tests.support.ports import free_port
+
 POLL_S = 0.05
 LIBRARIES = Path("/usr/lib")
 MINI_BROWSER = "*/webkit2gtk-*/MiniBrowser"
@@ -41,7 +41,7 @@ class Engine(ABC):
 
     async def until(self, expression: str) -> None:
         """Wait until an expression of the page is true."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not await self.read(expression):  # noqa: ASYNC110 - another process offers nothing to wait for
                 await asyncio.sleep(POLL_S)
 
@@ -73,7 +73,7 @@ class Firefox(Engine):
         self._asked += 1
         await self._socket.send_json({"id": self._asked, "method": method, "params": params})
         while True:
-            answer = await self._socket.receive_json(timeout=START_S)
+            answer = await self._socket.receive_json(timeout=PATIENCE_S)
             if answer.get("id") == self._asked:
                 assert answer["type"] == "success", answer
                 result: dict[str, Any] = answer["result"]
@@ -137,8 +137,8 @@ async def _firefox(folder: Path) -> AsyncIterator[Engine]:
 async def _webkit(folder: Path) -> AsyncIterator[Engine]:
     async with _process("Xvfb", "-displayfd", "1", "-nolisten", "tcp", folder=folder, reads="stdout") as screen:
         assert screen.stdout is not None
-        display = (await asyncio.wait_for(screen.stdout.readline(), START_S)).decode().strip()
-        port = _free_port()
+        display = (await asyncio.wait_for(screen.stdout.readline(), PATIENCE_S)).decode().strip()
+        port = free_port()
         environ = {
             "DISPLAY": f":{display}",
             "XDG_RUNTIME_DIR": str(folder),
@@ -159,7 +159,7 @@ async def _webkit(folder: Path) -> AsyncIterator[Engine]:
 
 
 async def _new_session(session: ClientSession, url: str, wanted: Mapping[str, Any]) -> str:
-    async with asyncio.timeout(START_S):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 async with session.post(url, json=wanted) as response:
@@ -186,7 +186,7 @@ async def _process(
 async def _line_with(stream: asyncio.StreamReader | None, mark: bytes) -> str:
     """Return the word with this mark in what a program writes."""
     assert stream is not None
-    async with asyncio.timeout(START_S):
+    async with asyncio.timeout(PATIENCE_S):
         while line := await stream.readline():
             for word in line.split():
                 if mark in word:
@@ -198,8 +198,3 @@ async def _read_on(stream: asyncio.StreamReader | None) -> None:
     """Read what a program writes, so that it never waits for a reader."""
     while stream is not None and await stream.readline():
         pass
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

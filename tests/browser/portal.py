@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from tests.browser.serving import serve
+from tests.support.patience import PATIENCE_S
 
-WAIT_S = 10
 BLOCK = """
 <h2 id="heading">Thống kê truy cập</h2>
 <ul aria-labelledby="heading">
@@ -52,7 +52,7 @@ class Portal:
 
     async def until_asked(self, path: str) -> None:
         """Wait until a browser has asked for `path`."""
-        async with asyncio.timeout(WAIT_S), self._news:
+        async with asyncio.timeout(PATIENCE_S), self._news:
             await self._news.wait_for(lambda: path in self.asked)
 
     async def answer(self, request: web.Request) -> web.Response:

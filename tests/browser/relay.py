@@ -11,13 +11,13 @@ from typing import Any, Literal
 from aiohttp import ClientSession, web
 
 from tests.browser.serving import serve
+from tests.support.patience import PATIENCE_S
 
 VISITOR_ADDRESS = "203.0.113.7"
 IN_A_FOLDER = "busuanzi.pure.mini.js"
 """All else is served below any path of the portal, as behind a reverse proxy."""
 NOTHING = "nothing"
 """The path of the request by which a page learns that its earlier requests have arrived."""
-WAIT_S = 10
 OPEN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After, Footfall-Ignored"}
 NOT_PASSED_ON = {"connection", "content-length", "content-encoding", "date", "host", "server", "transfer-encoding"}
 
@@ -73,7 +73,7 @@ class Relay:
 
     async def until(self, fact: Callable[["Relay"], bool]) -> None:
         """Wait until `fact` holds; check it whenever a request has passed."""
-        async with asyncio.timeout(WAIT_S), self._news:
+        async with asyncio.timeout(PATIENCE_S), self._news:
             await self._news.wait_for(lambda: fact(self))
 
     async def passed(self, count: int) -> list[str]:

@@ -18,6 +18,7 @@ from aiohttp import ClientSession
 from footfall.embedded.servers import USER
 from footfall.metrics.multiprocess import FLUSH_EVERY_S
 from tests.chaos.relay import Relay
+from tests.support.ports import free_port
 from tests.support.project import PROJECT
 
 READY = re.compile(r"Footfall is ready: (http://\S+)")
@@ -47,8 +48,8 @@ class Host:
             "FOOTFALL_DATA_DIR": str(folder / "data"),
             "FOOTFALL_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
             "FOOTFALL_POSTGRES_URL": f"postgresql://{USER}@127.0.0.1:{postgres.port}/postgres?sslmode=disable",
-            "FOOTFALL_LISTEN": "127.0.0.1:0",
-            "FOOTFALL_OPS_LISTEN": "127.0.0.1:0",
+            "FOOTFALL_LISTEN": f"127.0.0.1:{free_port()}",
+            "FOOTFALL_OPS_LISTEN": f"127.0.0.1:{free_port()}",
             "PYTHONUNBUFFERED": "1",
         }
         self._process: asyncio.subprocess.Process | None = None
@@ -61,7 +62,7 @@ class Host:
                 self._environ[variable] = url
 
     async def start(self) -> None:
-        """Start it and wait until it serves; after a stop it starts on the same ports."""
+        """Start it and wait until it serves, after a stop too, and on the same ports."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
         command = [*self._bounded, sys.executable, "-m", "footfall", "serve", "--workers", str(self._workers)]
         self._process = await asyncio.create_subprocess_exec(
@@ -76,8 +77,6 @@ class Host:
         await asyncio.wait_for(ready.wait(), START_MAX_S)
         if not self.ops_url:
             raise RuntimeError("Footfall did not start:\n" + "".join(self.lines))
-        for variable, url in (("FOOTFALL_LISTEN", self.url), ("FOOTFALL_OPS_LISTEN", self.ops_url)):
-            self._environ[variable] = url.removeprefix("http://")
 
     async def stop(self) -> None:
         """Stop it gently; kill it where it does not end."""

@@ -96,7 +96,7 @@ def test_a_real_portal_gets_no_made_history(environ: dict[str, str], typed: Type
     assert (status, output[:42]) == (2, "footfall: --demo-history is made up, and g")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_the_demo_has_a_year_and_its_start_is_an_event(own_folder: Path) -> None:
     """`make run` shows a report that is not empty; the events say which days are made, and when Footfall ran."""
     environ = embedded(own_folder)

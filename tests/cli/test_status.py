@@ -16,6 +16,7 @@ from rich.console import Console
 
 from footfall.cli.status import screen
 from tests.cli.conftest import Type
+from tests.support.patience import PATIENCE_S
 from tests.support.process import fresh_connections, ready, run, see, start, until
 
 NOTHING = ("--json", "--watch")
@@ -114,7 +115,7 @@ async def test_watching_follows_the_service_until_ctrl_c(environ: dict[str, str]
     os.close(slave)
     text = ""
     with os.fdopen(master, "rb", buffering=0) as screen_of_child:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while "no Footfall answers at 127.0.0.1:1" not in text:
                 text += (await asyncio.to_thread(screen_of_child.read, 4096)).decode(errors="replace")
             child.send_signal(signal.SIGINT)

@@ -46,7 +46,7 @@ async def copied(url: str) -> tuple[int, int]:
     return row[0], int(row[1])
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_a_worker_that_leaves_while_postgres_hangs_has_everything_on_the_disk(
     settings: Settings, own_postgres: Postgres
 ) -> None:
@@ -68,7 +68,7 @@ async def test_a_worker_that_leaves_while_postgres_hangs_has_everything_on_the_d
     assert await copied(own_postgres.url) == (len(SITES), len(SITES))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_a_worker_that_leaves_in_peace_leaves_nothing_on_the_disk(
     settings: Settings, own_postgres: Postgres
 ) -> None:

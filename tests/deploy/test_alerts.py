@@ -13,10 +13,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.support.patience import PATIENCE_S
+from tests.support.ports import free_port
 from tests.support.project import PROJECT
-from tests.support.tls_servers import free_port
 
 DEPLOY = PROJECT / "deploy"
+LOOKS = 50 * PATIENCE_S
+"""At Alertmanager, every fiftieth of a second."""
 RULES = DEPLOY / "prometheus-alerts.yaml"
 ALERTMANAGER = DEPLOY / "alertmanager.yaml"
 NAMES = re.findall(r"- alert: (\w+)", RULES.read_text())
@@ -278,7 +281,7 @@ async def alertmanager(servers_folder: Path) -> AsyncIterator[str]:
     url = f"http://127.0.0.1:{port}/api/v2"
     try:
         async with aiohttp.ClientSession() as http:
-            for _ in range(500):
+            for _ in range(LOOKS):
                 with suppress(aiohttp.ClientError):
                     async with http.get(f"{url}/status") as answer:
                         if answer.status == 200:
@@ -307,7 +310,7 @@ async def test_one_cause_is_one_page(alertmanager: str) -> None:
                 at = {"story": f"{story} {minute}"}
                 # "equal" is empty, so the alerts of one moment must end before those of the next.
                 await post(http, alertmanager, fired, {"endsAt": "2100-01-01T00:00:00Z"}, at)
-                assert await heard_of(http, alertmanager, at) == names(heard), (story, minute)
+                assert await heard_of(http, alertmanager, at, names(heard)) == names(heard), (story, minute)
                 await post(http, alertmanager, fired, {"endsAt": "2001-01-01T00:00:00Z"}, at)
 
 
@@ -319,16 +322,15 @@ async def post(
         assert answer.status == 200, await answer.text()
 
 
-async def heard_of(http: aiohttp.ClientSession, url: str, at: Mapping[str, str]) -> set[str]:
+async def heard_of(http: aiohttp.ClientSession, url: str, at: Mapping[str, str], expected: set[str]) -> set[str]:
     """Return the alerts that are not kept quiet; Alertmanager knows an alert that keeps others quiet a moment later."""
     heard: set[str] = set()
-    for _ in range(50):
+    for _ in range(LOOKS):
         async with http.get(
             f"{url}/alerts", params={"filter": f'story="{at["story"]}"', "inhibited": "false"}
         ) as answer:
-            found = {alert["labels"]["alertname"] for alert in await answer.json()}
-        if found == heard and found:
+            heard = {alert["labels"]["alertname"] for alert in await answer.json()}
+        if heard == expected:
             break
-        heard = found
         await asyncio.sleep(0.02)
     return heard

@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.process import fresh_connections, production, ready, see, start
 from tests.support.project import PROJECT
-from tests.support.tls_servers import free_port
 
 DEPLOY = PROJECT / "deploy"
 RULES = DEPLOY / "prometheus-alerts.yaml"

@@ -22,7 +22,7 @@ from tests.support.manual import manual
 from tests.support.process import SETTINGS, see
 from tests.support.project import PROJECT
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 """Packages are downloaded and installed."""
 ALONE = {"PATH": os.environ["PATH"], "PIP_INDEX_URL": "http://127.0.0.1:1", "PIP_CONFIG_FILE": os.devnull}
 """The environment of a machine that reaches no package index and has no Footfall yet."""

@@ -18,8 +18,8 @@ from footfall.stores.migrations import migrate
 from footfall.stores.postgres_store import open_postgres
 from tests.deploy.test_roles import url_for
 from tests.support.footfall import SITE, VIETNAM, FakeClock, running, settings_for
+from tests.support.ports import free_port
 from tests.support.project import PROJECT
-from tests.support.tls_servers import free_port
 
 DEPLOY = PROJECT / "deploy"
 ROLES = PROJECT / "sql" / "roles.sql"

@@ -21,7 +21,7 @@ from tests.support.process import Process, all_ended, launch, see, until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers on all of 127.0.0.0/8"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
 ]
 
 ACKED = 499

@@ -1,15 +1,17 @@
 """Views of pages over HTTP: a page counts, and its number is in the answer, in lists and in an image."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from footfall.display.page_views import WAIT_MAX_S
 from footfall.embedded.servers import Postgres
 from footfall.stores.page_journal import open_page_journal
 from tests.support.footfall import BROWSER, NOON, ORIGIN, SITE, Footfall, running, settings_for
-from tests.support.storage import plain_redis
+from tests.support.storage import Stores, plain_redis
 
 LIST = [f"/tin/{number}" for number in range(50)]
 
@@ -173,6 +175,20 @@ async def test_what_is_not_known_now_is_null_and_never_0(
         assert (await footfall.see(page="/b"))["pages"] == {"/b": {"views": None}}
         image = await (await footfall.public.get("/counts.svg", params={"site": SITE, "page": "/b"})).text()
         assert "Lượt xem: –" in image
+
+
+async def test_the_first_view_of_a_page_waits_for_a_store_that_is_slow(settings: Any, stores: Stores) -> None:
+    """PostgreSQL answers after more than a quarter of a second; its reader would see a dash until the next poll."""
+    sql = stores.sql
+    async with running(settings) as footfall:
+        await footfall.see(page="/a")
+        async with sql.transaction():
+            await sql.execute("LOCK TABLE footfall.page_total, footfall.page_day IN ACCESS EXCLUSIVE MODE")
+            seeing = asyncio.create_task(footfall.see(page="/b"))
+            while not await sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1.2 * WAIT_MAX_S)
+        assert (await seeing)["pages"] == {"/b": {"views": 1}}
 
 
 async def test_the_image_of_a_page_shows_its_views(settings: Any) -> None:

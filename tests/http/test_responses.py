@@ -12,6 +12,7 @@ from aiohttp.test_utils import BaseTestServer
 from footfall.errors import RETRY_AFTER_S, STATUS, Reason, Refused
 from footfall.http.responses import OPS_HEADERS, Reply, lines, refusal
 from tests.support.footfall import ServedAsInProduction
+from tests.support.patience import PATIENCE_S
 
 BODY = b"sixteen letters!"
 HEAD = lines({"Content-Type": "text/plain"})
@@ -44,7 +45,7 @@ async def ask(server: BaseTestServer, *requests: str) -> bytes:
     """Send requests one after another over a connection, and read until the server closes it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write("".join(f"{request}\r\n\r\n" for request in requests).encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -62,7 +63,7 @@ async def test_an_answer_has_its_head_its_length_and_the_date(server: BaseTestSe
     """The answer does not name the server or its version."""
     status, headers, body = split(await ask(server, "GET /answer/200 HTTP/1.1\r\nHost: x\r\nConnection: close"))
     assert (status, body) == ("HTTP/1.1 200 OK", BODY)
-    assert abs(parsedate_to_datetime(headers.pop("Date")).timestamp() - time.time()) < 5
+    assert abs(parsedate_to_datetime(headers.pop("Date")).timestamp() - time.time()) < PATIENCE_S
     assert headers.pop("Connection") == "close"
     assert headers.pop("Content-Length") == "16"
     assert lines(headers, {}) == HEAD

@@ -18,6 +18,7 @@ from footfall.http.server import UNREAD_S, ConnectionLimiter, Listener
 from footfall.ingest.client_address import AddressResolver
 from footfall.log_throttle import LogThrottle
 from tests.support.footfall import BROWSER, HOST, ORIGIN, SITE, FakeClock, Footfall, running, settings_for, until
+from tests.support.patience import PATIENCE_S
 
 BEACON = json.dumps({"site": SITE}).encode()
 HEAD = f"POST /seen HTTP/1.1\r\nHost: {HOST}\r\nOrigin: {ORIGIN}\r\nUser-Agent: {BROWSER}\r\n"
@@ -147,7 +148,7 @@ async def test_a_chunked_body_is_read_up_to_the_limit(footfall: Footfall) -> Non
 @pytest.mark.slow
 async def test_slow_bodies_are_given_up_and_hold_nobody_up(footfall: Footfall) -> None:
     """A client that never ends its body, or drips it, gets 408; other clients are answered meanwhile."""
-    async with connected(footfall) as silent, connected(footfall) as dripping, asyncio.timeout(BODY_TIMEOUT_S + 4):
+    async with connected(footfall) as silent, connected(footfall) as dripping, asyncio.timeout(PATIENCE_S):
         announced = f"{HEAD}Content-Length: 2000\r\n\r\n".encode()
         await silent.send(announced)
         await dripping.send(announced)
@@ -156,7 +157,7 @@ async def test_slow_bodies_are_given_up_and_hold_nobody_up(footfall: Footfall) -
         while not answers.done():
             with suppress(ConnectionError):
                 await dripping.send(b" ")
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(BODY_TIMEOUT_S - 1):
                 views += 1
                 assert (await footfall.see())["views_today"] == views
             await asyncio.wait([answers], timeout=0.2)
@@ -235,7 +236,7 @@ async def test_a_client_that_ends_its_half_gets_all_its_answers(footfall: Footfa
         assert views == [*range(1, 1001)]
         if half.endswith(b"{"):
             assert json.loads((await connection.answer())[2]) == {"error": "bad_request"}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert await connection.is_closed()
 
 
@@ -261,7 +262,7 @@ async def test_an_idle_connection_is_closed(footfall: Footfall) -> None:
         for begun in (b"", b"GET /counts HTTP/1.1\r\nHost"):
             reader, writer = await asyncio.open_connection(*server.getsockname())
             writer.write(begun)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 assert await reader.read() == b""
             writer.close()
             await writer.wait_closed()
@@ -281,7 +282,7 @@ async def test_a_worker_that_stops_still_answers_who_is_connected_once(footfall:
         leaving = asyncio.create_task(listener.drain())
         await asyncio.sleep(0)
         writer.write(request)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             last = await reader.read()
             await leaving
         assert last.startswith(b"HTTP/1.1 200 OK")
@@ -490,7 +491,7 @@ async def test_a_worker_that_stops_does_not_wait_for_a_client_that_does_not_read
         for _ in range(2000):  # the client takes what it has room for
             await asyncio.sleep(0)
         assert any(waiting_bytes(listener))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await listener.cleanup()
 
 

@@ -62,7 +62,7 @@ def test_a_format_without_what_is_needed_is_refused() -> None:
         format_of('%h %{%s}t "%r" %s')
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_line_that_does_not_fit_costs_no_more_than_its_length() -> None:
     """A client chooses its request and its user agent: no line may keep the expression busy for minutes."""
     for name in ("common", "combined", "vhost_combined"):

@@ -7,7 +7,7 @@ from tests.support.user_agents import measure
 
 README = PROJECT / "tests" / "README.md"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def test_no_browser_of_a_person_is_taken_for_a_robot() -> None:

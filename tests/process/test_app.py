@@ -28,7 +28,8 @@ from footfall.model.site_id import SiteId
 from footfall.process.app import OPENED_FIRST, open_services, open_sites, run_background
 from footfall.signals import default_signals
 from tests.support.footfall import HOST, VIETNAM, FakeClock, running, settings_for
-from tests.support.process import HEADERS, TIMEOUT_S, all_ended, embedded, fresh_connections, ready, see, start, until
+from tests.support.patience import PATIENCE_S
+from tests.support.process import HEADERS, all_ended, embedded, fresh_connections, ready, see, start, until
 from tests.support.project import PROJECT
 
 DEMO = ("serve", "--embedded", "--demo")
@@ -118,15 +119,15 @@ def in_a_terminal(
         yield process, ours
     finally:
         process.kill()
-        process.wait(TIMEOUT_S)
+        process.wait(PATIENCE_S)
 
 
 async def ended(process: Demo, why: str) -> int:
     """Return the exit status; fail with a sentence where the process does not end."""
     try:
-        return await asyncio.to_thread(process.wait, TIMEOUT_S)
+        return await asyncio.to_thread(process.wait, PATIENCE_S)
     except subprocess.TimeoutExpired:
-        pytest.fail(f"the demo did not end within {TIMEOUT_S} s after {why}")
+        pytest.fail(f"the demo did not end within {PATIENCE_S} s after {why}")
 
 
 NEEDS_SETSID = pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid, for a terminal of its own")

@@ -49,7 +49,7 @@ BLOCK = ("4", "63", "495", "1.373.876")
 PAGES = ("/", *(path for _, path, _ in DEMO_ARTICLES))
 
 PING_EVERY_S = 60
-PATIENCE_S = 30
+PATIENCE_S = 60
 POLL_S = 0.1
 AT_ONCE = 8
 DAY = timedelta(days=1)

@@ -330,7 +330,7 @@ async def crowded(redis_url: str, postgres_url: str, tmp_path: Path) -> AsyncIte
         yield url
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_a_crowd_is_counted_one_by_one_and_then_estimated_without_a_fall(crowded: str, tmp_path: Path) -> None:
     """Beyond 4,096 visitors a day is a sketch: whoever watches sees the number grow, never fall, and no large error."""
     file = tmp_path / "access.log"

@@ -15,6 +15,7 @@ from footfall.errors import StoreUnavailable
 from footfall.model.site_id import SiteId
 from footfall.stores.migrations import migrate
 from footfall.stores.page_journal import Changed, PageJournal, open_page_journal
+from tests.support.patience import PATIENCE_S
 
 SITE, OTHER = SiteId("portal"), SiteId("library")
 DAY = date(2026, 11, 23)
@@ -180,7 +181,7 @@ async def test_a_copy_that_is_under_way_is_moved_too(
     await copy(owner, "/old", 5)
     moving = asyncio.create_task(journal.move(SITE, "/old", "/new"))
     waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'footfall.page_day'::regclass AND NOT granted"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not await owner.fetchval(waiting):  # noqa: ASYNC110 (a lock that is waited for has no event)
             await asyncio.sleep(0.01)
     await transaction.commit()

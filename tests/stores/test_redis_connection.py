@@ -18,6 +18,12 @@ WINDOW_S = 300
 OTHER_SITE = SiteId("other")
 
 
+async def until_held(redis: RawRedis) -> None:
+    """Wait until Redis has read a call and holds it, for its clients pause."""
+    while not (await redis.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - a server offers no event
+        await asyncio.sleep(0.01)
+
+
 async def test_calls_of_one_turn_are_sent_together(store: RedisStore, redis: RawRedis) -> None:
     """A hundred portals that are busy at the same time cost one write and one connection."""
     await store.record(SITE, NOW, WINDOW_S)  # Redis knows the script now
@@ -80,9 +86,9 @@ async def test_more_calls_than_connections_wait_their_turn(store: RedisStore, re
 
 async def test_a_connection_that_breaks_fails_all_calls_on_it(store: RedisStore, redis: RawRedis) -> None:
     """Each caller gets its own exception, and the next call a new connection."""
-    await redis.execute_command("CLIENT", "PAUSE", 2000, "WRITE")
+    await redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
     calls = [asyncio.create_task(store.record(SITE, NOW, WINDOW_S, batch(1, log=f"{n:016x}"))) for n in range(3)]
-    await asyncio.sleep(0.1)
+    await until_held(redis)
     await redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     await redis.execute_command("CLIENT", "UNPAUSE")
     failures = await asyncio.gather(*calls, return_exceptions=True)
@@ -93,23 +99,26 @@ async def test_a_connection_that_breaks_fails_all_calls_on_it(store: RedisStore,
 
 async def test_a_cancelled_caller_cancels_no_other_call(store: RedisStore, redis: RawRedis) -> None:
     """Its own call runs all the same: a beacon counts also when its page was closed."""
-    await redis.execute_command("CLIENT", "PAUSE", 200, "WRITE")
+    await redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
     leaving = asyncio.create_task(store.record(SITE, NOW, WINDOW_S, batch(1)))
     staying = asyncio.create_task(store.record(SITE, NOW, WINDOW_S, batch(1, log=OTHER_LOG)))
-    await asyncio.sleep(0.05)
+    await until_held(redis)
     leaving.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await leaving
+    await redis.execute_command("CLIENT", "UNPAUSE")
     assert (await staying).answer is Answer.OK
     assert (await store.record(SITE, NOW, WINDOW_S, batch(1))).answer is Answer.DUP
 
 
 async def test_closing_waits_for_the_calls_in_progress(redis_url: str, redis: RawRedis) -> None:
     """A caller may have been cancelled while Redis still runs its call; the connection must stay until the answer."""
-    async with ready_site(redis_url), open_calls(redis_url, timeout_s=1.0) as calls:
-        await redis.execute_command("CLIENT", "PAUSE", 200, "WRITE")
+    async with ready_site(redis_url), open_calls(redis_url, timeout_s=20) as calls:
+        await redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
         arguments = ["ours", MONDAY.isoformat(), b"k" * 32, 2**31]
         leaving = asyncio.create_task(calls.run(Script("salts"), ready_key(SITE), arguments))
-        await asyncio.sleep(0.05)
+        await until_held(redis)
         leaving.cancel()
+        answered = asyncio.create_task(redis.execute_command("CLIENT", "UNPAUSE"))  # runs once the closing waits
+    await answered
     assert await redis.get(f"ff1:{{{SITE}}}:salt:{MONDAY}") == b"k" * 32

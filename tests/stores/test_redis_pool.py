@@ -13,7 +13,7 @@ from footfall.embedded.servers import Valkey
 from footfall.errors import StoreUnavailable
 from footfall.stores.redis_connection import RedisCalls, open_calls
 from tests.support.footfall import running, settings_for
-from tests.support.tls_servers import free_port
+from tests.support.ports import free_port
 
 IDLE = 6
 RESET = struct.pack("ii", 1, 0)

@@ -21,6 +21,7 @@ from footfall.stores.redis_store import RedisStore, open_redis, ready_key
 from tests.cli.test_doctor import findings
 from tests.deploy.test_roles import user_line
 from tests.support.footfall import SITE, settings_for
+from tests.support.patience import PATIENCE_S
 from tests.support.redis_group import (
     OpenValkey,
     RedisCluster,
@@ -59,9 +60,9 @@ async def open_all(store: RedisStore) -> None:
     assert all(opened)
 
 
-async def count(store: RedisStore, log: str, *, wait_s: float = 20) -> None:
+async def count(store: RedisStore, log: str) -> None:
     """Count a batch of a log of every site, each as often as needed; a batch that has counted answers DUP."""
-    patience_ends = time.monotonic() + wait_s
+    patience_ends = time.monotonic() + PATIENCE_S
     left = set(SITES)
     while left:
         answers = await asyncio.gather(
@@ -180,20 +181,19 @@ async def test_a_slot_that_is_moving_is_left_alone(shared_cluster: RedisCluster)
 
 async def test_a_server_that_hangs_holds_up_no_other(shared_cluster: RedisCluster) -> None:
     """Its sites wait for the deadline; all others answer at once, and its replica takes over."""
-    async with open_redis(shared_cluster.url, 1) as store:
+    async with open_redis(shared_cluster.url, 5) as store:
         await open_all(store)
         hung = next(node for node in shared_cluster.primaries if str(node.port) in store.server_of(SITES[0]))
         name = store.server_of(SITES[0])
         hung.suspend()
         try:
-            started = time.monotonic()
             well = [site for site in SITES if store.server_of(site) != name]
             stuck = asyncio.create_task(store.record(SITES[0], NOW, WINDOW_S))
             await asyncio.gather(*(store.record(site, NOW, WINDOW_S) for site in well))
-            assert time.monotonic() - started < 0.8
-            with pytest.raises(StoreUnavailable, match=f"no answer within 1 s from 127.0.0.1:{hung.port}"):
+            assert not stuck.done()
+            with pytest.raises(StoreUnavailable, match=f"no answer within 5 s from 127.0.0.1:{hung.port}"):
                 await stuck
-            await count(store, "b", wait_s=30)
+            await count(store, "b")
             assert store.server_of(SITES[0]) != name
         finally:
             hung.resume()
@@ -220,11 +220,11 @@ async def test_a_failover_by_hand_and_by_death_are_followed(shared_sentinels: Se
         await shared_sentinels.wait_until_another(first)
         second = await shared_sentinels.primary()
         await shared_sentinels.wait_until_well()  # until then the first one still takes writes, and loses them
-        await count(store, "c", wait_s=30)
+        await count(store, "c")
         assert store.server_of(SITES[0]) == f"127.0.0.1:{second.port}"
         second.kill()
         try:
-            await count(store, "d", wait_s=30)
+            await count(store, "d")
             assert store.server_of(SITES[0]) == f"127.0.0.1:{first.port}"
         finally:
             await second.start()

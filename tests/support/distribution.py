@@ -84,6 +84,7 @@ def _download(requirements: Path, wheels: Path, python: str, machine: str) -> No
         *("download", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(requirements)),
         *("--implementation", "cp", "--python-version", python, "--dest", str(wheels)),
         *platforms,
+        tries=3,  # pip asks again for a file, but not for the rest of one that broke off
     )
 
 
@@ -127,8 +128,11 @@ def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _pip(*words: str) -> None:
+def _pip(*words: str, tries: int = 1) -> None:
     command = [sys.executable, "-m", "pip", words[0], "--quiet", "--disable-pip-version-check", *words[1:]]
+    for _ in range(tries - 1):
+        if subprocess.run(command, check=False).returncode == 0:
+            return
     subprocess.run(command, check=True)
 
 

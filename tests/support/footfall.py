@@ -123,6 +123,7 @@ def settings_for(
     """Settings of one site, `portal`, with its spool in `folder`.
 
     `portal` changes settings of the site, `changes` all others; more sites: sites={"portal": {...}, ...}.
+    On a busy machine an answer of Redis may be late and is no failure; a test in which Redis hangs says how long.
     """
     site = {"name": "Cổng thử", "hosts": [HOST]} | dict(portal)
     values: dict[str, object] = {
@@ -132,6 +133,7 @@ def settings_for(
         "listen": "127.0.0.1:0",
         "ops_listen": "127.0.0.1:0",
         "data_dir": folder,
+        "redis_timeout_s": 10,
     }
     return Settings.model_validate(values | changes)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import make_authority, sign
-from tests.support.tls_servers import free_port
+from tests.support.patience import PATIENCE_S
+from tests.support.ports import free_port
 
-START_MAX_S = 10
 FOLDERS_OF_DEBIAN = ("cache", "log/nginx", "lib/nginx")
 """What Debian's package, and Debian itself, have below /var; every other folder has to be made by nginx."""
 AROUND = """{user}
@@ -81,7 +81,7 @@ def with_our_places(text: str, folder: Path, certificate: Path, port: int, upstr
 
 
 async def _until_it_listens(process: asyncio.subprocess.Process, port: int) -> None:
-    for _ in range(START_MAX_S * 50):
+    for _ in range(PATIENCE_S * 50):
         if process.returncode is not None:
             assert process.stderr is not None
             raise AssertionError((await process.stderr.read()).decode())

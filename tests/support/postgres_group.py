@@ -9,8 +9,8 @@ import asyncpg
 
 from footfall.embedded.accounts import move, setup_account
 from footfall.embedded.servers import USER, Postgres
+from tests.support.ports import free_port
 from tests.support.postgres_programs import program_path
-from tests.support.tls_servers import free_port
 
 
 class OpenPostgres(Postgres):

@@ -15,11 +15,11 @@ from footfall import sql_folder
 from footfall.signals import default_signals
 from footfall.stores.migrations import migrate
 from tests.support.ordinary_account import python_of
+from tests.support.patience import PATIENCE_S
 from tests.support.project import PROJECT
 
 HOST = "portal.example.vn"
 HEADERS = {"Origin": f"https://{HOST}", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0"}
-TIMEOUT_S = 40
 LOOK_EVERY_S = 0.01
 OF_PYTHON = ("Traceback", "never awaited", "resource_tracker", "never retrieved", "Warning: ", "Exception ignored")
 """What an operator cannot act on."""
@@ -44,7 +44,7 @@ class Process:
 
     async def says(self, pattern: str) -> re.Match[str]:
         """Wait until a line matches, and return the match; fail when the output ends without one."""
-        async with asyncio.timeout(TIMEOUT_S), self._heard:
+        async with asyncio.timeout(PATIENCE_S), self._heard:
             while not (found := next(filter(None, (re.search(pattern, line) for line in self.lines)), None)):
                 assert not self._listening.done(), f"no line matches {pattern!r}: {self.lines}"
                 await self._heard.wait()
@@ -52,7 +52,7 @@ class Process:
 
     async def ends(self) -> int:
         """Wait for the end, check that the output holds nothing of Python's own, and return the exit status."""
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(PATIENCE_S):
             status = await self.process.wait()
             await self._listening
         for word in OF_PYTHON:
@@ -123,7 +123,7 @@ async def launch(*words: str, environ: Mapping[str, str]) -> AsyncIterator[Proce
             for one in below:
                 with suppress(psutil.NoSuchProcess):
                     one.kill()
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(PATIENCE_S):
             await process._listening  # noqa: SLF001
 
 
@@ -144,7 +144,7 @@ async def production(folder: Path, redis_url: str, postgres_url: str) -> dict[st
     await migrate(postgres_url, sql_folder())
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "footfall.toml"
-    file.write_text(f"{SETTINGS}[limits]\nenabled = false\n")
+    file.write_text(f"redis_timeout_s = 10\n{SETTINGS}[limits]\nenabled = false\n")
     return {
         "FOOTFALL_CONFIG": str(file),
         "FOOTFALL_REDIS_URL": redis_url,
@@ -166,7 +166,7 @@ def embedded(folder: Path) -> dict[str, str]:
 
 async def until(fact: Callable[[], bool | Awaitable[bool]]) -> None:
     """Poll until the fact holds: another process offers no event to wait for."""
-    async with asyncio.timeout(TIMEOUT_S):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             seen = fact()
             if seen if isinstance(seen, bool) else await seen:
@@ -176,7 +176,7 @@ async def until(fact: Callable[[], bool | Awaitable[bool]]) -> None:
 
 async def all_ended(processes: list[psutil.Process]) -> None:
     """Wait until none of the processes runs any more."""
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, TIMEOUT_S)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, PATIENCE_S)
     assert alive == []
 
 

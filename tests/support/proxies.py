@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import make_authority, sign
+from tests.support.patience import PATIENCE_S
+from tests.support.ports import free_port
 from tests.support.project import PROJECT
-from tests.support.tls_servers import free_port
 
 FOLDER = PROJECT / "deploy" / "proxies"
-START_MAX_S = 20
 APACHE = """ServerRoot {folder}
 PidFile {folder}/pid
 ErrorLog {folder}/error.log
@@ -50,7 +50,7 @@ async def proxy(name: str, folder: Path, upstream: str) -> AsyncIterator[str]:
     with (folder / "output").open("wb") as output:
         process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output, env=environ)
     try:
-        for _ in range(START_MAX_S * 50):
+        for _ in range(PATIENCE_S * 50):
             assert process.returncode is None, (folder / "output").read_text()
             try:
                 _, writer = await asyncio.open_connection("localhost", port)

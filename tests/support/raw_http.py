@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
 from tests.support.footfall import ADDRESS, BROWSER, HOST, ORIGIN, SITE
+from tests.support.patience import PATIENCE_S
 
-ANSWER_TIMEOUT_S = 20
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -73,7 +73,7 @@ async def send_all(port: int, requests: Iterable[bytes], connections: int = 32) 
 async def send_raw(port: int, *pieces: bytes, pause_s: float = 0) -> bytes:
     """Send pieces as they are, then wait until the server ends the connection; return all that it sent."""
     answer = bytearray()
-    async with connected(port) as (reader, writer), asyncio.timeout(ANSWER_TIMEOUT_S):
+    async with connected(port) as (reader, writer), asyncio.timeout(PATIENCE_S):
         with suppress(ConnectionError):
             for piece in pieces:
                 writer.write(piece)

@@ -17,9 +17,9 @@ from redis.exceptions import RedisError
 
 from footfall.embedded.accounts import move
 from footfall.embedded.servers import Valkey
+from tests.support.ports import free_port
 from tests.support.process import until
 from tests.support.storage import RawRedis, plain_redis
-from tests.support.tls_servers import free_port
 
 NODE_TIMEOUT_MS = 1500
 SERVICE = "counts"

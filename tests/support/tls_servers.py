@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
 from pathlib import Path
 
 import asyncpg
@@ -11,6 +10,7 @@ from redis.asyncio import Redis
 
 from footfall.embedded.child import Child
 from footfall.embedded.servers import Postgres, Valkey
+from tests.support.ports import free_port
 
 REDIS_SERVER = shutil.which("redis-server")
 POSTGRES_PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
@@ -89,10 +89,3 @@ def take_over(server: Child, certificate: Path) -> tuple[str, str]:
         os.chown(copy, owner.st_uid, owner.st_gid)
         copies.append(str(copy))
     return copies[0], copies[1]
-
-
-def free_port() -> int:
-    """Return a port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -26,7 +26,9 @@ UNSEEN_REFRESH_AFTER_S = 10.0
 """Of a page without views, which Redis does not remember: names that are made up must not become load on Postgres."""
 WAIT_AFTER_S = 5.0
 WAIT_MAX_S = 0.25
-"""A page that asks gets the last known views after this wait; null where there are none."""
+"""A page that asks gets the last known views after this wait."""
+UNKNOWN_WAIT_MAX_S = 2.0
+"""Where none are known, a page gets null, and its reader a dash for a minute: a store that is slow is waited for."""
 REMEMBERED_MAX = 20_000
 """Pages that a worker remembers, of all sites; the least recently used is forgotten."""
 PAGES_AT_ONCE = 200
@@ -105,8 +107,10 @@ class PageViews:
         known = {page: self._known.get((site.id, page)) for page in pages}
         if stale := [page for page, found in known.items() if found is None or not found.is_fresh(now_s)]:
             done = self._rounds_of(site)[0].want(stale)
-            if any(found is None or not found.is_recent(now_s) for found in known.values()):
-                await self._wait(site, pages, done)
+            if None in known.values():
+                await self._wait(site, pages, done, UNKNOWN_WAIT_MAX_S)
+            elif not all(found.is_recent(now_s) for found in known.values() if found):
+                await self._wait(site, pages, done, WAIT_MAX_S)
         return {page: self.shown(site.id, page) for page in pages}
 
     def accept(self, site_id: SiteId, pages: Sequence[str], reading: PageReading) -> list[str]:
@@ -147,11 +151,11 @@ class PageViews:
         for rounds in self._rounds.values():
             await asyncio.gather(*(each.task for each in rounds if each.task))
 
-    async def _wait(self, site: Site, pages: Sequence[str], done: asyncio.Future[None]) -> None:
+    async def _wait(self, site: Site, pages: Sequence[str], done: asyncio.Future[None], at_most_s: float) -> None:
         """Wait for Redis and, where it does not remember a page, for Postgres."""
         loop = asyncio.get_running_loop()
-        ends_s = loop.time() + WAIT_MAX_S
-        await asyncio.wait([done], timeout=WAIT_MAX_S)
+        ends_s = loop.time() + at_most_s
+        await asyncio.wait([done], timeout=at_most_s)
         if unknown := [page for page in pages if self.is_outdated(site.id, page)]:
             done = self._rounds_of(site)[1].want(unknown)
             await asyncio.wait([done], timeout=max(0.0, ends_s - loop.time()))

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, Valkey
 from tests.deploy.causes.rules import write_files
+from tests.support.ports import free_port
 from tests.support.process import HEADERS, Process, production, ready, start
-from tests.support.tls_servers import free_port
 
 NETWORKS = 250
 PAUSE_S = 0.05

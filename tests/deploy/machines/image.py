@@ -20,9 +20,10 @@ from footfall import __version__
 from tests.deploy.machines.debian import TRUSTED, make_root, need, step
 from tests.deploy.machines.registry import checkout_for, pinned, registry
 from tests.support.certificates import make_authority, sign
+from tests.support.ports import free_port
 from tests.support.process import SETTINGS, see
 from tests.support.project import PROJECT
-from tests.support.tls_servers import TlsPostgres, TlsRedis, free_port
+from tests.support.tls_servers import TlsPostgres, TlsRedis
 
 BASE = "localhost/python:debian"
 IMAGE = "localhost/footfall"

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.project import PROJECT
-from tests.support.tls_servers import free_port
 
 IMAGES = re.compile(r"^(?:ARG PYTHON_IMAGE=| +image: )(\S+:\S+)$", re.MULTILINE)
 FILES = ("Dockerfile", "deploy/compose.yaml", "deploy/pin-images.sh")
