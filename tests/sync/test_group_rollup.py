@@ -183,3 +183,23 @@ async def test_a_site_that_keeps_failing_holds_up_none_of_those_that_are_well_ag
     await rollup.step()
     assert await copied(stores) == set(SITES) - {BAD}
     assert rollup.failures.errors.keys() == {BAD}
+
+
+async def test_of_a_server_that_is_back_one_worker_copies_the_sites_for_all(stores: Stores, many: Worker) -> None:
+    """Four workers looked at all days of a thousand portals at once, which held up each of them."""
+    async with open_calls(stores.redis_url, TIMEOUT_S) as calls:
+        pair = StorePair(redis := TwoServers(calls), many.postgres)
+        sites = [many.site.model_copy(update={"id": site_id}) for site_id in SITES]
+        first, second = [
+            Rollup(sites, pair, Repairs.between(pair, many.metrics, many.clock), many.metrics, many.clock, every_s)
+            for every_s in (0.0, 3600.0)  # the second leaves to others what they have looked at
+        ]
+        await visit(many)
+        for rollup in (first, second):
+            await rollup.step(is_last=True)
+            assert rollup.failures.errors.keys() == set(SITES[1::2])
+        redis.is_dead = False
+        await first.step()
+        assert await copied(stores) == set(SITES)
+        assert await second.step() == []
+        assert not second.failures.errors

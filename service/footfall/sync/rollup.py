@@ -174,8 +174,10 @@ class Rollup:
                     self.failures.forget(site.id)
                     self._all_days.pop(site.id, None)
                     self._closed[site.id] = closed[site.zone]
-                case LeftToAnother.RECENT | None:  # it was not tried
+                case LeftToAnother.RECENT | None as outcome:
                     self._changed.note(site.id)
+                    if outcome:  # Redis answers again; None was not tried
+                        self.failures.forget(site.id)
                 case error:
                     self._changed.note(site.id)
                     failed[site.id] = error
@@ -184,9 +186,9 @@ class Rollup:
         return done
 
     def _wanted(self, site: Site, closed_through: date, recent_s: float) -> Wanted:
-        """Say what the rollup of a site is to do; one that failed here is left to the others."""
+        """Say what the rollup of a site is to do; one that failed in Postgres is left to no other worker."""
         turn = None
-        if site.id not in self.failures.errors:
+        if not self.failures.is_of_postgres(site.id):
             all_recent_s = self._clock() - self._all_days.get(site.id, 0.0)
             servers = blake2b(f"{self._redis} {self._incarnation}".encode(), digest_size=8).hexdigest()
             turn = Turn(self._worker, recent_s, servers, all_recent_s)

@@ -37,6 +37,11 @@ class RollupFailures:
         self.errors.pop(site_id, None)
         self._since_s.pop(site_id, None)
 
+    def is_of_postgres(self, site_id: SiteId) -> bool:
+        """Return whether the last rollup of a site failed after Redis had answered, by a fault of ours too."""
+        error = self.errors.get(site_id)
+        return error is not None and not (isinstance(error, StoreUnavailable) and error.store == "redis")
+
     def by_reason(self) -> list[Failure]:
         """Return why sites cannot be copied, one entry a reason; rows that are busy for a moment are no failure."""
         return failures_by_reason(self.errors, self._since_s, self._clock())
