@@ -1,43 +1,65 @@
 """Each alert, fired by causing its condition: python -m tests.deploy.causes [FootfallDown ...]
 
 A Footfall with stores of its own meets the condition; Debian's Prometheus and Alertmanager read the files of `deploy/`,
-with all their times divided by `FASTER`. What Alertmanager calls for must be the alert of the cause, and nothing else.
+with all their times divided by `FASTER`. What Alertmanager calls for must be the alert of the cause, and nothing else;
+where the story ends its condition, Alertmanager must call it off.
 """
 
 import asyncio
 import shutil
 import sys
+import time
+from collections.abc import Callable
 
 from tests.deploy.causes.causes import STORIES, going_on
 from tests.deploy.causes.world import world
 
 NEEDED = ("faketime", "prometheus", "prometheus-alertmanager")
-HEARD_MAX_S = 150
+HEARD_MAX_S = 180
+"""Longer than the longest `for` of the rules, an hour, is here."""
 THEN_S = 40
 """Long enough for alerts that follow later, such as those after 15 minutes: 30 seconds here."""
+OVER_MAX_S = 200
+"""Long enough for an hour in which nothing more happened, and for a step that is taken once a minute."""
 
 
-async def play(alert: str) -> list[str]:
-    """Cause the condition of an alert; return the alerts that were called for."""
+async def play(alert: str) -> str:
+    """Cause the condition of an alert; return what was wrong with the alerts that were called for, or ""."""
     story = STORIES[alert]
-    async with world(story.environ) as here:
+    async with world(story.environ, story.faster) as here:
         assert here.heard == [], f"before any cause: {here.heard}"
         async with going_on(story.cause, here):
-            for _ in range(HEARD_MAX_S):
-                if here.heard:
-                    break
-                await asyncio.sleep(1)
+            await _until(lambda: bool(here.heard), HEARD_MAX_S)
             await asyncio.sleep(THEN_S)
-        return list(dict.fromkeys(here.heard))
+        heard = list(dict.fromkeys(here.heard))
+        if heard != [alert]:
+            return f"heard {', '.join(heard) or 'nothing'}"
+        if story.end is not None:
+            await story.end(here)
+            if not await _until(lambda: alert in here.over, OVER_MAX_S):
+                return "not heard to be over"
+    return ""
+
+
+async def _until(fact: Callable[[], bool], max_s: int) -> bool:
+    """Look every second until the fact holds, so many times at most; return whether it does."""
+    for _ in range(max_s):
+        if fact():
+            return True
+        await asyncio.sleep(1)
+    return fact()
 
 
 async def main(names: list[str]) -> int:
-    """Play the stories one after the other; return the number of those that were heard as something else."""
+    """Play the stories one after the other; return the number of those in which something was wrong."""
     wrong = 0
     for alert in names:
-        heard = await play(alert)
-        wrong += heard != [alert]
-        sys.stdout.write(f"{'ok  ' if heard == [alert] else 'FAIL'} {alert}: heard {', '.join(heard) or 'nothing'}\n")
+        began = time.monotonic()
+        trouble = await play(alert)
+        wrong += bool(trouble)
+        ends = ", and that it was over" if STORIES[alert].end else ""
+        outcome = f"FAIL {alert}: {trouble}" if trouble else f"ok   {alert}: heard alone{ends}"
+        sys.stdout.write(f"{outcome} ({time.monotonic() - began:.0f} s)\n")
         sys.stdout.flush()
     return wrong
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.deploy.causes.rules import FASTER
 from tests.deploy.causes.world import World
 
 Cause = Callable[[World], Coroutine[Any, Any, None]]
@@ -21,6 +22,10 @@ class Story:
 
     cause: Cause
     environ: Mapping[str, str] = field(default_factory=dict)
+    end: Cause | None = None
+    """What ends the condition; the alert must be heard to be over then."""
+    faster: int = FASTER
+    """By what the times of the rules are divided."""
 
 
 async def end_footfall(here: World) -> None:

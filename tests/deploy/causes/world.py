@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -14,13 +15,14 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, Valkey
-from tests.deploy.causes.rules import write_files
+from tests.deploy.causes.rules import FASTER, write_files
 from tests.support.ports import free_port
-from tests.support.process import HEADERS, Process, production, ready, start
+from tests.support.process import HEADERS, Process, production, ready, start, until
 
 NETWORKS = 250
 PAUSE_S = 0.05
 SCRAPES_FIRST = 10
+REPLACED = "The settings were read again and the workers replaced"
 
 
 class OwnRedis(Valkey):
@@ -50,6 +52,8 @@ class World:
     public: str = ""
     heard: list[str] = field(default_factory=list)
     """The names of the alerts for which Alertmanager has called, in order."""
+    over: list[str] = field(default_factory=list)
+    """The names of the alerts that Alertmanager has called off, in order."""
     headers: Callable[[], Mapping[str, str]] = dict
     """Of each ordinary beacon."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -83,6 +87,14 @@ class World:
         self.stack = AsyncExitStack()
         self.service = await self.stack.enter_async_context(start("serve", environ=self.environ))
         self.public, _ = await ready(self.service)
+
+    async def reload(self) -> None:
+        """Have Footfall replace its workers, one after the other, as for new settings."""
+        service = self.service
+        assert service is not None
+        times = service.text.count(REPLACED)
+        service.process.send_signal(signal.SIGHUP)
+        await until(lambda: service.text.count(REPLACED) > times)
 
     async def stop(self) -> None:
         """Kill Footfall with its workers."""
@@ -129,8 +141,11 @@ class World:
 
 
 @asynccontextmanager
-async def world(more: Mapping[str, str]) -> AsyncIterator[World]:
-    """Run everything with visitors from many networks, and let Prometheus see that all is well."""
+async def world(more: Mapping[str, str], times: int = FASTER) -> AsyncIterator[World]:
+    """Run everything with visitors from many networks, and let Prometheus see that all is well.
+
+    All times of the rules are divided by `times`.
+    """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="footfall-cause-")))
         folder.chmod(0o711)
@@ -146,9 +161,9 @@ async def world(more: Mapping[str, str]) -> AsyncIterator[World]:
         stack.push_async_callback(here.stop)
         visiting = asyncio.create_task(_visit(here))
         stack.push_async_callback(_cancel, visiting)
-        webhook = await stack.enter_async_context(_telephone(here.heard))
+        webhook = await stack.enter_async_context(_telephone(here))
         alertmanager, prometheus = (f"127.0.0.1:{free_port()}" for _ in range(2))
-        write_files(folder, f"http://{environ['FOOTFALL_OPS_LISTEN']}", alertmanager, webhook)
+        write_files(folder, f"http://{environ['FOOTFALL_OPS_LISTEN']}", alertmanager, webhook, times)
         for words in (
             ("prometheus-alertmanager", f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}/calls"),
             ("prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/samples"),
@@ -161,12 +176,12 @@ async def world(more: Mapping[str, str]) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def _telephone(heard: list[str]) -> AsyncIterator[str]:
-    """Answer Alertmanager's calls, and note the alerts that fire in them."""
+async def _telephone(here: World) -> AsyncIterator[str]:
+    """Answer Alertmanager's calls, and note the alerts that fire in them and those that are over."""
 
     async def answer(request: web.Request) -> web.Response:
-        alerts = (await request.json())["alerts"]
-        heard.extend(alert["labels"]["alertname"] for alert in alerts if alert["status"] == "firing")
+        for alert in (await request.json())["alerts"]:
+            (here.heard if alert["status"] == "firing" else here.over).append(alert["labels"]["alertname"])
         return web.Response()
 
     app = web.Application()
