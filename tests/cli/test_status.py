@@ -60,6 +60,12 @@ def test_the_screen_has_what_a_night_begins_with() -> None:
     assert len(lines) == 6
 
 
+def test_workers_that_do_not_serve_are_missing_on_the_screen() -> None:
+    """The others answer, so that nothing else on the screen says it."""
+    assert "  1 of 2 workers  " in shown(status_of(workers_configured=2)).splitlines()[0]
+    assert "  1 worker  " in shown(status_of(workers_configured=1)).splitlines()[0]
+
+
 def test_what_is_wrong_is_said_and_a_long_list_ends() -> None:
     """A hundred refused pages must not push the sites off the screen."""
     page = {"site": "portal", "origin": "https://a.vn", "times": 3, "advice": 'add "a.vn"'}

@@ -64,6 +64,7 @@ def clock(stops_min: float, goes_on_min: float = HOURS * 60) -> str:
 
 UP = 'up{job="footfall",instance="a"}'
 REDIS, POSTGRES, SPOOL = (f'footfall_store_up{{store="{store}"}}' for store in ("redis", "postgres", "spool"))
+SERVING = 'footfall_workers{instance="a"}'
 STARTED = "footfall_newest_worker_start_timestamp_seconds"
 ROLLED_UP = 'footfall_rollup_last_success_timestamp_seconds{instance="a"}'
 REFUSED = 'footfall_beacons_total{site="portal",outcome="refused",reason="%s"}'
@@ -74,6 +75,8 @@ WELL: Story = {
     POSTGRES: steady(1),
     SPOOL: steady(1),
     STARTED: steady(1),
+    SERVING: steady(2),
+    'footfall_workers_configured{instance="a"}': steady(2),
     ROLLED_UP: f"0+30x{samples(HOURS * 60)}",
     "footfall_sites_not_ready": steady(0),
     "footfall_sites_not_copied": steady(0),
@@ -91,6 +94,7 @@ WELL: Story = {
 FIRES: dict[str, tuple[Story, float]] = {
     "FootfallDown": ({UP: changed(1, 10, 0)}, 12),
     "FootfallRestarts": ({STARTED: f"1+0x{samples(10)} 1+30x{samples(HOURS * 60 - 10)}"}, 14),
+    "FootfallWorkersMissing": ({SERVING: changed(2, 10, 1)}, 16),
     "FootfallSlow": ({"footfall_loop_lag_seconds": changed(0.01, 10, 2)}, 12),
     "FootfallRefusesBeacons": ({REFUSED % "spool_full": counting(10, 1)}, 14),
     "FootfallInternalFault": ({"footfall_internal_faults_total": counting(10, 1, 11)}, 13),
@@ -183,6 +187,17 @@ OUTAGES: dict[str, tuple[Story, list[Moment]]] = {
         {STARTED: f"1+0x{samples(10)} 600 620 640+0x{samples(300)}"},
         [(11, "", ""), (15, "", "")],
     ),
+    "a worker ends, and its start takes minutes": (
+        {SERVING: changed(2, 10, 1, 14), STARTED: f"1+0x{samples(10)} 600+0x{samples(300)}"},
+        [(13, "", ""), (16, "", "")],
+    ),
+    "a worker ends again and again after a slow start": (
+        {
+            SERVING: changed(2, 10, 1),
+            STARTED: f"1+0x{samples(10)} 1+30x{samples(HOURS * 60 - 10)}",
+        },
+        [(14, "Restarts", ""), (30, "Restarts", "WorkersMissing")],
+    ),
     "one of two hosts copies nothing": (
         {'footfall_rollup_last_success_timestamp_seconds{instance="b"}': clock(10)},
         [(20, "", ""), (27, "RollupLate", "")],
@@ -216,6 +231,24 @@ OUTAGES: dict[str, tuple[Story, list[Moment]]] = {
 }
 
 
+AT_THE_START = {
+    "InternalFault": "internal_faults",
+    "BatchesLost": "lost_batches",
+    "SaltLost": "salts_lost",
+    "SketchDamaged": "damaged_sketches",
+    "SpoolDamaged": "damaged_batches",
+    "SpoolFileDamaged": "damaged_spool_files",
+}
+"""What a host may find at its start, before Prometheus has a sample of its counters."""
+STARTS: dict[str, tuple[Story, list[Moment]]] = {
+    f"a new host has counted {metric} when it is first asked": (
+        {f'footfall_{metric}_total{{instance="b"}}': f"_x{samples(10) + 1} 1+0x{samples(HOURS * 60 - 10)}"},
+        [(9, "", ""), (11, alert, ""), (69, alert, ""), (75, "", "")],
+    )
+    for alert, metric in AT_THE_START.items()
+}
+
+
 def names(words: str) -> set[str]:
     return {f"Footfall{word}" for word in words.split()}
 
@@ -242,7 +275,7 @@ def test_each_alert_fires_for_its_condition_alone_and_outages_name_their_cause(t
     """RollupFails came before RedisAway, SpoolFills was silent with a smaller limit, a crash loop woke no one."""
     assert sorted(FIRES) == sorted(NAMES)
     tests = [promtool_test(story, [(minute, {name})]) for name, (story, minute) in FIRES.items()]
-    for story, moments in OUTAGES.values():
+    for story, moments in (OUTAGES | STARTS).values():
         tests.append(promtool_test(story, [(minute, names(heard) | names(quiet)) for minute, heard, quiet in moments]))
     file = tmp_path / "tests.yaml"
     file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "30s", "tests": tests}))

@@ -236,7 +236,6 @@ async def test_a_worker_says_how_it_is(redis_url: str, postgres_url: str, tmp_pa
         assert footfall.metric("process_max_fds") >= footfall.metric("process_open_fds")
         started = footfall.metric("process_start_time_seconds")
         assert started == psutil.Process().create_time()
-        assert footfall.metric("footfall_workers") == 1
 
 
 async def test_a_public_listener_names_no_server(own_folder: Path) -> None:

@@ -15,10 +15,13 @@ import asyncpg
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.postgres_store import open_postgres
 from tests.support.process import all_ended, fresh_connections, production, ready, run, see, start, until
+
+SERVING = ("footfall_workers", "footfall_workers_configured")
 
 
 @pytest.fixture
@@ -193,6 +196,28 @@ async def test_a_worker_that_cannot_start_is_a_sentence(own_folder: Path, postgr
         status, output = await run("serve", "--workers", "2", environ=environ)
     assert status == 2
     assert output.count("maxmemory-policy is allkeys-lru") == 1
+
+
+@pytest.mark.timeout(180)
+async def test_a_worker_that_cannot_start_again_is_missing_in_the_metrics(own_folder: Path, postgres_url: str) -> None:
+    """It ends before it serves, so it changed no metric: half of the workers were away, and no alert said so."""
+    async with Valkey(own_folder) as valkey, Redis.from_url(valkey.url) as redis:
+        environ = await production(own_folder, valkey.url, postgres_url)
+        async with start("serve", "--workers", "2", environ=environ) as process:
+            _, ops = await ready(process)
+            assert [await metric(ops, name) for name in SERVING] == [2, 2]
+            await redis.config_set("maxmemory", "1gb")
+            await redis.config_set("maxmemory-policy", "allkeys-lru")
+            process.workers[0].kill()
+            await process.says("The new worker does not start.*maxmemory-policy is allkeys-lru")
+            assert [await metric(ops, name) for name in SERVING] == [1, 2]
+            async with fresh_connections() as http, http.get(f"{ops}/status") as answer:
+                status = await answer.json()
+            assert (len(status["workers"]), status["workers_configured"]) == (1, 2)
+            await redis.config_set("maxmemory-policy", "noeviction")
+            await until(lambda: has(ops, "footfall_workers", 2))
+            assert await process.stop() == 0
+        assert process.text.count("A worker ended and is replaced") == 1, "one line, however often it is tried"
 
 
 async def test_workers_end_with_a_parent_that_was_killed(environ: dict[str, str], postgres_url: str) -> None:

@@ -126,6 +126,30 @@ async def test_a_lost_key_is_an_event_of_its_week_although_no_worker_remembers_t
     assert (after.revision, after.adjustments) == (before.revision, 0)
 
 
+async def test_a_key_that_a_ready_redis_and_postgres_lost_is_an_alarm(stores: Stores, worker: Worker) -> None:
+    """A clock that was a week ahead, or a damaged value, takes the one key from Redis, and a crash Postgres' copy."""
+    await worker.count(batch(visitors=[1]))
+    await worker.roll_up_all_days()
+    await stores.redis.delete(f"ff1:{{{SITE}}}:salt:{MONDAY}")
+    await stores.sql.execute("TRUNCATE footfall.salt")
+    first, second = [await stores.worker() for _ in range(2)]
+    for fresh in (first, second):
+        assert await fresh.opener.open(fresh.site)
+    assert first.salts.of(first.site, MONDAY) == second.salts.of(second.site, MONDAY)
+    assert [fresh.metric("footfall_salts_lost_total") for fresh in (first, second)] == [1, 0]
+    assert [(event.kind, event.detail) for event in await first.postgres.events(SITE)] == [(SALT_LOST, str(MONDAY))]
+
+
+async def test_a_new_week_without_visitors_lost_no_key(stores: Stores, worker: Worker) -> None:
+    """After two weeks in which Footfall did not run, Redis is ready and has no key of this week: it needed none."""
+    await worker.count(batch(visitors=[1]))
+    await worker.roll_up_all_days()
+    stores.clock.set(datetime.combine(NEXT_MONDAY + WEEK, datetime.min.time(), VIETNAM))
+    fresh = await stores.worker()
+    assert await fresh.opener.open(fresh.site)
+    assert fresh.metric("footfall_salts_lost_total") == 0
+
+
 async def test_workers_that_notice_the_same_lost_key_record_one_event(stores: Stores, worker: Worker) -> None:
     """Each worker raises its alarm; a report mentions the week once."""
     other = await stores.worker()

@@ -80,12 +80,16 @@ async def _ask(settings: Settings) -> Status:
 
 
 def _head(status: Status) -> Text:
-    workers = len(status["workers"])
+    workers, configured = len(status["workers"]), status.get("workers_configured", 0)
     word = one_line(str(status["status"]))
     return Text.assemble(
         f"Footfall {one_line(str(status['version']))}  ",
         (word, STYLES.get(word, "")),
-        f"  {workers} worker{'s' if workers != 1 else ''}  {_local(status['now'])}",
+        "  ",
+        (f"{workers} of {configured} workers", "bold red")
+        if workers < configured
+        else f"{workers} worker{'s' if workers != 1 else ''}",
+        f"  {_local(status['now'])}",
     )
 
 

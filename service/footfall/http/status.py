@@ -57,6 +57,7 @@ async def look(services: Services, readiness: Readiness) -> dict[str, Any]:
         "workers": [
             {"pid": each["pid"], "version": each["version"], "started": utc(each["started_s"])} for each in reports
         ],
+        "workers_configured": int(samples.get("footfall_workers_configured", 0)),
         "problems": [{"what": problem.what, "since": utc(problem.since_s)} for problem in problems],
         "refused": [_refusal(services, refusals) for refusals in _refused(reports)],
     }

@@ -202,7 +202,10 @@ class Metrics:
             "How late the event loop was at worst in the last five seconds; above 1 /healthz is not well",
             merge="livemax",
         )
-        self.workers = gauge("footfall_workers", "Worker processes that are running")
+        self.workers = gauge("footfall_workers", "Worker processes that serve")
+        self.workers_configured = gauge(
+            "footfall_workers_configured", "Worker processes that should serve, by FOOTFALL_WORKERS", merge="livemax"
+        )
         self.process_cpu = counter("process_cpu_seconds_total", "Time on the CPU, in seconds, all workers together")
         self.process_memory = gauge("process_resident_memory_bytes", "Memory in use, all workers together")
         self.process_fds = gauge("process_open_fds", "Open files and connections, all workers together")

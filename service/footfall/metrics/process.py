@@ -21,7 +21,6 @@ class ProcessMetrics:
         self._process = psutil.Process()
         self._cpu_s = 0.0
         self._failures = LogThrottle()
-        metrics.workers.set(1)
         metrics.process_start.set(self._process.create_time())
         metrics.newest_start.set(self._process.create_time())
         metrics.process_max_fds.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -314,6 +314,7 @@ async def serve(
             await web.SockSite(runner, listener, backlog=BACKLOG).start()
         note_start(services, life.service_started_s)
         collect_garbage_rarely()
+        metrics.workers.set(1)
         life.ready()
         await life.stopping.wait()
         if life.is_last():

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from footfall._compat import start_resource_tracker, stop_resource_tracker
 from footfall.errors import SettingsError, Stop
+from footfall.log_throttle import LogThrottle
 from footfall.process.systemd import READY, notify, reloading
 from footfall.process.worker import Task
 from footfall.process.worker_process import WorkerProcess
@@ -41,6 +42,9 @@ class Supervisor:
         self._metrics_folder = metrics_folder
         self._started_s = time.time()
         self._workers: list[WorkerProcess] = []
+        self._missing: set[WorkerProcess] = set()
+        """Those of them that ended, and of whose end the log has a line."""
+        self._failed_starts = LogThrottle()
 
     async def run(self, load: Callable[[], Settings], reload: asyncio.Event, ready: Callable[[], None]) -> NoReturn:
         """Run until cancelled, then stop all workers; `reload` asks for new settings, which `load` reads.
@@ -101,14 +105,18 @@ class Supervisor:
 
     async def _replace_ended(self) -> None:
         for worker in [worker for worker in self._workers if worker.ended.is_set()]:
-            logger.error("A worker ended and is replaced. pid=%s status=%s", worker.pid, worker.exit_status)
+            if worker not in self._missing:
+                self._missing.add(worker)
+                logger.error("A worker ended and is replaced. pid=%s status=%s", worker.pid, worker.exit_status)
             await asyncio.sleep(RESTART_AFTER_S)
             try:
                 await self._add_worker()
             except Stop as error:
-                logger.error("The new worker does not start; Footfall tries again. error=%s", error)
+                if times := self._failed_starts.happened():
+                    logger.error("The new worker does not start; Footfall tries again. times=%d error=%s", times, error)
             else:
                 self._workers.remove(worker)
+        self._missing.intersection_update(self._workers)
 
     async def _add_worker(self) -> None:
         """Start one more worker and wait until it serves; raises Stop where it does not."""
@@ -126,7 +134,7 @@ class Supervisor:
         taken = {worker.slot for worker in self._workers if not worker.ended.is_set()}
         slot = next(number for number in count() if number not in taken)
         worker = WorkerProcess(
-            Task(self._settings, self._public, self._ops, self._metrics_folder, slot, self._started_s)
+            Task(self._settings, self._public, self._ops, self._metrics_folder, slot, self._started_s, self._count)
         )
         self._workers.append(worker)
         return worker

@@ -37,6 +37,8 @@ class Task:
     metrics_folder: Path
     slot: int
     service_started_s: float
+    workers: int
+    """How many workers should serve, this one among them."""
 
 
 def run_worker(task: Task, parent: Connection) -> None:
@@ -57,6 +59,7 @@ async def _work(task: Task, parent: Connection) -> None:
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_reader(parent.fileno(), stopping.set)  # the parent died, or stops all workers and says so
     slot = Slot(task.metrics_folder, task.slot)
+    slot.metrics.workers_configured.set(task.workers)
     ended = asyncio.Event()
     failures = StepFailures(slot.metrics.note_step)
     flushing = asyncio.create_task(repeat("flush_metrics", slot.flush, FLUSH_EVERY_S, ended, failures))

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import date
 
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.clocks import Clock
+from footfall.model.day_state import DayState
 from footfall.model.retention import Retention
 from footfall.model.salt import Salt
 from footfall.model.site_id import SiteId
@@ -72,10 +73,13 @@ class SiteOpener:
     async def _open(self, site: Site) -> bool:
         retention = Retention.at(self._clock(), site.zone)
         await self._learn_saved_salts(site, retention)
+        had_salt = self.salts.of(site, retention.week) is not None
         offers = self.salts.offers(site, retention.shared_weeks)
         keys = await self._stores.redis.share_salts(site.id, offers)
         if keys is None:
             keys = await self._restore_site(site, retention, offers)
+        elif not had_salt and keys.get(retention.week) == offers[0].key:
+            await self._look_for_visitors_without_salt(site, retention)  # Redis had lost it, of all that it has
         if keys is None:
             return False
         if retention.week in self.salts.learn(site, keys):
@@ -95,12 +99,21 @@ class SiteOpener:
             await self._stores.learn_installation()
         keys = await self._stores.postgres.share_salts(site.id, offers)
         days, closed = await self._stores.postgres.open_days(site.id, retention)
-        had_salt = self.salts.of(site, retention.week) is not None
-        if not had_salt and any(state.visitors for state in days if state.day >= retention.week):
-            # Neither store nor this worker remembers the salt that counted them.
-            await self._report_lost_salt(site, retention.week)
+        if self.salts.of(site, retention.week) is None:
+            await self._report_salt_of(site, days, retention.week)
         in_force = [salt._replace(key=keys[salt.week]) for salt in offers if salt.week in keys]
         return keys if await self._restore.open_site(site, days, closed, in_force) else None
+
+    async def _look_for_visitors_without_salt(self, site: Site, retention: Retention) -> None:
+        """Look whether this week, with a new key, has visitors already; while Postgres is away nothing says so."""
+        with suppress(StoreUnavailable):
+            days, _ = await self._stores.postgres.open_days(site.id, retention)
+            await self._report_salt_of(site, days, retention.week)
+
+    async def _report_salt_of(self, site: Site, days: Iterable[DayState], week: date) -> None:
+        """Report the salt of a week as lost, where its days have visitors: nothing remembers the one that made them."""
+        if any(state.visitors for state in days if state.day >= week):
+            await self._report_lost_salt(site, week)
 
     async def _report_lost_salt(self, site: Site, week: date) -> None:
         """Raise the alarm that a week's salt was lost and replaced while there were visitors, and record the event."""
