@@ -241,11 +241,13 @@ AT_THE_START = {
 }
 """What a host may find at its start, before Prometheus has a sample of its counters."""
 STARTS: dict[str, tuple[Story, list[Moment]]] = {
-    f"a new host has counted {metric} when it is first asked": (
-        {f'footfall_{metric}_total{{instance="b"}}': f"_x{samples(10) + 1} 1+0x{samples(HOURS * 60 - 10)}"},
-        [(9, "", ""), (11, alert, ""), (69, alert, ""), (75, "", "")],
-    )
-    for alert, metric in AT_THE_START.items()
+    "a new host has counted losses when it is first asked": (
+        {
+            f'footfall_{metric}_total{{instance="b"}}': f"_x{samples(10) + 1} 1+0x{samples(HOURS * 60 - 10)}"
+            for metric in AT_THE_START.values()
+        },
+        [(9, "", ""), (11, " ".join(AT_THE_START), ""), (69, " ".join(AT_THE_START), ""), (75, "", "")],
+    ),
 }
 
 
@@ -270,6 +272,7 @@ def promtool_test(story: Story, moments: list[tuple[float, set[str]]]) -> dict[s
     }
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_each_alert_fires_for_its_condition_alone_and_outages_name_their_cause(tmp_path: Path) -> None:
     """RollupFails came before RedisAway, SpoolFills was silent with a smaller limit, a crash loop woke no one."""
@@ -279,7 +282,7 @@ def test_each_alert_fires_for_its_condition_alone_and_outages_name_their_cause(t
         tests.append(promtool_test(story, [(minute, names(heard) | names(quiet)) for minute, heard, quiet in moments]))
     file = tmp_path / "tests.yaml"
     file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "30s", "tests": tests}))
-    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -205,7 +205,7 @@ async def test_a_worker_that_cannot_start_again_is_missing_in_the_metrics(own_fo
         environ = await production(own_folder, valkey.url, postgres_url)
         async with start("serve", "--workers", "2", environ=environ) as process:
             _, ops = await ready(process)
-            assert [await metric(ops, name) for name in SERVING] == [2, 2]
+            await until(lambda: has(ops, "footfall_workers", 2))
             await redis.config_set("maxmemory", "1gb")
             await redis.config_set("maxmemory-policy", "allkeys-lru")
             process.workers[0].kill()

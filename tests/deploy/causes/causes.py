@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -10,8 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from footfall.stores.redis_store import REWRITING, REWRITTEN
 from tests.deploy.causes.rules import FASTER
 from tests.deploy.causes.world import World
+from tests.support.project import PROJECT
 
 Cause = Callable[[World], Coroutine[Any, Any, None]]
 
@@ -26,6 +31,8 @@ class Story:
     """What ends the condition; the alert must be heard to be over then."""
     faster: int = FASTER
     """By what the times of the rules are divided."""
+    has_own_program: bool = False
+    """Whether Footfall runs from a copy of its files."""
 
 
 async def end_footfall(here: World) -> None:
@@ -38,6 +45,48 @@ async def kill_workers(here: World) -> None:
     while True:
         os.kill(here.workers[-1], signal.SIGKILL)
         await asyncio.sleep(8)  # the next one serves by then
+
+
+async def let_redis_evict(here: World) -> None:
+    """Redis is set to throw keys away, with which no worker starts, and then one of two workers ends."""
+    async with here.redis as redis:
+        await redis.config_set("maxmemory", "1gb")
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+    os.kill(here.workers[-1], signal.SIGKILL)
+
+
+async def let_redis_keep(here: World) -> None:
+    """Redis keeps all keys."""
+    async with here.redis as redis:
+        await redis.config_set("maxmemory-policy", "noeviction")
+
+
+async def break_an_upgrade_off(here: World) -> None:
+    """Footfall's files are of two versions: a script answers in a word that the program does not know."""
+    script = here.program / SCRIPT
+    text = script.read_text()
+    assert text.count(APPLIED) == 1
+    script.write_text(text.replace(APPLIED, "applied, answer = seq, 'APPLIED'\n"))
+    await here.reload()
+
+
+async def finish_the_upgrade(here: World) -> None:
+    """Footfall's files are of one version again."""
+    shutil.copy(PROJECT / "service" / SCRIPT, here.program / SCRIPT)
+    await here.reload()
+
+
+async def forbid_files(here: World) -> None:
+    """A worker may write into no file any more, as under `ulimit -f` or LimitFSIZE of systemd."""
+    worker = psutil.Process(here.workers[0])
+    worker.rlimit(psutil.RLIMIT_FSIZE, (0, worker.rlimit(psutil.RLIMIT_FSIZE)[1]))
+
+
+async def allow_files(here: World) -> None:
+    """It may again."""
+    worker = psutil.Process(here.workers[0])
+    most = worker.rlimit(psutil.RLIMIT_FSIZE)[1]
+    worker.rlimit(psutil.RLIMIT_FSIZE, (most, most))
 
 
 async def take_its_core(here: World) -> None:
@@ -68,6 +117,20 @@ async def hang_redis(here: World) -> None:
     here.valkey.suspend()
 
 
+async def forbid_rewrites(here: World) -> None:
+    """The access list of Redis lacks BGREWRITEAOF, and has lacked it since Footfall was installed."""
+    async with here.redis as redis:
+        await redis.acl_setuser("default", enabled=True, commands=["-bgrewriteaof"])
+        await redis.delete(REWRITTEN, REWRITING)
+
+
+async def allow_rewrites(here: World) -> None:
+    """The access list has the right, and the half an hour is over after which a worker asks again."""
+    async with here.redis as redis:
+        await redis.acl_setuser("default", enabled=True, commands=["+bgrewriteaof"])
+        await redis.delete(REWRITING)
+
+
 async def stop_postgres(here: World) -> None:
     """PostgreSQL is stopped."""
     await here.postgres.stop()
@@ -78,6 +141,33 @@ async def refuse_a_portal(here: World) -> None:
     await here.sql(
         REFUSE, "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON footfall.site_day EXECUTE FUNCTION refuse()"
     )
+
+
+async def refuse_months(here: World) -> None:
+    """PostgreSQL takes no months of pages, and a page has a day that is long past."""
+    await here.sql(
+        REFUSE,
+        "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON footfall.page_month EXECUTE FUNCTION refuse()",
+        "INSERT INTO footfall.page_day (site, page, day, views, logs)"
+        " VALUES ('portal', '/', '2020-01-30', 1, '{\"a\": 1}')",
+    )
+    await here.reload()  # a worker looks at its first step, and then once a day
+
+
+async def take_months(here: World) -> None:
+    """PostgreSQL takes months again."""
+    await here.sql("DROP TRIGGER refuse ON footfall.page_month")
+
+
+async def lose_the_key(here: World) -> None:
+    """The power fails: Redis comes back empty, PostgreSQL without what is in no log of its own, Footfall anew."""
+    await asyncio.sleep(10)  # PostgreSQL has the visitors of this week by then
+    await here.stop()
+    async with here.redis as redis:
+        await redis.flushall()
+    here.postgres.kill()
+    await here.postgres.start()
+    await here.serve()
 
 
 async def forget_a_host(here: World) -> None:
@@ -161,17 +251,27 @@ def faketime(offset: str) -> dict[str, str]:
 
 
 READY = "ff1:{portal}:ready"
+SCRIPT = "footfall/stores/scripts/record.lua"
+APPLIED = "applied = seq\n"
+"""How the script ends that has applied a batch."""
 REFUSE = """CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'refused'; END $$"""
 
 STORIES: Mapping[str, Story] = {
     "FootfallDown": Story(end_footfall),
     "FootfallRestarts": Story(kill_workers, {"FOOTFALL_WORKERS": "2"}),
+    "FootfallWorkersMissing": Story(let_redis_evict, {"FOOTFALL_WORKERS": "2"}, let_redis_keep),
     "FootfallSlow": Story(take_its_core, {"FOOTFALL_WORKERS": "2"}),
     "FootfallRefusesBeacons": Story(more_than_it_takes, {"FOOTFALL_QUEUE_MAX_BEACONS": "100"}),
+    "FootfallInternalFault": Story(break_an_upgrade_off, end=finish_the_upgrade, has_own_program=True),
+    "FootfallStepFails": Story(forbid_files, end=allow_files),
+    "FootfallRedisLogNotRewritten": Story(forbid_rewrites, end=allow_rewrites),
     "FootfallRedisAway": Story(stop_redis),
     "FootfallPostgresAway": Story(stop_postgres),
     "FootfallSitesNotCopied": Story(refuse_a_portal),
+    "FootfallPagesNotFolded": Story(refuse_months, end=take_months),
+    # A start of Footfall outlasts the two seconds after which FootfallDown would be heard.
+    "FootfallSaltLost": Story(lose_the_key, faster=3),
     "FootfallSiteNotReady": Story(hold_another_installation),
     "FootfallSketchDamaged": Story(damage_a_sketch),
     "FootfallSpoolDamaged": Story(leave_a_damaged_batch),
@@ -185,11 +285,6 @@ STORIES: Mapping[str, Story] = {
 }
 
 ONLY_PLAYED: Mapping[str, str] = {
-    "FootfallInternalFault": "a fault in Footfall that a test could cause would be mended instead",
-    "FootfallStepFails": "the same",
-    "FootfallRedisLogNotRewritten": "Footfall's own day would have to pass: it asks for a rewrite every 24 hours",
-    "FootfallPagesNotFolded": "Footfall's own month would have to pass",
-    "FootfallSaltLost": "both stores and all workers must lose it; a restart outlasts the two seconds of Down here",
     "FootfallBatchesLost": "Redis and a worker must lose the same batches; make chaos does it, F28 to F30",
     "FootfallBatchesForgotten": "an hour of beacons must fill the memory; PostgresAway keeps it quiet",
     "FootfallSpoolFills": "an hour of beacons must fill the disk; RedisAway or PostgresAway keeps it quiet",

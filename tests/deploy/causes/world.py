@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import shutil
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,9 +17,11 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, Valkey
+from footfall.stores.redis_store import REWRITTEN
 from tests.deploy.causes.rules import FASTER, write_files
 from tests.support.ports import free_port
 from tests.support.process import HEADERS, Process, production, ready, start, until
+from tests.support.project import PROJECT
 
 NETWORKS = 250
 PAUSE_S = 0.05
@@ -48,6 +52,8 @@ class World:
     environ: dict[str, str]
     http: aiohttp.ClientSession
     chance: random.Random
+    program: Path = PROJECT / "service"
+    """Where Footfall's files are; a copy, where the story wants one."""
     service: Process | None = None
     public: str = ""
     heard: list[str] = field(default_factory=list)
@@ -141,10 +147,10 @@ class World:
 
 
 @asynccontextmanager
-async def world(more: Mapping[str, str], times: int = FASTER) -> AsyncIterator[World]:
+async def world(more: Mapping[str, str], times: int = FASTER, *, has_own_program: bool = False) -> AsyncIterator[World]:
     """Run everything with visitors from many networks, and let Prometheus see that all is well.
 
-    All times of the rules are divided by `times`.
+    All times of the rules are divided by `times`. With `has_own_program` Footfall runs from a copy of its files.
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="footfall-cause-")))
@@ -157,6 +163,12 @@ async def world(more: Mapping[str, str], times: int = FASTER) -> AsyncIterator[W
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         here = World(folder, valkey, postgres, environ, http, random.Random(18))
         here.headers = lambda: {"X-Forwarded-For": f"198.51.{here.chance.randrange(NETWORKS)}.7"}
+        if has_own_program:
+            here.program = _copy_of_program(folder)
+            environ["PYTHONPATH"] = str(here.program)
+        # As after a day: Footfall's claim of a first rewrite lasts half an hour, which no rule makes shorter.
+        async with here.redis as redis:
+            await redis.set(REWRITTEN, int(time.time()))
         await here.serve()
         stack.push_async_callback(here.stop)
         visiting = asyncio.create_task(_visit(here))
@@ -173,6 +185,12 @@ async def world(more: Mapping[str, str], times: int = FASTER) -> AsyncIterator[W
             await stack.enter_async_context(_program(*words, f"--web.listen-address={address}", *more_words))
         await _until_seen(here, prometheus)
         yield here
+
+
+def _copy_of_program(folder: Path) -> Path:
+    for name in ("service", "sql"):
+        shutil.copytree(PROJECT / name, folder / "program" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder / "program" / "service"
 
 
 @asynccontextmanager
