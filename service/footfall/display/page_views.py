@@ -10,7 +10,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import NamedTuple
 
 from footfall.errors import StoreUnavailable
 from footfall.model.clocks import MONOTONIC_CLOCK, MonotonicClock
@@ -32,14 +31,21 @@ UNKNOWN_WAIT_MAX_S = 2.0
 REMEMBERED_MAX = 20_000
 """Pages that a worker remembers, of all sites; the least recently used is forgotten."""
 PAGES_AT_ONCE = 200
+OUTDATED = -math.inf
+"""When views were read that lack counted ones."""
 
 ReadPages = Callable[[Site, Sequence[str]], Awaitable[PageReading]]
 """Reads Redis; every reading is passed to `accept`, as every commit does."""
 
 
-class _Known(NamedTuple):
-    views: int
-    read_at_s: float
+class _Known:
+    """What is known of one page. It changes in place, because each batch brings some for each of its pages."""
+
+    __slots__ = ("read_at_s", "views")
+
+    def __init__(self, views: int, read_at_s: float) -> None:
+        self.views = views
+        self.read_at_s = read_at_s
 
     def is_fresh(self, now_s: float) -> bool:
         """Whether it needs no new read."""
@@ -128,8 +134,13 @@ class PageViews:
                 unknown.append(page)
                 continue
             key = site_id, page
-            before = known.get(key)
-            known[key] = _Known(views if before is None or before.views < views else before.views, now_s)
+            shown = known.get(key)
+            if shown is None:
+                known[key] = _Known(views, now_s)
+                continue
+            if shown.views < views:  # noqa: PLR1730 - a call of max takes several times as long
+                shown.views = views
+            shown.read_at_s = now_s
             known.move_to_end(key)
         while len(known) > REMEMBERED_MAX:
             known.popitem(last=False)
@@ -139,12 +150,12 @@ class PageViews:
         """Read pages again when they are shown next: views of them were counted, and their sum did not come back."""
         for page in pages:
             if known := self._known.get((site_id, page)):
-                self._known[site_id, page] = known._replace(read_at_s=-math.inf)
+                known.read_at_s = OUTDATED
 
-    def is_outdated(self, site_id: SiteId, page: str) -> bool:
-        """Return whether the last known views of a page lack counted ones, or none are known."""
+    def whole(self, site_id: SiteId, page: str) -> int | None:
+        """Return the last known views of a page, None where they lack counted ones or none are known."""
         known = self._known.get((site_id, page))
-        return known is None or known.read_at_s == -math.inf
+        return None if known is None or known.read_at_s == OUTDATED else known.views
 
     async def close(self) -> None:
         """Wait for the reads in progress."""
@@ -156,7 +167,7 @@ class PageViews:
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + at_most_s
         await asyncio.wait([done], timeout=at_most_s)
-        if unknown := [page for page in pages if self.is_outdated(site.id, page)]:
+        if unknown := [page for page in pages if self.whole(site.id, page) is None]:
             done = self._rounds_of(site)[1].want(unknown)
             await asyncio.wait([done], timeout=max(0.0, ends_s - loop.time()))
 

@@ -9,7 +9,6 @@ from aiohttp import web
 
 from footfall.errors import Reason, Refused
 from footfall.http.services import Services
-from footfall.ingest.beacon import Beacon
 from footfall.ingest.pages import normalise_page
 from footfall.settings.settings import Site
 
@@ -45,22 +44,24 @@ async def views_of_page(services: Services, site: Site, asked: str) -> int | Non
     return 0 if page is None else (await services.page_views.views(site, [page]))[page]
 
 
-async def views_of_its_page(services: Services, site: Site, beacon: Beacon) -> bytes:
-    """Return the field `pages` for the page of a beacon; empty where the site has no such page.
+async def views_of_its_page(services: Services, site: Site, page: str) -> int | None:
+    """Return the views of a page that a beacon is of, where `page_views.whole` knows none.
 
     A page that only counts among others is not looked up: names that are made up must not become load on the stores.
     """
-    if beacon.page is None or (page := normalise_page(beacon.page, site)) is None:
-        return b""
-    views = services.page_views.shown(site.id, page)
-    if services.page_views.is_outdated(site.id, page) and services.admission.counts_page(site, page):
-        views = (await services.page_views.views(site, [page]))[page]
-    return b"%b%b}}" % (_head(beacon.page), b"null" if views is None else b"%d" % views)
+    if services.admission.counts_page(site, page):
+        return (await services.page_views.views(site, [page]))[page]
+    return services.page_views.shown(site.id, page)
+
+
+def field_of_page(sent: str, views: int | None) -> bytes:
+    """Return the field `pages` for one page, named as it was sent."""
+    return b"%bnull}}" % _head(sent) if views is None else b"%b%d}}" % (_head(sent), views)
 
 
 def with_pages(body: bytes, field: bytes) -> bytes:
     """Return the numbers with the field `pages`, where there is one."""
-    return b"%b,%b}" % (body[:-1], field) if field else body
+    return b"".join((body[:-1], b",", field, b"}")) if field else body
 
 
 def with_pages_etag(etag: str, field: bytes) -> str:

@@ -10,6 +10,7 @@ from footfall.http.body import read_body
 from footfall.http.choices import chosen, language_in, look_in, numbers_in
 from footfall.http.middleware import OUTERMOST, measure_and_shape
 from footfall.http.pages import (
+    field_of_page,
     pages_in,
     views_of_its_page,
     views_of_page,
@@ -25,6 +26,7 @@ from footfall.http.sender import read_client, read_sender
 from footfall.http.services import SERVICES, Services
 from footfall.ingest.beacon import BODY_MAX_BYTES, Beacon, Kind, parse_beacon, parse_view
 from footfall.ingest.counting import Counted, Ignored, Spooled
+from footfall.ingest.pages import normalise_page
 from footfall.settings.settings import Site
 
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
@@ -79,14 +81,17 @@ async def post_seen(request: web.Request) -> Reply:
         raise
     sender = read_sender(request.headers, read_client(request, services.resolver))
     outcome = await services.counting.count_beacon(beacon, sender)
-    site = services.settings.sites[beacon.site]
-    views = await views_of_its_page(services, site, beacon) if beacon.page else b""
+    site, field = services.settings.sites[beacon.site], b""
+    if beacon.page and (page := normalise_page(beacon.page, site)) is not None:
+        # Its views nearly always came back with the commit: then there is nothing to wait for.
+        views = services.page_views.whole(site.id, page)
+        field = field_of_page(beacon.page, await views_of_its_page(services, site, page) if views is None else views)
     if isinstance(outcome, Counted):
-        return Reply(200, JSON_FRESH, with_pages(services.counts_cache.shown(site).body, views))
+        return Reply(200, JSON_FRESH, with_pages(services.counts_cache.shown(site).body, field))
     if isinstance(outcome, Spooled):
-        return Reply(202, JSON_FRESH, with_pages(services.counts_cache.shown(site).stale.body, views))
+        return Reply(202, JSON_FRESH, with_pages(services.counts_cache.shown(site).stale.body, field))
     body = (await services.counts_cache.counts(site)).body
-    return Reply(200, JSON_FRESH + _ignored(outcome), with_pages(body, views))
+    return Reply(200, JSON_FRESH + _ignored(outcome), with_pages(body, field))
 
 
 async def get_pixel(request: web.Request) -> Reply:
