@@ -14,6 +14,7 @@ from footfall.ingest.visitor import visitor_id
 from footfall.model.pages import from_text
 from footfall.model.periods import week_of
 from footfall.model.sketch import is_sound
+from footfall.model.visitor_ids import ID_BYTES
 from footfall.stores.redis_store import day_key, ready_key
 from tests.chaos.ledger import DayLedger, Ledger, Outcome
 from tests.chaos.traffic import AGENT
@@ -35,6 +36,8 @@ class Copy:
     visitors: int
     registers: Registers
     logs: Mapping[str, tuple[int, int]]
+    ids: frozenset[bytes] | None = None
+    """The visitors themselves, where the store keeps all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +80,19 @@ class Stores:
             for log, entry in entries.items():
                 seq, _, views = entry.partition(b":")
                 logs[log.decode()] = int(seq), int(views)
-            sketch = day_key(site, day, "visitors")
+            ids: frozenset[bytes] = frozenset(await self.redis.smembers(day_key(site, day, "ids")))
+            is_whole = bool(ids) and all(entry.startswith(IN_SET) for entry in entries.values())
             copies[day] = Copy(
                 sum(views for _, views in logs.values()),
-                await self._visitors(site, day, entries),
-                await self.registers(await self.redis.get(sketch)),
+                len(ids) if is_whole else await self._estimate(site, day, entries, len(ids)),
+                await self.registers(await self.redis.get(day_key(site, day, "visitors"))),
                 logs,
+                ids if is_whole else None,
             )
         return copies
 
-    async def _visitors(self, site: str, day: date, entries: Mapping[bytes, bytes]) -> int:
-        """Return the visitors of a day in Redis: the size of its set while that is whole, else the estimate."""
-        size = int(await self.redis.scard(day_key(site, day, "ids")))
-        if size and all(entry.startswith(IN_SET) for entry in entries.values()):
-            return size
+    async def _estimate(self, site: str, day: date, entries: Mapping[bytes, bytes], size: int) -> int:
+        """Return the visitors of a day in Redis whose set is not whole, or was dropped."""
         floor = int(entries.get(DAY_FLOOR, b"0").partition(b":")[0])
         return max(int(await self.redis.pfcount(day_key(site, day, "visitors"))), floor, size)
 
@@ -131,7 +133,8 @@ class Stores:
 
     async def _copy(self, row: Any) -> Copy:
         logs = {log: (seq, views) for log, (seq, views) in json.loads(row["logs"]).items()}
-        return Copy(row["views"], row["visitors"], await self.registers(row["sketch"]), logs)
+        ids = None if row["ids"] is None else frozenset(_each_id(row["ids"]))
+        return Copy(row["views"], row["visitors"], await self.registers(row["sketch"]), logs, ids)
 
 
 async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole: bool = True) -> list[str]:
@@ -162,12 +165,13 @@ async def compare(ledger: Ledger, stores: Stores, sites: Iterable[str], *, whole
                 found.append(f"{where}: the salt of its week is missing")
                 continue
             acked, maybe = entry.visitors[Outcome.OK], entry.visitors[Outcome.UNKNOWN]
-            least = await stores.reference(id_of(address, salt) for address in acked)
-            most = await stores.reference(id_of(address, salt) for address in acked | maybe)
+            certain, possible = ({id_of(address, salt) for address in some} for some in (acked, acked | maybe))
+            least, most = await stores.reference(certain), await stores.reference(possible)
             if whole and (missing := _above(least, saved[day].registers)):
                 found.append(f"{where}: the sketch lacks visitors in {missing} registers")
             if excess := _above(saved[day].registers, most):
                 found.append(f"{where}: the sketch has visitors that no client sent in {excess} registers")
+            found += [f"{where}: {what}" for what in unequal_ids(saved[day].ids, certain if whole else set(), possible)]
     return found
 
 
@@ -207,14 +211,30 @@ def unequal(live: Copy | None, saved: Copy, *, whole: bool = True) -> Iterator[s
         yield f"Redis has {live.visitors} visitors and Postgres {saved.visitors}"
     if live.registers != saved.registers:
         yield "the sketches differ"
+    if live.ids is not None and saved.ids is not None and live.ids != saved.ids:
+        yield f"the sets differ by {len(live.ids ^ saved.ids)} visitors"
     if live.logs != saved.logs:
         yield f"the numbers of {len(set(live.logs.items()) ^ set(saved.logs.items()))} logs differ"
+
+
+def unequal_ids(kept: frozenset[bytes] | None, certain: set[bytes], possible: set[bytes]) -> Iterator[str]:
+    """Return how the kept ids of a day differ from the visitors that it has, and those that it may have."""
+    if kept is None:
+        return
+    if missing := certain - kept:
+        yield f"the set lacks {len(missing)} visitors"
+    if excess := kept - possible:
+        yield f"the set has {len(excess)} visitors that no client sent"
 
 
 def id_of(address: str, salt: bytes) -> bytes:
     """Return the visitor id that the service makes of a simulated client."""
     packed = IPv4Address(address).packed
     return visitor_id(salt, Client(packed, packed, packed, is_proxy=False), AGENT, None)
+
+
+def _each_id(packed: bytes) -> Iterator[bytes]:
+    return (packed[at : at + ID_BYTES] for at in range(0, len(packed), ID_BYTES))
 
 
 def _above(one: Registers, other: Registers) -> int:
