@@ -403,6 +403,12 @@ class RedisModel:
         reading = self._reading(held, period, window_s, has_counted=has_counted)
         return Recorded(answer, applied, reading, pages=pages)
 
+    def check_sets_are_small(self, site: str, day: date, most: int) -> None:
+        """After a batch of that day: memory has a bound, and a list of visitors ends where their number is large."""
+        held, week = self.sites[site], week_of(day)
+        assert len(held.day_ids[day].ids) <= most, f"{day} keeps ids beyond its limit"
+        assert len(held.week_ids[week].ids) <= 2 * most, f"the week of {week} keeps ids beyond its limit"
+
     def read_pages(self, installation: str, site: str, period: Period, window_s: int, pages: Sequence[str]) -> Recorded:
         """`record.lua` without a batch, asked for pages."""
         recorded = self.record(installation, site, period, window_s)

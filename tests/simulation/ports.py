@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
 from footfall.errors import StoreUnavailable
-from footfall.model.batch import Batch
+from footfall.model.batch import Answer, Batch
 from footfall.model.day_state import Closed, DayState
 from footfall.model.pages import PageBase, PageDay, PageReading
 from footfall.model.periods import Period
@@ -121,13 +121,18 @@ class RedisPort(RedisStore):
         window_s: int,
         batch: Batch | None = None,
         *,
-        exact_up_to: int = EXACT_UP_TO,  # noqa: ARG002 - the program knows it
+        exact_up_to: int = EXACT_UP_TO,
         skip_gap: bool = False,
     ) -> Recorded:
-        own = self.installation
-        return await self._ask(
-            "record", lambda redis: redis.record(own, site_id, period, window_s, batch, skip_gap=skip_gap)
-        )
+        own, older = self.installation, self._worker.program.older
+
+        def count(redis: RedisModel) -> Recorded:
+            recorded = redis.record(own, site_id, period, window_s, batch, skip_gap=skip_gap)
+            if batch is not None and recorded.answer is Answer.OK and not older:
+                redis.check_sets_are_small(site_id, batch.day, exact_up_to)
+            return recorded
+
+        return await self._ask("record", count)
 
     async def identity(self) -> str:
         return await self._ask("identity", lambda redis: redis.identity)

@@ -383,6 +383,7 @@ SIMULATED = {
     "end at creation": END_AT_CREATION,
     "merge without its guard": MERGE_WITHOUT_ITS_GUARD,
     "ids forgotten at the limit": IDS_FORGOTTEN_AT_THE_LIMIT,
+    "a set that outlives its end": SET_OUTLIVES_ITS_END,
     "ids that outlive their key": IDS_OUTLIVE_THEIR_KEY,
     "pages added up": PAGES_ADDED_UP,
     "a repeat that is not looked up": REPEATS_NOT_LOOKED_UP,
