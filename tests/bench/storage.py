@@ -88,7 +88,7 @@ class Stores:
 
     async def site_bytes(self, name: str, visitors: int) -> dict[str, int]:
         """Return what a site takes after a first day with so many visitors, who are all online still."""
-        await self._view(name, [""] * visitors)
+        await self.view_pages(name, [""] * visitors)
         await self.services.rollup.step()
         sizes = await self.redis_bytes(name)
         return {
@@ -108,7 +108,7 @@ class Stores:
 
     async def _mean_call_us(self, name: str, visitors: int, ids: int) -> float:
         site = self._site(name)
-        await self._view(name, [""] * visitors)
+        await self.view_pages(name, [""] * visitors)
         _, period = self.services.periods.now(site.zone)
         calls, spent_us = await self._script_calls()
         for seq in range(1, CALLS + 1):
@@ -120,7 +120,7 @@ class Stores:
     async def many_pages(self, pages: int) -> dict[str, Any]:
         """Return what a site takes and costs of which every page had a view today."""
         names = [f"/tin-tuc/{number}" for number in range(pages)]
-        await self._view(PORTAL, names)
+        await self.view_pages(PORTAL, names)
         pings, wal_bytes = await self._rollup([])
         sizes = await self.redis_bytes(PORTAL)
         found: dict[str, Any] = {
@@ -141,7 +141,7 @@ class Stores:
 
     async def _rollup(self, viewed: Sequence[str]) -> tuple[float, int]:
         """View pages and roll up; return the rollup's time in bare round trips of that moment, and its WAL in bytes."""
-        await self._view(PORTAL, viewed or [""])
+        await self.view_pages(PORTAL, viewed or [""])
         ping_s = await _median_s(self.redis.ping, PINGS)
         before = await self.postgres.fetchval("SELECT pg_current_wal_insert_lsn()")
         took_s = await _median_s(self.services.rollup.step, 1)
@@ -160,18 +160,20 @@ class Stores:
         return round(statistics.median(pages_s) / statistics.median(numbers_s), 2)
 
     async def view(self, name: str, visitors: int) -> None:
-        """Record one view by each of so many new visitors, as fast as the queue of a site takes them."""
+        """Record one view by each of so many new visitors, with its id, as fast as the queue of a site takes them."""
         site = self._site(name)
         day = self.services.periods.now(site.zone)[1].day
         for first in range(0, visitors, AT_ONCE):
             await asyncio.gather(
                 *(
-                    self.services.recorder.record(site, day, secrets.token_bytes(16), None, View())
+                    self.services.recorder.record(
+                        site, day, secrets.token_bytes(16), None, View(id=secrets.token_bytes(8))
+                    )
                     for _ in range(min(AT_ONCE, visitors - first))
                 )
             )
 
-    async def _view(self, name: str, pages: Sequence[str]) -> None:
+    async def view_pages(self, name: str, pages: Sequence[str]) -> None:
         """Record one view of each page ("" for none), each by a visitor of its own."""
         site = self._site(name)
         day = self.services.periods.now(site.zone)[1].day

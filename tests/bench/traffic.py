@@ -1,6 +1,7 @@
 """The requests of a bench, as browsers send them: one definition for every load generator and every server."""
 
 import random
+import secrets
 from functools import cache
 from hashlib import blake2b
 
@@ -57,15 +58,12 @@ def beacons(sites: int = 1, *, with_pages: bool = True, with_ids: bool = False) 
         f'{{"site":"{name}",{page if with_pages else ""}"kind":"view"{_id(visitor) if with_ids else ""}}}'
         for visitor, (name, page) in enumerate(drawn)
     )
-    return tuple(
-        _request(
-            "POST /seen",
-            visitor,
-            f"Content-Length: {len(body)}\r\nContent-Type: text/plain;charset=UTF-8\r\n",
-            body,
-        )
-        for visitor, body in enumerate(bodies)
-    )
+    return tuple(_beacon(visitor, body) for visitor, body in enumerate(bodies))
+
+
+def view(visitor: int, site: str, page: str) -> bytes:
+    """Return a view of a page as the script sends it, with an id of its own."""
+    return _beacon(visitor, f'{{"site":"{site}","page":"{page}","kind":"view","view":"{secrets.token_hex(8)}"}}')
 
 
 @cache
@@ -73,6 +71,11 @@ def reads(etag: str = "") -> tuple[bytes, ...]:
     """Return one read by each of the visitors, who know the numbers of `etag` already."""
     known = f"If-None-Match: {etag}\r\n" if etag else ""
     return tuple(_request(f"GET /counts?site={SITE}", visitor, known) for visitor in range(VISITORS))
+
+
+def _beacon(visitor: int, body: str) -> bytes:
+    fields = f"Content-Length: {len(body)}\r\nContent-Type: text/plain;charset=UTF-8\r\n"
+    return _request("POST /seen", visitor, fields, body)
 
 
 def _id(visitor: int) -> str:

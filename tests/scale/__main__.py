@@ -6,14 +6,14 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from footfall.errors import Stop
 from tests.bench import machine
 from tests.scale import affinity, check, costs, report
-from tests.scale.model import Costs, Load
+from tests.scale.model import Cost, Costs, Load, Thing
 from tests.support.nginx import find_nginx
 
 SAVED = Path(".footfall/scale.json")
@@ -36,16 +36,26 @@ def main() -> None:
     parser.add_argument("--visitor", type=float, default=USUAL.views_per_visitor, help="views of a visitor in a day")
     parser.add_argument("--rollup", type=float, default=USUAL.rollup_every_s, help="FOOTFALL_ROLLUP_EVERY_S")
     parser.add_argument("--spread", type=int, default=USUAL.workers_per_site, help="workers that a site reaches")
+    parser.add_argument("--pages", type=int, default=USUAL.pages, help="pages of a site (default: 300)")
     parser.add_argument("--saved", action="store_true", help="measure nothing; use the costs of the last run")
     parser.add_argument("--check", type=int, action="append", help="sites of a real run (default: 1000; 0: none)")
     parser.add_argument("--affinity", action="store_true", help="compare four hosts behind nginx, by site and in turn")
     parser.add_argument("--results", action="store_true", help="write the last run into README.md and RESULTS.json")
     chosen = parser.parse_args()
     load = Load(
-        chosen.views, int(chosen.sites), chosen.peak, chosen.pings, chosen.visitor, chosen.rollup, chosen.spread
+        chosen.views,
+        int(chosen.sites),
+        chosen.peak,
+        chosen.pings,
+        chosen.visitor,
+        chosen.rollup,
+        chosen.spread,
+        chosen.pages,
     )
-    if min(load.views_a_day, load.sites, load.peak, load.views_per_visitor, load.rollup_every_s, chosen.spread) <= 0:
-        parser.error("views, sites, peak, views of a visitor, rollup and spread are above 0")
+    numbers = asdict(load)
+    del numbers["pings_per_view"]
+    if min(numbers.values()) <= 0:
+        parser.error("views, sites, peak, views of a visitor, rollup, spread and pages are above 0")
     try:
         if chosen.results:
             write_results()
@@ -85,6 +95,7 @@ async def run(load: Load, chosen: argparse.Namespace) -> bool:
     lines = [report.conditions(found["machine"], found["additions_ms"]), ""]
     for each in runs:
         lines += [*report.check(each), ""]
+    lines += [*report.prices(of_machine, load), ""]
     sys.stdout.write("\n".join([*lines, *report.answer(of_machine, load, chosen.workers), ""]))
     return all(compared.holds for each in runs for compared in each.compared)
 
@@ -105,11 +116,12 @@ def save(found: Mapping[str, Any]) -> None:
 
 def costs_of(found: dict[str, Any]) -> Costs:
     """Return the costs of a run as they were measured: JSON has numbers as names."""
-    values: dict[str, Any] = {
-        field.name: {int(size): number for size, number in value.items()} if isinstance(value, dict) else value
-        for field in fields(Costs)
-        for value in [found["costs"][field.name]]
-    }
+    values = dict(found["costs"])
+    values["of"] = {Thing(name): Cost(**cost) for name, cost in values["of"].items()}
+    values["copies"] = {int(visitors): Cost(**cost) for visitors, cost in values["copies"].items()}
+    for name, value in values.items():
+        if name not in {"of", "copies"} and isinstance(value, dict):
+            values[name] = {int(visitors): number for visitors, number in value.items()}
     return Costs(**values)
 
 

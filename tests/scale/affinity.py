@@ -12,11 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
 from redis.asyncio import Redis
 
 from footfall.errors import Stop
-from tests.bench import nginx
+from tests.bench import nginx, traffic
 from tests.bench.servers import Footfall, footfall
 from tests.scale import meter, paced
 from tests.support.own_footfall import running
@@ -36,11 +35,11 @@ async def measure(say: Callable[[str], None], sites: int = SITES, seconds: float
             hosts(sites) as (service, urls),
             nginx.running(service, change=upstreams(urls, keeps_site=keeps)) as proxy,
         ):
-            valkey, postgres = meter.family_of(psutil.Process())
-            before = await meter.read(service.stores, valkey, postgres)
-            port = urlsplit(proxy.url).port or 0
-            beacons = await paced.send([port], with_site(paced.people(sites)), PER_S, seconds)
-            used = await meter.read(service.stores, valkey, postgres) - before
+            async with meter.reading(service.stores) as read:
+                before = await read()
+                port = urlsplit(proxy.url).port or 0
+                beacons = await paced.send([port], with_site(people(sites)), PER_S, seconds)
+                used = await read() - before
             logs = await logs_per_site(service)
         calls, script_us = used.redis_calls / beacons, used.redis_script_us / beacons
         lines.append(f"  {name:<28} {1 / calls:>15.2f} {logs:>12.2f} {calls:>15.2f} {script_us:>12.0f}")
@@ -79,6 +78,14 @@ def upstreams(urls: list[str], *, keeps_site: bool) -> Callable[[str], str]:
         return text
 
     return change
+
+
+def people(sites: int) -> Iterator[bytes]:
+    """Yield beacons of people, over and over, without a page: the calls of a new page would hide those of beacons."""
+    while True:
+        for visitor, request in enumerate(traffic.beacons(sites, with_pages=False)):
+            if not traffic.is_robot(visitor):
+                yield request
 
 
 def with_site(requests: Iterator[bytes]) -> Iterator[bytes]:

@@ -7,16 +7,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
-import psutil
 
 from tests.bench.servers import Footfall, footfall
 from tests.scale import meter, paced
 from tests.scale.costs import rolled_up
-from tests.scale.model import DAY_S, Costs, Load, between, calls_per_beacon, changed_sites
+from tests.scale.model import (
+    DAY_S,
+    Cost,
+    Costs,
+    Load,
+    Thing,
+    between,
+    calls_per_beacon,
+    happens,
+    spent,
+    viewed_pages,
+    worker_bytes,
+)
 
 FACTOR = 2.0
 """A prediction that is off by more fails the run."""
-EVERY_S = 10.0
 EMPTY_REDIS_BYTES = 1.2e6
 LAST_ROLLUP_S = 12.0
 BEAT_S = 0.005
@@ -61,45 +71,73 @@ class Run:
     per_s: float
     compared: list[Compared]
     worker: Worker
+    parts: dict[str, Cost]
+    """Of what the prediction is the sum."""
 
 
 async def run(costs: Costs, sites: int, per_s: float, seconds: float, say: Callable[[str], None]) -> Run:
-    """Start a worker with so many sites, send beacons, and return predictions and measurements."""
+    """Start a worker with so many sites, send views of pages, and return predictions and measurements."""
     say(f"a worker with {sites:,} sites: the start, and its first look at all of them")
-    async with footfall(sites=sites, pinned=False) as service:
+    async with footfall(sites=sites, pinned=False) as service, meter.reading(service.stores) as read:
         await rolled_up(service)
-        valkey, postgres = meter.family_of(psutil.Process())
         say(f"{per_s:g} beacons a second for {seconds:g} s at {sites:,} sites")
-        before, spent_s = await meter.read(service.stores, valkey, postgres), service.cpu_s()
+        began, before, spent_s = time.monotonic(), await read(), meter.workers_cpu_s(service)
         beacons = await paced.send([service.port], paced.people(sites), per_s, seconds)
+        sent_s = time.monotonic() - began
         await asyncio.sleep(LAST_ROLLUP_S)
-        memory_bytes, spent_s = service.rss_mb() * 1e6, service.cpu_s() - spent_s
-        now = await meter.read(service.stores, valkey, postgres)
-        used = now - before
+        memory_bytes, spent_s = service.rss_mb() * 1e6, meter.workers_cpu_s(service) - spent_s
+        now, took_s = await read(), time.monotonic() - began
         say("what operators read meanwhile")
         answers = {route: await _answer(service, route) for route in ("/metrics", "/readyz", "/status")}
         worker = Worker(service.first_start_s, memory_bytes, answers)
-    load = Load(views_a_day=per_s * DAY_S, sites=sites, peak=1.0, pings_per_view=0.0, workers_per_site=1)
-    calls = beacons * calls_per_beacon(costs, load, per_s)
-    rows = changed_sites(load, per_s) * seconds / EVERY_S
-    visitors = beacons / sites
-    worker_us = beacons * costs.worker_beacon_us + calls * costs.worker_call_us + rows * costs.worker_rollup_us
-    idle_us = sites * costs.idle_us_per_s * (seconds + LAST_ROLLUP_S)
-    redis_us = beacons * costs.redis_beacon_us + calls * costs.redis_call_us + rows * costs.redis_rollup_us
+    load = Load(beacons / sent_s * DAY_S, sites, peak=1.0, pings_per_view=0.0, workers_per_site=1, pages=paced.PAGES)
+    happened = happened_in(costs, load, sent_s, took_s)
+    visitors, pages = beacons / sites, happened[Thing.NEW_PAGE]
+    predicted, used = spent(costs, happened, visitors), now - before
     redis_bytes = sites * between(costs.redis_site_bytes, visitors) + beacons * costs.online_bytes
+    redis_bytes += pages * (between(costs.redis_page_bytes, pages / sites) + costs.redis_page_total_bytes)
+    redis_bytes += beacons * between(costs.view_id_bytes, visitors)
     compared = [
-        Compared("worker, CPU", (worker_us + idle_us) / 1e6, spent_s, "s"),
-        Compared("Redis, CPU", redis_us / 1e6, used.redis_cpu_s, "s"),
-        Compared("Redis, script calls", calls + rows * costs.redis_rollup_calls, used.redis_calls, ""),
-        Compared("PostgreSQL, CPU", rows * costs.postgres_rollup_us / 1e6, used.postgres_cpu_s, "s"),
-        Compared("PostgreSQL, rows of days", rows, used.rows, ""),
-        Compared("PostgreSQL, log (WAL)", rows * between(costs.wal_bytes, visitors) / 1e6, used.wal_bytes / 1e6, "MB"),
-        Compared(
-            "worker, memory", (costs.worker_bytes + sites * costs.worker_site_bytes) / 1e6, memory_bytes / 1e6, "MB"
-        ),
+        Compared("worker, CPU", predicted.worker_us / 1e6, spent_s, "s"),
+        Compared("Redis, CPU", predicted.redis_us / 1e6, used.redis_cpu_s, "s"),
+        Compared("Redis, script calls", predicted.redis_calls, used.redis_calls, ""),
+        Compared("PostgreSQL, CPU", predicted.postgres_us / 1e6, used.postgres_cpu_s, "s"),
+        Compared("PostgreSQL, rows of days", happened[Thing.COPY], used.rows, ""),
+        Compared("PostgreSQL, rows of pages", happened[Thing.COPY_PAGE], used.page_rows, ""),
+        Compared("PostgreSQL, log (WAL)", predicted.wal_bytes / 1e6, used.wal_bytes / 1e6, "MB"),
+        Compared("worker, memory", worker_bytes(costs, sites, pages) / 1e6, memory_bytes / 1e6, "MB"),
         Compared("Redis, memory", redis_bytes / 1e6, (now.redis_bytes - EMPTY_REDIS_BYTES) / 1e6, "MB"),
     ]
-    return Run(sites, beacons / seconds, compared, worker)
+    parts = {str(thing): spent(costs, {thing: times}, visitors) for thing, times in happened.items()}
+    return Run(sites, beacons / sent_s, compared, worker, parts)
+
+
+def happened_in(costs: Costs, load: Load, sent_s: float, took_s: float) -> dict[Thing, float]:
+    """Return how often each thing happens in a run that begins with empty stores: each page is new once."""
+    beacons, calls = load.beacons_per_s(), calls_per_beacon(costs, load, load.beacons_per_s())
+    alone = costs.of[Thing.BEACON].worker_us + calls * costs.of[Thing.CALL].worker_us
+    pages = load.sites * viewed_pages(beacons * sent_s / load.sites, load.pages)
+    new_us = costs.of[Thing.NEW_PAGE].worker_us * pages / sent_s
+    each_second = happens(costs, load, peak=1.0)
+    return {
+        **{thing: times * sent_s for thing, times in each_second.items()},
+        Thing.WAKE: beacons * sent_s * found_idle(beacons, alone + new_us / beacons, costs.of[Thing.WAKE].worker_us),
+        Thing.NEW_PAGE: pages,
+        Thing.LOOK: 0.0,
+        Thing.STORES: took_s,
+        Thing.WORKER: took_s,
+        Thing.SITE: took_s * load.sites,
+    }
+
+
+def found_idle(per_s: float, busy_us: float, wake_us: float) -> float:
+    """Return the part of beacons that find their worker idle, as large as the part of the time in which it is.
+
+    >>> found_idle(1000, 400, 200)  # 1 - 1000/s x (400 us + 0.5 x 200 us)
+    0.5
+    """
+    busy, wake = per_s * busy_us / 1e6, per_s * wake_us / 1e6
+    return max(0.0, (1 - busy) / (1 + wake))
 
 
 async def _answer(service: Footfall, route: str) -> tuple[int, float, float]:

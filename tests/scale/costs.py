@@ -1,28 +1,40 @@
-"""Measures on this machine what the model needs to know, in half a minute: CPU time, calls and bytes, no wall clock."""
+"""Measures on this machine what the model needs to know of a worker: CPU time, calls and bytes, no wall clock.
+
+Everything is measured as it happens in a run: beacons come one by one with pauses between them too, because a process
+that was idle needs more CPU for the next one (on a virtual machine, several times as much).
+"""
 
 import asyncio
-import gc
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import date
+from itertools import islice
 
 import aiohttp
-import psutil
 
 from footfall.errors import Stop
+from footfall.ingest.client_address import Client
+from footfall.ingest.page_limits import SitePages
+from footfall.ingest.rate_limits import NetworkLimits
+from footfall.model.batch_log import BatchLog
+from footfall.model.site_id import SiteId
+from footfall.settings.settings import Limits
+from tests.bench import traffic
 from tests.bench.servers import Footfall, footfall
-from tests.bench.storage import Stores, opened
-from tests.scale import meter, paced
-from tests.scale.model import Costs
+from tests.scale import copies, meter, paced
+from tests.scale.model import Cost, Costs, Thing
 from tests.support.raw_http import connected, read_answer, send_all
 
 NO_ROLLUP = {"FOOTFALL_ROLLUP_EVERY_S": "300"}
 LOOK_EVERY_S = 2.0
 """Each look takes the worker some time: its metrics have the series of all sites."""
 ROLLED_UP, ROLLED_UP_MAX_S = "footfall_rollup_last_success_timestamp_seconds", 300
+CONNECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,45 +43,89 @@ class Effort:
 
     together: int = 4000
     """Beacons that come on many connections."""
-    alone: int = 500
-    """Beacons that come one after the other."""
-    sites: int = 150
-    """For a worker's memory."""
-    groups: Mapping[int, int] = field(default_factory=lambda: {20: 200, 1_000: 20, 4_000: 4, 5_000: 4})
-    """Sites that are rolled up, by the visitors of their day: at most 4,096 keep their ids."""
+    apart: int = 800
+    """Beacons that come one after the other, each after a pause."""
+    apart_per_s: float = 100.0
+    sites: int = 300
+    groups: Mapping[int, int] = field(default_factory=lambda: {20: 200, 1_000: 20, 4_000: 10, 5_000: 10})
+    """Sites that are copied, by the visitors of their day: at most 4,096 keep their ids."""
     rounds: int = 3
-    settle_s: float = 1.5
-    """Pause before a worker is taken for idle."""
+    rest_s: float = 10.0
+    """How long a process is watched that has nothing to do: as long as its slowest regular work takes to come again."""
+
+
+Work = Callable[[], Awaitable[object]]
+CostOf = Callable[[Work], Awaitable[Cost]]
 
 
 async def measure(effort: Effort, say: Callable[[str], None]) -> Costs:
     """Return the costs of this machine."""
-    say("a beacon that shares its call to Redis, and one that does not")
-    async with footfall(pinned=False, variables=NO_ROLLUP) as service:
-        await asyncio.sleep(effort.settle_s)
+    say("a worker that has nothing to do, with one site and with many")
+    async with footfall(pinned=False) as service, measuring(service) as cost_of:
+        await rolled_up(service)
         small_bytes = service.rss_mb() * 1e6
-        found: dict[str, Any] = await _beacons(service, effort)
-    say(f"a worker with {effort.sites} sites")
-    async with footfall(sites=effort.sites, pinned=False) as service:
-        idle_us = await _idle_us_per_s(service, effort.settle_s)
-        await send_all(service.port, _some(effort.sites, 3 * effort.sites))
-        site_bytes = max(0.0, service.rss_mb() * 1e6 - small_bytes) / effort.sites
-    say("rollups, and bytes in both stores")
-    names = {visitors: [f"v{visitors}-{turn}" for turn in range(sites)] for visitors, sites in effort.groups.items()}
-    async with opened([name for group in names.values() for name in group]) as stores:
-        found |= await _rollups(stores, names, effort)
-    return Costs(worker_bytes=small_bytes, worker_site_bytes=site_bytes, idle_us_per_s=idle_us / effort.sites, **found)
+        with_one = await at_rest(cost_of, effort.rest_s)
+        http_bytes = await _http_bytes(service)
+    memory_of_site: list[float] = []
+    async with footfall(sites=effort.sites, pinned=False, variables=series("off")) as service:
+        async with measuring(service) as cost_of:
+            await rolled_up(service)
+            with_many = await at_rest(cost_of, effort.rest_s)
+        await _view_each_site(service, effort.sites)
+        memory_of_site.append(service.rss_mb() * 1e6 - small_bytes)
+    say("beacons that share a call to Redis, that do not, and that find the worker idle")
+    async with footfall(sites=effort.sites, pinned=False, variables=series("on") | NO_ROLLUP) as service:
+        await rolled_up(service)
+        await _view_each_site(service, effort.sites)
+        memory_of_site.append(service.rss_mb() * 1e6 - small_bytes)
+        of_beacons = await _beacons(service, effort)
+        flight_s = await _flight_s(service)
+    say("copies to PostgreSQL, and bytes in both stores")
+    copied = await copies.measure(effort.groups, effort.rounds, effort.rest_s)
+    without, with_series = (max(0.0, each) / effort.sites for each in memory_of_site)
+    of_rest = {
+        Thing.STORES: copied.stores,
+        Thing.WORKER: with_one - copied.stores,
+        Thing.SITE: (with_many - with_one) * (1 / max(1, effort.sites - 1)),
+        Thing.LOOK: copied.look,
+        Thing.COPY_PAGE: copied.page,
+    }
+    of_beacons[Thing.NEW_PAGE] += copied.new_page
+    return Costs(
+        of=of_beacons | of_rest,
+        copies=copied.copies,
+        flight_s=flight_s,
+        worker_bytes=small_bytes,
+        worker_site_bytes=without,
+        worker_site_series_bytes=max(0.0, with_series - without),
+        worker_page_bytes=_worker_page_bytes(),
+        http_bytes=http_bytes,
+        **copied.sizes,
+    )
 
 
-async def _idle_us_per_s(service: Footfall, settle_s: float) -> float:
-    """Return the CPU of a worker to which nothing comes, in its quietest second: at first it looks at all days."""
-    await rolled_up(service)
-    seconds: list[float] = []
-    for _ in range(6):
-        spent_s = service.cpu_s()
-        await asyncio.sleep(settle_s)
-        seconds.append((service.cpu_s() - spent_s) * 1e6 / settle_s)
-    return min(seconds)
+def series(setting: str) -> dict[str, str]:
+    """Return what gives each site series of its own in /metrics, or not."""
+    return {"FOOTFALL_METRICS_PER_SITE": setting}
+
+
+@asynccontextmanager
+async def measuring(service: Footfall) -> AsyncIterator[CostOf]:
+    """Yield what measures the cost of some work, in a worker and in its stores."""
+    async with meter.reading(service.stores) as read:
+
+        async def cost_of(work: Work) -> Cost:
+            before, spent_s = await read(), meter.workers_cpu_s(service)
+            await work()
+            spent_s = meter.workers_cpu_s(service) - spent_s
+            return copies.cost(spent_s, await read() - before)
+
+        yield cost_of
+
+
+async def at_rest(cost_of: CostOf, rest_s: float) -> Cost:
+    """Return what a second costs in which nothing happens."""
+    return await cost_of(lambda: asyncio.sleep(rest_s)) * (1 / rest_s)
 
 
 async def rolled_up(service: Footfall) -> None:
@@ -84,47 +140,52 @@ async def rolled_up(service: Footfall) -> None:
     raise Stop(f"The first rollup did not end within {ROLLED_UP_MAX_S} s: this machine is too busy to measure on.", 1)
 
 
-async def _beacons(service: Footfall, effort: Effort) -> dict[str, float]:
-    """Solve for the cost of a beacon and of a call: two runs, of many beacons a call and of one."""
-    valkey, postgres = meter.family_of(psutil.Process())
-    rows: dict[int, list[tuple[int, float, float, float]]] = {64: [], 1: []}
-    await send_all(service.port, _some(1, effort.alone), 64)  # warms up
-    for beacons, connections in ((effort.together, 64), (effort.alone, 1)) * effort.rounds:
-        before, spent_s = await meter.read(service.stores, valkey, postgres), service.cpu_s()
-        await send_all(service.port, _some(1, beacons), connections)
-        used = await meter.read(service.stores, valkey, postgres) - before
-        rows[connections].append((beacons, used.redis_calls, service.cpu_s() - spent_s, used.redis_cpu_s))
-    # The least of some rounds: a core that others use too is a slower one.
-    together, alone = (min(of_some, key=lambda row: row[2]) for of_some in rows.values())
-    worker = _solve(together[:3], alone[:3])
-    redis = _solve((together[0], together[1], together[3]), (alone[0], alone[1], alone[3]))
+async def _view_each_site(service: Footfall, sites: int) -> None:
+    """View the page of each site that later beacons view, so that it is new to none of them."""
+    names = enumerate(traffic.site_names(sites), start=1)
+    await send_all(service.port, [traffic.view(visitor, name, paced.page(0)) for visitor, name in names])
+
+
+async def _beacons(service: Footfall, effort: Effort) -> dict[Thing, Cost]:
+    """Return what beacons cost; each is compared with those that lack one thing."""
+    sites, together, apart = effort.sites, effort.together, effort.apart
+
+    def known(of_sites: int) -> Iterable[bytes]:
+        return paced.people(of_sites, pages=1)
+
+    async with measuring(service) as cost_of:
+
+        async def of_each(requests: Iterable[bytes]) -> Cost:
+            some = list(islice(requests, together))
+            return await cost_of(lambda: send_all(service.port, some, CONNECTIONS)) * (1 / together)
+
+        async def of_each_apart(requests: Iterable[bytes]) -> Cost:
+            sent = paced.send([service.port], iter(requests), effort.apart_per_s, apart / effort.apart_per_s)
+            return await cost_of(lambda: sent) * (1 / apart)
+
+        await of_each(known(1))  # warms up
+        of_one_site = [await of_each(known(1)) for _ in range(effort.rounds)]
+        of_many = [await of_each(known(sites)) for _ in range(effort.rounds)]
+        # The least of some rounds: a core that others use too is a slower one.
+        shared, alone = (min(rounds, key=lambda cost: cost.worker_us) for rounds in (of_one_site, of_many))
+        waking = await of_each_apart(known(sites))
+        new_page = await of_each_apart(paced.of_new_pages(sites))
+    call = (alone - shared) * (1 / max(0.01, alone.redis_calls - shared.redis_calls))
+    beacon = shared - call * shared.redis_calls
+    found_idle = 1 - waking.worker_us / 1e6 * effort.apart_per_s
     return {
-        "worker_beacon_us": worker[0],
-        "worker_call_us": worker[1],
-        "redis_beacon_us": redis[0],
-        "redis_call_us": redis[1],
-        "flight_s": await _flight_s(service),
-        "http_bytes": await _http_bytes(service),
+        Thing.BEACON: beacon,
+        Thing.CALL: call,
+        Thing.WAKE: (waking - alone * (waking.redis_calls / alone.redis_calls)) * (1 / max(0.1, found_idle)),
+        Thing.NEW_PAGE: new_page - waking,
     }
-
-
-def _solve(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float]:
-    """Return what a beacon and what a call takes, in microseconds, of two (beacons, calls, seconds).
-
-    >>> _solve((100, 10, 110e-6), (100, 100, 200e-6))
-    (1.0, 1.0)
-    """
-    (beacons, calls, spent_s), (beacons_2, calls_2, spent_2_s) = one, other
-    of_call = (spent_2_s / beacons_2 - spent_s / beacons) / (calls_2 / beacons_2 - calls / beacons)
-    of_beacon = spent_s / beacons - of_call * calls / beacons
-    return round(max(0.0, of_beacon) * 1e6, 3), round(max(0.0, of_call) * 1e6, 3)
 
 
 async def _flight_s(service: Footfall) -> float:
     """Return the median time to the answer of a beacon that comes alone."""
     took: list[float] = []
     async with connected(service.port) as (reader, writer):
-        for request in _some(1, 200):
+        for request in islice(paced.people(1, pages=1), 200):
             began = time.perf_counter()
             writer.write(request)
             await read_answer(reader)
@@ -133,7 +194,7 @@ async def _flight_s(service: Footfall) -> float:
 
 
 async def _http_bytes(service: Footfall) -> float:
-    (request,) = _some(1, 1)
+    request = next(paced.people(1))
     async with connected(service.port) as (reader, writer):
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
@@ -142,66 +203,17 @@ async def _http_bytes(service: Footfall) -> float:
     return len(request) + len(head) + length
 
 
-async def _rollups(stores: Stores, names: Mapping[int, Sequence[str]], effort: Effort) -> dict[str, Any]:
-    """Roll up groups of sites again and again, one new visitor at each; sizes are of the first site of each group."""
-    gc.collect()
-    spent_s = time.process_time()
-    await stores.services.rollup.step()
-    found: dict[str, Any] = {"look_us": (time.process_time() - spent_s) * 1e6 / sum(map(len, names.values()))}
-    spent: list[Spent] = []
-    of_size: dict[str, dict[int, float]] = {"wal_bytes": {}, "redis_site_bytes": {}, "redis_day_bytes": {}}
-    of_size["postgres_day_bytes"] = {}
-    for visitors, group in names.items():
-        for name in group:
-            await stores.view(name, visitors)
-        await stores.services.rollup.step()
-        rounds = [await _roll_up(stores, group) for _ in range(effort.rounds)]
-        spent += rounds if visitors == min(names) else []
-        sizes = await stores.redis_bytes(group[0])
-        online = sum(size for key, size in sizes.items() if key.endswith(":online"))
-        found["online_bytes"] = max(found.get("online_bytes", 0.0), online / visitors)  # a small set is packed
-        of_size["wal_bytes"][visitors] = statistics.median(each.wal_bytes for each in rounds)
-        of_size["redis_site_bytes"][visitors] = sum(sizes.values()) - online
-        of_size["redis_day_bytes"][visitors] = sum(size for key, size in sizes.items() if ":day:" in key)
-        of_size["postgres_day_bytes"][visitors] = await stores.row_bytes(group[0])
-    return found | {
-        "worker_rollup_us": min(each.worker_us for each in spent),
-        "redis_rollup_us": statistics.mean(each.redis_us for each in spent),
-        "redis_rollup_calls": statistics.mean(each.redis_calls for each in spent),
-        "postgres_rollup_us": statistics.mean(each.postgres_us for each in spent),
-        **of_size,
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What the rollup of a group took, for each of its sites."""
-
-    worker_us: float
-    redis_us: float
-    redis_calls: float
-    postgres_us: float
-    wal_bytes: float
-
-
-async def _roll_up(stores: Stores, group: Sequence[str]) -> Spent:
-    for name in group:
-        await stores.view(name, 1)
-    valkey, postgres = meter.family_of(psutil.Process())
-    before, spent_s = await meter.read(stores.urls, valkey, postgres), time.process_time()
-    await stores.services.rollup.step()
-    spent_s = time.process_time() - spent_s
-    used = await meter.read(stores.urls, valkey, postgres) - before
-    in_microseconds = 1e6 / len(group)
-    return Spent(
-        spent_s * in_microseconds,
-        used.redis_cpu_s * in_microseconds,
-        used.redis_calls / len(group),
-        used.postgres_cpu_s * in_microseconds,
-        used.wal_bytes / len(group),
-    )
-
-
-def _some(sites: int, number: int) -> list[bytes]:
-    requests = paced.people(sites)
-    return [next(requests) for _ in range(number)]
+def _worker_page_bytes(pages: int = 5_000) -> float:
+    """Return what a page takes that a worker has learned from Redis and counted today, measured in this process."""
+    known = SitePages(2 * pages, b"site", NetworkLimits(Limits(enabled=False)))
+    log, client = BatchLog(SiteId("site"), date.max, "a" * 16), Client(b"", b"", b"", is_proxy=False)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        known.learn(map(paced.page, range(pages)))
+        for number in range(pages):
+            log.append(1, b"", b"", 0, 1, {known.admit(paced.page(number), date.max, client, 0.0): 1})
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return (after - before) / pages

@@ -1,14 +1,18 @@
 """What an installation takes, as arithmetic over measured costs. Pure.
 
-The day is given by its views; everything is worked out for its busiest moment, `peak` times the average. All sites are
-taken to be equally busy, which is the dearest case: batches are smallest then, and most rows change.
+A load says how often each `Thing` happens, a machine what it costs (`Cost`); what a load takes is the sum of their
+products. The day is given by its views; everything is worked out for its busiest moment, `peak` times the average. All
+sites are taken to be equally busy, which is the dearest case: batches are smallest then, and most rows change.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import cache
 from math import ceil, exp
 
+from footfall.settings.settings import SITES_WITH_METRICS_MAX
 from footfall.stores.history import REPORT_CONNECTIONS
 from footfall.stores.postgres_connection import CONNECTIONS
 
@@ -19,45 +23,89 @@ VISIT_S = 180
 """How long a visitor stays, on top of the window in which a visitor counts as online."""
 REDIS_DAYS = 10
 """A day stays in Redis until two days after its week is over, at the longest."""
+VIEW_IDS_S = 240
+"""For how long Redis knows the id of a view, at the longest."""
+LOG_OF_PAGE_BYTES = 20
+"""What each further log adds to a page in Redis: its id and its views."""
 BUSY = 0.5
 """Part of a core that may be in use at the busiest moment: answers are late long before a core is full."""
 CONNECTIONS_OF_WORKER = CONNECTIONS + REPORT_CONNECTIONS
 """To PostgreSQL: those of copies, and those of reports while one is read."""
 
 
+class Thing(StrEnum):
+    """What takes processors."""
+
+    BEACON = "a beacon, within a call to Redis"
+    CALL = "a call to Redis with beacons"
+    WAKE = "more, for a beacon that finds its worker idle"
+    NEW_PAGE = "more, for the first view of a page"
+    COPY = "a changed site, copied to PostgreSQL"
+    COPY_PAGE = "more, for each changed page of it"
+    LOOK = "the hourly look at all days of a site"
+    STORES = "both stores, each second"
+    WORKER = "a worker, each second"
+    SITE = "a site in a worker, each second"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one thing takes: microseconds of a core in each program, calls, bytes."""
+
+    worker_us: float = 0.0
+    redis_us: float = 0.0
+    redis_calls: float = 0.0
+    postgres_us: float = 0.0
+    wal_bytes: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        """Subtract, to no less than nothing: two measurements are never quite of the same moment.
+
+        >>> Cost(worker_us=3, redis_us=1) - Cost(worker_us=1, redis_us=2)
+        Cost(worker_us=2, redis_us=0.0, redis_calls=0.0, postgres_us=0.0, wal_bytes=0.0)
+        """
+        return Cost(*(max(0.0, getattr(self, field.name) - getattr(other, field.name)) for field in fields(self)))
+
+    def __mul__(self, times: float) -> "Cost":
+        return Cost(*(getattr(self, field.name) * times for field in fields(self)))
+
+
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one machine needs for each thing; CPU in microseconds of one of its cores."""
+    """What one machine needs for each thing, and for keeping it."""
 
-    worker_beacon_us: float
-    """A worker's CPU for a beacon, apart from its share of a call to Redis."""
-    worker_call_us: float
-    redis_beacon_us: float
-    """Redis' CPU for a beacon within a call."""
-    redis_call_us: float
+    of: Mapping[Thing, Cost]
+    """Of all but the copies of sites."""
+    copies: Mapping[int, Cost]
+    """Of a changed site, copied to PostgreSQL, by the visitors of its day."""
     flight_s: float
     """How long a call to Redis is on its way: beacons that come meanwhile share the next one."""
-    worker_rollup_us: float
-    """For one changed site, copied to PostgreSQL."""
-    redis_rollup_us: float
-    redis_rollup_calls: float
-    postgres_rollup_us: float
-    wal_bytes: Mapping[int, float]
-    """Of one rollup of one site, by the visitors of its day."""
-    look_us: float
-    """A worker's CPU for the hourly look at all days of a site."""
-    idle_us_per_s: float
-    """A worker's CPU each second for a site where nothing happens."""
     worker_bytes: float
     """A worker's memory, without sites."""
     worker_site_bytes: float
-    """A worker's memory for a site that has visitors."""
+    """A worker's memory for a site that has visitors, without series of its own in /metrics."""
+    worker_site_series_bytes: float
+    """A worker's memory for the series of a site."""
+    worker_page_bytes: float
+    """A worker's memory for a page: it knows those of all sites."""
     redis_site_bytes: Mapping[int, float]
     """Redis' memory for a site with one day, who is online left out, by the visitors of that day."""
     redis_day_bytes: Mapping[int, float]
     """Redis' memory for each further day."""
+    redis_page_bytes: Mapping[int, float]
+    """Redis' memory for a page of a day, by the pages of that day."""
+    redis_page_total_bytes: float
+    """Redis' memory for what PostgreSQL has of a page."""
     online_bytes: float
+    """Redis' memory for a visitor who is online."""
+    view_id_bytes: Mapping[int, float]
+    """Redis' memory for the id of a view, for minutes, by how many ids of its site there are."""
     postgres_day_bytes: Mapping[int, float]
+    postgres_page_bytes: float
+    """A page of a day in PostgreSQL."""
     http_bytes: float
     """A beacon and its answer, head and body."""
 
@@ -75,15 +123,26 @@ class Load:
     rollup_every_s: float = 10.0
     workers_per_site: int = 4
     """How many workers the beacons of one site reach: those of one host, where the balancer keeps a site on a host."""
+    pages: int = 300
+    """Of each site. The second most viewed has half the views of the first one, the third one a third, and so on."""
+
+    def views_per_s(self, peak: float | None = None) -> float:
+        """Return the views a second at the busiest moment, or at `peak` times the average."""
+        return self.views_a_day / DAY_S * (self.peak if peak is None else peak)
 
     def beacons_per_s(self, peak: float | None = None) -> float:
-        """Return views and pings a second at the busiest moment, or at `peak` times the average."""
-        return self.views_a_day * (1 + self.pings_per_view) / DAY_S * (self.peak if peak is None else peak)
+        """Return the views and pings a second at the busiest moment, or at `peak` times the average."""
+        return self.views_per_s(peak) * (1 + self.pings_per_view)
 
     @property
     def visitors_per_site(self) -> float:
         """Return the visitors of a site in a day."""
         return self.views_a_day / self.views_per_visitor / self.sites
+
+    @property
+    def pages_per_site(self) -> float:
+        """Return how many pages of a site have a view in a day."""
+        return viewed_pages(self.views_a_day / self.sites, self.pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +154,13 @@ class Needs:
     worker_cores: float
     """Cores that are fully in use; `workers` leaves them room."""
     workers: int
+    """How many are needed, however many are started."""
     worker_bytes: float
     redis_cores: float
     redis_servers: int
     redis_bytes: float
     rows_per_s: float
+    page_rows_per_s: float
     transactions_per_s: float
     postgres_cores: float
     wal_per_s: float
@@ -107,48 +168,81 @@ class Needs:
     postgres_day_bytes: float
     postgres_connections: int
     network_bits_per_s: float
-    look_cores: float
-    """What the hourly look at all days of all sites takes, of all workers together."""
 
 
-def needs(costs: Costs, load: Load) -> Needs:
-    """Return what a load takes."""
-    beacons = load.beacons_per_s()
-    calls = calls_per_beacon(costs, load, beacons)
-    rows = changed_sites(load, beacons) / load.rollup_every_s
-    visitors = load.visitors_per_site
-    looks = load.sites * costs.look_us / 1e6 / 3600
-    worker_cores = (
-        beacons * (costs.worker_beacon_us + calls * costs.worker_call_us) / 1e6 + rows * costs.worker_rollup_us / 1e6
-    )
-    redis_cores = (
-        beacons * (costs.redis_beacon_us + calls * costs.redis_call_us) / 1e6 + rows * costs.redis_rollup_us / 1e6
-    )
-    workers = workers_for(worker_cores + looks, load.sites * costs.idle_us_per_s / 1e6)
-    online = load.views_a_day / load.views_per_visitor / DAY_S * load.peak * (ONLINE_S + VISIT_S)
-    wal = between(costs.wal_bytes, visitors)
-    rows_of_average = changed_sites(load, load.beacons_per_s(1.0)) / load.rollup_every_s
+def needs(costs: Costs, load: Load, started: int | None = None) -> Needs:
+    """Return what a load takes, where so many workers are started; None: as many as it takes."""
+    peak, average = happens(costs, load, load.peak), happens(costs, load, 1.0)
+    idle = costs.of[Thing.WORKER] + costs.of[Thing.SITE] * load.sites
+    of_all = spent(costs, peak, load.visitors_per_site)
+    workers = workers_for(of_all.worker_us / 1e6, idle.worker_us / 1e6)
+    in_use = of_all + idle * (started or workers)
+    redis_cores = in_use.redis_us / 1e6
+    rows, visitors, pages = peak[Thing.COPY], load.visitors_per_site, load.pages_per_site
+    online = load.views_per_s() / load.views_per_visitor * (ONLINE_S + VISIT_S)
+    ids = load.views_per_s() * VIEW_IDS_S
+    of_id = between(costs.view_id_bytes, ids / load.sites)
+    page_bytes = between(costs.redis_page_bytes, pages) + (load.workers_per_site - 1) * LOG_OF_PAGE_BYTES
+    of_pages = pages * (REDIS_DAYS * page_bytes + costs.redis_page_total_bytes)
     further_days = (REDIS_DAYS - 1) * between(costs.redis_day_bytes, visitors)
-    redis_bytes = between(costs.redis_site_bytes, visitors) + further_days
+    redis_site_bytes = between(costs.redis_site_bytes, visitors) + further_days + of_pages
     return Needs(
-        beacons_per_s=beacons,
-        calls_per_beacon=calls,
-        worker_cores=worker_cores,
+        beacons_per_s=peak[Thing.BEACON],
+        calls_per_beacon=peak[Thing.CALL] / peak[Thing.BEACON],
+        worker_cores=in_use.worker_us / 1e6,
         workers=workers,
-        worker_bytes=costs.worker_bytes + load.sites * costs.worker_site_bytes,
+        worker_bytes=worker_bytes(costs, load.sites, load.sites * pages),
         redis_cores=redis_cores,
         redis_servers=max(1, ceil(redis_cores / BUSY)),
-        redis_bytes=load.sites * redis_bytes + online * costs.online_bytes,
+        redis_bytes=load.sites * redis_site_bytes + online * costs.online_bytes + ids * of_id,
         rows_per_s=rows,
+        page_rows_per_s=peak[Thing.COPY_PAGE],
         transactions_per_s=rows / min(SITES_IN_ONE_TRANSACTION, max(1.0, rows * load.rollup_every_s)),
-        postgres_cores=rows * costs.postgres_rollup_us / 1e6,
-        wal_per_s=rows * wal,
-        wal_per_day=rows_of_average * DAY_S * wal,
-        postgres_day_bytes=load.sites * between(costs.postgres_day_bytes, visitors),
-        postgres_connections=workers * CONNECTIONS_OF_WORKER,
-        network_bits_per_s=beacons * costs.http_bytes * 8,
-        look_cores=looks,
+        postgres_cores=in_use.postgres_us / 1e6,
+        wal_per_s=in_use.wal_bytes,
+        wal_per_day=DAY_S * spent(costs, average, visitors).wal_bytes,
+        postgres_day_bytes=load.sites
+        * (between(costs.postgres_day_bytes, visitors) + pages * costs.postgres_page_bytes),
+        postgres_connections=(started or workers) * CONNECTIONS_OF_WORKER,
+        network_bits_per_s=peak[Thing.BEACON] * costs.http_bytes * 8,
     )
+
+
+def happens(costs: Costs, load: Load, peak: float) -> dict[Thing, float]:
+    """Return how often each thing happens in a second, at `peak` times the average; what each worker does is left out.
+
+    Workers are half busy at the busiest moment, so that half of the beacons find theirs idle.
+    """
+    beacons, views = load.beacons_per_s(peak), load.views_per_s(peak)
+    each_interval = views * load.rollup_every_s / load.sites
+    return {
+        Thing.BEACON: beacons,
+        Thing.CALL: beacons * calls_per_beacon(costs, load, beacons),
+        Thing.WAKE: beacons * (1 - BUSY),
+        Thing.NEW_PAGE: load.sites * load.pages_per_site / DAY_S * peak,
+        Thing.COPY: changed_sites(load, beacons) / load.rollup_every_s,
+        Thing.COPY_PAGE: load.sites * viewed_pages(each_interval, load.pages) / load.rollup_every_s,
+        Thing.LOOK: load.sites / 3600,
+        Thing.STORES: 1.0,
+    }
+
+
+def spent(costs: Costs, happened: Mapping[Thing, float], visitors: float) -> Cost:
+    """Return what things have cost, at sites whose day has so many visitors."""
+    costs_of = {**costs.of, Thing.COPY: cost_of_copy(costs, visitors)}
+    return sum((costs_of[thing] * times for thing, times in happened.items()), Cost())
+
+
+def cost_of_copy(costs: Costs, visitors: float) -> Cost:
+    """Return what the copy of a site costs whose day has so many visitors."""
+    names = [field.name for field in fields(Cost)]
+    return Cost(*(between({at: getattr(cost, name) for at, cost in costs.copies.items()}, visitors) for name in names))
+
+
+def worker_bytes(costs: Costs, sites: int, pages: float) -> float:
+    """Return a worker's memory; with the usual settings, many sites have no series of their own in /metrics."""
+    series = costs.worker_site_series_bytes if sites <= SITES_WITH_METRICS_MAX else 0.0
+    return costs.worker_bytes + sites * (costs.worker_site_bytes + series) + pages * costs.worker_page_bytes
 
 
 def calls_per_beacon(costs: Costs, load: Load, beacons_per_s: float) -> float:
@@ -168,6 +262,19 @@ def changed_sites(load: Load, beacons_per_s: float) -> float:
     632
     """
     return load.sites * (1 - exp(-beacons_per_s * load.rollup_every_s / load.sites))
+
+
+@cache
+def viewed_pages(views: float, pages: int) -> float:
+    """Return how many of a site's pages have at least one of so many views, where views come by chance.
+
+    The views of pages follow Zipf's law, as those of most sites roughly do.
+
+    >>> round(viewed_pages(1, 300), 2), round(viewed_pages(100, 300)), round(viewed_pages(100_000, 300))
+    (0.98, 53, 300)
+    """
+    first = views / sum(1 / place for place in range(1, pages + 1))
+    return sum(1 - exp(-first / place) for place in range(1, pages + 1))
 
 
 def workers_for(cores: float, idle: float) -> int:
@@ -191,89 +298,3 @@ def between(known: Mapping[int, float], at: float) -> float:
         return known[points[max(0, place - 1)]]
     low, high = points[place - 1], points[place]
     return known[low] + (known[high] - known[low]) * (at - low) / (high - low)
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """What one part can give, and what to do when it is used up."""
-
-    name: str
-    used: float
-    """Part of it that the load takes: above 1 it does not fit."""
-    what: str
-    advice: str
-    is_more_of_same: bool = False
-    """Whether more servers are the whole answer."""
-
-
-def bounds(need: Needs, load: Load, workers: int | None = None) -> list[Bound]:
-    """Return each part with what of it is used, the one that breaks first at the head.
-
-    `workers` is how many there are; None: as many as it takes.
-    """
-    return sorted(_bounds(need, load, workers), key=lambda bound: -bound.used)
-
-
-CLUSTER_SERVERS, POSTGRES_CORES, WAL_PER_S, CONNECTIONS_MAX = 1000, 16, 200e6, 90
-REDIS_BYTES, WORKER_BYTES, SITE_CORES = 25e9, 1e9, BUSY
-
-
-def _bounds(need: Needs, load: Load, workers: int | None) -> Iterator[Bound]:
-    if workers is not None:
-        yield Bound(
-            "workers",
-            need.workers / workers,
-            f"{need.workers:,} needed, {workers:,} there",
-            "Start more workers.",
-            True,
-        )
-    yield Bound(
-        "one Redis server",
-        need.redis_cores / BUSY,
-        f"{need.redis_cores:.2f} cores; it uses one, half of it at the busiest moment",
-        "Use a Redis Cluster: it spreads the sites over its primaries.",
-        is_more_of_same=True,
-    )
-    yield Bound(
-        "a Redis Cluster",
-        need.redis_servers / CLUSTER_SERVERS,
-        f"{need.redis_servers:,} primaries; beyond {CLUSTER_SERVERS:,} a cluster is not advised",
-        "Divide the sites among installations, each with its own cluster.",
-    )
-    yield Bound(
-        "the memory of a Redis server",
-        need.redis_bytes / need.redis_servers / REDIS_BYTES,
-        f"{need.redis_bytes / need.redis_servers / 1e9:.2f} GB each; {REDIS_BYTES / 1e9:.0f} GB are taken for full",
-        "More primaries, or exact_up_to = 0 for sites that need no exact numbers.",
-    )
-    site_cores = need.redis_cores / load.sites
-    yield Bound(
-        "one site on its Redis server",
-        site_cores / SITE_CORES,
-        f"{site_cores:.4f} cores; a site is on one server",
-        "A site cannot be divided: keep it on one host at the balancer, so that its batches grow.",
-    )
-    yield Bound(
-        "PostgreSQL's processors",
-        need.postgres_cores / (POSTGRES_CORES * BUSY),
-        f"{need.postgres_cores:.2f} cores; {POSTGRES_CORES} are taken for a large server, half in use",
-        "Raise FOOTFALL_ROLLUP_EVERY_S, up to 300: a busy site is then one row in five minutes.",
-    )
-    yield Bound(
-        "PostgreSQL's log (WAL)",
-        need.wal_per_s / WAL_PER_S,
-        f"{need.wal_per_s / 1e6:,.1f} MB/s; {WAL_PER_S / 1e6:.0f} MB/s are taken for full",
-        "Raise FOOTFALL_ROLLUP_EVERY_S, up to 300.",
-    )
-    yield Bound(
-        "PostgreSQL's connections",
-        need.postgres_connections / CONNECTIONS_MAX,
-        f"{need.postgres_connections:,}, {CONNECTIONS_OF_WORKER} for each worker; max_connections is 100 by default",
-        "Put pgbouncer between, in transaction mode, or raise max_connections.",
-    )
-    yield Bound(
-        "the memory of a worker",
-        need.worker_bytes / WORKER_BYTES,
-        f"{need.worker_bytes / 1e6:,.0f} MB each; every worker knows all sites; {WORKER_BYTES / 1e9:.0f} GB is full",
-        "Give groups of sites hosts of their own, each with a footfall.toml of these sites alone.",
-    )

@@ -1,10 +1,12 @@
 """Beacons at a fixed rate, whichever worker each goes to."""
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
+from itertools import accumulate
 
 from tests.bench import traffic
 from tests.support.raw_http import connected, read_answer
@@ -37,15 +39,33 @@ async def send(ports: Sequence[int], requests: Iterator[bytes], per_s: float, se
     return statuses.total()
 
 
-CONNECTIONS = 32
+CONNECTIONS, PAGES = 32, 300
 
 
-def people(sites: int) -> Iterator[bytes]:
-    """Yield beacons of people, over and over: each by another visitor, at any of the sites, and of no page.
+def people(sites: int, pages: int = PAGES) -> Iterator[bytes]:
+    """Yield views of people without end: each by another visitor, at any of the sites, of one of its pages.
 
-    A page has further costs, mostly at its first view of a day: the model knows no pages yet.
+    As in `Load.pages`, the second most viewed page has half the views of the first, the third a third, and so on.
     """
+    dice = random.Random(20261130)
+    names = traffic.site_names(sites)
+    shares = list(accumulate(1 / place for place in range(1, pages + 1)))
     while True:
-        for visitor, request in enumerate(traffic.beacons(sites, with_pages=False)):
+        for visitor in range(traffic.VISITORS):
             if not traffic.is_robot(visitor):
-                yield request
+                (place,) = dice.choices(range(pages), cum_weights=shares)
+                yield traffic.view(visitor, dice.choice(names), page(place))
+
+
+def of_new_pages(sites: int) -> Iterator[bytes]:
+    """Yield views of people, each of a page that none of them viewed before."""
+    dice = random.Random(20261130)
+    names = traffic.site_names(sites)
+    for visitor in range(traffic.VISITORS):
+        if not traffic.is_robot(visitor):
+            yield traffic.view(visitor, dice.choice(names), page(PAGES + visitor))
+
+
+def page(place: int) -> str:
+    """Return the page of a site that has so many before it."""
+    return f"/tin-tuc/bai-viet-{place}"

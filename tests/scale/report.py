@@ -4,15 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
+from footfall.errors import Stop
+from tests.scale.bounds import bounds
 from tests.scale.check import FACTOR, Run
-from tests.scale.model import BUSY, Costs, Load, Needs, bounds, needs
+from tests.scale.model import BUSY, Cost, Costs, Load, Needs, Thing, cost_of_copy, needs
 from tests.support.project import PROJECT
 
 README = PROJECT / "README.md"
 SHOWN = (Load(1e9, 1_000), Load(10e9, 10_000), Load(100e9, 100_000))
 """What README.md shows."""
 WIDTH = 120
-AFTER = "These figures are high"
+SHOWN_US = 5_000
+"""A part of a run that took less is not shown."""
+AFTER = "Take these figures for an order of magnitude."
 """What follows the figures in README.md."""
 TABLE_HEAD = "| views a day, on so many portals |"
 
@@ -26,7 +30,8 @@ def rows(need: Needs) -> dict[str, str]:
         "memory of each worker": _bytes(need.worker_bytes),
         "Redis cores, full / primaries, half full": f"{need.redis_cores:,.1f} / {need.redis_servers:,}",
         "memory of Redis, all together": _bytes(need.redis_bytes),
-        "PostgreSQL: rows a second / transactions": f"{need.rows_per_s:,.0f} / {need.transactions_per_s:,.1f}",
+        "PostgreSQL: rows of days / of pages a second": f"{need.rows_per_s:,.0f} / {need.page_rows_per_s:,.0f}",
+        "PostgreSQL: transactions a second": f"{need.transactions_per_s:,.1f}",
         "PostgreSQL cores, full": f"{need.postgres_cores:,.2f}",
         "PostgreSQL's log (WAL): a second / a day": f"{_bytes(need.wal_per_s)} / {_bytes(need.wal_per_day)}",
         "PostgreSQL: growth a day": _bytes(need.postgres_day_bytes),
@@ -35,12 +40,36 @@ def rows(need: Needs) -> dict[str, str]:
     }
 
 
+def prices(costs: Costs, load: Load) -> Iterator[str]:
+    """Yield what each thing costs here, for a terminal."""
+    yield "What each thing takes here: microseconds of a core in each program, calls, bytes of PostgreSQL's log."
+    yield ""
+    yield f"  {'':<48}{'worker':>10}{'Redis':>9}{'PostgreSQL':>12}{'calls':>8}{'log':>9}"
+    copy = {
+        f"a changed site, copied, of {load.visitors_per_site:,.0f} visitors": cost_of_copy(
+            costs, load.visitors_per_site
+        )
+    }
+    for name, cost in [*copy.items(), *costs.of.items()]:
+        yield f"  {name:<48}{_numbers(cost)}"
+
+
+def _numbers(cost: Cost, unit: float = 1.0, places: int = 1) -> str:
+    cpu = (f"{number / unit:>{width},.{places}f}" for number, width in zip(_cpu(cost), (10, 9, 12), strict=True))
+    return f"{''.join(cpu)}{cost.redis_calls:>8,.2f}{cost.wal_bytes:>9,.0f}"
+
+
+def _cpu(cost: Cost) -> tuple[float, float, float]:
+    return cost.worker_us, cost.redis_us, cost.postgres_us
+
+
 def answer(costs: Costs, load: Load, workers: int | None) -> Iterator[str]:
     """Yield what a load takes and what breaks first, for a terminal."""
-    need = needs(costs, load)
+    need = needs(costs, load, workers)
     yield (
         f"{load.views_a_day:,.0f} views a day at {load.sites:,} sites, {load.pings_per_view:g} pings a view,"
-        f" {load.views_per_visitor:g} views a visitor and day; the busiest moment has {load.peak:g} times the average."
+        f" {load.views_per_visitor:g} views a visitor and day, {load.pages:,} pages a site; the busiest moment has"
+        f" {load.peak:g} times the average."
     )
     yield ""
     for name, value in rows(need).items():
@@ -64,6 +93,12 @@ def check(run: Run) -> Iterator[str]:
         numbers = f"{each.predicted:>12,.2f} {each.measured:>12,.2f} {each.ratio:>7.2f}"
         yield f"  {each.name:<26} {numbers} {each.unit}{wrong}"
     yield ""
+    yield "  of the predicted seconds of CPU:                    worker    Redis  PostgreSQL"
+    for name, cost in run.parts.items():
+        if max(_cpu(cost)) >= SHOWN_US:
+            seconds = (f"{us / 1e6:>{width}.2f}" for us, width in zip(_cpu(cost), (10, 9, 12), strict=True))
+            yield f"    {name:<46}{''.join(seconds)}"
+    yield ""
     worker = run.worker
     yield f"  ready after {worker.ready_s:.1f} s, with the stores' own start; memory {_bytes(worker.memory_bytes)}"
     for route, (size, took_s, held_s) in worker.answers.items():
@@ -79,15 +114,16 @@ def table(costs: Costs) -> str:
         f"{TABLE_HEAD} {' | '.join(f'{load.views_a_day / 1e9:g} billion, {load.sites:,}' for load in SHOWN)} |",
         f"|---|{'--:|' * len(SHOWN)}",
         *(f"| {name} | {' | '.join(column[name] for column in found)} |" for name in found[0]),
-        f"| breaks first, beside processors | {' | '.join(first)} |",
+        f"| fullest parts, beside workers and primaries; above 100% it does not fit | {' | '.join(first)} |",
     ]
     return "\n".join(lines)
 
 
 def _breaks_first(need: Needs, load: Load) -> str:
-    """Return the two parts that are fullest, of those that more servers of the same kind do not mend."""
+    """Return what does not fit, at least the two fullest parts, beside those of which more servers are the answer."""
     found = [bound for bound in bounds(need, load) if not bound.is_more_of_same]
-    return "; ".join(f"{bound.name} ({bound.used:.0%})" for bound in found[:2])
+    shown = max(2, sum(bound.used > 1 for bound in found))
+    return "; ".join(f"{bound.name} ({bound.used:,.0%})" for bound in found[:shown])
 
 
 def chapter(found: Mapping[str, Any], costs: Costs) -> str:
@@ -95,6 +131,11 @@ def chapter(found: Mapping[str, Any], costs: Costs) -> str:
     checked = " and ".join(f"{run['sites']:,}" for run in found.get("checks", ()))
     off = [max(one, 1 / one) for run in found.get("checks", ()) for one in _ratios(run)]
     words = conditions(found["machine"], found["additions_ms"])
+    at_once = costs.of[Thing.BEACON].worker_us + costs.of[Thing.CALL].worker_us
+    at_rest = at_once + costs.of[Thing.WAKE].worker_us
+    words += (
+        f" There a beacon took {at_once / 1000:.2f} ms of a busy worker and {at_rest / 1000:.2f} ms of an idle one."
+    )
     if off:
         words += f" Compared with a worker of {checked} portals, the model was off by {max(off):.2f} times at most."
     return f"{table(costs)}\n\n{fill(words, WIDTH)}"
@@ -102,15 +143,27 @@ def chapter(found: Mapping[str, Any], costs: Costs) -> str:
 
 def _ratios(run: Mapping[str, Any]) -> Iterator[float]:
     for each in run["compared"]:
-        if each["predicted"] and each["measured"]:
-            yield each["predicted"] / each["measured"]
+        if not (each["predicted"] and each["measured"]):
+            raise Stop(
+                f"The last run of {run['sites']:,} sites found nothing to compare for {each['name']}: run it again.", 1
+            )
+        yield each["predicted"] / each["measured"]
+
+
+def with_chapter(readme: str, found: Mapping[str, Any], costs: Costs) -> str:
+    """Return README.md with the chapter's figures in the place of the former ones; Stop where it has no such place."""
+    before, head, rest = readme.partition(TABLE_HEAD)
+    _, after_head, after = rest.partition(f"\n\n{AFTER}")
+    if not (head and after_head):
+        raise Stop(
+            f"README.md has no table `{TABLE_HEAD}` with `{AFTER}` after it; tests/scale/report.py looks for both.", 1
+        )
+    return f"{before}{chapter(found, costs)}{after_head}{after}"
 
 
 def write_readme(found: Mapping[str, Any], costs: Costs) -> None:
-    """Put the chapter's figures into README.md in the place of the former ones."""
-    before, _, rest = README.read_text("utf-8").partition(TABLE_HEAD)
-    _, _, after = rest.partition(f"\n\n{AFTER}")
-    README.write_text(f"{before}{chapter(found, costs)}\n\n{AFTER}{after}", "utf-8")
+    """Write the chapter's figures into README.md."""
+    README.write_text(with_chapter(README.read_text("utf-8"), found, costs), "utf-8")
 
 
 def conditions(machine: Mapping[str, Any], additions_ms: Sequence[int]) -> str:
