@@ -331,3 +331,14 @@ async def test_a_beacon_that_cannot_even_be_numbered_is_refused_and_stops_no_oth
         assert (await count(services), await views(services)) == (StoredIn.REDIS, 1)
         assert services.recorder.queued == 0
         assert metric(services, "footfall_internal_faults_total") == 2
+
+
+async def test_a_fault_at_each_batch_is_a_line_a_minute(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """After half an upgrade each batch fails: their tracebacks filled the disk that the beacons wait on."""
+    async with open_worker(settings) as services:
+        site = services.settings.sites[SITE]
+        for _ in range(3):
+            with pytest.raises(Refused):
+                await services.recorder.record(site, TODAY, "not bytes", None, View())  # type: ignore[arg-type]
+        assert metric(services, "footfall_internal_faults_total") == 6
+    assert [line.exc_info is not None for line in caplog.records if "A fault in Footfall" in line.message] == [True]

@@ -5,12 +5,13 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from footfall.delivery.pending import BeaconQueue, PendingBatch, SharedAnswer, StoredIn, View
 from footfall.delivery.redis_writer import RedisWriter
 from footfall.delivery.spool_writer import SpoolWriter
 from footfall.errors import Reason, StoreUnavailable
+from footfall.log_throttle import LogThrottle
 from footfall.metrics.metrics import Metrics
 from footfall.model.batch import VIEW_ID_BYTES, Answer, Batch
 from footfall.model.batch_log import NO_PAGES, BatchLog, Need
@@ -36,6 +37,8 @@ class Outlets:
     queue: BeaconQueue
     events: EventBook
     metrics: Metrics
+    faults: LogThrottle = field(default_factory=LogThrottle)
+    """Of the log lines about faults of our own: each batch may fail."""
 
 
 class LogSender:

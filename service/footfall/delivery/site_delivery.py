@@ -276,7 +276,10 @@ class SiteDelivery:
 
     def _report_fault(self, error: Exception) -> None:
         self._outlets.metrics.internal_faults.inc()
-        logger.error("A fault in Footfall itself stopped a batch. site=%s", self.site.id, exc_info=error)
+        if times := self._outlets.faults.happened():
+            logger.error(
+                "A fault in Footfall itself stopped a batch. site=%s times=%d", self.site.id, times, exc_info=error
+            )
 
     def _mark_away(self, error: StoreUnavailable) -> None:
         since_s = self.redis.since_s if isinstance(self.redis, Away) else self._periods.clock()
