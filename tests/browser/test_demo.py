@@ -103,6 +103,23 @@ async def test_the_footer_counts_and_speaks_the_pages_language(page: Page, servi
     await expect(in_foot(page, "today")).not_to_have_text("–")
 
 
+@pytest.mark.parametrize(("article", "lists"), [(ARTICLES[0], ["/", "/tin-tuc"]), (ARTICLES[1], ["/en/", "/en/news"])])
+async def test_an_article_and_the_lists_of_news_show_its_views(
+    page: Page, service_url: str, article: str, lists: list[str]
+) -> None:
+    """Each view counts once, below the article and in both lists, in either language."""
+    numbers = []
+    for _ in range(2):
+        async with page.expect_response("**/seen") as seen:
+            await page.goto(service_url + article)
+        numbers.append((await (await seen.value).json())["pages"][article]["views"])
+        await expect(page.locator('article .byline [data-count="page_views"]')).to_have_text(str(numbers[-1]))
+    assert numbers[1] == numbers[0] + 1
+    for path in lists:
+        await page.goto(service_url + path)
+        await expect(page.locator(f'[data-count="page_views"][data-page="{article}"]')).to_have_text(str(numbers[1]))
+
+
 async def test_every_link_leads_somewhere(page: Page, service_url: str) -> None:
     """Visitors of a demonstration remember a dead link."""
     targets: set[str] = set()
