@@ -118,9 +118,10 @@ def costs_of(found: dict[str, Any]) -> Costs:
     """Return the costs of a run as they were measured: JSON has numbers as names."""
     values = dict(found["costs"])
     values["of"] = {Thing(name): Cost(**cost) for name, cost in values["of"].items()}
+    values["wakes"] = {float(per_s): Cost(**cost) for per_s, cost in values["wakes"].items()}
     values["copies"] = {int(visitors): Cost(**cost) for visitors, cost in values["copies"].items()}
     for name, value in values.items():
-        if name not in {"of", "copies"} and isinstance(value, dict):
+        if name not in {"of", "wakes", "copies"} and isinstance(value, dict):
             values[name] = {int(visitors): number for visitors, number in value.items()}
     return Costs(**values)
 

@@ -18,7 +18,6 @@ from tests.scale.model import (
     Load,
     Thing,
     between,
-    calls_per_beacon,
     happens,
     spent,
     viewed_pages,
@@ -93,7 +92,8 @@ async def run(costs: Costs, sites: int, per_s: float, seconds: float, say: Calla
     load = Load(beacons / sent_s * DAY_S, sites, peak=1.0, pings_per_view=0.0, workers_per_site=1, pages=paced.PAGES)
     happened = happened_in(costs, load, sent_s, took_s)
     visitors, pages = beacons / sites, happened[Thing.NEW_PAGE]
-    predicted, used = spent(costs, happened, visitors), now - before
+    each = load.beacons_per_s(), load.beacons_per_s()  # one worker, and one primary
+    predicted, used = spent(costs, happened, visitors, *each), now - before
     redis_bytes = sites * between(costs.redis_site_bytes, visitors) + beacons * costs.online_bytes
     redis_bytes += pages * (between(costs.redis_page_bytes, pages / sites) + costs.redis_page_total_bytes)
     redis_bytes += beacons * between(costs.view_id_bytes, visitors)
@@ -108,36 +108,21 @@ async def run(costs: Costs, sites: int, per_s: float, seconds: float, say: Calla
         Compared("worker, memory", worker_bytes(costs, sites, pages) / 1e6, memory_bytes / 1e6, "MB"),
         Compared("Redis, memory", redis_bytes / 1e6, (now.redis_bytes - EMPTY_REDIS_BYTES) / 1e6, "MB"),
     ]
-    parts = {str(thing): spent(costs, {thing: times}, visitors) for thing, times in happened.items()}
+    parts = {str(thing): spent(costs, {thing: times}, visitors, *each) for thing, times in happened.items()}
     return Run(sites, beacons / sent_s, compared, worker, parts)
 
 
 def happened_in(costs: Costs, load: Load, sent_s: float, took_s: float) -> dict[Thing, float]:
     """Return how often each thing happens in a run that begins with empty stores: each page is new once."""
-    beacons, calls = load.beacons_per_s(), calls_per_beacon(costs, load, load.beacons_per_s())
-    alone = costs.of[Thing.BEACON].worker_us + calls * costs.of[Thing.CALL].worker_us
-    pages = load.sites * viewed_pages(beacons * sent_s / load.sites, load.pages)
-    new_us = costs.of[Thing.NEW_PAGE].worker_us * pages / sent_s
     each_second = happens(costs, load, peak=1.0)
     return {
         **{thing: times * sent_s for thing, times in each_second.items()},
-        Thing.WAKE: beacons * sent_s * found_idle(beacons, alone + new_us / beacons, costs.of[Thing.WAKE].worker_us),
-        Thing.NEW_PAGE: pages,
+        Thing.NEW_PAGE: load.sites * viewed_pages(load.views_per_s() * sent_s / load.sites, load.pages),
         Thing.LOOK: 0.0,
         Thing.STORES: took_s,
         Thing.WORKER: took_s,
         Thing.SITE: took_s * load.sites,
     }
-
-
-def found_idle(per_s: float, busy_us: float, wake_us: float) -> float:
-    """Return the part of beacons that find their worker idle, as large as the part of the time in which it is.
-
-    >>> found_idle(1000, 400, 200)  # 1 - 1000/s x (400 us + 0.5 x 200 us)
-    0.5
-    """
-    busy, wake = per_s * busy_us / 1e6, per_s * wake_us / 1e6
-    return max(0.0, (1 - busy) / (1 + wake))
 
 
 async def _answer(service: Footfall, route: str) -> tuple[int, float, float]:

@@ -9,7 +9,7 @@ import re
 import statistics
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -35,6 +35,7 @@ LOOK_EVERY_S = 2.0
 """Each look takes the worker some time: its metrics have the series of all sites."""
 ROLLED_UP, ROLLED_UP_MAX_S = "footfall_rollup_last_success_timestamp_seconds", 300
 CONNECTIONS = 64
+NEW_PAGES_PER_S = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,9 @@ class Effort:
 
     together: int = 4000
     """Beacons that come on many connections."""
-    apart: int = 800
-    """Beacons that come one after the other, each after a pause."""
-    apart_per_s: float = 100.0
+    apart: Mapping[float, int] = field(default_factory=lambda: {25: 300, 100: 500, 200: 800, 400: 800, 800: 1600})
+    """Beacons with pauses between them, by how many come in a second."""
+    new_pages: int = 500
     sites: int = 300
     groups: Mapping[int, int] = field(default_factory=lambda: {20: 200, 1_000: 20, 4_000: 10, 5_000: 10})
     """Sites that are copied, by the visitors of their day: at most 4,096 keep their ids."""
@@ -61,7 +62,7 @@ CostOf = Callable[[Work], Awaitable[Cost]]
 async def measure(effort: Effort, say: Callable[[str], None]) -> Costs:
     """Return the costs of this machine."""
     say("a worker that has nothing to do, with one site and with many")
-    async with footfall(pinned=False) as service, measuring(service) as cost_of:
+    async with footfall(pinned=False, variables=NO_ROLLUP) as service, measuring(service) as cost_of:
         await rolled_up(service)
         small_bytes = service.rss_mb() * 1e6
         with_one = await at_rest(cost_of, effort.rest_s)
@@ -70,29 +71,33 @@ async def measure(effort: Effort, say: Callable[[str], None]) -> Costs:
     async with footfall(sites=effort.sites, pinned=False, variables=series("off")) as service:
         async with measuring(service) as cost_of:
             await rolled_up(service)
+            with_copies = await at_rest(cost_of, effort.rest_s)
+        await _view_each_site(service, effort.sites)
+        memory_of_site.append(service.rss_mb() * 1e6 - small_bytes)
+    say("beacons that share a call to Redis, that do not, and that have pauses between them")
+    async with footfall(sites=effort.sites, pinned=False, variables=series("on") | NO_ROLLUP) as service:
+        async with measuring(service) as cost_of:
+            await rolled_up(service)
             with_many = await at_rest(cost_of, effort.rest_s)
         await _view_each_site(service, effort.sites)
         memory_of_site.append(service.rss_mb() * 1e6 - small_bytes)
-    say("beacons that share a call to Redis, that do not, and that find the worker idle")
-    async with footfall(sites=effort.sites, pinned=False, variables=series("on") | NO_ROLLUP) as service:
-        await rolled_up(service)
-        await _view_each_site(service, effort.sites)
-        memory_of_site.append(service.rss_mb() * 1e6 - small_bytes)
-        of_beacons = await _beacons(service, effort)
+        of_beacons, wakes = await _beacons(service, effort)
         flight_s = await _flight_s(service)
     say("copies to PostgreSQL, and bytes in both stores")
     copied = await copies.measure(effort.groups, effort.rounds, effort.rest_s)
     without, with_series = (max(0.0, each) / effort.sites for each in memory_of_site)
+    of_site = (with_many - with_one) * (1 / max(1, effort.sites - 1))
     of_rest = {
         Thing.STORES: copied.stores,
-        Thing.WORKER: with_one - copied.stores,
-        Thing.SITE: (with_many - with_one) * (1 / max(1, effort.sites - 1)),
+        Thing.WORKER: with_copies - copied.stores - of_site * effort.sites,
+        Thing.SITE: of_site,
         Thing.LOOK: copied.look,
         Thing.COPY_PAGE: copied.page,
     }
     of_beacons[Thing.NEW_PAGE] += copied.new_page
     return Costs(
         of=of_beacons | of_rest,
+        wakes=wakes,
         copies=copied.copies,
         flight_s=flight_s,
         worker_bytes=small_bytes,
@@ -146,39 +151,43 @@ async def _view_each_site(service: Footfall, sites: int) -> None:
     await send_all(service.port, [traffic.view(visitor, name, paced.page(0)) for visitor, name in names])
 
 
-async def _beacons(service: Footfall, effort: Effort) -> dict[Thing, Cost]:
-    """Return what beacons cost; each is compared with those that lack one thing."""
-    sites, together, apart = effort.sites, effort.together, effort.apart
+async def _beacons(service: Footfall, effort: Effort) -> tuple[dict[Thing, Cost], dict[float, Cost]]:
+    """Return what beacons cost, and how much more where so many come in a second, with pauses between them.
 
-    def known(of_sites: int) -> Iterable[bytes]:
-        return paced.people(of_sites, pages=1)
-
+    Each is compared with those that lack one thing.
+    """
+    sites, together = effort.sites, effort.together
     async with measuring(service) as cost_of:
 
-        async def of_each(requests: Iterable[bytes]) -> Cost:
-            some = list(islice(requests, together))
-            return await cost_of(lambda: send_all(service.port, some, CONNECTIONS)) * (1 / together)
+        async def of_each(work: Work, beacons: int) -> tuple[float, Cost]:
+            """Return how many came in a second, and what each cost."""
+            began = time.monotonic()
+            cost = await cost_of(work) * (1 / beacons)
+            return beacons / (time.monotonic() - began), cost
 
-        async def of_each_apart(requests: Iterable[bytes]) -> Cost:
-            sent = paced.send([service.port], iter(requests), effort.apart_per_s, apart / effort.apart_per_s)
-            return await cost_of(lambda: sent) * (1 / apart)
+        async def at_once(of_sites: int) -> tuple[float, Cost]:
+            some = list(islice(paced.people(of_sites, pages=1), together))
+            return await of_each(lambda: send_all(service.port, some, CONNECTIONS), together)
 
-        await of_each(known(1))  # warms up
-        of_one_site = [await of_each(known(1)) for _ in range(effort.rounds)]
-        of_many = [await of_each(known(sites)) for _ in range(effort.rounds)]
+        async def apart(requests: Iterator[bytes], per_s: float, beacons: int) -> tuple[float, Cost]:
+            return await of_each(lambda: paced.send([service.port], requests, per_s, beacons / per_s), beacons)
+
+        await at_once(1)  # warms up
+        of_one_site = [await at_once(1) for _ in range(effort.rounds)]
+        of_many = [await at_once(sites) for _ in range(effort.rounds)]
         # The least of some rounds: a core that others use too is a slower one.
-        shared, alone = (min(rounds, key=lambda cost: cost.worker_us) for rounds in (of_one_site, of_many))
-        waking = await of_each_apart(known(sites))
-        new_page = await of_each_apart(paced.of_new_pages(sites))
+        (_, shared), (full_per_s, alone) = (
+            min(each, key=lambda one: one[1].worker_us) for each in (of_one_site, of_many)
+        )
+        wakes = {full_per_s: Cost()}
+        for per_s, beacons in effort.apart.items():
+            came_per_s, with_pauses = await apart(paced.people(sites, pages=1), per_s, beacons)
+            wakes[came_per_s] = with_pauses - alone
+        usual_per_s = min(effort.apart, key=lambda per_s: abs(per_s - NEW_PAGES_PER_S))
+        _, known = await apart(paced.people(sites, pages=1), usual_per_s, effort.new_pages)
+        _, new = await apart(paced.of_new_pages(sites), usual_per_s, effort.new_pages)
     call = (alone - shared) * (1 / max(0.01, alone.redis_calls - shared.redis_calls))
-    beacon = shared - call * shared.redis_calls
-    found_idle = 1 - waking.worker_us / 1e6 * effort.apart_per_s
-    return {
-        Thing.BEACON: beacon,
-        Thing.CALL: call,
-        Thing.WAKE: (waking - alone * (waking.redis_calls / alone.redis_calls)) * (1 / max(0.1, found_idle)),
-        Thing.NEW_PAGE: new_page - waking,
-    }
+    return {Thing.BEACON: shared - call * shared.redis_calls, Thing.CALL: call, Thing.NEW_PAGE: new - known}, wakes
 
 
 async def _flight_s(service: Footfall) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cache
-from math import ceil, exp
+from math import ceil, exp, inf
 
 from footfall.settings.settings import SITES_WITH_METRICS_MAX
 from footfall.stores.history import REPORT_CONNECTIONS
@@ -38,7 +38,7 @@ class Thing(StrEnum):
 
     BEACON = "a beacon, within a call to Redis"
     CALL = "a call to Redis with beacons"
-    WAKE = "more, for a beacon that finds its worker idle"
+    WAKE = "more, for a beacon with a pause before it"
     NEW_PAGE = "more, for the first view of a page"
     COPY = "a changed site, copied to PostgreSQL"
     COPY_PAGE = "more, for each changed page of it"
@@ -78,7 +78,9 @@ class Costs:
     """What one machine needs for each thing, and for keeping it."""
 
     of: Mapping[Thing, Cost]
-    """Of all but the copies of sites."""
+    """Of all but the copies of sites, and pauses."""
+    wakes: Mapping[float, Cost]
+    """How much more a beacon costs where a worker, or Redis, gets so many a second: it was idle before most of them."""
     copies: Mapping[int, Cost]
     """Of a changed site, copied to PostgreSQL, by the visitors of its day."""
     flight_s: float
@@ -172,13 +174,9 @@ class Needs:
 
 def needs(costs: Costs, load: Load, started: int | None = None) -> Needs:
     """Return what a load takes, where so many workers are started; None: as many as it takes."""
-    peak, average = happens(costs, load, load.peak), happens(costs, load, 1.0)
-    idle = costs.of[Thing.WORKER] + costs.of[Thing.SITE] * load.sites
-    of_all = spent(costs, peak, load.visitors_per_site)
-    workers = workers_for(of_all.worker_us / 1e6, idle.worker_us / 1e6)
-    in_use = of_all + idle * (started or workers)
-    redis_cores = in_use.redis_us / 1e6
-    rows, visitors, pages = peak[Thing.COPY], load.visitors_per_site, load.pages_per_site
+    peak, visitors, pages = happens(costs, load, load.peak), load.visitors_per_site, load.pages_per_site
+    workers, _, _ = sizes(costs, load, peak)
+    _, primaries, in_use = sizes(costs, load, peak, started or workers)
     online = load.views_per_s() / load.views_per_visitor * (ONLINE_S + VISIT_S)
     ids = load.views_per_s() * VIEW_IDS_S
     of_id = between(costs.view_id_bytes, ids / load.sites)
@@ -186,21 +184,22 @@ def needs(costs: Costs, load: Load, started: int | None = None) -> Needs:
     of_pages = pages * (REDIS_DAYS * page_bytes + costs.redis_page_total_bytes)
     further_days = (REDIS_DAYS - 1) * between(costs.redis_day_bytes, visitors)
     redis_site_bytes = between(costs.redis_site_bytes, visitors) + further_days + of_pages
+    rows = peak[Thing.COPY]
     return Needs(
         beacons_per_s=peak[Thing.BEACON],
         calls_per_beacon=peak[Thing.CALL] / peak[Thing.BEACON],
         worker_cores=in_use.worker_us / 1e6,
         workers=workers,
         worker_bytes=worker_bytes(costs, load.sites, load.sites * pages),
-        redis_cores=redis_cores,
-        redis_servers=max(1, ceil(redis_cores / BUSY)),
+        redis_cores=in_use.redis_us / 1e6,
+        redis_servers=primaries,
         redis_bytes=load.sites * redis_site_bytes + online * costs.online_bytes + ids * of_id,
         rows_per_s=rows,
         page_rows_per_s=peak[Thing.COPY_PAGE],
         transactions_per_s=rows / min(SITES_IN_ONE_TRANSACTION, max(1.0, rows * load.rollup_every_s)),
         postgres_cores=in_use.postgres_us / 1e6,
         wal_per_s=in_use.wal_bytes,
-        wal_per_day=DAY_S * spent(costs, average, visitors).wal_bytes,
+        wal_per_day=DAY_S * spent(costs, happens(costs, load, 1.0), visitors).wal_bytes,
         postgres_day_bytes=load.sites
         * (between(costs.postgres_day_bytes, visitors) + pages * costs.postgres_page_bytes),
         postgres_connections=(started or workers) * CONNECTIONS_OF_WORKER,
@@ -208,17 +207,33 @@ def needs(costs: Costs, load: Load, started: int | None = None) -> Needs:
     )
 
 
-def happens(costs: Costs, load: Load, peak: float) -> dict[Thing, float]:
-    """Return how often each thing happens in a second, at `peak` times the average; what each worker does is left out.
+def sizes(
+    costs: Costs, load: Load, happened: Mapping[Thing, float], started: int | None = None
+) -> tuple[int, int, Cost]:
+    """Return how many workers and primaries are needed, and what all of them take in a second.
 
-    Workers are half busy at the busiest moment, so that half of the beacons find theirs idle.
+    With more of them each gets fewer beacons a second, and is idle before more of them, which cost more then.
     """
+    idle = costs.of[Thing.WORKER] + costs.of[Thing.SITE] * load.sites
+    beacons, workers, primaries = happened[Thing.BEACON], 1, 1
+    while True:
+        each = beacons / (started or workers), beacons / primaries
+        of_all = spent(costs, happened, load.visitors_per_site, *each)
+        in_use = of_all + idle * (started or workers)
+        more = workers_for(of_all.worker_us / 1e6, idle.worker_us / 1e6), ceil(in_use.redis_us / 1e6 / BUSY)
+        if more[0] <= workers and more[1] <= primaries:
+            return workers, primaries, in_use
+        workers, primaries = max(workers, more[0]), max(primaries, more[1])
+
+
+def happens(costs: Costs, load: Load, peak: float) -> dict[Thing, float]:
+    """Return how often each thing happens in a second, at `peak` times the average, beside what each worker does."""
     beacons, views = load.beacons_per_s(peak), load.views_per_s(peak)
     each_interval = views * load.rollup_every_s / load.sites
     return {
         Thing.BEACON: beacons,
         Thing.CALL: beacons * calls_per_beacon(costs, load, beacons),
-        Thing.WAKE: beacons * (1 - BUSY),
+        Thing.WAKE: beacons,
         Thing.NEW_PAGE: load.sites * load.pages_per_site / DAY_S * peak,
         Thing.COPY: changed_sites(load, beacons) / load.rollup_every_s,
         Thing.COPY_PAGE: load.sites * viewed_pages(each_interval, load.pages) / load.rollup_every_s,
@@ -227,16 +242,28 @@ def happens(costs: Costs, load: Load, peak: float) -> dict[Thing, float]:
     }
 
 
-def spent(costs: Costs, happened: Mapping[Thing, float], visitors: float) -> Cost:
-    """Return what things have cost, at sites whose day has so many visitors."""
-    costs_of = {**costs.of, Thing.COPY: cost_of_copy(costs, visitors)}
+def spent(
+    costs: Costs,
+    happened: Mapping[Thing, float],
+    visitors: float,
+    worker_per_s: float = inf,
+    redis_per_s: float = inf,
+) -> Cost:
+    """Return what things have cost, at sites whose day has so many visitors.
+
+    `worker_per_s` and `redis_per_s` are the beacons that each worker and each primary gets in a second.
+    """
+    wake = Cost(
+        worker_us=of_size(costs.wakes, worker_per_s).worker_us, redis_us=of_size(costs.wakes, redis_per_s).redis_us
+    )
+    costs_of = {**costs.of, Thing.COPY: of_size(costs.copies, visitors), Thing.WAKE: wake}
     return sum((costs_of[thing] * times for thing, times in happened.items()), Cost())
 
 
-def cost_of_copy(costs: Costs, visitors: float) -> Cost:
-    """Return what the copy of a site costs whose day has so many visitors."""
+def of_size(known: Mapping[int, Cost] | Mapping[float, Cost], at: float) -> Cost:
+    """Return the cost at `at`, on the line through its neighbours."""
     names = [field.name for field in fields(Cost)]
-    return Cost(*(between({at: getattr(cost, name) for at, cost in costs.copies.items()}, visitors) for name in names))
+    return Cost(*(between({size: getattr(cost, name) for size, cost in known.items()}, at) for name in names))
 
 
 def worker_bytes(costs: Costs, sites: int, pages: float) -> float:
@@ -286,15 +313,15 @@ def workers_for(cores: float, idle: float) -> int:
     return max(1, ceil(cores / max(0.05, BUSY - idle)))
 
 
-def between(known: Mapping[int, float], at: float) -> float:
+def between(known: Mapping[int, float] | Mapping[float, float], at: float) -> float:
     """Return the value at `at` on the line through its neighbours; beyond the ends, that of the end.
 
     >>> between({10: 1.0, 20: 3.0}, 15), between({10: 1.0, 20: 3.0}, 5), between({10: 1.0, 20: 3.0}, 99)
     (2.0, 1.0, 3.0)
     """
-    points = sorted(known)
-    place = bisect_left(points, at)
+    points = sorted(known.items())
+    place = bisect_left(points, (at,))
     if place == 0 or place == len(points):
-        return known[points[max(0, place - 1)]]
-    low, high = points[place - 1], points[place]
-    return known[low] + (known[high] - known[low]) * (at - low) / (high - low)
+        return points[max(0, place - 1)][1]
+    (low, at_low), (high, at_high) = points[place - 1], points[place]
+    return at_low + (at_high - at_low) * (at - low) / (high - low)

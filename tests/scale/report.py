@@ -7,7 +7,7 @@ from typing import Any
 from footfall.errors import Stop
 from tests.scale.bounds import bounds
 from tests.scale.check import FACTOR, Run
-from tests.scale.model import BUSY, Cost, Costs, Load, Needs, Thing, cost_of_copy, needs
+from tests.scale.model import BUSY, Cost, Costs, Load, Needs, Thing, needs, of_size
 from tests.support.project import PROJECT
 
 README = PROJECT / "README.md"
@@ -45,12 +45,15 @@ def prices(costs: Costs, load: Load) -> Iterator[str]:
     yield "What each thing takes here: microseconds of a core in each program, calls, bytes of PostgreSQL's log."
     yield ""
     yield f"  {'':<48}{'worker':>10}{'Redis':>9}{'PostgreSQL':>12}{'calls':>8}{'log':>9}"
-    copy = {
-        f"a changed site, copied, of {load.visitors_per_site:,.0f} visitors": cost_of_copy(
-            costs, load.visitors_per_site
-        )
-    }
-    for name, cost in [*copy.items(), *costs.of.items()]:
+    visitors = load.visitors_per_site
+    for name, cost in (
+        (f"a changed site, copied, of {visitors:,.0f} visitors", of_size(costs.copies, visitors)),
+        *costs.of.items(),
+        *(
+            (f"more, for a beacon where {per_s:,.0f} come in a second", cost)
+            for per_s, cost in sorted(costs.wakes.items())
+        ),
+    ):
         yield f"  {name:<48}{_numbers(cost)}"
 
 
@@ -132,10 +135,10 @@ def chapter(found: Mapping[str, Any], costs: Costs) -> str:
     off = [max(one, 1 / one) for run in found.get("checks", ()) for one in _ratios(run)]
     words = conditions(found["machine"], found["additions_ms"])
     at_once = costs.of[Thing.BEACON].worker_us + costs.of[Thing.CALL].worker_us
-    at_rest = at_once + costs.of[Thing.WAKE].worker_us
-    words += (
-        f" There a beacon took {at_once / 1000:.2f} ms of a busy worker and {at_rest / 1000:.2f} ms of an idle one."
-    )
+    few_per_s = min(costs.wakes)
+    with_pauses = at_once + costs.wakes[few_per_s].worker_us
+    words += f" There a beacon took {at_once / 1000:.2f} ms of a worker without pauses between beacons"
+    words += f" and {with_pauses / 1000:.2f} ms where {few_per_s:.0f} came in a second."
     if off:
         words += f" Compared with a worker of {checked} portals, the model was off by {max(off):.2f} times at most."
     return f"{table(costs)}\n\n{fill(words, WIDTH)}"

@@ -21,6 +21,7 @@ from tests.scale.model import (
     calls_per_beacon,
     changed_sites,
     needs,
+    spent,
 )
 
 BYTES = {100: 1_000.0, 1_000: 10_000.0}
@@ -28,7 +29,6 @@ COSTS = Costs(
     of={
         Thing.BEACON: Cost(worker_us=100, redis_us=5),
         Thing.CALL: Cost(worker_us=50, redis_us=50, redis_calls=1),
-        Thing.WAKE: Cost(worker_us=200, redis_us=20),
         Thing.NEW_PAGE: Cost(worker_us=500, redis_us=100, redis_calls=3, postgres_us=500),
         Thing.COPY_PAGE: Cost(worker_us=10, redis_us=10, postgres_us=100, wal_bytes=300),
         Thing.LOOK: Cost(worker_us=500),
@@ -36,6 +36,7 @@ COSTS = Costs(
         Thing.WORKER: Cost(worker_us=2_000, postgres_us=1_000),
         Thing.SITE: Cost(worker_us=3),
     },
+    wakes={1: Cost(worker_us=200, redis_us=20), 10_000: Cost()},
     copies={100: Cost(worker_us=300, redis_us=100, redis_calls=2, postgres_us=200, wal_bytes=10_000)},
     flight_s=0.001,
     worker_bytes=80e6,
@@ -61,6 +62,11 @@ def bound(need: Needs, load: Load, name: str, workers: int | None = None) -> Bou
     return next(each for each in bounds(need, load, workers) if each.name == name)
 
 
+def pauses(per_s: float) -> float:
+    """Return the part of the cost of a pause that is left where so many beacons come in a second."""
+    return (10_000 - per_s) / 9_999
+
+
 def test_the_busiest_moment_is_the_peak_of_views_and_pings() -> None:
     """Who plans for the average fails every morning at nine."""
     assert BILLION.beacons_per_s() == pytest.approx(30_000)
@@ -75,10 +81,10 @@ def test_a_load_takes_its_beacons_its_calls_and_its_rows() -> None:
     assert need.calls_per_beacon == pytest.approx(calls)
     assert (need.rows_per_s, need.page_rows_per_s) == pytest.approx((100, 100))  # of each site, every ten seconds
     new_pages, looks, idle_us = 2 * 1_000 / 86_400, 1_000 / 3_600, 2_000 + 1_000 * 3
-    of_beacons = 30_000 * (100 + calls * 50 + 0.5 * 200)
+    of_beacons = 30_000 * (100 + calls * 50 + pauses(30_000 / need.workers) * 200)
     of_others = 100 * (300 + 10) + new_pages * 500 + looks * 500
     assert need.worker_cores == pytest.approx((of_beacons + of_others + need.workers * idle_us) / 1e6)
-    of_beacons = 30_000 * (5 + calls * 50 + 0.5 * 20)
+    of_beacons = 30_000 * (5 + calls * 50 + pauses(30_000 / need.redis_servers) * 20)
     assert need.redis_cores == pytest.approx((of_beacons + 100 * (100 + 10) + new_pages * 100 + 1_000) / 1e6)
     of_copies = 100 * (200 + 100)
     assert need.postgres_cores == pytest.approx((of_copies + new_pages * 500 + need.workers * 1_000) / 1e6)
@@ -100,13 +106,19 @@ def test_a_view_of_a_page_is_a_row_where_the_page_has_others() -> None:
 
 def test_beacons_with_pauses_between_them_cost_more_than_those_without() -> None:
     """A process that was idle needs more for the next beacon: what is measured without pauses is too little."""
+    quiet, busy = (spent(COSTS, {Thing.WAKE: 1.0}, 1, per_s, per_s) for per_s in (1, 20_000))
+    assert (quiet, busy) == (Cost(worker_us=200, redis_us=20), Cost())
+    few, many = needs(COSTS, BILLION), needs(COSTS, BILLION, started=1_000)
+    assert many.worker_cores > few.worker_cores + 1_000 * (2_000 + 3_000) / 1e6
+
+
+def test_in_a_run_from_empty_stores_each_page_is_new_once() -> None:
+    """Two views of a site are of two pages, mostly; what each second costs goes on after the last beacon."""
     load = Load(86_400 * 200, sites=1_000, peak=1, pings_per_view=0, workers_per_site=1)
     happened = happened_in(COSTS, load, sent_s=10.0, took_s=20.0)
-    assert 0.8 * 2_000 < happened[Thing.WAKE] < happened[Thing.BEACON] == pytest.approx(2_000)
-    assert happened[Thing.SITE] == 1_000 * 20
-    assert 1_800 < happened[Thing.NEW_PAGE] < 2_000  # most of two views of a site are of two pages
-    busy = happened_in(COSTS, replace(load, views_a_day=864e6), sent_s=10.0, took_s=20.0)
-    assert busy[Thing.WAKE] == 0
+    assert happened[Thing.BEACON] == pytest.approx(2_000)
+    assert 1_800 < happened[Thing.NEW_PAGE] < 2_000
+    assert (happened[Thing.SITE], happened[Thing.LOOK]) == (1_000 * 20, 0)
 
 
 def test_workers_and_primaries_leave_room_at_the_busiest_moment() -> None:
@@ -176,10 +188,12 @@ def test_a_prediction_holds_within_the_factor_and_not_beyond() -> None:
 @pytest.mark.timeout(240)  # three Footfalls start, on a machine that may have other work
 async def test_the_measuring_finds_every_cost() -> None:
     """Its figures differ by machine; that they are there, and in order, does not."""
-    effort = costs.Effort(together=200, apart=40, sites=3, groups={5: 3, 200: 1}, rounds=1, rest_s=0.5)
+    effort = costs.Effort(200, {50: 20, 100: 20}, 20, sites=3, groups={5: 3, 200: 1}, rounds=1, rest_s=0.5)
     said: list[str] = []
     found = await costs.measure(effort, said.append)
-    assert set(found.of) == set(Thing) - {Thing.COPY}
+    assert set(found.of) == set(Thing) - {Thing.COPY, Thing.WAKE}
+    assert min(found.wakes) > 1
+    assert found.wakes[max(found.wakes)] == Cost()
     assert found.of[Thing.CALL].redis_calls == pytest.approx(1)
     assert found.of[Thing.NEW_PAGE].redis_calls > 1
     assert found.copies[5].redis_calls >= 2
