@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -275,6 +277,47 @@ async def test_a_worker_that_started_on_a_full_disk_takes_beacons_once_there_is_
             "The spool refuses beacons, which get 503 until Redis or the disk takes them",
             "The spool can be opened again",
             "The spool takes beacons again",
+        ]
+
+
+async def test_the_size_that_is_shown_is_what_the_folder_takes(settings: Settings, own_valkey: Valkey) -> None:
+    """It was 332 KB of 4.4 MB: nearly everything was in a write-ahead log, as a worker of a former version has it."""
+    folder = settings.data_dir / "spool"
+    async with open_worker(settings) as services:
+        with closing(sqlite3.connect(folder / "former.spool")) as former:
+            former.executescript("PRAGMA journal_mode = WAL; CREATE TABLE batch (visitors BLOB);")
+            with former:
+                former.execute("INSERT INTO batch VALUES (zeroblob(1000000))")
+            own_valkey.kill()
+            assert await count(services) is StoredIn.DISK
+            await services.reconciler.quick_step()
+            taken = {file.suffix: file.stat().st_blocks * 512 for file in folder.iterdir()}
+            assert taken[".spool-wal"] > 1_000_000
+            shown = metric(services, "footfall_spool_bytes")
+            assert shown == sum(file.stat().st_blocks * 512 for file in folder.iterdir())
+
+
+async def test_a_disk_that_takes_nothing_is_noticed_while_redis_takes_all(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next outage of Redis would show it, with refused beacons; until then no alert could know."""
+    caplog.set_level(logging.INFO)
+    folder, clock = settings.data_dir / "spool", FakeClock()
+    async with open_worker(settings, clock) as services:
+        await services.copy()
+        assert metric(services, "footfall_store_up", store="spool") == 1
+        away = folder.rename(folder.with_name("away"))
+        clock.advance(60)
+        for _ in range(2):
+            await services.copy()
+        assert await count(services) is StoredIn.REDIS
+        assert metric(services, "footfall_store_up", store="spool") == 0
+        away.rename(folder)
+        await services.copy()
+        assert metric(services, "footfall_store_up", store="spool") == 1
+        assert messages(caplog) == [
+            "The spool takes nothing: while Redis is away, beacons would get 503",
+            "The spool takes batches again",
         ]
 
 

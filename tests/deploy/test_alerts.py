@@ -208,9 +208,18 @@ OUTAGES: dict[str, tuple[Story, list[Moment]]] = {
             "footfall_sites_not_ready": changed(0, 10, 104),
             "footfall_sites_not_copied": changed(0, 10, 104),
             "footfall_rollup_errors_total": counting(10, 104),
+            "footfall_spool_used_ratio": changed(0.01, 60, 0.6),
             ROLLED_UP: clock(10),
         },
-        [(13, "SiteNotReady", ""), (30, "SiteNotReady", "SitesNotCopied RollupFails RollupLate")],
+        [
+            (13, "SiteNotReady", ""),
+            (30, "SiteNotReady", "SitesNotCopied RollupFails RollupLate"),
+            (65, "SiteNotReady", "SitesNotCopied RollupFails RollupLate SpoolFills"),
+        ],
+    ),
+    "Redis goes back a little, and two minutes later has all again": (
+        {'footfall_corrected_counts_total{number="today"}': counting(10, 1, 12)},
+        [(12, "", ""), (26, "", "")],
     ),
     "a disk damages a file of the spool": (
         {

@@ -28,6 +28,7 @@ from tests.support.ports import free_port
 from tests.support.project import PACKAGE, PROJECT
 
 NGINX = (PROJECT / "deploy" / "nginx.conf").read_text("utf-8")
+ADDRESS_OF_BROWSER = "127.0.0.1"
 VALUES = {"site": "portal", "lang": "en", "show": "today,views_month", "page": "/tin-tuc/1", "count": "1"}
 BEACON = b'{"site":"portal","page":"/"}'
 
@@ -147,9 +148,12 @@ async def host(seen: list[bytes], *, answers: bool) -> AsyncIterator[str]:
 
 
 async def statuses(browser: aiohttp.ClientSession, method: str, path: str, times: int) -> list[int]:
+    """Ask from pages of as many portals, which nginx spreads over the hosts; return the statuses of the answers."""
     found = []
-    for _ in range(times):
-        async with browser.request(method, path, data=BEACON if method == "POST" else None) as response:
+    for number in range(times):
+        headers = {"Origin": f"https://portal-{number}.example.vn"}
+        body = BEACON if method == "POST" else None
+        async with browser.request(method, path, data=body, headers=headers) as response:
             found.append(response.status)
     return found
 
@@ -166,6 +170,23 @@ async def test_a_host_that_is_stopped_costs_no_beacon(own_folder: Path) -> None:
         assert await statuses(browser, "POST", "/seen", 20) == [200] * 20
         assert await statuses(browser, "GET", "/footfall.js", 20) == [200] * 20
     assert sum(head.startswith(b"POST /seen ") for head in seen) == 20
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+async def test_a_host_that_is_stopped_is_seen_in_the_log(own_folder: Path, hosts: int) -> None:
+    """The error log names clients, so it has none of this; and with another host no answer is 5xx."""
+    own_folder.mkdir()
+    stopped = f"127.0.0.1:{free_port()}"
+    async with (
+        host([], answers=True) as alive,
+        nginx_of(NGINX, own_folder, [stopped, alive][:hosts]) as url,
+        browser_of(url, own_folder) as browser,
+    ):
+        assert set(await statuses(browser, "GET", "/footfall.js", 20)) == {502 if hosts == 1 else 200}
+    logs = own_folder / "var/log/nginx"
+    assert stopped in (logs / "footfall-failed.log").read_text()
+    for log in logs.iterdir():
+        assert ADDRESS_OF_BROWSER not in log.read_text().replace(stopped, "").replace(alive, "")
 
 
 async def test_a_portal_stays_on_one_host(own_folder: Path) -> None:

@@ -260,6 +260,7 @@ class SpoolPort(Spool):
         self._damaged_files = []
         self._max_pages = 16
         self.used_bytes = self.folder_bytes = 0
+        self.refused_open = False
         self.troubles = ()
 
     async def _ask(self, what: str, act: Callable[[DiskModel], Result]) -> Result:

@@ -128,7 +128,7 @@ class Worker:
         self.opener = repairs.opener
         self.rollup = Rollup(settings.sites.values(), stores, repairs, metrics, clock, ROLLUP_EVERY_S)
         self.page_folding = PageFolding(settings.sites.values(), stores, metrics, clock)
-        spool_writer = SpoolWriter(spool_port, repairs.events, metrics)
+        spool_writer = SpoolWriter(spool_port, repairs.events, metrics, clock.monotonic)
         outlets = Outlets(
             redis=RedisWriter(
                 redis_port,

@@ -63,13 +63,14 @@ class Reconciler:
         """Sites whose durable logs are still to be compared: Redis is another server, or was emptied."""
 
     async def step(self) -> None:
-        """Forget what Postgres has, adopt logs that were left behind, and send again what Redis lacks.
+        """Forget what Postgres has, adopt logs that were left behind, send again what Redis lacks, look at the disk.
 
         Each of these runs although another one failed; what they raised is raised at the end.
         """
         await run_each(
             self._adopt,
             self._record_damaged_files,
+            self._spool_writer.check,
             self._forget_durable,
             self._clear_disk,
             self._resend_missing,

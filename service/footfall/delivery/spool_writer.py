@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 CALM_S = 10.0
 """A disk that is all but full takes small batches only: it takes beacons again after this time without a refusal."""
+CHECK_EVERY_S = 60.0
+"""How often a disk is looked at that nothing is written to: it is there for the next outage of Redis."""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,9 @@ class SpoolWriter:
         self._metrics = metrics
         self._monotonic = monotonic
         self._refusing: Refusing | None = None
+        self._check_at_s = float("-inf")
+        self._is_reported = False
+        """Whether the log has a line that a look found the disk to take nothing."""
         self._waiting: list[tuple[Sequence[Batch], asyncio.Future[bool]]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -58,7 +63,7 @@ class SpoolWriter:
     async def look(self) -> None:
         """Note that the disk takes batches again, although none may come now that would show it."""
         refusing = self._refusing
-        if refusing is None or self._monotonic() - refusing.last_s < CALM_S or self.spool.full:
+        if refusing is None or self._monotonic() - refusing.last_s < CALM_S:
             return
         try:
             await self.spool.check()
@@ -72,6 +77,25 @@ class SpoolWriter:
             refusing.beacons,
             self._monotonic() - refusing.since_s,
         )
+
+    async def check(self) -> None:
+        """Note now and then whether the disk takes batches: while Redis takes all, none comes that would show it."""
+        if self._refusing is not None or self._monotonic() < self._check_at_s:
+            return
+        try:
+            await self.spool.check()
+        except StoreUnavailable as error:
+            self._metrics.store_up.labels("spool").set(0)
+            if not (self._is_reported or self.spool.refused_open):
+                self._is_reported = True
+                logger.error("The spool takes nothing: while Redis is away, beacons would get 503. error=%s", error)
+            return
+        self._check_at_s = self._monotonic() + CHECK_EVERY_S
+        if self._refusing is None:
+            self._metrics.store_up.labels("spool").set(1)
+        if self._is_reported:
+            self._is_reported = False
+            logger.info("The spool takes batches again.")
 
     def close(self) -> None:
         """Note that the disk refuses beacons, where it still does."""

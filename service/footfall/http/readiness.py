@@ -134,8 +134,6 @@ class Readiness:
             yield f"spool: {trouble}", None
 
     async def _spool_trouble(self) -> list[tuple[str, float | None]]:
-        if self._services.spool.full:
-            return [("spool: has reached its size", None)]
         try:
             await self._services.spool.check()
         except StoreUnavailable as error:

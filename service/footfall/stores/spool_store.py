@@ -46,6 +46,7 @@ from footfall.stores.spool_salvage import PAGE_BYTES
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
+FULL = "has reached its size"
 PROBE_BYTES = 64 * 1024
 """Room that the disk must have for the check: that of a few full batches."""
 
@@ -64,7 +65,7 @@ class Spool:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._file: sqlite3.Connection | None = None
         self._is_closed = False
-        self._refused_open = False
+        self.refused_open = False
         """Whether the log has a line that the file could not be opened."""
         self._damaged = self._lost_page_views = 0
         self._damaged_files: list[DamagedFile] = []
@@ -90,7 +91,7 @@ class Spool:
         Raises StoreUnavailable when the spool has reached its size, or the disk refuses.
         """
         if self.full:
-            raise StoreUnavailable("spool", "has reached its size")
+            raise StoreUnavailable("spool", FULL)
         batches = list(batches)
         rows, pages = [row_of(batch) for batch in batches], page_rows(batches)
 
@@ -138,6 +139,8 @@ class Spool:
 
     async def check(self) -> None:
         """Raise StoreUnavailable where no write would succeed now."""
+        if self.full:
+            raise StoreUnavailable("spool", FULL)
         await self._run(self._check)
 
     def open(self) -> sqlite3.Connection:
@@ -148,8 +151,8 @@ class Spool:
         file.execute(f"PRAGMA max_page_count = {self._max_pages}")
         self._measure(file)
         self._file = file
-        if self._refused_open:
-            self._refused_open = False
+        if self.refused_open:
+            self.refused_open = False
             logger.info("The spool can be opened again. folder=%s", self._folder)
         return file
 
@@ -197,8 +200,8 @@ class Spool:
             os.fsync(probe.fileno())
 
     def _note_refused_open(self, error: Exception) -> None:
-        if not self._refused_open:
-            self._refused_open = True
+        if not self.refused_open:
+            self.refused_open = True
             logger.error(
                 "The spool cannot be opened: while Redis is away beacons get 503. It is tried again."
                 " folder=%s error=%s",

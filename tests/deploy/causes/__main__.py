@@ -1,7 +1,7 @@
 """Each alert, fired by causing its condition: python -m tests.deploy.causes [FootfallDown ...]
 
 A Footfall with stores of its own meets the condition; Debian's Prometheus and Alertmanager read the files of `deploy/`,
-with all their times divided by `FASTER`. What Alertmanager calls for must be the alert of the cause, and nothing else;
+with all their times divided. What Alertmanager calls for must be the alert of the cause, and nothing else;
 where the story ends its condition, Alertmanager must call it off.
 """
 
@@ -11,14 +11,17 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.deploy.causes.causes import STORIES, going_on
+from tests.deploy.causes.causes import STORIES
+from tests.deploy.causes.story import going_on
 from tests.deploy.causes.world import world
 
 NEEDED = ("faketime", "prometheus", "prometheus-alertmanager")
 HEARD_MAX_S = 240
 """Longer than the longest `for` of the rules, an hour, is here, after a step that is taken once a minute."""
-THEN_S = 40
-"""Long enough for alerts that follow later, such as those after 15 minutes: 30 seconds here."""
+THEN_S = 20 * 60
+"""In the time of the rules: long enough for alerts that follow later, such as those after 15 minutes."""
+SLOWEST = 10
+"""A story of a slower pace waits no longer than one of this pace."""
 OVER_MAX_S = 200
 """Long enough for an hour in which nothing more happened, and for a step that is taken once a minute."""
 
@@ -30,7 +33,7 @@ async def play(alert: str) -> str:
         assert here.heard == [], f"before any cause: {here.heard}"
         async with going_on(story.cause, here):
             await _until(lambda: bool(here.heard), HEARD_MAX_S)
-            await asyncio.sleep(THEN_S)
+            await asyncio.sleep(THEN_S / max(story.faster, SLOWEST))
         heard = list(dict.fromkeys(here.heard))
         if heard != [alert]:
             return f"heard {', '.join(heard) or 'nothing'}"

@@ -5,34 +5,17 @@ import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from footfall.stores.redis_store import REWRITING, REWRITTEN
-from tests.deploy.causes.rules import FASTER
+from tests.deploy.causes import batches
+from tests.deploy.causes.story import Story
 from tests.deploy.causes.world import World
 from tests.support.project import PROJECT
-
-Cause = Callable[[World], Coroutine[Any, Any, None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """A cause, which goes on until it is cancelled, and the alert that it must be heard as."""
-
-    cause: Cause
-    environ: Mapping[str, str] = field(default_factory=dict)
-    end: Cause | None = None
-    """What ends the condition; the alert must be heard to be over then."""
-    faster: int = FASTER
-    """By what the times of the rules are divided."""
-    has_own_program: bool = False
-    """Whether Footfall runs from a copy of its files."""
 
 
 async def end_footfall(here: World) -> None:
@@ -282,28 +265,8 @@ STORIES: Mapping[str, Story] = {
     "FootfallRefusesPages": Story(forget_a_host),
     "FootfallProxyNotTrusted": Story(one_network),
     "FootfallProxySendsNoAddress": Story(no_address),
+    **batches.STORIES,
 }
 
-ONLY_PLAYED: Mapping[str, str] = {
-    "FootfallBatchesLost": "Redis and a worker must lose the same batches; make chaos does it, F28 to F30",
-    "FootfallBatchesForgotten": "an hour of beacons must fill the memory; PostgresAway keeps it quiet",
-    "FootfallSpoolFills": "an hour of beacons must fill the disk; RedisAway or PostgresAway keeps it quiet",
-    "FootfallSpoolBroken": "the disk must be full in the moment in which Redis is away; make chaos does it, F34",
-    "FootfallRollupFails": "rollups would have to fail now and then within windows that here are two rollups long",
-    "FootfallRollupLate": "it follows from SitesNotCopied or RollupFails, unless a host stands still",
-}
+ONLY_PLAYED: Mapping[str, str] = {}
 """Alerts that no story causes, with the reason: promtool plays them in `tests/deploy/test_alerts.py`."""
-
-
-@asynccontextmanager
-async def going_on(cause: Cause, here: World) -> AsyncIterator[None]:
-    """Bring a condition about for the block."""
-    task = asyncio.create_task(cause(here))
-    try:
-        yield
-        if task.done():
-            task.result()
-    finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=1)

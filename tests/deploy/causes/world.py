@@ -6,10 +6,11 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import asyncpg
@@ -20,12 +21,14 @@ from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.redis_store import REWRITTEN
 from tests.deploy.causes.rules import FASTER, write_files
 from tests.support.ports import free_port
-from tests.support.process import HEADERS, Process, production, ready, start, until
+from tests.support.process import HEADERS, SETTINGS, Process, production, ready, start, until
 from tests.support.project import PROJECT
 
 NETWORKS = 250
 PAUSE_S = 0.05
 SCRAPES_FIRST = 10
+Pages = Sequence[str | None]
+"""Of views; None for a view of no page."""
 REPLACED = "The settings were read again and the workers replaced"
 
 
@@ -62,6 +65,8 @@ class World:
     """The names of the alerts that Alertmanager has called off, in order."""
     headers: Callable[[], Mapping[str, str]] = dict
     """Of each ordinary beacon."""
+    sites: Sequence[str] = ("portal",)
+    """The portals that have visitors."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @property
@@ -79,12 +84,14 @@ class World:
         self.valkey.use(program)
         await self.valkey.start()
 
-    async def sql(self, *statements: str) -> None:
-        """Run statements as the administrator of PostgreSQL."""
+    async def sql(self, *statements: str) -> Any:
+        """Run statements as the administrator of PostgreSQL; return the first value of the last one."""
         session = await asyncpg.connect(self.postgres.url)
         try:
+            value = None
             for statement in statements:
-                await session.execute(statement)
+                value = await session.fetchval(statement)
+            return value
         finally:
             await session.close()
 
@@ -108,6 +115,12 @@ class World:
         self.service = None
 
     @property
+    def parent(self) -> int:
+        """Return the process id of Footfall, which its workers are below."""
+        assert self.service is not None
+        return self.service.process.pid
+
+    @property
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
         assert self.service is not None
@@ -124,11 +137,17 @@ class World:
             public, _ = await ready(process)
             yield public
 
-    async def left_spool(self) -> Path:
-        """Have a host that lost Redis spool some views, kill it, and return the file that it left."""
-        async with self.another_host({"FOOTFALL_REDIS_URL": f"unix://{self.folder}/nowhere.sock"}) as public:
-            for _ in range(60):
-                await self.view(to=public)
+    async def left_spool(self, site: str = "portal", pages: Iterable[Pages] = ((None,),) * 60) -> Path:
+        """Have a host that lost Redis spool views of a portal, kill it, and return the file that it left.
+
+        The views of each of `pages` come at once.
+        """
+        file = self.folder / "other.toml"
+        file.write_text(f"{portal(site)}[limits]\nenabled = false\n")
+        lost = {"FOOTFALL_CONFIG": str(file), "FOOTFALL_REDIS_URL": f"unix://{self.folder}/nowhere.sock"}
+        async with self.another_host(lost) as public:
+            for at_once in pages:
+                assert await self.views(at_once, site=site, to=public) == {202}
         [file] = (self.folder / "other" / "spool").glob("*.spool")
         return file
 
@@ -136,14 +155,44 @@ class World:
         """Move a file into the spool of the running Footfall."""
         file.rename(Path(self.environ["FOOTFALL_DATA_DIR"]) / "spool" / file.name)
 
-    async def view(self, *, to: str = "", **headers: str) -> int:
+    async def serve_portal(self, name: str) -> None:
+        """Configure one more portal, of the same page host, and have it counted."""
+        file = self._file_of(name)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(portal(name))
+        await self.reload()
+
+        async def is_counted() -> bool:
+            return await self.view(site=name) == 200
+
+        await until(is_counted)
+
+    async def retire_portal(self, name: str) -> None:
+        """Take a portal out of the settings again."""
+        self._file_of(name).unlink()
+        await self.reload()
+
+    def _file_of(self, name: str) -> Path:
+        return Path(self.environ["FOOTFALL_CONFIG"]).parent / "sites.d" / f"{name}.toml"
+
+    async def views(self, pages: Pages, *, site: str = "portal", to: str = "") -> set[int]:
+        """Send a view of each page at once; return the statuses of the answers."""
+        return set(await asyncio.gather(*(self.view(site=site, page=page, to=to) for page in pages)))
+
+    async def view(self, *, site: str = "portal", page: str | None = None, to: str = "", **headers: str) -> int:
         """Send a view, to this host or another; return the status of its answer, 0 if there was none."""
         sent = {**HEADERS, **self.headers(), **headers}
+        body = {"site": site, "page": page}
         with suppress(aiohttp.ClientError, TimeoutError):
-            async with self.http.post(f"{to or self.public}/seen", json={"site": "portal"}, headers=sent) as answer:
+            async with self.http.post(f"{to or self.public}/seen", json=body, headers=sent) as answer:
                 await answer.read()
                 return answer.status
         return 0
+
+
+def portal(name: str) -> str:
+    """Return the settings of a portal, of the same page host as all others."""
+    return SETTINGS.replace("[sites.portal]", f"[sites.{name}]")
 
 
 @asynccontextmanager
@@ -227,7 +276,8 @@ async def _program(*words: str) -> AsyncIterator[None]:
 
 async def _visit(here: World) -> None:
     while True:
-        await here.view()
+        for site in here.sites:
+            await here.view(site=site)
         await asyncio.sleep(PAUSE_S)
 
 
