@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from tests.bench import traffic
 from tests.bench.servers import Footfall, footfall
+from tests.bench.storage import opened
 from tests.scale import meter, paced
 from tests.scale.costs import rolled_up
 from tests.scale.model import (
@@ -19,6 +21,7 @@ from tests.scale.model import (
     Thing,
     between,
     happens,
+    page_rows_per_s,
     spent,
     viewed_pages,
     worker_bytes,
@@ -26,7 +29,6 @@ from tests.scale.model import (
 
 FACTOR = 2.0
 """A prediction that is off by more fails the run."""
-EMPTY_REDIS_BYTES = 1.2e6
 LAST_ROLLUP_S = 12.0
 BEAT_S = 0.005
 
@@ -76,6 +78,7 @@ class Run:
 
 async def run(costs: Costs, sites: int, per_s: float, seconds: float, say: Callable[[str], None]) -> Run:
     """Start a worker with so many sites, send views of pages, and return predictions and measurements."""
+    empty_redis_bytes = await _empty_redis_bytes()
     say(f"a worker with {sites:,} sites: the start, and its first look at all of them")
     async with footfall(sites=sites, pinned=False) as service, meter.reading(service.stores) as read:
         await rolled_up(service)
@@ -103,10 +106,10 @@ async def run(costs: Costs, sites: int, per_s: float, seconds: float, say: Calla
         Compared("Redis, script calls", predicted.redis_calls, used.redis_calls, ""),
         Compared("PostgreSQL, CPU", predicted.postgres_us / 1e6, used.postgres_cpu_s, "s"),
         Compared("PostgreSQL, rows of days", happened[Thing.COPY], used.rows, ""),
-        Compared("PostgreSQL, rows of pages", happened[Thing.COPY_PAGE], used.page_rows, ""),
+        Compared("PostgreSQL, rows of pages", page_rows_per_s(load, load.views_per_s()) * sent_s, used.page_rows, ""),
         Compared("PostgreSQL, log (WAL)", predicted.wal_bytes / 1e6, used.wal_bytes / 1e6, "MB"),
         Compared("worker, memory", worker_bytes(costs, sites, pages) / 1e6, memory_bytes / 1e6, "MB"),
-        Compared("Redis, memory", redis_bytes / 1e6, (now.redis_bytes - EMPTY_REDIS_BYTES) / 1e6, "MB"),
+        Compared("Redis, memory", redis_bytes / 1e6, (now.redis_bytes - empty_redis_bytes) / 1e6, "MB"),
     ]
     parts = {str(thing): spent(costs, {thing: times}, visitors, *each) for thing, times in happened.items()}
     return Run(sites, beacons / sent_s, compared, worker, parts)
@@ -123,6 +126,14 @@ def happened_in(costs: Costs, load: Load, sent_s: float, took_s: float) -> dict[
         Thing.WORKER: took_s,
         Thing.SITE: took_s * load.sites,
     }
+
+
+async def _empty_redis_bytes() -> float:
+    """Return the memory of a Redis that has one site, the scripts and the connections of a worker."""
+    async with opened([traffic.SITE]) as stores, meter.reading(stores.urls) as read:
+        await stores.view(traffic.SITE, 1)
+        await stores.services.copy()
+        return (await read()).redis_bytes
 
 
 async def _answer(service: Footfall, route: str) -> tuple[int, float, float]:

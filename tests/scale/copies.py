@@ -53,17 +53,18 @@ async def measure(groups: Mapping[int, int], rounds: int, rest_s: float) -> Copi
         look = await cost_of(copy, len(everyone))
         of_none = await cost_of(copy, 1)
         at_rest = await cost_of(lambda: asyncio.sleep(rest_s), 1) * (1 / rest_s)
+        pages = [paced.page(place) for place in range(PAGES_OF_COPY)]
         copies: dict[int, Cost] = {}
         sizes: dict[str, Any] = {}
         for visitors, group in names.items():
             for name in group:
                 await stores.view(name, visitors)
+                await stores.view_pages(name, pages[:1])
             await copy()
-            copies[visitors] = _mean([await cost_of_copies(group, [""]) for _ in range(rounds)])
+            copies[visitors] = _mean([await cost_of_copies(group, pages[:1]) for _ in range(rounds)])
             for size, number in (await _bytes(stores, group[0], visitors)).items():
                 sizes.setdefault(size, {})[visitors] = number
         few = min(names)
-        pages = [paced.page(place) for place in range(PAGES_OF_COPY)]
         first = await cost_of_copies(names[few], pages)
         later = _mean([await cost_of_copies(names[few], pages) for _ in range(rounds)])
         sizes["online_bytes"] = max(sizes["online_bytes"].values())  # a small set is packed
@@ -72,8 +73,8 @@ async def measure(groups: Mapping[int, int], rounds: int, rest_s: float) -> Copi
         stores=at_rest - Cost(worker_us=at_rest.worker_us),
         look=look,
         copies=copies,
-        page=(later - copies[few]) * (1 / PAGES_OF_COPY),
-        new_page=(first - later) * (1 / PAGES_OF_COPY),
+        page=(later - copies[few]) * (1 / (PAGES_OF_COPY - 1)),
+        new_page=(first - later) * (1 / (PAGES_OF_COPY - 1)),
         sizes=sizes,
     )
 

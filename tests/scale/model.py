@@ -40,8 +40,8 @@ class Thing(StrEnum):
     CALL = "a call to Redis with beacons"
     WAKE = "more, for a beacon with a pause before it"
     NEW_PAGE = "more, for the first view of a page"
-    COPY = "a changed site, copied to PostgreSQL"
-    COPY_PAGE = "more, for each changed page of it"
+    COPY = "a changed site and one page, copied"
+    COPY_PAGE = "more, for each further page of it"
     LOOK = "the hourly look at all days of a site"
     STORES = "both stores, each second"
     WORKER = "a worker, each second"
@@ -82,7 +82,7 @@ class Costs:
     wakes: Mapping[float, Cost]
     """How much more a beacon costs where a worker, or Redis, gets so many a second: it was idle before most of them."""
     copies: Mapping[int, Cost]
-    """Of a changed site, copied to PostgreSQL, by the visitors of its day."""
+    """Of a changed site and one of its pages, copied to PostgreSQL, by the visitors of its day."""
     flight_s: float
     """How long a call to Redis is on its way: beacons that come meanwhile share the next one."""
     worker_bytes: float
@@ -195,7 +195,7 @@ def needs(costs: Costs, load: Load, started: int | None = None) -> Needs:
         redis_servers=primaries,
         redis_bytes=load.sites * redis_site_bytes + online * costs.online_bytes + ids * of_id,
         rows_per_s=rows,
-        page_rows_per_s=peak[Thing.COPY_PAGE],
+        page_rows_per_s=page_rows_per_s(load, load.views_per_s()),
         transactions_per_s=rows / min(SITES_IN_ONE_TRANSACTION, max(1.0, rows * load.rollup_every_s)),
         postgres_cores=in_use.postgres_us / 1e6,
         wal_per_s=in_use.wal_bytes,
@@ -229,14 +229,14 @@ def sizes(
 def happens(costs: Costs, load: Load, peak: float) -> dict[Thing, float]:
     """Return how often each thing happens in a second, at `peak` times the average, beside what each worker does."""
     beacons, views = load.beacons_per_s(peak), load.views_per_s(peak)
-    each_interval = views * load.rollup_every_s / load.sites
+    copies, page_rows = changed_sites(load, beacons) / load.rollup_every_s, page_rows_per_s(load, views)
     return {
         Thing.BEACON: beacons,
         Thing.CALL: beacons * calls_per_beacon(costs, load, beacons),
         Thing.WAKE: beacons,
         Thing.NEW_PAGE: load.sites * load.pages_per_site / DAY_S * peak,
-        Thing.COPY: changed_sites(load, beacons) / load.rollup_every_s,
-        Thing.COPY_PAGE: load.sites * viewed_pages(each_interval, load.pages) / load.rollup_every_s,
+        Thing.COPY: copies,
+        Thing.COPY_PAGE: max(0.0, page_rows - copies),
         Thing.LOOK: load.sites / 3600,
         Thing.STORES: 1.0,
     }
@@ -289,6 +289,12 @@ def changed_sites(load: Load, beacons_per_s: float) -> float:
     632
     """
     return load.sites * (1 - exp(-beacons_per_s * load.rollup_every_s / load.sites))
+
+
+def page_rows_per_s(load: Load, views_per_s: float) -> float:
+    """Return how many rows of pages are written in a second: one for each that was viewed between two rollups."""
+    each_interval = views_per_s * load.rollup_every_s / load.sites
+    return load.sites * viewed_pages(each_interval, load.pages) / load.rollup_every_s
 
 
 @cache

@@ -44,17 +44,17 @@ def prices(costs: Costs, load: Load) -> Iterator[str]:
     """Yield what each thing costs here, for a terminal."""
     yield "What each thing takes here: microseconds of a core in each program, calls, bytes of PostgreSQL's log."
     yield ""
-    yield f"  {'':<48}{'worker':>10}{'Redis':>9}{'PostgreSQL':>12}{'calls':>8}{'log':>9}"
+    yield f"  {'':<58}{'worker':>10}{'Redis':>9}{'PostgreSQL':>12}{'calls':>8}{'log':>9}"
     visitors = load.visitors_per_site
     for name, cost in (
-        (f"a changed site, copied, of {visitors:,.0f} visitors", of_size(costs.copies, visitors)),
+        (f"a changed site of {visitors:,.0f} visitors and one page, copied", of_size(costs.copies, visitors)),
         *costs.of.items(),
         *(
             (f"more, for a beacon where {per_s:,.0f} come in a second", cost)
             for per_s, cost in sorted(costs.wakes.items())
         ),
     ):
-        yield f"  {name:<48}{_numbers(cost)}"
+        yield f"  {name:<58}{_numbers(cost)}"
 
 
 def _numbers(cost: Cost, unit: float = 1.0, places: int = 1) -> str:
