@@ -18,6 +18,7 @@ from tests.bench import (
     figures,
     growth,
     instructions,
+    kept_ids,
     machine,
     memory,
     nginx,
@@ -77,6 +78,9 @@ async def measure_counted(parts: tuple[str, ...]) -> dict[str, Any]:
     if "storage" in parts:
         say("bytes in both stores, and a site of many pages")
         found["storage"] = counted.stamped(await storage.measure())
+    if "kept_ids" in parts:
+        say("what the ids of small sites cost in Redis")
+        found["kept_ids"] = counted.stamped(await kept_ids.measure())
     if "memory" in parts:
         found |= await memory_of_processes()
     if "tabs" in parts:

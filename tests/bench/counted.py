@@ -5,18 +5,20 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from footfall.errors import Stop
 from tests.bench import families, goals, machine, rates, tried
 from tests.bench.goals import Row, figure
+from tests.bench.kept_ids import DAYS, IDS, KEPT
 from tests.bench.memory import WORKERS
-from tests.bench.storage import CHANGES, DAYS, IDS, VISITORS
+from tests.bench.storage import CHANGES, VISITORS
 from tests.bench.tabs import TABS
 
 FILE = Path(__file__).with_name("RESULTS.json")
-PARTS = ("instructions", "rates", "storage", "memory", "tabs")
+PARTS = ("instructions", "rates", "storage", "kept_ids", "memory", "tabs")
 TOLERANCE = 1.05
 """A ratio of instructions that is higher than the committed one by more fails the bench. Two runs at once differed by
 2.3 % for robots, and by at most 0.7 % for all others."""
@@ -88,6 +90,13 @@ def _changes(name: str) -> tuple[str, ...]:
     return tuple(f"storage.pages.by_changes.{number}.{name}" for number in CHANGES)
 
 
+def _kept_ids(what: str, *names: str) -> Iterator[Row]:
+    """Yield a row for each day and number of new visitors."""
+    for day, ids in product(DAYS, IDS):
+        paths = tuple(f"kept_ids.{day}.{ids}.{what}.{name}" for name in names)
+        yield Row(f"recording {ids} new visitor{'s' * (ids > 1)}, at {day:,} visitors on that day", paths)
+
+
 SECTIONS: dict[str, tuple[Row, ...]] = {
     "Instructions of a request, 64 at once, ours by the empty server's": (
         *(
@@ -128,10 +137,8 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row("of them: the ids of day and week", _visitors("redis_ids")),
         Row("PostgreSQL, all its rows", _visitors("postgres")),
     ),
-    "Redis' own microseconds a call, at 63 / 20,000 visitors on that day": tuple(
-        Row(f"recording {ids} new visitor{'s' * (ids > 1)}", tuple(f"storage.record_us.{day}.{ids}" for day in DAYS))
-        for ids in IDS
-    ),
+    "Redis' own microseconds of a call, ids kept / not kept (`exact_up_to = 0`)": tuple(_kept_ids("us", *KEPT)),
+    "Redis' instructions of the same, and of a PFADD of as many ids": tuple(_kept_ids("instructions", *KEPT, "pfadd")),
     "A site of 10,000 pages, each viewed on that day": (
         Row("Redis, bytes: all its keys / of its pages", ("storage.pages.redis", "storage.pages.redis_pages")),
         Row("PostgreSQL, bytes of all its rows", ("storage.pages.postgres",)),

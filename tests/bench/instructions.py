@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import tempfile
@@ -26,7 +25,8 @@ from footfall import sql_folder
 from footfall.embedded.servers import servers
 from footfall.errors import Stop
 from footfall.stores.migrations import migrate
-from tests.bench import families, traffic
+from tests.bench import callgrind, families, traffic
+from tests.bench.callgrind import Callgrind
 from tests.bench.servers import Server, answer_of
 from tests.support.own_footfall import running
 from tests.support.raw_http import Connection, read_answer
@@ -37,10 +37,8 @@ WARMING, COUNTED = 4, 8
 SITES = 1_000
 START_MAX_S = 600
 """Under valgrind a server starts slowly."""
-CONTROL_MAX_S = 60
 SETTLE_S = 0.5
 """What a round leaves behind, such as connections that were closed, is done after this time."""
-TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
 OTHER_ORIGIN = b"Origin: https://other.example.vn\r\n"
 ORIGIN = re.compile(rb"Origin: \S+\r\n")
 
@@ -94,7 +92,7 @@ def _in_turn(beacons: Sequence[bytes], field: bytes) -> list[bytes]:
 
 async def measure() -> dict[str, Any] | None:
     """Return instructions per request of both servers and their ratio, by case; None where there is no valgrind."""
-    if shutil.which("valgrind") is None or shutil.which("callgrind_control") is None:
+    if not callgrind.is_installed():
         return None
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as temporary:
@@ -134,22 +132,18 @@ class Counted:
     """A server that runs under callgrind."""
 
     server: Server
-    out: Path
-    """Where callgrind writes: its first dump to `out`.1, and so on."""
-    dumps: int = 0
+    callgrind: Callgrind
 
     async def count(self, case: Case, status: int) -> float:
         """Send all requests of a case; return the instructions of each of those that do not warm up."""
         warming = case.warming * CONNECTIONS
         connections: list[Connection] = []
         await self._send(case.requests[:warming], case, status, connections)
-        await self._control("-i", "on")
+        await self.callgrind.begin()
         await self._send(case.requests[warming:], case, status, connections)
-        await self._control("-d")
-        await self._control("-i", "off")
+        counted = await self.callgrind.end()
         _close(connections)
-        self.dumps += 1
-        return instructions_in(Path(f"{self.out}.{self.dumps}").read_text("utf-8")) / (COUNTED * CONNECTIONS)
+        return counted / (COUNTED * CONNECTIONS)
 
     async def count_families(self, case: Case, whole: float) -> dict[str, int]:
         """Return the instructions of each family of functions in a case that takes `whole` in all."""
@@ -183,26 +177,6 @@ class Counted:
     def _signal(self, sent: signal.Signals) -> None:
         os.kill(self.server.workers[0].pid, sent)
 
-    async def _control(self, *words: str) -> None:
-        """Have callgrind begin, dump or stop counting."""
-        process = await asyncio.create_subprocess_exec(
-            "callgrind_control",
-            *words,
-            str(self.server.workers[0].pid),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            output, _ = await asyncio.wait_for(process.communicate(), CONTROL_MAX_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            raise Stop(
-                "callgrind_control gets no answer: valgrind needs the permission to trace (ptrace).", 1
-            ) from None
-        if process.returncode or b"OK." not in output:
-            raise Stop(f"callgrind_control failed:\n{output.decode()}", 1)
-
 
 def _close(connections: list[Connection]) -> None:
     for _, writer in connections:
@@ -210,26 +184,13 @@ def _close(connections: list[Connection]) -> None:
     connections.clear()
 
 
-def instructions_in(dump: str) -> int:
-    r"""Return the instructions that a dump of callgrind counts.
-
-    >>> instructions_in("part: 1\nevents: Ir\nfn=(1) main\n1 7\n\ntotals: 1234\n")
-    1234
-    """
-    found = TOTALS.search(dump)
-    if found is None:
-        raise Stop("callgrind wrote a file without a total.", 1)
-    return int(found[1])
-
-
 @asynccontextmanager
 async def counted_server(given: dict[str, Any], folder: Path) -> AsyncIterator[Counted]:
     """Start `quiet.py` under callgrind, counting nothing yet."""
     out = folder / f"callgrind-{uuid4().hex}"
     option = f"--callgrind-out-file={out}"
-    valgrind = ("valgrind", "--tool=callgrind", "--instr-atstart=no", option)
-    command = (*valgrind, sys.executable, "-m", "tests.bench.quiet", json.dumps(given))
+    command = (*callgrind.PROGRAM, option, sys.executable, "-m", "tests.bench.quiet", json.dumps(given))
     environ = {**os.environ, "PYTHONHASHSEED": "0"}
     async with running(*command, environ=environ, start_timeout_s=START_MAX_S) as url:
         [process] = [child for child in psutil.Process().children() if option in child.cmdline()]
-        yield Counted(Server(url, [process]), out)
+        yield Counted(Server(url, [process]), Callgrind(process.pid, out))

@@ -1,4 +1,4 @@
-"""What a site takes in both stores at the turns of its size, what a day of many pages takes, and Redis' own time.
+"""What a site takes in both stores at the turns of its size, and what a day of many pages takes.
 
 Below HTTP, in this process, against own servers. The visitors come through the recorder, as those of beacons do: days
 of at most 4,096 visitors keep their ids beside their sketch, and weeks of at most 8,192.
@@ -23,7 +23,6 @@ from footfall import sql_folder
 from footfall.delivery.pending import View
 from footfall.embedded.servers import ServerUrls, servers
 from footfall.http.services import Services
-from footfall.model.batch import Batch
 from footfall.process.app import open_services, open_sites
 from footfall.settings.settings import Site
 from footfall.stores.migrations import migrate
@@ -31,12 +30,6 @@ from tests.bench.quiet import settings_of
 
 VISITORS = (63, 495, 4_096, 4_097)
 """A day and a week of a small portal, and both sides of the turn from ids to the sketch alone."""
-DAYS = (63, 20_000)
-"""Visitors of the days to which further ones are recorded."""
-IDS = (1, 16)
-CALLS = 32
-"""Each with new visitors, at most 512 of them: a small day stays small."""
-ROUNDS = 9
 PORTAL, PAGES, PAGES_ASKED = "portal", 10_000, 50
 CHANGES = (0, 100, 1_000)
 """Pages that change before each rollup."""
@@ -63,16 +56,12 @@ async def opened(sites: Sequence[str]) -> AsyncIterator["Stores"]:
                 yield Stores(redis, postgres, services, urls)
 
 
-async def measure(visitors: Sequence[int] = VISITORS, days: Sequence[int] = DAYS, pages: int = PAGES) -> dict[str, Any]:
-    """Return bytes by visitors of a day, Redis' microseconds by day and ids, and what a site with `pages` takes."""
+async def measure(visitors: Sequence[int] = VISITORS, pages: int = PAGES) -> dict[str, Any]:
+    """Return bytes by visitors of a day, and what a site with `pages` takes."""
     by_size = {number: f"of-{number}" for number in visitors}
-    by_day = {(day, ids): [f"day-{day}-{ids}-{turn}" for turn in range(ROUNDS)] for day in days for ids in IDS}
-    async with opened([PORTAL, *by_size.values(), *(site for sites in by_day.values() for site in sites)]) as stores:
+    async with opened([PORTAL, *by_size.values()]) as stores:
         return {
             "by_visitors": {str(number): await stores.site_bytes(site, number) for number, site in by_size.items()},
-            "record_us": {
-                str(day): {str(ids): await stores.record_us(by_day[day, ids], day, ids) for ids in IDS} for day in days
-            },
             "pages": await stores.many_pages(pages),
         }
 
@@ -97,25 +86,6 @@ class Stores:
             "redis_ids": sum(size for key, size in sizes.items() if key.endswith(":ids")),
             "postgres": await self.row_bytes(name),
         }
-
-    async def record_us(self, names: Sequence[str], visitors: int, ids: int) -> float:
-        """Return Redis' own microseconds for a call that brings `ids` new visitors to a day of so many.
-
-        The least of the means of some rounds, each on a site of its own: Redis' clock runs on while other programs
-        have its core.
-        """
-        return min([await self._mean_call_us(name, visitors, ids) for name in names])
-
-    async def _mean_call_us(self, name: str, visitors: int, ids: int) -> float:
-        site = self._site(name)
-        await self.view_pages(name, [""] * visitors)
-        _, period = self.services.periods.now(site.zone)
-        calls, spent_us = await self._script_calls()
-        for seq in range(1, CALLS + 1):
-            batch = Batch(site.id, period.day, "a" * 16, seq, seq * ids, int(time.time() * 1000), _ids(ids))
-            await self.services.stores.redis.record(site.id, period, site.online_window_s, batch)
-        calls_after, spent_after_us = await self._script_calls()
-        return round((spent_after_us - spent_us) / (calls_after - calls), 1)
 
     async def many_pages(self, pages: int) -> dict[str, Any]:
         """Return what a site takes and costs of which every page had a view today."""
@@ -197,11 +167,6 @@ class Stores:
         ]
         return int(await self.postgres.fetchval(f"SELECT sum(bytes) FROM ({' UNION ALL '.join(queries)})", name))
 
-    async def _script_calls(self) -> tuple[int, int]:
-        """Return how many script calls Redis has had, and how many microseconds they took in it."""
-        evalsha = (await self.redis.info("commandstats"))["cmdstat_evalsha"]
-        return evalsha["calls"], evalsha["usec"]
-
     def _site(self, name: str) -> Site:
         return next(site for site in self.services.settings.sites.values() if site.id == name)
 
@@ -223,7 +188,3 @@ def _some(names: Sequence[str], number: int, turn: int) -> Sequence[str]:
     """
     first = turn * number % max(1, len(names) - number + 1)
     return names[first : first + number]
-
-
-def _ids(number: int) -> bytes:
-    return secrets.token_bytes(16 * number)

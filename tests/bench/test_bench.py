@@ -16,12 +16,14 @@ from footfall.errors import Stop
 from footfall.ingest.beacon import parse_beacon
 from footfall.ingest.robots import Robots
 from tests.bench import (
+    callgrind,
     closedloop,
     counted,
     families,
     figures,
     growth,
     instructions,
+    kept_ids,
     memory,
     nginx,
     openloop,
@@ -42,6 +44,7 @@ from tests.support.project import PROJECT
 from tests.support.raw_http import send_all
 
 NEEDS_WRK = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+MICROSECONDS = "Redis' own microseconds of a call, ids kept / not kept (`exact_up_to = 0`)"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 SHAPE = {"ratio", "p50_ratio", "p99_ratio", "p999_ratio", "cpu_ratio", "rps", "round_trips_per_beacon"}
 
@@ -167,15 +170,28 @@ async def test_growth_has_a_row_for_every_number_of_sites_and_visitors() -> None
 
 async def test_a_site_takes_its_ids_until_the_sketch_takes_over_and_then_less() -> None:
     """The bytes are of real batches: those of a sketch alone would hide what a small site pays for being exact."""
-    found = {"storage": await storage.measure(visitors=(63, 4_096, 4_097), days=(63,), pages=60)}
+    found = {"storage": await storage.measure(visitors=(63, 4_096, 4_097), pages=60)}
     few, most, over = found["storage"]["by_visitors"].values()
     assert few["redis"] < 10_000 < over["redis"] < most["redis"]
     assert few["postgres"] < over["postgres"] < most["postgres"]
-    assert min(found["storage"]["record_us"]["63"].values()) > 0
     rows = {
         row.name: row.cells(found)[1] for row in counted.SECTIONS["A site of 10,000 pages, each viewed on that day"]
     }
     assert [name for name, measured in rows.items() if "not measured" in measured] == []
+
+
+@pytest.mark.timeout(180)
+async def test_what_ids_cost_redis_stands_beside_a_site_that_keeps_none() -> None:
+    """Of the same calls in the same run; where valgrind is, by the instructions of the server itself."""
+    found = {"kept_ids": await kept_ids.measure(days=(63, 2_000), rounds=1, exact_up_to=900)}
+    rows = [row for row in counted.SECTIONS[MICROSECONDS] if " 63 visitors" in row.name]
+    assert [row.name for row in rows if "not measured" in row.cells(found)[1]] == []
+    if callgrind.is_installed():
+        small, big = (found["kept_ids"][day]["16"]["instructions"] for day in ("63", "2000"))
+        assert small["with"] <= small["without"] + 2 * small["pfadd"], (
+            "the sets of day and week cost more than a sketch"
+        )
+        assert big["with"] <= 1.1 * big["without"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what processes share")
