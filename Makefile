@@ -45,7 +45,7 @@ replay: .venv/dev ## Send the page views of an access log: LOG=access.log, to a 
 seed-week: .venv/dev ## Play the week of a small portal through the demo, and lose what can be lost; Ctrl-C stops it
 	@exec $(BIN)/python -m tests.replay.seed_week $(ARGS)
 
-alerts: .venv/dev ## Cause the condition of each alert, and hear what Alertmanager calls for; 50 minutes; ARGS=FootfallDown
+alerts: .venv/dev ## Cause the condition of each alert, and hear what Alertmanager calls for; an hour; ARGS=FootfallDown
 	@exec $(BIN)/python -m tests.deploy.causes $(ARGS)
 
 image-test: .venv/dev ## Build the image with buildah and run it; needs root, tests/deploy/machines/README.md
