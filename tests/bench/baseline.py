@@ -16,7 +16,7 @@ from aiohttp import web
 from footfall.http.server import KEEPALIVE_S
 
 
-async def serve(answers: dict[str, dict[str, Any]]) -> None:
+async def serve(answers: dict[str, dict[str, Any]], keepalive_s: float = KEEPALIVE_S) -> None:
     """Serve until SIGTERM; print the port when ready."""
     seen_body, seen_headers = answers["/seen"]["body"].encode(), answers["/seen"]["headers"]
     counts_body, counts_headers = answers["/counts"]["body"].encode(), answers["/counts"]["headers"]
@@ -35,7 +35,7 @@ async def serve(answers: dict[str, dict[str, Any]]) -> None:
     app.on_response_prepare.append(finish)
     app.router.add_post("/seen", post_seen)
     app.router.add_get("/counts", get_counts)
-    runner = web.AppRunner(app, access_log=None, auto_decompress=False, keepalive_timeout=KEEPALIVE_S)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, keepalive_timeout=keepalive_s)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     stopping = asyncio.Event()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from footfall.errors import Stop
-from tests.bench import families, goals, machine, rates, tried
+from tests.bench import goals, machine, rates, tried
 from tests.bench.goals import Row, figure
 from tests.bench.kept_ids import DAYS, IDS, KEPT
 from tests.bench.memory import WORKERS
@@ -59,13 +59,14 @@ CASES = {
 }
 
 FAMILIES = {
-    "framework": "framework: aiohttp, our listener, the handler",
+    "framework": "framework: aiohttp, the handler",
+    "connection": "connection: its place, the watch over its client",
     "parse": "parse: the body, and what the head says of the sender",
     "address": "address: the client behind proxies",
-    "admission": "admission: origin, limits, opt-out, robots",
+    "admission": "admission: origin, limits, opt-out, robots, the page's form, what was refused",
     "hash": "hash: the visitor id",
     "record": "record: the batch, its script call, its numbers and their JSON",
-    "answer": "answer: head and body as one write",
+    "answer": "answer: head and body as one write, the views of a page",
     "measure": "measure: the time of the request, as a histogram",
 }
 
@@ -128,8 +129,10 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             for case in rates.CASES
         ),
     ),
-    "Instructions of a beacon on a kept connection, by family of functions": tuple(
-        Row(words, (f"instructions.{families.CASE}.families.{family}",)) for family, words in FAMILIES.items()
+    "Instructions by family of functions: a beacon kept / with page / with id / on a new connection / of 1,000 sites"
+    " / a robot's / refused / `GET /counts` 200 / 304": tuple(
+        Row(words, tuple(f"instructions.{case}.families.{family}" for case in CASES))
+        for family, words in FAMILIES.items()
     ),
     "Bytes of a site after its first day, at 63 / 495 / 4,096 / 4,097 visitors": (
         Row("Redis, all its keys, the visitors all online still", _visitors("redis")),

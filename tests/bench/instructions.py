@@ -34,6 +34,8 @@ from tests.support.raw_http import Connection, read_answer
 CONNECTIONS = 64
 WARMING, COUNTED = 4, 8
 """Rounds that warm up a server, and those that are counted."""
+WARMING_AGAIN, COUNTED_AGAIN = 2, 4
+"""The same for each family that is left out: eight times in each case."""
 SITES = 1_000
 START_MAX_S = 600
 """Under valgrind a server starts slowly."""
@@ -53,6 +55,10 @@ class Case:
     keeps_connections: bool = True
     sites: int = 1
     warming: int = WARMING
+
+    def rounds(self, numbers: range) -> Sequence[bytes]:
+        """Return the requests of these rounds."""
+        return self.requests[numbers.start * CONNECTIONS : numbers.stop * CONNECTIONS]
 
 
 def cases(etag: str) -> dict[str, Case]:
@@ -116,8 +122,7 @@ async def measure() -> dict[str, Any] | None:
                 for name, case in cases(answers["/counts"]["headers"]["ETag"]).items():
                     ours = of_one if case.sites == 1 else of_many
                     found[name] = await compared(ours, empty, case)
-                    if name == families.CASE:
-                        found[name]["families"] = await ours.count_families(case, found[name]["ours"])
+                    found[name]["families"] = await ours.count_families(case, found[name]["ours"])
     return found | {"page_growth": round(found["seen_page"]["ours"] / found["seen"]["ours"], 3)}
 
 
@@ -136,21 +141,24 @@ class Counted:
 
     async def count(self, case: Case, status: int) -> float:
         """Send all requests of a case; return the instructions of each of those that do not warm up."""
-        warming = case.warming * CONNECTIONS
+        return await self._count(case, status, range(case.warming), COUNTED)
+
+    async def _count(self, case: Case, status: int, warming: range, counted: int) -> float:
+        """Warm up with these rounds of a case, and count a request of so many rounds after those that warm up."""
         connections: list[Connection] = []
-        await self._send(case.requests[:warming], case, status, connections)
+        await self._send(case.rounds(warming), case, status, connections)
         await self.callgrind.begin()
-        await self._send(case.requests[warming:], case, status, connections)
-        counted = await self.callgrind.end()
+        await self._send(case.rounds(range(case.warming, case.warming + counted)), case, status, connections)
+        whole = await self.callgrind.end()
         _close(connections)
-        return counted / (COUNTED * CONNECTIONS)
+        return whole / (counted * CONNECTIONS)
 
     async def count_families(self, case: Case, whole: float) -> dict[str, int]:
         """Return the instructions of each family of functions in a case that takes `whole` in all."""
-        without = []
+        without, again = [], range(case.warming - WARMING_AGAIN, case.warming)
         for _ in families.FAMILIES:
             self._signal(signal.SIGUSR1)
-            without.append(await self.count(case, case.status))
+            without.append(await self._count(case, case.status, again, COUNTED_AGAIN))
         self._signal(signal.SIGUSR1)
         return families.parts(whole, without)
 
