@@ -128,6 +128,15 @@ def test_only_lower_numbers_are_raised() -> None:
     assert reading == READING._replace(today_views=120)
 
 
+def test_the_total_of_another_history_has_today_in_it() -> None:
+    """Both stores were set back and days imported: the page would show more visitors today than of all time."""
+    lost = READING._replace(revision="9c882ac6.1-0", today_visitors=60, today_views=9, total_visitors=1, total_views=2)
+    reading, names = lost.not_below(READING)
+    assert (reading.today_visitors, reading.total_visitors) == (63, 63)
+    assert (reading.today_views, reading.total_views) == (118, 118)
+    assert {"total_visitors", "total_views"} <= set(names)
+
+
 def test_a_reading_that_is_not_lower_is_returned_as_it_is() -> None:
     """This is the case of nearly every beacon."""
     for same in (READING, READING._replace(today_visitors=64, total_views=2_500_001)):

@@ -83,6 +83,9 @@ class Reading(NamedTuple):
             if getattr(self, period) == getattr(shown, period):
                 known = ((name, getattr(shown, name)) for name in guarded)
                 floors |= {name: floor for name, floor in known if floor and (getattr(self, name) or 0) < floor}
+        for today, total in _TODAY_IN_TOTAL.items():  # the total may be of another history, and yet today is part of it
+            if floors.get(today, 0) > floors.get(total, getattr(self, total)):
+                floors[total] = floors[today]
         still_exact = tuple(name for name in self.exact if f"{name}_visitors" not in floors)
         return self._replace(**floors, exact=still_exact), list(floors)
 
@@ -149,6 +152,7 @@ _NEVER_FALL_WITHIN: Mapping[str, tuple[str, ...]] = {
     "history": ("total_visitors", "total_views"),
 }
 """By the field that names a period: the numbers that never fall within it."""
+_TODAY_IN_TOTAL: Mapping[str, str] = {"today_visitors": "total_visitors", "today_views": "total_views"}
 NEVER_FALLING = tuple(name for names in _NEVER_FALL_WITHIN.values() for name in names)
 _guarded = attrgetter(*NEVER_FALLING)
 
