@@ -27,6 +27,7 @@ SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 START_MAX_S = 60
 STOP_MAX_S = 45
 LINES_KEPT = 4000
+FRESH_LOOKS = 5
 
 
 class Host:
@@ -144,6 +145,14 @@ class Host:
         async with ClientSession() as session, session.get(f"{self.url}/counts", params={"site": site}) as response:
             answer: dict[str, Any] = await response.json()
             return answer
+
+    async def counts_that_are_fresh(self, site: str) -> dict[str, Any]:
+        """Return the counts once they are no longer of before; a reader is not kept waiting for a busy machine."""
+        for _ in range(FRESH_LOOKS):
+            if not (shown := await self.counts(site))["stale"]:
+                return shown
+            await asyncio.sleep(1)
+        return await self.counts(site)
 
     async def _read_lines(self, ready: asyncio.Event) -> None:
         assert self._process is not None

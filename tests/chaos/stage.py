@@ -157,10 +157,12 @@ class Stage:
         found = await compare(self.ledger, self.stores, self.sites, whole=self.whole_sketches)
         for host in self.hosts:
             for site in self.sites:
-                shown = await host.counts(site)
+                shown = await host.counts_that_are_fresh(site)
                 days = (await self.stores.in_postgres(site)).values()
                 total = sum(copy.visitors for copy in days) + await self.stores.adjustments(site)
-                if shown["stale"] or (self.whole_sketches and shown["total"] != total):
+                if shown["stale"]:
+                    found.append(f"{site}: what is shown stays old, since {shown['as_of']}")
+                elif self.whole_sketches and shown["total"] != total:
                     found.append(f"{site}: {shown['total']} is shown as total, and the days say {total}")
         return found
 
