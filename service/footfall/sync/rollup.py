@@ -25,7 +25,7 @@ from footfall.stores.closed_days import revision_of
 from footfall.stores.store_pair import StorePair
 from footfall.sync.group_rollup import GroupRollup, LeftToAnother, RolledUp, Wanted
 from footfall.sync.repairs import Repairs
-from footfall.sync.rollup_failures import RollupFailures
+from footfall.sync.rollup_failures import RollupFailures, is_of_redis
 
 logger = logging.getLogger(__name__)
 
@@ -197,9 +197,8 @@ class Rollup:
         return Wanted(site, site.id in self._all_days, is_due, turn, (closed_through.isoformat(), revision))
 
     def _server(self, site_id: SiteId, error: Exception) -> str:
-        """Return the server that failed a site; Postgres' name also for a fault of our own, which may be its work."""
-        known = isinstance(error, StoreUnavailable) and error.store == "redis"
-        return self._stores.redis.server_of(site_id) if known else "postgres"
+        """Return the server that failed a site."""
+        return self._stores.redis.server_of(site_id) if is_of_redis(error) else "postgres"
 
     async def _note_failures(self, failed: Mapping[SiteId, Exception]) -> None:
         """Leave sites for the next time, and look whether Postgres failed as a whole, not only these sites in it."""

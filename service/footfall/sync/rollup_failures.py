@@ -12,6 +12,11 @@ from footfall.sync.site_failures import Failure, failures_by_reason
 logger = logging.getLogger(__name__)
 
 
+def is_of_redis(error: Exception) -> bool:
+    """Return whether Redis failed a rollup; a fault of our own counts as Postgres', whose work it may be."""
+    return isinstance(error, StoreUnavailable) and error.store == "redis"
+
+
 class RollupFailures:
     """The sites whose last rollup failed."""
 
@@ -40,7 +45,7 @@ class RollupFailures:
     def is_of_postgres(self, site_id: SiteId) -> bool:
         """Return whether the last rollup of a site failed after Redis had answered, by a fault of ours too."""
         error = self.errors.get(site_id)
-        return error is not None and not (isinstance(error, StoreUnavailable) and error.store == "redis")
+        return error is not None and not is_of_redis(error)
 
     def by_reason(self) -> list[Failure]:
         """Return why sites cannot be copied, one entry a reason; rows that are busy for a moment are no failure."""

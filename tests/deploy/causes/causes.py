@@ -267,6 +267,3 @@ STORIES: Mapping[str, Story] = {
     "FootfallProxySendsNoAddress": Story(no_address),
     **batches.STORIES,
 }
-
-ONLY_PLAYED: Mapping[str, str] = {}
-"""Alerts that no story causes, with the reason: promtool plays them in `tests/deploy/test_alerts.py`."""
