@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from footfall import __version__
@@ -29,6 +28,9 @@ from footfall.display.report_words import (
 from footfall.model.counts import DEFINITIONS, NUMBERS
 from footfall.model.report_period import DAY, By, Days
 from footfall.stores.history import LISTED_MAX, Figure, Sum
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 STYLE = (TEMPLATES / "report.css").read_text(encoding="utf-8")
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
@@ -97,7 +99,9 @@ def part_of(now: int, before: int | None, language: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - 2 MB in each worker, for pages
+
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -5,15 +5,18 @@ words: these become one trie, written as a regular expression. The few real expr
 agent is remembered.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from typing import Any
-
-from crawleruseragents import CRAWLER_USER_AGENTS_DATA
+from functools import cache, lru_cache
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from footfall.ingest.visitor import USER_AGENT_MAX_CHARS
 
+PACKAGE = "crawler-user-agents"
+LIST = "crawleruseragents/crawler-user-agents.json"
 REMEMBERED_MAX = 10_000
 
 OWN_WORDS = (
@@ -59,18 +62,20 @@ EMBEDDED_BROWSER = "http://bsalsa.com/"
 """The address of a component with which programs of Windows show pages, in the user agents of people."""
 
 
+class _Expressions(NamedTuple):
+    """The words of robots, what they begin with, and what stands anywhere in their user agents."""
+
+    words: re.Pattern[str]
+    starts: re.Pattern[str]
+    """Apart, because a search would try them at every character, and not only at the start."""
+    shapes: re.Pattern[str]
+
+
 class Robots:
     """Tells robots from people by their user agent."""
 
     def __init__(self, patterns: Iterable[str] | None = None) -> None:
-        if patterns is None:
-            patterns = [*listed_patterns(), *OWN_SHAPES]
-        words = {word for pattern in patterns if (word := plain_word(pattern)) is not None}
-        shapes = [pattern for pattern in patterns if plain_word(pattern) is None]
-        self._words = re.compile(_trie(words.union(OWN_WORDS)))
-        # Apart, because a search would try them at every character, and not only at the start.
-        self._starts = re.compile(_any_of(shape for shape in shapes if shape.startswith("^")))
-        self._shapes = re.compile(_any_of(shape for shape in shapes if not shape.startswith("^")))
+        self._expressions = compile_list() if patterns is None else _compiled(patterns)
         self._is_listed_cached = lru_cache(REMEMBERED_MAX)(self._is_listed)
 
     def is_robot(self, user_agent: str) -> bool:
@@ -82,14 +87,23 @@ class Robots:
 
     def _is_listed(self, user_agent: str) -> bool:
         named = PHONE.sub("(", user_agent, count=1).replace(EMBEDDED_BROWSER, "")
-        return bool(
-            not named.strip() or self._words.search(named) or self._starts.match(named) or self._shapes.search(named)
-        )
+        words, starts, shapes = self._expressions
+        return bool(not named.strip() or words.search(named) or starts.match(named) or shapes.search(named))
+
+
+@cache
+def compile_list() -> _Expressions:
+    """Return the expressions of the list and of `OWN_SHAPES`, compiled once in a process."""
+    return _compiled([*listed_patterns(), *OWN_SHAPES])
 
 
 def listed_patterns() -> Iterator[str]:
-    """Yield the patterns of the list, with our corrections."""
-    entries: list[dict[str, Any]] = CRAWLER_USER_AGENTS_DATA
+    """Yield the patterns of the list, with our corrections.
+
+    The list is read from its file: imported, the package keeps all that it says of each robot, 1.5 MB.
+    """
+    file = distribution(PACKAGE).locate_file(LIST)
+    entries: list[dict[str, Any]] = json.loads(Path(str(file)).read_bytes())
     for entry in entries:
         pattern: str = entry["pattern"]
         corrected = CORRECTIONS.get(pattern, pattern)
@@ -107,6 +121,17 @@ def plain_word(pattern: str) -> str | None:
     if re.search(r"[\\^$.|?*+()\[\]{}]", re.sub(r"\\\W", "", pattern)):
         return None
     return re.sub(r"\\(.)", r"\1", pattern)
+
+
+def _compiled(patterns: Iterable[str]) -> _Expressions:
+    patterns = list(patterns)
+    words = {word for pattern in patterns if (word := plain_word(pattern)) is not None}
+    shapes = [pattern for pattern in patterns if plain_word(pattern) is None]
+    return _Expressions(
+        words=re.compile(_trie(words.union(OWN_WORDS))),
+        starts=re.compile(_any_of(shape for shape in shapes if shape.startswith("^"))),
+        shapes=re.compile(_any_of(shape for shape in shapes if not shape.startswith("^"))),
+    )
 
 
 def _any_of(patterns: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from footfall._compat import start_resource_tracker, stop_resource_tracker
 from footfall.errors import SettingsError, Stop
 from footfall.log_throttle import LogThrottle
 from footfall.process.systemd import READY, notify, reloading
-from footfall.process.worker import Task
+from footfall.process.task import Task
 from footfall.process.worker_process import WorkerProcess
 from footfall.settings.settings import Settings
 

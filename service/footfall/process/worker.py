@@ -4,14 +4,11 @@ import asyncio
 import resource
 import shutil
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from footfall.background import StepFailures, repeat
 from footfall.errors import Stop, StoreUnavailable
@@ -19,26 +16,10 @@ from footfall.http.server import FILES_MAX
 from footfall.log_lines import start_logging
 from footfall.metrics.multiprocess import FLUSH_EVERY_S, Slot
 from footfall.process.app import Life, serve
-from footfall.settings.settings import Settings
+from footfall.process.task import LAST, Task
 
-LAST = "last"
-"""What the parent sends before it stops all workers."""
 FILES_OF_MACOS = 10_240
 """Some versions of macOS refuse a higher limit, although they report that they allow one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a worker needs to start; pickled for the new process, sockets included."""
-
-    settings: Settings
-    public: socket.socket
-    ops: socket.socket
-    metrics_folder: Path
-    slot: int
-    service_started_s: float
-    workers: int
-    """How many workers should serve, this one among them."""
 
 
 def run_worker(task: Task, parent: Connection) -> None:

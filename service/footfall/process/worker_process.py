@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 
 from footfall.errors import Stop
 from footfall.metrics.multiprocess import free_slot
-from footfall.process.worker import LAST, Task, run_worker
+from footfall.process.spawned import run_spawned
+from footfall.process.task import LAST, Task
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class WorkerProcess:
         """Set once the worker serves, or cannot serve any more; then `_failure` says why."""
         # The worker ends when its side of the pipe closes, which happens when this process dies.
         self._pipe, worker_side = SPAWN.Pipe()
-        self._process = SPAWN.Process(target=run_worker, args=(task, worker_side))
+        self._process = SPAWN.Process(target=run_spawned, args=(task, worker_side))
         with _terminal_signals_blocked():
             self._process.start()
         worker_side.close()
