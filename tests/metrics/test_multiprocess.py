@@ -1,12 +1,13 @@
 """Several workers' metrics as one: here as two slots in one process."""
 
+import gc
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from prometheus_client import values
+from prometheus_client import Gauge, values
 
 from footfall.errors import Stop
 from footfall.metrics.multiprocess import Slot, free_slot, metrics_folder
@@ -33,6 +34,11 @@ def open_slot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenSlo
 def read(slot: Slot, name: str, **labels: str) -> float | None:
     """What Prometheus gets from this slot's worker."""
     return slot.metrics.registry.get_sample_value(name, labels)
+
+
+def gauges() -> int:
+    """Return how many gauges this process has."""
+    return sum(isinstance(found, Gauge) for found in gc.get_objects())
 
 
 def test_every_worker_answers_for_all(open_slot: OpenSlot) -> None:
@@ -107,11 +113,21 @@ def test_a_worker_without_room_for_its_metrics_says_so(open_slot: OpenSlot, fold
 def test_the_most_recent_number_is_the_one_that_is_shown(open_slot: OpenSlot) -> None:
     """What is one number for all workers, such as a total, is not added up."""
     first = open_slot(0)
-    first.metrics.visitors.labels("portal", "total").set(10)
+    first.metrics.show("portal", "total", 10)
     second = open_slot(1)
-    second.metrics.visitors.labels("portal", "total").set(11)
+    second.metrics.show("portal", "total", 11)
     second.write()
     assert read(first, "footfall_visitors", site="portal", period="total") == 11
+
+
+def test_a_number_of_a_site_takes_no_object_of_its_own(open_slot: OpenSlot) -> None:
+    """A worker of a thousand sites shows more than ten thousand numbers."""
+    slot = open_slot(0)
+    before = gauges()
+    for number in range(100):
+        slot.metrics.show(f"site-{number}", "total", number)
+    assert read(slot, "footfall_visitors", site="site-99", period="total") == 99
+    assert gauges() == before
 
 
 def test_every_worker_reads_the_reports_of_all_that_run(open_slot: OpenSlot, folder: Path) -> None:

@@ -164,7 +164,7 @@ class CountsCache:
             entry.exported = entry.shown
             for name in NUMBERS:
                 if (number := getattr(entry.shown.counts, name)) is not None:
-                    self._metrics.visitors.labels(site_id, name).set(number)
+                    self._metrics.show(site_id, name, number)
 
     async def close(self) -> None:
         """Wait for the reads in progress."""

@@ -59,7 +59,10 @@ class _Known:
 class _Rounds:
     """Gathers pages while a question is on its way, and asks for all of them together when its answer is there."""
 
-    def __init__(self, ask: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+    __slots__ = ("_ask", "_done", "_pages", "_site", "task")
+
+    def __init__(self, site: Site, ask: Callable[[Site, Sequence[str]], Awaitable[None]]) -> None:
+        self._site = site
         self._ask = ask
         self._pages: dict[str, None] = {}
         self._done: asyncio.Future[None] | None = None
@@ -81,7 +84,7 @@ class _Rounds:
                 self._pages, self._done = {}, None
                 try:
                     for first in range(0, len(pages), PAGES_AT_ONCE):
-                        await self._ask(pages[first : first + PAGES_AT_ONCE])
+                        await self._ask(self._site, pages[first : first + PAGES_AT_ONCE])
                 except StoreUnavailable as error:
                     logger.debug("Views of pages could not be read; the last known ones are shown. error=%s", error)
                 finally:
@@ -173,18 +176,15 @@ class PageViews:
 
     def _rounds_of(self, site: Site) -> tuple[_Rounds, _Rounds]:
         if site.id not in self._rounds:
-
-            async def ask_redis(pages: Sequence[str]) -> None:
-                self.accept(site.id, pages, await self._read(site, pages))
-
-            async def ask_postgres(pages: Sequence[str]) -> None:
-                reading = await self._read(site, pages)
-                unknown = self.accept(site.id, pages, reading)
-                if unknown and reading.through:
-                    bases = await self._stores.postgres.page_bases(
-                        site.id, date.fromisoformat(reading.through), unknown
-                    )
-                    self.accept(site.id, unknown, await self._stores.redis.remember_pages(site.id, reading, bases))
-
-            self._rounds[site.id] = _Rounds(ask_redis), _Rounds(ask_postgres)
+            self._rounds[site.id] = _Rounds(site, self._ask_redis), _Rounds(site, self._ask_postgres)
         return self._rounds[site.id]
+
+    async def _ask_redis(self, site: Site, pages: Sequence[str]) -> None:
+        self.accept(site.id, pages, await self._read(site, pages))
+
+    async def _ask_postgres(self, site: Site, pages: Sequence[str]) -> None:
+        reading = await self._read(site, pages)
+        unknown = self.accept(site.id, pages, reading)
+        if unknown and reading.through:
+            bases = await self._stores.postgres.page_bases(site.id, date.fromisoformat(reading.through), unknown)
+            self.accept(site.id, unknown, await self._stores.redis.remember_pages(site.id, reading, bases))

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import ip_address
 
 from footfall.errors import Reason, Refused
@@ -32,7 +32,6 @@ class SiteRules:
         self.origins = Origins(site.hosts)
         self._takes_pixel_without_origin = site.pixel_without_origin
         self._excluded_networks = site.excluded_networks
-        self._is_excluded_cached = lru_cache(ADDRESSES_REMEMBERED_MAX)(self._is_excluded)
 
     def accepts_page(self, referer: str | None, is_same_site: bool) -> bool:
         """Return whether a page without origin is of the site; raises Refused(NO_ORIGIN) where its site is unknown."""
@@ -47,6 +46,10 @@ class SiteRules:
         if not self._excluded_networks or not client.address:
             return False
         return self._is_excluded_cached(client.address)
+
+    @cached_property
+    def _is_excluded_cached(self) -> Callable[[bytes], bool]:
+        return lru_cache(ADDRESSES_REMEMBERED_MAX)(self._is_excluded)
 
     def _is_excluded(self, packed: bytes) -> bool:
         address = ip_address(packed)

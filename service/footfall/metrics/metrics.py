@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
@@ -16,6 +17,23 @@ BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 ALL_SITES = "(all)"
 """The site of what is not counted by site."""
 ROLLUP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+ShowNumber = Callable[[str, str, float], None]
+
+
+class Named(NamedTuple):
+    """A metric whose values are also written without an object for each."""
+
+    name: str
+    text: str
+    labels: tuple[str, ...]
+
+
+VISITORS = Named(
+    "footfall_visitors",
+    "Numbers last shown for a site, by their names in the answers: online, today, week, month, ...",
+    ("site", "period"),
+)
 
 
 class Metrics:
@@ -145,13 +163,9 @@ class Metrics:
             "Since when the append-only file of Redis holds what was deleted, seconds since 1970; 0: since ever",
             merge="mostrecent",
         )
-        self.visitors = gauge(
-            "footfall_visitors",
-            "Numbers last shown for a site, by their names in the answers: online, today, week, month, ...",
-            "site",
-            "period",
-            merge="mostrecent",
-        )
+        self.visitors = gauge(VISITORS.name, VISITORS.text, *VISITORS.labels, merge="mostrecent")
+        self.show: ShowNumber = lambda site, period, number: self.visitors.labels(site, period).set(number)
+        """Sets a number of a site: its id, the number's name and the number."""
         self.store_up = gauge(
             "footfall_store_up",
             "1 while the store (redis, postgres, spool) answered last time",

@@ -14,6 +14,7 @@ differ:
 
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from footfall._compat import MetricsFile, keep_metric_values_in, metric_key
 from footfall.errors import Stop
-from footfall.metrics.metrics import Metrics
+from footfall.metrics.metrics import VISITORS, Metrics
 from footfall.metrics.reports import Reports, report_file
 
 FLUSH_EVERY_S = 0.5
@@ -64,7 +65,7 @@ class Slot:
         self._unwritten: list[_Value] = []
         keep_metric_values_in(self._value)
         self.metrics = Metrics(CollectorRegistry())
-        self.metrics.reports = Reports(folder, number)
+        self.metrics.reports, self.metrics.show = Reports(folder, number), self._show
         self.metrics.registry = CollectorRegistry()
         self.metrics.registry.register(_Collector(self, folder))
         self.metrics.write, self.metrics.readable = self.write, CollectorRegistry()
@@ -92,6 +93,11 @@ class Slot:
         key = metric_key(metric, name, *labels_and_text)
         file = self._file(f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind)
         return _Value(file, key, self._unwritten)
+
+    def _show(self, site: str, period: str, number: float) -> None:
+        """Write a number of a site straight to the file; the objects of a gauge would take half a kilobyte for each."""
+        key = metric_key(VISITORS.name, VISITORS.name, list(VISITORS.labels), [site, period], VISITORS.text)
+        self._file("gauge_mostrecent").write_value(key, number, time.time())
 
     def _file(self, kind: str) -> MetricsFile:
         if kind not in self._files:
