@@ -13,7 +13,7 @@ from footfall.errors import Stop
 from tests.bench import goals, machine, rates, tried
 from tests.bench.goals import Row, figure
 from tests.bench.kept_ids import DAYS, IDS, KEPT
-from tests.bench.memory import WORKERS
+from tests.bench.memory import LIBRARIES, WORKERS
 from tests.bench.storage import CHANGES, VISITORS
 from tests.bench.tabs import TABS
 
@@ -33,8 +33,8 @@ Rates come from instructions, from what the empty server gets done of them in a 
 time in the kernel, which is taken for both servers. They are of the average of a day; the median of nine rounds stands
 here. `make scale` says what so many views take with everything: CPU time, calls, rows and bytes.
 
-Memory is read three seconds after the start, on Linux. The libraries' code, some 20 MB of each resident process, is in
-memory once for all of them; so the goals are for what a worker has for itself.
+Memory is read three seconds after the start, on Linux. The files of libraries, some 20 MB of each resident process, are
+in memory once for all of them. The floor of a worker is an interpreter that imports its libraries one after the other.
 
 For tabs, 100 sites and 500 connections are measured, which ping as much sooner as makes the pings of all tabs. CPU
 seconds are those that the processes counted for themselves; on a machine with other work they wander, since cores and
@@ -85,6 +85,14 @@ def _tabs(name: str) -> tuple[str, ...]:
 
 def _many_sites(name: str) -> tuple[str, ...]:
     return tuple(f"memory.many_sites.{when}.{name}" for when in ("idle", "viewed"))
+
+
+def _floor(name: str) -> tuple[str, ...]:
+    return f"memory.floor.{name}.resident_mb", f"memory.floor.{name}.private_mb"
+
+
+def _of_one_worker() -> tuple[str, ...]:
+    return "memory.by_workers.1.resident_mb", "memory.by_workers.1.private_mb"
 
 
 def _changes(name: str) -> tuple[str, ...]:
@@ -156,12 +164,21 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
     "Memory in MB, nothing happens, with 1 / 2 / 4 workers": (
         Row("a worker, what it has for itself", _workers("private_mb"), "{:.0f}", goals.IDLE_MEMORY),
         Row("the same and its part of what processes share (PSS)", _workers("share_mb"), "{:.0f}"),
-        Row("a worker, resident (RSS): pages of libraries in full", _workers("resident_mb"), "{:.0f}"),
+        Row(
+            "a worker, resident (RSS): pages of libraries in full",
+            _workers("resident_mb"),
+            "{:.0f}",
+            goals.IDLE_RESIDENT,
+        ),
         Row("all processes of Footfall together, by their parts", _workers("all_mb"), "{:.0f}"),
     ),
     "Memory in MB of a worker of 1,000 sites: nothing happens / each has had a view": (
         Row("what it has for itself", _many_sites("private_mb"), "{:.0f}", goals.MANY_SITES_MEMORY),
-        Row("resident (RSS)", _many_sites("resident_mb"), "{:.0f}"),
+        Row("resident (RSS)", _many_sites("resident_mb"), "{:.0f}", goals.MANY_SITES_RESIDENT),
+    ),
+    "Memory in MB of an interpreter that imports a worker's libraries and nothing of Footfall: resident / for itself": (
+        *(Row(words, _floor(name), "{:.0f}") for name, (_, words) in LIBRARIES.items()),
+        Row("a worker: all of these, its own modules, and what it has opened", _of_one_worker(), "{:.0f}"),
     ),
     "1,000 visible tabs for an hour, where each site has 10 / 100 of them, through nginx with TLS": (
         Row("Footfall's CPU seconds", _tabs("footfall_cpu_s")),

@@ -81,7 +81,9 @@ SAME_BEACON = Goal("growth.beacon_spread", "<=", 1.5)
 SAME_ROLLUP = Goal("growth.rollup_growth", "<=", 1.5)
 PAGES_READ = Goal("storage.pages.read_ratio", "<=", 2)
 IDLE_MEMORY = Goal("memory.by_workers.1.private_mb", "<=", 60)
+IDLE_RESIDENT = Goal("memory.by_workers.1.resident_mb", "<=", 60)
 MANY_SITES_MEMORY = Goal("memory.many_sites.viewed.private_mb", "<=", 100)
+MANY_SITES_RESIDENT = Goal("memory.many_sites.viewed.resident_mb", "<=", 100)
 SAME_WITH_PAGE = Goal("instructions.page_growth", "<=", 1.1)
 INSTRUCTIONS = MappingProxyType(
     {

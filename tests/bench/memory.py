@@ -2,6 +2,8 @@
 
 `private_mb` is what a process has for itself, `share_mb` (PSS) adds its part of what it shares with others, such as
 libraries, and `resident_mb` (RSS) counts all of that in full. Sums are of shares: they count nothing twice.
+
+The floor is an interpreter of its own that imports a worker's libraries, one after the other, and nothing of Footfall.
 """
 
 import asyncio
@@ -31,6 +33,19 @@ WORKERS = (1, 2, 4)
 SITES = 1_000
 SETTLE_S = 3
 """All sites are open, and each background step has run."""
+LIBRARIES = {
+    "nothing": ("sys", "nothing yet"),
+    "uvloop": ("uvloop", "uvloop, and with it asyncio and OpenSSL"),
+    "aiohttp": ("aiohttp.web", "then aiohttp"),
+    "redis": ("redis.asyncio", "then redis-py"),
+    "asyncpg": ("asyncpg", "then asyncpg"),
+    "pydantic": ("pydantic.main", "then pydantic"),
+    "prometheus": ("prometheus_client.multiprocess", "then prometheus_client"),
+    "psutil": ("psutil", "then psutil: all libraries of an idle worker"),
+}
+"""What an interpreter imports, one after the other: the name of a figure, the module, and the row's words."""
+IMPORTS = "import sys\nfor module in sys.stdin:\n    __import__(module.strip())\n    print(flush=True)"
+"""A program that imports each module of which it reads the name, and writes a line then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +62,7 @@ class Family:
 
     def of_a_worker(self) -> dict[str, float]:
         """Return the memory of a worker, in MB, as the mean of all."""
-        each = [process.memory_full_info() for process in self.workers]
-        fields = {"private_mb": "uss", "share_mb": "pss", "resident_mb": "rss"}
-        return {
-            name: round(statistics.fmean(getattr(found, field) for found in each) / 1e6, 1)
-            for name, field in fields.items()
-        }
+        return _mean(self.workers)
 
     def share_mb(self) -> float:
         """Return the memory of all processes together, in MB."""
@@ -62,7 +72,7 @@ class Family:
 async def measure(
     workers: Sequence[int] = WORKERS, sites: int = SITES, settle_s: float = SETTLE_S
 ) -> dict[str, Any] | None:
-    """Return a worker's memory and that of all processes, by number of workers and with `sites`; None off Linux."""
+    """Return what workers hold, by their number and with `sites`, and what libraries alone do; None off Linux."""
     if sys.platform != "linux":
         return None
     with tempfile.TemporaryDirectory(prefix="footfall-bench-", ignore_cleanup_errors=True) as name:
@@ -81,7 +91,37 @@ async def measure(
                 if (statuses := await send_all(family.port, _a_view_of_each(sites))).keys() - {200, 202}:
                     raise Stop(f"Views of {sites} sites were answered with {dict(statuses)}.", 1)
                 await asyncio.sleep(settle_s)
-                return {"by_workers": by_workers, "many_sites": {"idle": idle, "viewed": family.of_a_worker()}}
+                many_sites = {"idle": idle, "viewed": family.of_a_worker()}
+    return {"by_workers": by_workers, "many_sites": many_sites, "floor": await floor()}
+
+
+async def floor() -> dict[str, dict[str, float]]:
+    """Return the memory, in MB, of an interpreter once it has imported each of `LIBRARIES` and those before it."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", IMPORTS, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    found = {}
+    try:
+        for name, (module, _) in LIBRARIES.items():
+            process.stdin.write(f"{module}\n".encode())
+            if not await process.stdout.readline():
+                raise Stop(f"An interpreter cannot import {module}.", 1)
+            found[name] = _mean([psutil.Process(process.pid)])
+    finally:
+        process.stdin.close()
+        await process.wait()
+    return found
+
+
+def _mean(processes: Sequence[psutil.Process]) -> dict[str, float]:
+    """Return what a process holds, in MB, as the mean of some."""
+    each = [process.memory_full_info() for process in processes]
+    fields = {"private_mb": "uss", "share_mb": "pss", "resident_mb": "rss"}
+    return {
+        name: round(statistics.fmean(getattr(found, field) for found in each) / 1e6, 1)
+        for name, field in fields.items()
+    }
 
 
 def _a_view_of_each(sites: int) -> list[bytes]:

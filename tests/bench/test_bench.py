@@ -6,6 +6,7 @@ No test here depends on how long anything takes.
 import asyncio
 import difflib
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -45,6 +46,9 @@ from tests.support.raw_http import send_all
 
 NEEDS_WRK = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 MICROSECONDS = "Redis' own microseconds of a call, ids kept / not kept (`exact_up_to = 0`)"
+FLOOR = (
+    "Memory in MB of an interpreter that imports a worker's libraries and nothing of Footfall: resident / for itself"
+)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 SHAPE = {"ratio", "p50_ratio", "p99_ratio", "p999_ratio", "cpu_ratio", "rps", "round_trips_per_beacon"}
 
@@ -203,6 +207,25 @@ async def test_memory_is_read_of_the_workers_and_of_all_processes() -> None:
     assert 20 < one["private_mb"] <= one["share_mb"] <= one["resident_mb"]
     assert one["all_mb"] > 1.3 * one["share_mb"]  # the parent has most of the same modules
     assert found["many_sites"]["viewed"].keys() == found["many_sites"]["idle"].keys()
+    libraries = [each["resident_mb"] for each in found["floor"].values()]
+    assert 5 < libraries[0] <= libraries[1] <= libraries[-1] < one["resident_mb"]
+    rows = [
+        row.cells({"memory": found})[1]
+        for name, rows in counted.SECTIONS.items()
+        if name.startswith(FLOOR)
+        for row in rows
+    ]
+    assert [cell for cell in rows if "not measured" in cell] == []
+    assert len(rows) == len(memory.LIBRARIES) + 1
+
+
+def test_the_floor_of_a_worker_has_only_what_a_worker_imports() -> None:
+    """Another library would raise the floor, and a worker would seem to have less of its own."""
+    program = "import sys; from footfall.process import worker; worker._loop_factory(); print(*sys.modules)"
+    imported = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert {module for module, _ in memory.LIBRARIES.values()} <= set(imported)
 
 
 async def test_rates_come_from_counted_instructions_and_what_a_core_does_in_a_second() -> None:
