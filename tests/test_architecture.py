@@ -24,7 +24,17 @@ FOLDERS = (
 )
 """From the commands down to the ground: a file may import from its own folder and from those below it."""
 
-GROUND = {"__init__", "_compat", "background", "errors", "log_lines", "log_throttle", "plain_text", "signals"}
+GROUND = {
+    "__init__",
+    "_compat",
+    "_compat_processes",
+    "background",
+    "errors",
+    "log_lines",
+    "log_throttle",
+    "plain_text",
+    "signals",
+}
 """Files beside the folders that every folder may import."""
 
 DOORS = {"__main__"}

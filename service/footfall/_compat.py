@@ -1,14 +1,12 @@
-"""The one place that uses parts of libraries which their documentation does not promise.
+"""The one place, with `_compat_processes.py`, that uses parts of libraries which their documentation does not promise.
 
 Each part has a name of ours, the version in which it was read, and the reason why there is no public way.
 `tests/test_compat.py` has a canary for each; `pyproject.toml` has an upper bound for each library.
 """
 
 import asyncio
-import warnings
 from bisect import bisect_left
 from collections.abc import Callable
-from multiprocessing import resource_tracker
 from operator import attrgetter, methodcaller
 from typing import Any, Protocol
 
@@ -70,27 +68,6 @@ class MetricValue(Protocol):
     def inc(self, amount: float) -> None: ...
     def set(self, value: float, timestamp: float | None = None) -> None: ...
     def get(self) -> float: ...
-
-
-def start_resource_tracker() -> None:
-    """Start the process that multiprocessing starts beside its first spawned child.
-
-    `multiprocessing.resource_tracker.ensure_running`, read in Python 3.11.7; not documented. Beside the first worker,
-    its start would unblock SIGINT while the parent has SIGINT blocked. A public way, such as making a lock that is
-    not needed, starts the tracker only as a side effect.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a tracker that was killed: it tracks nothing here, and begins anew
-        resource_tracker.ensure_running()
-
-
-def stop_resource_tracker() -> None:
-    """End that process, and wait for its end.
-
-    `ResourceTracker._stop`, read in Python 3.11.7; not documented. Otherwise the tracker would outlive its parent for a
-    moment, in which systemd kills it, with a line in the journal.
-    """
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def keep_metric_values_in(make: Callable[..., MetricValue]) -> None:

@@ -19,7 +19,8 @@ from footfall.display import counts_cache
 from footfall.http.public import create_public_app
 from footfall.http.server import ConnectionLimiter, Listener, connections_max
 from footfall.metrics.metrics import Metrics
-from footfall.metrics.multiprocess import Slot, metrics_folder
+from footfall.metrics.multiprocess import Slot
+from footfall.metrics.slots import metrics_folder
 from footfall.process.app import collect_garbage_rarely, open_services, open_sites
 from footfall.settings.settings import Settings
 from tests.bench import baseline

@@ -1,4 +1,7 @@
-"""The command line: `footfall` and `python -m footfall`."""
+"""The command line: `footfall` and `python -m footfall`.
+
+Each command imports what it runs: else a running service would hold the parts of all of them.
+"""
 
 import asyncio
 import os
@@ -13,9 +16,6 @@ from typing import Annotated
 import typer
 
 from footfall import __version__, sql_folder
-from footfall.cli.adjustments import AMOUNT_MAX, Correction, add_adjustment, login_name, print_journal
-from footfall.cli.doctor import print_checks
-from footfall.cli.events import print_events
 from footfall.cli.given import (
     ENV_FILE,
     EmbeddedOption,
@@ -27,11 +27,8 @@ from footfall.cli.given import (
 )
 from footfall.cli.history_commands import history
 from footfall.cli.import_commands import imports
-from footfall.cli.pages import Days, move_page, print_pages
 from footfall.cli.report_commands import report, report_token
-from footfall.cli.rollup import roll_up_sites
 from footfall.cli.spool_commands import spool
-from footfall.cli.status import print_status, watch_status
 from footfall.cli.terminal import complain, say
 from footfall.display import block
 from footfall.display.labels import languages_of
@@ -42,7 +39,6 @@ from footfall.process import serve as serving
 from footfall.process.systemd import changed_variables
 from footfall.settings.settings import load_settings, settings_file
 from footfall.settings.validators import worker_count
-from footfall.stores.migrations import migrate as apply_migrations
 
 HEX_COLOR = re.compile(r"[0-9a-f]{6}")
 COMPLETE_VARIABLE = "_FOOTFALL_COMPLETE"
@@ -145,6 +141,8 @@ def migrate() -> None:
 
     Run this command before each new version starts. `serve --embedded` runs it by itself.
     """
+    from footfall.stores.migrations import migrate as apply_migrations
+
     settings = given_settings()
     url = (settings.migrate_url or settings.postgres_url).get_secret_value()
     applied = asyncio.run(apply_migrations(url, sql_folder()))
@@ -160,6 +158,8 @@ def rollup(embedded: EmbeddedOption = False) -> None:
 
     The running service copies by itself; after this command, a backup of PostgreSQL holds every count.
     """
+    from footfall.cli.rollup import roll_up_sites
+
     asyncio.run(roll_up_sites(given_stores(embedded=embedded)))
 
 
@@ -179,6 +179,8 @@ def adjust(  # noqa: PLR0913 - an option each
     The number of the old counter is the first one:
     footfall adjust portal --add 1373876 --reason "số liệu bộ đếm cũ" --id old-counter
     """
+    from footfall.cli.adjustments import AMOUNT_MAX, Correction, add_adjustment, login_name, print_journal
+
     settings = given_stores(embedded=embedded)
     corrected = given_site(settings, site)
     if show and add is None:
@@ -214,6 +216,8 @@ def pages(  # noqa: PLR0913 - an option each
 
     Without --from and --to, views of all time and starting numbers. Today's views are included.
     """
+    from footfall.cli.pages import Days, move_page, print_pages
+
     settings = given_stores(embedded=embedded)
     counted = given_site(settings, site)
     days = Days(first.date() if first else None, last.date() if last else None)
@@ -234,6 +238,8 @@ def show_events(
     embedded: EmbeddedOption = False,
 ) -> None:
     """List what a report must mention: stores that were away, lost keys and batches, clocks, starts, settings."""
+    from footfall.cli.events import print_events
+
     settings = given_stores(embedded=embedded)
     asyncio.run(print_events(settings, given_site(settings, site) if site else None, as_csv=as_csv))
 
@@ -285,6 +291,8 @@ def doctor(embedded: EmbeddedOption = False) -> None:
 
     Settings, both stores, their versions, persistence and clocks, the schema, each site's zone, the script.
     """
+    from footfall.cli.doctor import print_checks
+
     if not asyncio.run(print_checks(given_stores(embedded=embedded), settings_file(given_environ()))):
         sys.exit(1)
 
@@ -298,6 +306,8 @@ def show_status(
 
     It is asked at FOOTFALL_OPS_LISTEN.
     """
+    from footfall.cli.status import print_status, watch_status
+
     environ = given_environ()
     file = settings_file(environ)
     # Without a file it is `make run`, whose sites are its own.

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from footfall.cli.given import EmbeddedOption, SiteArgument, given_site, given_stores
-from footfall.cli.site_history import forget_days, merge_sites, rename_site, retire_site
 from footfall.errors import Stop
 from footfall.model.site_id import SiteId
 from footfall.settings.validators import site_id
@@ -26,6 +25,8 @@ def forget(
 
     Needs the owner of the tables (FOOTFALL_MIGRATE_URL), as do retire, rename and merge-sites.
     """
+    from footfall.cli.site_history import forget_days
+
     settings = given_stores(embedded=embedded)
     asyncio.run(forget_days(settings, given_site(settings, site), before.date()))
 
@@ -40,6 +41,8 @@ def retire(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Export everything of a site, then remove it from both stores; without the sentence nothing is removed."""
+    from footfall.cli.site_history import retire_site
+
     settings = given_stores(embedded=embedded)
     asyncio.run(retire_site(settings, _id(site), folder, yes))
 
@@ -51,6 +54,8 @@ def rename(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Give a site another id. Stop Footfall, change the id in the settings, type this, and start it again."""
+    from footfall.cli.site_history import rename_site
+
     settings = given_stores(embedded=embedded)
     asyncio.run(rename_site(settings, _id(old), given_site(settings, new)))
 
@@ -62,6 +67,8 @@ def merge(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Merge sites into one: totals, days, pages, corrections, events. It cannot be taken back; back up before."""
+    from footfall.cli.site_history import merge_sites
+
     settings = given_stores(embedded=embedded)
     asyncio.run(merge_sites(settings, [_id(site) for site in sites], given_site(settings, into)))
 

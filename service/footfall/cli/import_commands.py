@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from footfall.cli.day_imports import DayChoices, import_days
 from footfall.cli.given import EmbeddedOption, SiteArgument, given_site, given_stores
-from footfall.cli.log_import import import_log
-from footfall.cli.pages import ImportChoices, import_pages
 from footfall.errors import Stop
 
 IMPORT_ID_MAX_CHARS = 100
@@ -29,6 +26,8 @@ def import_page_views(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Add the views that pages had at another counter; the same file again adds nothing."""
+    from footfall.cli.pages import ImportChoices, import_pages
+
     settings = given_stores(embedded=embedded)
     if name is not None and not (0 < len(name.strip()) <= IMPORT_ID_MAX_CHARS and name.isprintable()):
         raise Stop(f"--id must be a name of 1 to {IMPORT_ID_MAX_CHARS} characters")
@@ -48,6 +47,8 @@ def import_site_days(
 
     Matomo's exports of its visits by day are understood. Needs the owner of the tables (FOOTFALL_MIGRATE_URL).
     """
+    from footfall.cli.day_imports import DayChoices, import_days
+
     settings = given_stores(embedded=embedded)
     asyncio.run(import_days(settings, given_site(settings, site), file, DayChoices(dry_run, skip)))
 
@@ -75,5 +76,7 @@ def import_access_log(
     Give all files of a day at once: a day that comes again is replaced. Needs the owner of the tables
     (FOOTFALL_MIGRATE_URL).
     """
+    from footfall.cli.log_import import import_log
+
     settings = given_stores(embedded=embedded)
     asyncio.run(import_log(settings, given_site(settings, site), files, line_format, is_dry_run=dry_run))

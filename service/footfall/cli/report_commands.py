@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from footfall.cli.given import EmbeddedOption, SiteArgument, given_site, given_stores
-from footfall.cli.report import ReportChoices, make_report, make_token, revoke_token
 from footfall.errors import Stop
 from footfall.model.report_period import By
 
@@ -29,6 +28,8 @@ def report(  # noqa: PLR0913 - an option each
 
     Without --from some periods that end today. Today's numbers are included.
     """
+    from footfall.cli.report import ReportChoices, make_report
+
     if as_csv + as_json + (page is not None) > 1:
         raise Stop("choose one of --csv, --json and --html")
     settings = given_stores(embedded=embedded)
@@ -45,5 +46,7 @@ def report_token(
 
     It is shown once, and replaces the one before. The service keeps its hash alone.
     """
+    from footfall.cli.report import make_token, revoke_token
+
     settings = given_stores(embedded=embedded)
     asyncio.run((revoke_token if revoke else make_token)(settings, given_site(settings, site)))

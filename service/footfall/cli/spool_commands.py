@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from footfall.cli.given import EmbeddedOption, given_settings, given_stores
-from footfall.cli.spool import adopt_folder, list_folder
 
 spool = typer.Typer(help="Batches that wait on a disk.", no_args_is_help=True)
 
@@ -26,6 +25,8 @@ def list_spool(
 
     Run it as the account of the service. Exit status 1 where PostgreSQL lacks something, or a file is not whole.
     """
+    from footfall.cli.spool import list_folder
+
     asyncio.run(list_folder(given_stores(embedded=embedded), folder, wait_s))
 
 
@@ -38,4 +39,6 @@ def adopt_spool(
 
     Run it as the account of the service. The running workers then send what is in it.
     """
+    from footfall.cli.spool import adopt_folder
+
     adopt_folder(given_settings(), folder, force=force)

@@ -12,44 +12,21 @@ differ:
 # prometheus_client has types for its public part only.
 # mypy: disallow-untyped-calls=False
 
-import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from footfall._compat import MetricsFile, keep_metric_values_in, metric_key
 from footfall.errors import Stop
 from footfall.metrics.metrics import VISITORS, Metrics
-from footfall.metrics.reports import Reports, report_file
+from footfall.metrics.reports import Reports
 
 FLUSH_EVERY_S = 0.5
-MEMORY = Path("/dev/shm")  # noqa: S108
-"""A folder in memory, on Linux: a write to a mapped file on a disk may wait for the disk."""
 EMPTY_FILE = bytes(1 << 16)
-
-
-@contextmanager
-def metrics_folder() -> Iterator[Path]:
-    """Make the folder of the slots' files, for one parent, and remove it at the end."""
-    place = MEMORY if sys.platform == "linux" and MEMORY.is_dir() else None
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="footfall-metrics-", dir=place, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise Stop(f"The workers have no folder to share their metrics in: {error}; set TMPDIR.") from error
-    with folder as name:
-        yield Path(name)
-
-
-def free_slot(folder: Path, slot: int) -> None:
-    """Drop the gauges and the report of a worker that has ended; its counters stay."""
-    report_file(folder, slot).unlink(missing_ok=True)
-    mark_process_dead(slot, path=str(folder))
 
 
 class Slot:

@@ -14,17 +14,14 @@ from pydantic import SecretStr
 
 from footfall import sql_folder
 from footfall.embedded.servers import ServerUrls, servers
-from footfall.imports.demo_history import import_demo_history
 from footfall.log_lines import logs_json, start_logging, write_at_once
-from footfall.metrics.multiprocess import metrics_folder
+from footfall.metrics.slots import metrics_folder
 from footfall.model.clocks import WALL_CLOCK
 from footfall.model.retention import Retention
-from footfall.model.site_id import SiteId
 from footfall.process.sockets import listening, url_of
 from footfall.process.supervisor import Supervisor
 from footfall.process.systemd import READY, STOPPING, inherited_socket, notify
-from footfall.settings.settings import DEMO_SITE, Settings, load_settings, settings_file
-from footfall.stores.migrations import migrate
+from footfall.settings.settings import DEMO_SITE, Settings, Site, load_settings, settings_file
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +80,8 @@ async def _serve(options: Options, reload: asyncio.Event) -> None:
         if options.embedded:
             _tell("Footfall is starting its Valkey and PostgreSQL ...")
             urls = await stack.enter_async_context(servers(settings.data_dir))
-            await migrate(urls.postgres, sql_folder())
             settings = with_stores(settings, urls)
-            if options.demo_history:
-                through = Retention.at(WALL_CLOCK(), settings.sites[DEMO_SITE].zone).closed_through
-                if days := await import_demo_history(urls.postgres, SiteId(DEMO_SITE), through):
-                    _tell(f"The demo portal has {days} made days of history now: they are demo data.")
+            await _fill(urls.postgres, settings.sites[DEMO_SITE] if options.demo_history else None)
 
         workers = options.workers or settings.workers
 
@@ -98,6 +91,19 @@ async def _serve(options: Options, reload: asyncio.Event) -> None:
             _tell(f"Metrics: {url_of(ops)}/metrics")
 
         await Supervisor(settings, workers, public, ops, folder).run(load, reload, announce)
+
+
+async def _fill(postgres_url: str, demo: Site | None) -> None:
+    """Create or update the tables of the embedded PostgreSQL; give `demo`, if it is new there, a made year."""
+    # Without embedded servers a parent speaks to no store.
+    from footfall.imports.demo_history import import_demo_history  # noqa: PLC0415
+    from footfall.stores.migrations import migrate  # noqa: PLC0415
+
+    await migrate(postgres_url, sql_folder())
+    if demo is not None:
+        through = Retention.at(WALL_CLOCK(), demo.zone).closed_through
+        if days := await import_demo_history(postgres_url, demo.id, through):
+            _tell(f"The demo portal has {days} made days of history now: they are demo data.")
 
 
 def _tell(sentence: str) -> None:

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
-from footfall._compat import start_resource_tracker, stop_resource_tracker
+from footfall._compat_processes import start_resource_tracker, stop_resource_tracker
 from footfall.errors import SettingsError, Stop
 from footfall.log_throttle import LogThrottle
 from footfall.process.systemd import READY, notify, reloading

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from footfall.errors import Stop
-from footfall.metrics.multiprocess import free_slot
+from footfall.metrics.slots import free_slot
 from footfall.process.spawned import run_spawned
 from footfall.process.task import LAST, Task
 
