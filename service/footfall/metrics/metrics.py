@@ -31,7 +31,7 @@ class Named(NamedTuple):
 
 VISITORS = Named(
     "footfall_visitors",
-    "Numbers last shown for a site, by their names in the answers: online, today, week, month, ...",
+    "Numbers last shown for a site, by their names in the answers",  # short: each number's key repeats it
     ("site", "period"),
 )
 
