@@ -12,14 +12,13 @@ from pathlib import Path
 
 import aiohttp
 import asyncpg
-import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from footfall.embedded.servers import Postgres, Valkey
 from footfall.stores.postgres_store import open_postgres
-from tests.support.process import all_ended, fresh_connections, production, ready, run, see, start, until
+from tests.support.process import all_ended, command_of, fresh_connections, production, ready, run, see, start, until
 
 SERVING = ("footfall_workers", "footfall_workers_configured")
 
@@ -303,7 +302,7 @@ async def test_a_killed_tracker_is_replaced_without_a_word(environ: dict[str, st
         tracker.kill()
         before[0].kill()
         await process.says("A worker ended and is replaced")
-        await until(lambda: len([child for child in process.children if child.status() != psutil.STATUS_ZOMBIE]) == 3)
+        await until(lambda: len([child for child in process.children if command_of(child)]) == 3)
         assert await process.stop() == 0
 
 

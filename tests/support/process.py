@@ -27,9 +27,17 @@ PLAIN_OUTPUT = {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 SETTINGS = f'[sites.portal]\nname = "Cổng thử"\nhosts = ["{HOST}"]\n'
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """Return the command line of a process; an empty one where it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # since it was listed; or its parent has not noticed yet
+        return []
+
+
 def workers_among(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Return the workers of a Footfall among some processes, oldest first."""
-    found = [process for process in processes if "--multiprocessing-fork" in process.cmdline()]
+    found = [process for process in processes if "--multiprocessing-fork" in command_of(process)]
     return sorted(found, key=psutil.Process.create_time)
 
 

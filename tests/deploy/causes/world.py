@@ -124,7 +124,7 @@ class World:
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
         assert self.service is not None
-        return [child.pid for child in self.service.children if "spawn_main" in " ".join(child.cmdline())]
+        return [worker.pid for worker in self.service.workers]
 
     @asynccontextmanager
     async def another_host(self, more: Mapping[str, str]) -> AsyncIterator[str]:
