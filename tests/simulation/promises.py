@@ -126,6 +126,7 @@ class Promises:
         for after_s in ROUNDS_S:
             world.clock.advance(after_s)
             self._no_log_goes_back()  # what expires now may come back from Postgres
+            self._note_what_postgres_lost()  # or from a worker, in part
             for worker in world.workers:
                 self._work(worker)
             self.check()
@@ -317,11 +318,12 @@ class Promises:
             assert shown == saved
 
     def _is_page_excused(self, sent: Sent) -> bool:
-        return sent.risked and self._postgres_lost_data
+        return sent.page_lost or (sent.risked and self._postgres_lost_data)
 
     def _is_view_excused(self, sent: Sent) -> bool:
         gone = any(not worker.alive or worker.forgot for worker in sent.attempts)
-        if len(sent.attempts) > 1 and sent.risked and gone:
+        is_lost = sent.view_lost or (sent.risked and (gone or self._postgres_lost_data))
+        if len(sent.attempts) > 1 and is_lost:
             return True  # the visitor came with every attempt, the view with one of them
         return sent.logs_lost and (gone or self._postgres_lost_data)
 
@@ -435,6 +437,7 @@ class Promises:
 
     def _nothing_acked_is_lost(self) -> None:
         """Unless Redis lost it, and its worker is gone too or has dropped it for room."""
+        self._note_what_postgres_lost()
         held = self._held()
         for sent in self._world.ledger:
             if sent.outcome == "ok" and not sent.excused and sent.id not in held:
@@ -443,6 +446,19 @@ class Promises:
                     (sent.risked or (len(sent.attempts) > 1 and sent.doubtful)) and gone
                 ) or self._postgres_lost_data
                 assert sent.excused, f"{sent} is nowhere"
+
+    def _note_what_postgres_lost(self) -> None:
+        """What it had alone until it went back: Redis had let the day end, and workers had dropped what is durable.
+
+        A day that Redis has again has all of its logs, and none of its pages.
+        """
+        saved, in_redis = self._saved(), self._in_redis()
+        for sent in self._world.ledger:
+            sent.saved |= sent.id in saved
+            sent.ended |= sent.saved and sent.id not in in_redis
+            if self._postgres_lost_data and sent.saved and sent.id not in saved:
+                sent.view_lost |= sent.id not in in_redis
+                sent.page_lost |= sent.ended
 
     def _logs(self) -> Iterator[tuple[str, date, Mapping[str, tuple[int, int]]]]:
         """Of every copy of a day: whose it is, which day, its logs."""
@@ -489,14 +505,20 @@ class Promises:
 
     def _held(self) -> set[bytes]:
         """The ids of all beacons that some store, disk or living worker has."""
-        packed = [row.sketch or b"" for row in self._world.postgres.model.rows.values()]
+        packed = []
         for file in self._world.disk.model.files.values():
             packed += [batch.visitor_ids for batch in file.rows.values()]
         for worker in self._world.workers:
             for delivery in worker.recorder.sites.values():
                 packed += [batch.visitor_ids for sender in delivery for batch in sender.log.retained]
+        return unpacked(b"".join(packed)) | self._saved() | self._in_redis()
+
+    def _saved(self) -> set[bytes]:
+        return unpacked(b"".join(row.sketch or b"" for row in self._world.postgres.model.rows.values()))
+
+    def _in_redis(self) -> set[bytes]:
         sites = [site for server in self._world.redis for site in self._sites(server)]
-        return unpacked(b"".join(packed)).union(*(day.visitors for site in sites for day in site.days.values()))
+        return set[bytes]().union(*(day.visitors for site in sites for day in site.days.values()))
 
     def _sites(self, server: Server, only: str = "") -> list[SiteModel]:
         sites = [held for of, held in server.model.sites.items() if only in ("", of)]

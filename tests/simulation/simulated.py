@@ -222,6 +222,14 @@ class Sent:
     """Redis has lost data since."""
     logs_lost: bool = False
     """Redis has lost the logs of its day since; the day's sketch may know the visitor all the same."""
+    saved: bool = False
+    """Postgres has had the visitor."""
+    ended: bool = False
+    """Redis has let it go since, with its page."""
+    view_lost: bool = False
+    """Postgres went back, and no Redis had the visitor any more; a worker may bring back a batch without the view."""
+    page_lost: bool = False
+    """Postgres went back after its page was in no Redis any more; its day may have been there again."""
     excused: bool = False
     """Lost in a way that is not promised against."""
     sent_s: float = 0.0

@@ -483,6 +483,7 @@ class Footfall(RuleBasedStateMachine):
         self.world.disturb()
         for _ in range(QUIET_DAYS):
             self.world.clock.advance(DAY_S)
+            self.promises.check()
             for which in range(2):
                 self.reconcile(which, served=True)
 
