@@ -354,9 +354,13 @@ class Promises:
         self._ended_days_stay(worker, counts)
 
     def _take_back_what_was_corrected(self, worker: Worker, counts: Counts) -> None:
-        """An import may lower what an earlier import of the same days said: the revision changes with it."""
+        """An import may lower what an earlier import of the same days said: the revision changes with it.
+
+        Where Redis has gone back to before an import, the revision does too, until the next rollup.
+        """
+        shown = worker.counts_cache.revisions.pop(self._world.site.id, set()) | {counts.revision}
         before, self._revisions[worker] = self._revisions.get(worker), counts.revision
-        if before == counts.revision:
+        if shown == {before}:
             return
         self._last.pop(worker, None)
         for key in [key for key in self._shown if key[0] is worker and key[1] in OF_IMPORTED_DAYS]:

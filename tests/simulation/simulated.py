@@ -7,7 +7,7 @@ The world keeps a ledger of every beacon; `promises.py` compares it with what th
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -23,13 +23,14 @@ from footfall.delivery.recorder import Recorder
 from footfall.delivery.redis_writer import Displays, RedisWriter
 from footfall.delivery.sender import Outlets
 from footfall.delivery.spool_writer import SpoolWriter
-from footfall.display.counts_cache import CountsCache
+from footfall.display.counts_cache import CountsCache, PreparedCounts
 from footfall.display.page_views import PageViews
 from footfall.errors import Reason, Refused, StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.counts import Reading
 from footfall.model.pages import PageReading
 from footfall.model.periods import Periods, local_day
+from footfall.model.site_id import SiteId
 from footfall.settings.settings import Settings, Site
 from footfall.stores.redis_store import EXACT_UP_TO
 from footfall.stores.store_pair import StorePair
@@ -96,6 +97,20 @@ def _bury_the_dead(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
         loop.default_exception_handler(context)
 
 
+class NotedCounts(CountsCache):
+    """Notes each revision that it shows, also where it shows another one before anybody looks."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.revisions: defaultdict[SiteId, set[str | None]] = defaultdict(set)
+
+    def accept(self, site: Site, reading: Reading) -> PreparedCounts:
+        """Show a new reading."""
+        shown = super().accept(site, reading)
+        self.revisions[site.id].add(shown.counts.revision)
+        return shown
+
+
 class Worker:
     """One process: the service's own code on ports instead of stores."""
 
@@ -119,7 +134,7 @@ class Worker:
             return await self.recorder.read_pages(site, pages)
 
         self.metrics = metrics = Metrics(CollectorRegistry())
-        self.counts_cache = CountsCache(settings, metrics, read_counts, clock, clock.monotonic)
+        self.counts_cache = NotedCounts(settings, metrics, read_counts, clock, clock.monotonic)
         redis_port, postgres_port = RedisPort(self), PostgresPort(self)
         self.spool = spool_port = SpoolPort(self)
         stores, periods = StorePair(redis_port, postgres_port), Periods(clock)
