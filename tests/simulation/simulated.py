@@ -258,11 +258,13 @@ class Sent:
     """How many the world had seen when it was sent."""
     doubtful: bool = False
     """Something else failed, besides the page's connection, before all attempts were answered."""
+    sides: set[Server] = field(default_factory=set)
+    """Where its workers count: while Redis is split, each side knows only the views that it has counted itself."""
 
     @property
     def views_at_most(self) -> int:
         """As often as it may count; after two failures at once a repeat is not always recognised."""
-        return int(self.view) * (len(self.attempts) if self.doubtful else 1)
+        return int(self.view) * (len(self.attempts) if self.doubtful else max(1, len(self.sides)))
 
     def end(self, worker: Worker, *, stored: bool, certain: bool = True) -> None:
         """Note how an attempt ended."""
@@ -401,6 +403,7 @@ class World:
         is_repeat = bool(sent.attempts)
         sent.attempts.append(worker)
         sent.waiting.append(worker)
+        sent.sides.add(worker.redis)
         view = View(sent.page, sent.id[-8:], is_repeat) if sent.view else None
         worker.run(self._await(worker, sent, site, view))
 
