@@ -13,7 +13,7 @@ from footfall.display.block import snippet
 from footfall.display.svg import Look, counts_svg
 from footfall.http.assets import load_assets
 from footfall.metrics.metrics import Metrics
-from footfall.model.counts import Counts
+from footfall.model.counts import Counts, Form
 from footfall.settings.settings import FILE_VARIABLES, VARIABLES, Limits, Section, Site, load_settings
 from footfall.settings.sources import CONFIG_VARIABLE
 from tests.chaos.matrix import FAULTS
@@ -196,24 +196,26 @@ PICTURES = {
 def test_the_pictures_of_the_block_are_what_the_program_draws(file: str) -> None:
     """A picture of last year's block promises what no page gets. To draw it again: write `drawn` to the file."""
     site = load_settings(PROJECT / "deploy/footfall.toml", STORES).sites["portal"]
-    counts = Counts(
+    form = Form(
         site=site.id,
+        measure="visitors",
+        poll_after_s=15,
+        ping_after_s=60,
+        language="vi",
+        visitor_id="network",
+    )
+    counts = Counts(
+        form=form,
         online=4,
         today=63,
         week=495,
         total=1_373_876,
         views_today=118,
-        measure="visitors",
         day_of=None,
         week_of=None,
         revision=None,
         as_of=None,
         stale=False,
-        poll_after_s=15,
-        ping_after_s=60,
-        language="vi",
-        visitor_id="network",
-        labels=(),
     )
     drawn = counts_svg(site, counts, "vi", PICTURES[file])
     assert (PROJECT / "deploy" / file).read_text("utf-8") == drawn

@@ -36,6 +36,8 @@ class Reason(StrEnum):
     EXCLUDED = "excluded"
     FRAMED = "framed"
 
+    __hash__ = str.__hash__  # an enum's own is a function in Python, and a refusal looks its reason up five times
+
 
 STATUS = {
     Reason.BAD_JSON: 400,

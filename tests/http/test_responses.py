@@ -26,7 +26,7 @@ async def server() -> AsyncIterator[BaseTestServer]:
         return Reply(int(request.match_info["status"]), HEAD, BODY)
 
     async def refuse(request: web.Request) -> Reply:
-        return refusal(Refused(Reason(request.match_info["reason"]), retry_after_s=3), OPS_HEADERS)
+        return refusal(Refused(Reason(request.match_info["reason"]), retry_after_s=3), tuple(OPS_HEADERS.items()))
 
     async def leave(_: web.Request) -> Reply:
         reply = Reply(200, HEAD, BODY)

@@ -1,34 +1,37 @@
 """The object that pages read, and the numbers that it is made of."""
 
 import json
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from footfall.model.counts import NUMBERS, Counts, Reading
+from footfall.model.counts import NUMBERS, Counts, Form, Reading
 from footfall.model.site_id import SiteId
 from footfall.model.sums import Sums, Tally, spans_of
 
-COUNTS = Counts(
+FORM = Form(
     site=SiteId("portal"),
+    measure="visitors",
+    poll_after_s=15,
+    ping_after_s=60,
+    language="vi",
+    visitor_id="network",
+)
+COUNTS = Counts(
+    form=FORM,
     online=4,
     today=63,
     week=495,
     total=1_373_876,
     views_today=118,
-    measure="visitors",
     day_of=date(2026, 11, 23),
     week_of=date(2026, 11, 23),
     revision="9c882ac6-1",
     as_of="2026-11-23T08:31:07.250+07:00",
     stale=False,
-    poll_after_s=15,
-    ping_after_s=60,
-    language="vi",
-    visitor_id="network",
-    labels=(),
     yesterday=51,
     last_week=480,
     month=1600,
@@ -81,7 +84,7 @@ def test_unknown_is_null_and_never_zero() -> None:
 def test_labels_are_written_only_where_the_site_has_its_own() -> None:
     """Most sites have none, and every byte is sent thousands of times."""
     assert "labels" not in json.loads(COUNTS.as_json())
-    labelled = COUNTS._replace(labels=(("today", "Hôm nay (lượt)"),)).as_json()
+    labelled = COUNTS._replace(form=replace(FORM, labels=(("today", "Hôm nay (lượt)"),))).as_json()
     assert json.loads(labelled)["labels"] == {"today": "Hôm nay (lượt)"}
     assert "Hôm nay".encode() in labelled
 
@@ -178,5 +181,5 @@ def test_a_reading_becomes_counts_of_the_sites_measure() -> None:
     )  # fmt: skip
     moment = datetime.fromtimestamp(READING.at_ms / 1000, ZoneInfo("Asia/Ho_Chi_Minh"))
     assert counts.as_of == moment.isoformat(timespec="milliseconds")
-    views = COUNTS._replace(measure="views").with_reading(READING, ZoneInfo("UTC"))
+    views = COUNTS._replace(form=replace(FORM, measure="views")).with_reading(READING, ZoneInfo("UTC"))
     assert (views.today, views.week, views.total) == (118, 900, 2_500_876)

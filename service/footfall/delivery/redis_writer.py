@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Sequence
 from datetime import date
 from typing import NamedTuple
 
+from footfall._compat import value_of
 from footfall.display.counts_cache import CountsCache
 from footfall.display.page_views import PageViews
 from footfall.errors import StoreDamaged, StoreUnavailable
@@ -41,6 +42,7 @@ class RedisWriter:
         self._counts_cache, self._page_views = displays
         self._periods = periods
         self._metrics = metrics
+        self._clock_skew = value_of(metrics.clock_skew)
         self._up = metrics.store_up.labels("redis")
         self._is_up = False
         """What this gauge says."""
@@ -68,7 +70,7 @@ class RedisWriter:
         if recorded.pages.views:
             not_known = self._page_views.accept(site.id, names_in(batch.pages), recorded.pages)
             self._page_views.outdate(site.id, not_known)
-        self._metrics.flush(recorded.answer.value).inc(1)
+        self._metrics.flush(recorded.answer).inc(1)
         return recorded
 
     async def read(self, site: Site) -> Recorded:
@@ -109,7 +111,7 @@ class RedisWriter:
             self._show(is_up=True)
             self._heard_s, self._heard_at_s = recorded.reading.at_ms / 1000, self._monotonic()
             self._skew_s = self._heard_s - self._periods.clock()
-            self._metrics.clock_skew.set(self._skew_s)
+            self._clock_skew.set(self._skew_s)
             self._counts_cache.accept(site, recorded.reading)
         return recorded
 

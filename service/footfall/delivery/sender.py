@@ -21,8 +21,8 @@ from footfall.sync.event_book import EventBook
 
 logger = logging.getLogger(__name__)
 
-GATHER_TURNS_MAX = 16
-"""Turns of the loop that a batch waits at most while each of them brings it more beacons."""
+GATHERED = 64
+"""Beacons that share a script call well: a batch that has so many waits for no more of them."""
 PAGE_BATCHES = 64
 """Spooled batches of a log that are in memory while they are sent to Redis."""
 
@@ -143,12 +143,10 @@ class LogSender:
 
         A loop accepts one new connection in a turn, so that beacons on such connections come one by one.
         """
-        filling = self._pending[-1]
-        for _ in range(GATHER_TURNS_MAX):
+        filling, before = self._pending[-1], 0
+        while before < filling.beacons < GATHERED:
             before = filling.beacons
             await asyncio.sleep(0)
-            if filling.beacons == before or filling.is_full:
-                return
 
     async def send(self, batch: Batch) -> Need:
         """Send a batch to Redis, answer its beacons if Redis has it, and return what the log needs before the next one.

@@ -12,7 +12,7 @@ from footfall.display.labels import labels_for_script, words_for_script
 from footfall.errors import StoreUnavailable
 from footfall.metrics.metrics import Metrics
 from footfall.model.clocks import MONOTONIC_CLOCK, WALL_CLOCK, Clock, MonotonicClock
-from footfall.model.counts import NUMBERS, Counts, Reading
+from footfall.model.counts import NUMBERS, Counts, Form, Reading
 from footfall.model.periods import Period, period_at, start_of
 from footfall.settings.settings import Settings, Site
 
@@ -185,22 +185,16 @@ class CountsCache:
 
 def unknown_counts(site: Site, settings: Settings) -> Counts:
     """Return a site's counts before any store has answered."""
-    unknown: dict[str, Any] = dict.fromkeys(NUMBERS)
-    return Counts(
+    form = Form(
         site=site.id,
-        **unknown,
         measure=site.measure,
-        day_of=None,
-        week_of=None,
-        revision=None,
-        as_of=None,
-        stale=True,
         poll_after_s=settings.poll_after_s,
         ping_after_s=settings.ping_after_s,
         language=site.language,
         visitor_id=site.visitor_id,
         labels=tuple(labels_for_script(site).items()),
-        words=tuple((language, tuple(names.items())) for language, names in words_for_script(site).items()),
         show=site.show,
-        exact=(),
+        words=tuple((language, tuple(names.items())) for language, names in words_for_script(site).items()),
     )
+    unknown: dict[str, Any] = dict.fromkeys(NUMBERS)
+    return Counts(form, day_of=None, week_of=None, revision=None, as_of=None, stale=True, **unknown)

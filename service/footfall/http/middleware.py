@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from footfall.errors import Reason, Refused
-from footfall.http.responses import refusal
+from footfall.http.responses import Fields, refusal
 from footfall.log_throttle import LogThrottle
 from footfall.metrics.metrics import Metrics
 
@@ -31,13 +31,15 @@ def measure_and_shape(
     """
     failures = LogThrottle()
 
-    starts = tuple(own_headers)
+    fields = tuple(headers.items())
+    own_fields = {start: tuple(own.items()) for start, own in own_headers.items()}
+    starts = tuple(own_fields)
 
-    def headers_of(request: web.Request) -> Mapping[str, str]:
+    def fields_of(request: web.Request) -> Fields:
         path = request.path
         if not path.startswith(starts):
-            return headers
-        return next(own for start, own in own_headers.items() if path.startswith(start))
+            return fields
+        return next(own for start, own in own_fields.items() if path.startswith(start))
 
     def around(handler: Handler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -45,16 +47,16 @@ def measure_and_shape(
             try:
                 response = await handler(request)
             except Refused as refused:
-                response = refusal(refused, headers_of(request))
+                response = refusal(refused, fields_of(request))
             except web.HTTPException as error:
-                allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-                response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)), headers_of(request), allow)
+                allow = (("Allow", error.headers["Allow"]),) if "Allow" in error.headers else ()
+                response = refusal(Refused(REASONS.get(error.status, Reason.BAD_REQUEST)), fields_of(request), allow)
             except Exception:
                 if times := failures.happened():
                     logger.exception(
                         "Requests failed; their senders got 500. times=%d route=%s", times, _route(request)
                     )
-                response = refusal(Refused(Reason.INTERNAL), headers_of(request))
+                response = refusal(Refused(Reason.INTERNAL), fields_of(request))
             metrics.request(_route(request), response.status).observe(time.perf_counter() - started)
             return response
 

@@ -6,7 +6,7 @@ request. Here the lines of a head are encoded once, and an answer is one write.
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from email.utils import formatdate
 from functools import cache, lru_cache
 from http import HTTPStatus
@@ -37,8 +37,9 @@ OPS_HEADERS = MappingProxyType({**HEADERS, "Cache-Control": "no-store"})
 """Ops answers are for operators only, and true for this moment only."""
 
 WITHOUT_BODY = frozenset({204, 304})
-Field = tuple[str, str]
-"""A line of a head: its name and its value."""
+Fields = tuple[tuple[str, str], ...]
+"""Lines of a head, each its name and its value, as a value that can be the key of what was made of it."""
+PUBLIC_FIELDS: Fields = tuple(PUBLIC_HEADERS.items())
 
 
 class Reply(web.StreamResponse):
@@ -116,19 +117,14 @@ def cacheable(request: web.Request, etag: str, head: bytes, body: bytes) -> Repl
     return Reply(304 if _holds(request.headers.get("If-None-Match"), etag) else 200, head, body)
 
 
-def refusal(
-    refused: Refused,
-    common: Mapping[str, str] = PUBLIC_HEADERS,
-    headers: Mapping[str, str] = MappingProxyType({}),
-) -> Reply:
+def refusal(refused: Refused, common: Fields = PUBLIC_FIELDS, own: Fields = ()) -> Reply:
     """Return the answer to a refused request: its reason, a sentence if any, when to retry, how to authenticate."""
-    own, all_lines = (tuple(each.items()) for each in (headers, common))
-    return Reply(refused.status, *_refusal(refused.reason, refused.sentence, refused.retry_after_s, own, all_lines))
+    return Reply(refused.status, *_refusal(refused.reason, refused.sentence, refused.retry_after_s, own, common))
 
 
 @lru_cache(maxsize=256)
 def _refusal(
-    reason: Reason, sentence: str, retry_after_s: int | None, own: Iterable[Field], common: Iterable[Field]
+    reason: Reason, sentence: str, retry_after_s: int | None, own: Fields, common: Fields
 ) -> tuple[bytes, bytes]:
     """Return the lines of the head, and the body; kept, so that a flood of refused requests stays cheap."""
     fields = {"Content-Type": "application/json", "Cache-Control": "no-store", **dict(own)}

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,7 +27,7 @@ def own_report(services: Services) -> dict[str, Any]:
         "pid": os.getpid(),
         "version": __version__,
         "started_s": psutil.Process().create_time(),
-        "refused": [asdict(refusals) for refusals in services.counting.refused_pages.last_hour()],
+        "refused": [refusals._asdict() for refusals in services.counting.refused_pages.last_hour()],
     }
 
 

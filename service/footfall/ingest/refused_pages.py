@@ -7,7 +7,6 @@ Strangers choose what stands here, so a site has few places: a page that was ref
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from heapq import nlargest
 from typing import NamedTuple
@@ -39,8 +38,7 @@ class Page(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusals:
+class Refusals(NamedTuple):
     """How often a page was refused since it was seen first; seconds since the epoch."""
 
     page: Page
@@ -101,8 +99,7 @@ def merged(of_workers: Iterable[Iterable[Refusals]]) -> list[Refusals]:
         together[refusals.page] = (
             refusals
             if known is None
-            else replace(
-                known,
+            else known._replace(
                 times=known.times + refusals.times,
                 since_s=min(known.since_s, refusals.since_s),
                 last_s=max(known.last_s, refusals.last_s),

@@ -5,8 +5,9 @@ Tuples, as every value that is made per batch: a frozen dataclass takes almost t
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -73,7 +74,8 @@ class Reading(NamedTuple):
             names += of_spans
         if raised.peak != shown.peak and self.history == shown.history:
             is_past = shown.peak is not None and shown.peak.at_ms <= self.at_ms  # else of a clock that was ahead
-            raised = raised._replace(peak=higher(raised.peak, shown.peak)) if is_past else raised
+            if is_past and (peak := higher(raised.peak, shown.peak)) is not raised.peak:
+                raised = raised._replace(peak=peak)
         return raised, names
 
     def _raised_to(self, shown: "Reading") -> tuple["Reading", list[str]]:
@@ -160,28 +162,65 @@ Pairs = tuple[tuple[str, str], ...]
 """Names and texts, as a value that can be the key of what was prepared for it."""
 
 
+@dataclass(frozen=True)
+class Form:
+    """What no reading changes of a site's counts, and so the form of their JSON."""
+
+    site: SiteId
+    measure: str
+    poll_after_s: int
+    ping_after_s: int
+    language: str
+    visitor_id: str
+    labels: Pairs = ()
+    """The site's own names of numbers."""
+    definitions: int = DEFINITIONS
+    show: tuple[str, ...] = SHOWN
+    words: tuple[tuple[str, Pairs], ...] = ()
+    """By language: the names of numbers."""
+
+    @cached_property
+    def json(self) -> str:
+        """The object with `%s` for each field that a reading changes, in the order of `Counts.as_json`.
+
+        `labels`, `words` and `show` stand in it only where the site sets some.
+        """
+        own: dict[str, Any] = vars(self) | {
+            "labels": dict(self.labels),
+            "words": {language: dict(names) for language, names in self.words},
+        }
+        left_out = {name for name in ("labels", "words") if not own[name]} | ({"show"} if self.show == SHOWN else set())
+        fields = [
+            f'"{name}":{_json(own[name]).replace("%", "%%") if name in own else "%s"}'
+            for name in _JSON_FIELDS
+            if name not in left_out
+        ]
+        return f"{{{','.join(fields)}}}"
+
+
+_JSON_FIELDS = (
+    *("site", "online", "today", "week", "total", "views_today", "measure", "day_of", "week_of", "revision", "as_of"),
+    *("stale", "poll_after_s", "ping_after_s", "language", "visitor_id", "labels", "yesterday", "last_week", "month"),
+    *("last_month", "year", "views_month", "views_total", "peak_online", "peak_online_at", "definitions", "show"),
+    *("words", "exact"),
+)
+
+
 class Counts(NamedTuple):
     """The object that `/seen` and `/counts` answer with."""
 
-    site: SiteId
-    online: int | None
-    today: int | None
-    week: int | None
-    total: int | None
-    views_today: int | None
-    measure: str
+    form: Form
     day_of: date | None
     week_of: date | None
     revision: str | None
     as_of: str | None
     """The moment of the reading, in the site's zone, to the millisecond (ISO 8601)."""
     stale: bool
-    poll_after_s: int
-    ping_after_s: int
-    language: str
-    visitor_id: str
-    labels: Pairs
-    """The site's own names of numbers."""
+    online: int | None
+    today: int | None
+    week: int | None
+    total: int | None
+    views_today: int | None
     yesterday: int | None = None
     last_week: int | None = None
     month: int | None = None
@@ -191,17 +230,12 @@ class Counts(NamedTuple):
     views_total: int | None = None
     peak_online: int | None = None
     peak_online_at: str | None = None
-    definitions: int = DEFINITIONS
-    show: tuple[str, ...] = SHOWN
-    words: tuple[tuple[str, Pairs], ...] = ()
-    """By language: the names of numbers."""
     exact: tuple[str, ...] = ()
     """Names of the numbers that are exact now, in their order; the others are estimates."""
 
     def with_reading(self, reading: Reading, zone: ZoneInfo) -> "Counts":
         """Return the same site's counts with the numbers of `reading`; its moment is given in `zone`."""
-        is_views = self.measure == "views"
-        yesterday, last_week, month, last_month, year = reading.around(is_views=is_views)
+        is_views = self.form.measure == "views"
         today_views, peak, spans = reading.today_views, reading.peak, reading.spans
         numbers = (  # in the order of NUMBERS
             reading.online,
@@ -209,33 +243,27 @@ class Counts(NamedTuple):
             reading.week_views if is_views else reading.week_visitors,
             reading.adjustments + (reading.total_views if is_views else reading.total_visitors),
             today_views,
-            yesterday,
-            last_week,
-            month,
-            last_month,
-            year,
+            *reading.around(is_views=is_views),
             None if spans is None else spans.month.views + today_views,
             reading.total_views,
             None if peak is None else peak.online,
         )
-        named: dict[str, Any] = dict(zip(NUMBERS, numbers, strict=True))
-        return self._replace(
-            **named,
-            day_of=reading.day_of,
-            week_of=reading.week_of,
-            revision=reading.revision,
-            as_of=_moment(reading.at_ms, zone),
-            stale=False,
-            peak_online_at=None if peak is None else _moment(peak.at_ms, zone),
-            exact=_known_exactly(is_views, reading.exact, tuple([number is None for number in numbers])),
+        values = (  # in the order of the fields: `_replace` takes ten times as long
+            self.form,
+            reading.day_of,
+            reading.week_of,
+            reading.revision,
+            _moment(reading.at_ms, zone),
+            False,
+            *numbers,
+            None if peak is None else _moment(peak.at_ms, zone),
+            _known_exactly(is_views, reading.exact, tuple([number is None for number in numbers])),
         )
+        return Counts._make(values)
 
     def as_json(self) -> bytes:
-        """Encode for the answer; `labels`, `words` and `show` only where the site sets some.
-
-        What no reading changes is encoded once for a site: an encoder takes ten times as long.
-        """
-        numbers = ["null" if number is None else number for number in _numbers(self)]
+        """Encode for the answer."""
+        numbers = ["null" if number is None else number for number in self[FIRST_NUMBER : FIRST_NUMBER + len(NUMBERS)]]
         changing = (
             *numbers[:5],
             _json_of_day(self.day_of),
@@ -247,30 +275,11 @@ class Counts(NamedTuple):
             _json(self.peak_online_at),
             _json_of_names(self.exact),
         )
-        return (_form(*_unchanging(self)) % changing).encode()
+        return (self.form.json % changing).encode()
 
 
-_numbers = attrgetter(*NUMBERS)
-_UNCHANGING = (
-    *("site", "measure", "poll_after_s", "ping_after_s", "language", "visitor_id"),
-    *("labels", "definitions", "show", "words"),
-)
-_unchanging = attrgetter(*_UNCHANGING)
-
-
-@cache
-def _form(*values: Any) -> str:
-    """Return the JSON of a site with `%s` for each field that a reading changes, in the order of the fields."""
-    own = dict(zip(_UNCHANGING, values, strict=True))
-    own["labels"] = dict(own["labels"])
-    own["words"] = {language: dict(names) for language, names in own["words"]}
-    left_out = {name for name in ("labels", "words") if not own[name]} | ({"show"} if own["show"] == SHOWN else set())
-    fields = [
-        f'"{name}":{_json(own[name]).replace("%", "%%") if name in own else "%s"}'
-        for name in Counts._fields
-        if name not in left_out
-    ]
-    return f"{{{','.join(fields)}}}"
+FIRST_NUMBER = Counts._fields.index(NUMBERS[0])
+"""The numbers stand there in the order of `NUMBERS`."""
 
 
 def _plus(closed: int | None, today: int) -> int | None:
