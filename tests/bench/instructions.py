@@ -41,6 +41,8 @@ START_MAX_S = 600
 """Under valgrind a server starts slowly."""
 SETTLE_S = 0.5
 """What a round leaves behind, such as connections that were closed, is done after this time."""
+STOP_MAX_S, STOP_STEP_S = 10, 0.001
+"""How long a server may take to stand, and how often it is asked."""
 OTHER_ORIGIN = b"Origin: https://other.example.vn\r\n"
 ORIGIN = re.compile(rb"Origin: \S+\r\n")
 
@@ -166,7 +168,7 @@ class Counted:
         """Send requests on `connections`, which are opened first where there are none."""
         for first in range(0, len(requests), CONNECTIONS):
             round_of = requests[first : first + CONNECTIONS]
-            self._signal(signal.SIGSTOP)
+            await self._stop()
             try:
                 if not connections:
                     connections += [await asyncio.open_connection("127.0.0.1", self.server.port) for _ in round_of]
@@ -181,6 +183,15 @@ class Counted:
             if not case.keeps_connections:
                 _close(connections)
         await asyncio.sleep(SETTLE_S)
+
+    async def _stop(self) -> None:
+        """Stop the process, and wait until it stands: else it would read a round in several turns."""
+        self._signal(signal.SIGSTOP)
+        for _ in range(round(STOP_MAX_S / STOP_STEP_S)):
+            if self.server.workers[0].status() == psutil.STATUS_STOPPED:
+                return
+            await asyncio.sleep(STOP_STEP_S)
+        raise Stop("A server that is counted does not stop for SIGSTOP.", 1)
 
     def _signal(self, sent: signal.Signals) -> None:
         os.kill(self.server.workers[0].pid, sent)
