@@ -9,15 +9,17 @@ import subprocess
 import tracemalloc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from footfall.imports.log_days import LogDays
 from footfall.imports.log_requests import Request, Unread, open_log
 from footfall.model.imported import ImportedDay
-from footfall.settings.settings import Settings
+from footfall.settings.settings import Settings, Site
 from tests.support.footfall import BROWSER, SITE, settings_for
 from tests.support.project import PROJECT
 
@@ -133,9 +135,8 @@ def test_only_page_views_of_people_count(settings: Settings) -> None:
     )
 
 
-def _with(settings: Settings, **changes: object) -> object:
-    site = settings.sites[SITE].model_dump(exclude_unset=True) | changes
-    return Settings.model_validate(settings.model_dump(exclude_unset=True) | {"sites": {SITE: site}}).sites
+def _with(settings: Settings, **changes: Any) -> dict[str, Site]:
+    return {SITE: replace(settings.sites[SITE], **changes)}
 
 
 def test_days_are_those_of_the_site_whatever_the_log_writes(tmp_path: Path) -> None:

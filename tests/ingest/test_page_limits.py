@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from ipaddress import IPv4Address
+from typing import Any
 
 from footfall.ingest.client_address import Client
 from footfall.ingest.page_limits import SitePages
@@ -20,9 +21,9 @@ def client(address: str) -> Client:
     return Client(packed, packed, packed, is_proxy=False)
 
 
-def site_pages(pages_max: int = 10_000, **limits: object) -> SitePages:
+def site_pages(pages_max: int = 10_000, **limits: Any) -> SitePages:
     """The pages of one site in a worker."""
-    return SitePages(pages_max, b"site", NetworkLimits(Limits.model_validate(limits)))
+    return SitePages(pages_max, b"site", NetworkLimits(Limits(**limits)))
 
 
 def test_50_000_random_paths_of_one_address_leave_the_pages_of_the_portal_counted() -> None:

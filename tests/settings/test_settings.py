@@ -24,6 +24,7 @@ from footfall.settings.settings import (
 )
 from footfall.settings.sources import CONFIG_VARIABLE
 from footfall.settings.store_urls import Server, parse_redis_url, postgres_urls
+from tests.support import reference
 from tests.support.project import PROJECT
 from tests.support.reference import default_text
 
@@ -488,7 +489,7 @@ def test_the_example_file_is_valid_and_shows_every_key(tmp_path: Path) -> None:
     assert load_settings(write(tmp_path / "footfall.toml", uncommented), STORES) == as_it_is
     keys = set(re.findall(r"^(\w+) = ", uncommented, flags=re.MULTILINE))
     secrets = set(FILE_VARIABLES.values())
-    assert keys == ({*VARIABLES.values(), *Site.model_fields, *Limits.model_fields} - secrets - {"id"})
+    assert keys == ({*VARIABLES.values(), *reference.keys_of(Site), *reference.keys_of(Limits)} - secrets - {"id"})
 
 
 def test_a_setting_is_the_same_in_the_code_the_reference_and_the_example() -> None:

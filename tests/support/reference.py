@@ -5,17 +5,19 @@ python -m tests.support.reference        writes these files again; `make referen
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from footfall.metrics.metrics import Metrics
-from footfall.settings.settings import FILE_VARIABLES, VARIABLES, Limits, Section, Settings, Site
+from footfall.settings.settings import FILE_VARIABLES, VARIABLES, Limits, Settings, Site
 from footfall.settings.sources import CONFIG_VARIABLE
 from tests.support.project import PROJECT
 
@@ -182,14 +184,18 @@ def pages() -> Mapping[Path, str]:
     return {SETTINGS_FILE: settings_page(), METRICS_FILE: metrics_page(), RULE_FILE: prometheus_rule()}
 
 
-def _keys(model: type[Section]) -> Iterator[str]:
-    rows = ((f"`{name}`", *_default_and_meaning(model, name)) for name in model.model_fields if name != "id")
+keys_of: Callable[[type[Settings | Site | Limits]], Mapping[str, FieldInfo]] = attrgetter("__pydantic_fields__")
+"""The keys of a table, each with its default and its meaning."""
+
+
+def _keys(model: type[Site | Limits]) -> Iterator[str]:
+    rows = ((f"`{name}`", *_default_and_meaning(model, name)) for name in keys_of(model) if name != "id")
     return _table(("key", "default", "meaning"), rows)
 
 
-def _default_and_meaning(model: type[Section], name: str) -> tuple[str, str]:
-    field = model.model_fields[name]
-    default = default_text(field.default)
+def _default_and_meaning(model: type[Settings | Site | Limits], name: str) -> tuple[str, str]:
+    field = keys_of(model)[name]
+    default = default_text(field.get_default(call_default_factory=True))
     return f"`{default}`" if default else "", field.description or ""
 
 

@@ -1,6 +1,7 @@
 """The rollup of many sites at once, between real stores: one transaction, and no site that holds up another."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -134,7 +135,7 @@ async def of_two_servers(stores: Stores, many: Worker) -> AsyncIterator[tuple[Tw
     async with open_calls(stores.redis_url, TIMEOUT_S) as calls:
         pair = StorePair(redis := TwoServers(calls), many.postgres)
         repairs = Repairs.between(pair, many.metrics, many.clock)
-        sites = [many.site.model_copy(update={"id": site_id}) for site_id in SITES]
+        sites = [replace(many.site, id=site_id) for site_id in SITES]
         rollup = Rollup(sites, pair, repairs, many.metrics, many.clock)
         await rollup.step()
         assert rollup.failures.errors.keys() == set(SITES[1::2])
@@ -189,7 +190,7 @@ async def test_of_a_server_that_is_back_one_worker_copies_the_sites_for_all(stor
     """Four workers looked at all days of a thousand portals at once, which held up each of them."""
     async with open_calls(stores.redis_url, TIMEOUT_S) as calls:
         pair = StorePair(redis := TwoServers(calls), many.postgres)
-        sites = [many.site.model_copy(update={"id": site_id}) for site_id in SITES]
+        sites = [replace(many.site, id=site_id) for site_id in SITES]
         first, second = [
             Rollup(sites, pair, Repairs.between(pair, many.metrics, many.clock), many.metrics, many.clock, every_s)
             for every_s in (0.0, 3600.0)  # the second leaves to others what they have looked at

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -23,17 +24,17 @@ from tests.support.storage import TIMEOUT_S, TODAY, batch, packed, period_of, pl
 
 DUE = timedelta(hours=2, minutes=30)
 """After midnight: by then the rewrite of a day was due."""
-PORTAL = {"id": SITE, "name": "Portal", "hosts": ["portal.example.vn"]}
+PORTAL: dict[str, Any] = {"id": SITE, "name": "Portal", "hosts": ["portal.example.vn"]}
 
 
 class Asker:
     """One worker's rewrites, and its clock."""
 
-    def __init__(self, redis: RedisStore, **site: str) -> None:
+    def __init__(self, redis: RedisStore, **site: Any) -> None:
         self.redis = redis
         self.clock = FakeClock(NOON)
         self.metrics = Metrics(CollectorRegistry())
-        self.rewrites = LogRewrites([Site.model_validate(PORTAL | site)], redis, self.metrics, self.clock)
+        self.rewrites = LogRewrites([Site(**PORTAL | site)], redis, self.metrics, self.clock)
 
     async def look(self) -> None:
         """Step when the next look is due."""
@@ -208,7 +209,7 @@ async def test_a_worker_reports_what_another_worker_did_not_achieve(own_valkey: 
 async def test_each_time_zone_of_the_sites_has_its_moment(asker: Asker) -> None:
     """The salt of a site ends by its own midnight."""
     zones = {"a": "Asia/Ho_Chi_Minh", "b": "Europe/Berlin", "c": "Asia/Ho_Chi_Minh"}
-    sites = [Site.model_validate(PORTAL | {"id": name, "time_zone": zone}) for name, zone in zones.items()]
+    sites = [Site(**PORTAL | {"id": name, "time_zone": zone}) for name, zone in zones.items()]
     rewrites = LogRewrites(sites, asker.redis, asker.metrics, asker.clock)
     midnight = datetime.combine(TODAY, datetime.min.time(), VIETNAM).timestamp()
     moments = {rewrites.due_s(midnight + 3600 * hour) - midnight for hour in range(3, 24)}

@@ -67,7 +67,8 @@ def parse_beacon(body: bytes) -> Beacon:
         # With another id a body stays the same JSON, or none: with the same id all bodies of a page are equal.
         return _parse(body[:-VIEW_END_BYTES] + ANY_VIEW)._replace(view=bytes.fromhex(end[1].decode()))
     # Elsewhere the id makes its body one of a kind, which would only drive others out.
-    return _parse.__wrapped__(body) if b'"view":' in body else _parse(body)
+    # Not `in`, which asks first whether the bytes are a number, and makes an exception of that.
+    return _parse.__wrapped__(body) if body.find(b'"view":') >= 0 else _parse(body)
 
 
 def parse_view(text: str | None) -> bytes:
