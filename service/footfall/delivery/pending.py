@@ -23,6 +23,8 @@ class StoredIn(Enum):
     """On this host's disk (fsynced); it will be counted once: 202."""
 
 
+IN_REDIS = StoredIn.REDIS
+"""The member by a name of its own: until Python 3.12 `StoredIn.REDIS` calls a function in Python."""
 OUTCOMES = {StoredIn.REDIS: "counted", StoredIn.DISK: "spooled"}
 """Values of the metric's label."""
 

@@ -1,5 +1,7 @@
 """The public routes: pages send beacons and read the numbers."""
 
+from functools import partial
+
 from aiohttp import web
 
 from footfall.display.block import counts_html
@@ -54,12 +56,13 @@ def create_public_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[OUTERMOST] = measure_and_shape(services.metrics, PUBLIC_HEADERS, {"/reports": REPORT_HEADERS})
     app[ACCESS] = check_reader
-    app.router.add_post("/seen", post_seen)
-    app.router.add_get("/seen.gif", get_pixel, allow_head=False)
+    # Bound here: to find the services in a request takes two properties, each time.
+    app.router.add_post("/seen", partial(post_seen, services))
+    app.router.add_get("/seen.gif", partial(get_pixel, services), allow_head=False)
     app.router.add_head("/seen.gif", head_pixel)
-    app.router.add_get("/counts", get_counts)
-    app.router.add_get("/counts.svg", get_counts_svg)
-    app.router.add_get("/counts.html", get_counts_html)
+    app.router.add_get("/counts", partial(get_counts, services))
+    app.router.add_get("/counts.svg", partial(get_counts_svg, services))
+    app.router.add_get("/counts.html", partial(get_counts_html, services))
     add_assets(app, services.settings)
     for resource in list(app.router.resources()):
         app.router.add_route("OPTIONS", resource.canonical, answer_preflight)
@@ -68,9 +71,8 @@ def create_public_app(services: Services) -> web.Application:
     return app
 
 
-async def post_seen(request: web.Request) -> Reply:
+async def post_seen(services: Services, request: web.Request) -> Reply:
     """Count one beacon, and return the numbers that already include it."""
-    services = request.app[SERVICES]
     content = request.content
     try:
         # The body nearly always comes with the head: then there is nothing to wait for, and no timer to start.
@@ -81,7 +83,7 @@ async def post_seen(request: web.Request) -> Reply:
         raise
     sender = read_sender(request.headers, read_client(request, services.resolver))
     outcome = await services.counting.count_beacon(beacon, sender)
-    site, field = services.settings.sites[beacon.site], b""
+    site, field = services.counting.sites[beacon.site], b""
     if beacon.page and (page := normalise_page(beacon.page, site)) is not None:
         # Its views nearly always came back with the commit: then there is nothing to wait for.
         views = services.page_views.whole(site.id, page)
@@ -94,13 +96,12 @@ async def post_seen(request: web.Request) -> Reply:
     return Reply(200, JSON_FRESH + _ignored(outcome), with_pages(body, field))
 
 
-async def get_pixel(request: web.Request) -> Reply:
+async def get_pixel(services: Services, request: web.Request) -> Reply:
     """Count a view of a page without script; the answer is always the same tiny image."""
-    return _image_reply(await _count_pixel(request), PIXEL_FRESH, PIXEL)
+    return _image_reply(await _count_pixel(services, request), PIXEL_FRESH, PIXEL)
 
 
-async def _count_pixel(request: web.Request) -> Counted | Spooled | Ignored:
-    services = request.app[SERVICES]
+async def _count_pixel(services: Services, request: web.Request) -> Counted | Spooled | Ignored:
     query = request.query
     site, page = query.get("site", ""), query.get("page")
     try:
@@ -124,22 +125,20 @@ async def head_pixel(_: web.Request) -> Reply:
     return Reply(200, PIXEL_FRESH, PIXEL)
 
 
-async def get_counts(request: web.Request) -> Reply:
+async def get_counts(services: Services, request: web.Request) -> Reply:
     """Return the numbers, from bytes that are prepared once for all readers, and the views of pages in the query."""
-    site = _site_to_read(request)
-    services = request.app[SERVICES]
+    site = _site_to_read(services, request)
     views = await views_of_pages(services, site, pages) if (pages := pages_in(request)) else b""
     shown = await services.counts_cache.counts(site)
     return _reply(request, with_pages_etag(shown.etag, views), COUNTS_JSON, with_pages(shown.body, views))
 
 
-async def get_counts_svg(request: web.Request) -> Reply:
+async def get_counts_svg(services: Services, request: web.Request) -> Reply:
     """Return the block, or the views of the page in the query, as an image, where nothing else is possible."""
-    site = _site_to_read(request)
-    services = request.app[SERVICES]
+    site = _site_to_read(services, request)
     look, language, show = look_in(request), language_in(request, site), numbers_in(request)
     counts_too = chosen(request, "count", ("0", "1")) == "1" and request.method == "GET"
-    outcome = await _count_pixel(request) if counts_too else None
+    outcome = await _count_pixel(services, request) if counts_too else None
     if pages := pages_in(request):
         views = await views_of_page(services, site, pages[0])
         image = page_svg(site, views, language, look).encode()
@@ -152,10 +151,10 @@ async def get_counts_svg(request: web.Request) -> Reply:
     return _reply(request, etag, COUNTS_SVG, image) if outcome is None else _image_reply(outcome, SVG_FRESH, image)
 
 
-async def get_counts_html(request: web.Request) -> Reply:
+async def get_counts_html(services: Services, request: web.Request) -> Reply:
     """Return the block as an HTML fragment, for server-side includes."""
-    site = _site_to_read(request)
-    shown = await request.app[SERVICES].counts_cache.counts(site)
+    site = _site_to_read(services, request)
+    shown = await services.counts_cache.counts(site)
     fragment = counts_html(site, shown.counts, language_in(request, site), numbers_in(request))
     return _reply(request, shown.etag, COUNTS_HTML, fragment.encode())
 
@@ -165,9 +164,8 @@ async def answer_preflight(_: web.Request) -> Reply:
     return Reply(204, PREFLIGHT)
 
 
-def _site_to_read(request: web.Request) -> Site:
-    services = request.app[SERVICES]
-    site = services.settings.sites.get(request.query.get("site", ""))
+def _site_to_read(services: Services, request: web.Request) -> Site:
+    site = services.counting.sites.get(request.query.get("site", ""))
     if site is None:
         raise Refused(Reason.UNKNOWN_SITE)
     services.admission.check_read(site, read_client(request, services.resolver))

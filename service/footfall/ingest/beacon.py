@@ -32,6 +32,10 @@ class Kind(StrEnum):
     PING = "ping"
 
 
+A_VIEW = Kind.VIEW
+"""The member by a name of its own: until Python 3.12 `Kind.VIEW` calls a function in Python."""
+
+
 class Beacon(NamedTuple):
     """One message from a page, with every field checked.
 

@@ -4,14 +4,15 @@
 flood of refused beacons stays cheap.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from footfall.delivery.pending import StoredIn, View
+from footfall.delivery.pending import IN_REDIS, View
 from footfall.delivery.recorder import Recorder
 from footfall.errors import Reason, Refused
 from footfall.ingest.admission import Admission
-from footfall.ingest.beacon import Beacon, Kind
+from footfall.ingest.beacon import A_VIEW, Beacon
 from footfall.ingest.client_address import Client
 from footfall.ingest.pages import normalise_page
 from footfall.ingest.proxy_watch import ProxyWatch
@@ -21,7 +22,7 @@ from footfall.ingest.visitor import visitor_id
 from footfall.metrics.metrics import Metrics
 from footfall.model.periods import Periods
 from footfall.model.retention import WEEK
-from footfall.settings.settings import Settings, Site
+from footfall.settings.settings import Site
 from footfall.sync.site_opener import SiteOpener
 
 
@@ -43,13 +44,14 @@ class Ignored:
 
 
 COUNTED, SPOOLED = Counted(), Spooled()
+NO_PAGE = View()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counting:
     """Counts the beacons of one worker; the fields are what a beacon passes."""
 
-    settings: Settings
+    sites: Mapping[str, Site]
     admission: Admission
     periods: Periods
     opener: SiteOpener
@@ -64,7 +66,7 @@ class Counting:
         Raises Refused(UNKNOWN_SITE | NO_ORIGIN | WRONG_ORIGIN | RATE_LIMITED | NOT_READY | BUSY | SPOOL_FULL), and
         then nothing of the beacon was stored. Every outcome is in the metrics.
         """
-        site = self.settings.sites.get(beacon.site)
+        site = self.sites.get(beacon.site)
         if site is None:
             self.note_refusal(Reason.UNKNOWN_SITE)
             self.refused_pages.note(Reason.UNKNOWN_SITE, beacon.site, sender)
@@ -93,7 +95,7 @@ class Counting:
                 period.day,
                 visitor if self.admission.may_add_visitor(site, client, visitor) else None,
                 previous_week_id,
-                self._viewed(site, beacon, period.day, client) if beacon.kind is Kind.VIEW else None,
+                self._viewed(site, beacon, period.day, client) if beacon.kind is A_VIEW else None,
             )
         except Refused as refused:
             if refused.reason is Reason.RATE_LIMITED and sender.client.is_proxy:
@@ -101,13 +103,13 @@ class Counting:
             self.note_refusal(refused.reason, site.id)
             self.refused_pages.note(refused.reason, site.id, sender)
             raise
-        return COUNTED if stored_in is StoredIn.REDIS else SPOOLED
+        return COUNTED if stored_in is IN_REDIS else SPOOLED
 
     def _viewed(self, site: Site, beacon: Beacon, day: date, client: Client) -> View:
         """Return the view, of the page under which it counts."""
         page = normalise_page(beacon.page, site) if beacon.page else None
         counted = "" if page is None else self.admission.page_to_count(site, page, day, client)
-        return View(counted, beacon.view, beacon.again)
+        return View(counted, beacon.view, beacon.again) if counted or beacon.view else NO_PAGE
 
     def note_refusal(self, reason: Reason, site_id: str = "") -> None:
         """Count a refused beacon; of an unknown site the label is empty, since clients must not name metrics."""

@@ -128,7 +128,7 @@ async def open_services(
         reconciler = Reconciler(settings.keep_max_bytes, recorder, stores, spool_writer, repairs, metrics)
         admission = Admission(settings, monotonic)
         counting = Counting(
-            settings=settings,
+            sites=settings.sites,
             admission=admission,
             periods=periods,
             opener=repairs.opener,
