@@ -6,7 +6,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a request was refused or a beacon not counted.
 
-    The same word is the `error` of the JSON answer, the metric label and the log field.
+    The same word is the `error` of the JSON answer, the metric label and the log field. A member is that word; its
+    `value` is a function in Python, until 3.12, and refused beacons come in floods.
     """
 
     BAD_JSON = "bad_json"
@@ -69,7 +70,7 @@ class Refused(Exception):
     """A request that gets an error as its answer, with a sentence for its author if any; nothing of it was stored."""
 
     def __init__(self, reason: Reason, retry_after_s: int | None = None, sentence: str = "") -> None:
-        super().__init__(reason.value)
+        super().__init__(reason)
         self.reason = reason
         self.sentence = sentence
         self.retry_after_s = retry_after_s if retry_after_s is not None else RETRY_AFTER_S.get(reason)

@@ -173,7 +173,7 @@ def _site_to_read(services: Services, request: web.Request) -> Site:
 
 
 def _ignored(ignored: Ignored) -> bytes:
-    return b"Footfall-Ignored: %b\r\n" % ignored.reason.value.encode()
+    return b"Footfall-Ignored: %b\r\n" % ignored.reason.encode()
 
 
 def _reply(request: web.Request, etag: str, head: bytes, body: bytes) -> Reply:

@@ -50,11 +50,17 @@ class Reply(web.StreamResponse):
     """
 
     def __init__(self, status: int, head: bytes, body: bytes = b"") -> None:
-        super().__init__(status=status)
+        # What aiohttp would make for an answer of its own, headers, cookies and more, is not made: none is read.
+        self._code = status
         self._lines = head
         self._content = body
         self._stays: bool | None = None
         self._is_sent = False
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._code
 
     @property
     def prepared(self) -> bool:
@@ -81,7 +87,7 @@ class Reply(web.StreamResponse):
         self._is_sent = True
         if self._stays is None:
             self._stays = request.keep_alive
-        status, body = self.status, self._content
+        status, body = self._code, self._content
         bare = status in WITHOUT_BODY
         writer = writer_of(request)
         await writer.write(

@@ -261,8 +261,7 @@ class _Connections(HttpServer):
         if (refused := _not_spoken(request)) is not None:
             return _malformed(refused)
         body = request.content
-        connection = request.protocol
-        if body.is_eof() or not isinstance(connection, _Connection):
+        if body.is_eof() or not isinstance(connection := request.protocol, _Connection):
             response = await handler(request)
         else:
             with connection.reading(body):

@@ -74,7 +74,7 @@ class Counting:
         try:
             ignored = self.admission.check(site, beacon, sender)
             if ignored is not None:
-                self.metrics.beacon(site.id, "ignored", ignored.value).inc(1)
+                self.metrics.beacon(site.id, "ignored", ignored).inc(1)
                 return Ignored(ignored)
             client, agent = sender.client, sender.user_agent
             at_s, period = self.periods.now(site.zone)
@@ -98,7 +98,7 @@ class Counting:
                 self._viewed(site, beacon, period.day, client) if beacon.kind is A_VIEW else None,
             )
         except Refused as refused:
-            if refused.reason is Reason.RATE_LIMITED and sender.client.is_proxy:
+            if sender.client.is_proxy and refused.reason is Reason.RATE_LIMITED:
                 self.proxies.saw_proxy(self.periods.clock())
             self.note_refusal(refused.reason, site.id)
             self.refused_pages.note(refused.reason, site.id, sender)
@@ -113,4 +113,4 @@ class Counting:
 
     def note_refusal(self, reason: Reason, site_id: str = "") -> None:
         """Count a refused beacon; of an unknown site the label is empty, since clients must not name metrics."""
-        self.metrics.beacon(site_id, "refused", reason.value).inc(1)
+        self.metrics.beacon(site_id, "refused", reason).inc(1)
