@@ -106,7 +106,7 @@ def _answer(services: Services) -> Iterator[Replaced]:
     answers: dict[int, bytes] = {}
 
     async def prepare(reply: Reply, request: web.BaseRequest) -> AbstractStreamWriter:
-        reply._stays = reply._is_sent = True  # noqa: SLF001 - as the method does that it stands for
+        reply.keep_alive = reply.prepared = True  # as the method does that it stands for
         answer = answers.get(reply.status)
         if answer is None:
             answer = answers[reply.status] = _whole(reply.status, reply._content)  # noqa: SLF001

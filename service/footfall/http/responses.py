@@ -49,32 +49,21 @@ class Reply(web.StreamResponse):
     server.
     """
 
+    # aiohttp's are properties of headers, cookies and more, of which an answer here has none and makes none.
+    status = 200
+    prepared = False
+    """Whether the answer is on its way."""
+    keep_alive: bool | None = None
+    """Whether the connection stays open after this answer; None until it is known."""
+
     def __init__(self, status: int, head: bytes, body: bytes = b"") -> None:
-        # What aiohttp would make for an answer of its own, headers, cookies and more, is not made: none is read.
-        self._code = status
+        self.status = status
         self._lines = head
         self._content = body
-        self._stays: bool | None = None
-        self._is_sent = False
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._code
-
-    @property
-    def prepared(self) -> bool:
-        """Whether the answer is on its way."""
-        return self._is_sent
-
-    @property
-    def keep_alive(self) -> bool | None:
-        """Whether the connection stays open after this answer; None until it is known."""
-        return self._stays
 
     def force_close(self) -> None:
         """Close the connection after this answer."""
-        self._stays = False
+        self.keep_alive = False
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the whole answer in one write; the body is left out where HTTP wants none.
@@ -82,12 +71,12 @@ class Reply(web.StreamResponse):
         Return once the system has taken the answer, so that a client which does not read has one answer in memory,
         and its next requests wait.
         """
-        if self._is_sent:
+        if self.prepared:
             return None
-        self._is_sent = True
-        if self._stays is None:
-            self._stays = request.keep_alive
-        status, body = self._code, self._content
+        self.prepared = True
+        if self.keep_alive is None:
+            self.keep_alive = request.keep_alive
+        status, body = self.status, self._content
         bare = status in WITHOUT_BODY
         writer = writer_of(request)
         await writer.write(
@@ -97,7 +86,7 @@ class Reply(web.StreamResponse):
                     self._lines,
                     _date(int(time.time())),
                     b"" if bare else b"Content-Length: %d\r\n" % len(body),
-                    _connection(request, stays=self._stays),
+                    _connection(request, stays=self.keep_alive),
                     b"" if bare or request.method == "HEAD" else body,
                 )
             )

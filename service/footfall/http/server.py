@@ -391,11 +391,12 @@ class _Connection(HttpConnection):
 
 def _not_spoken(request: web.Request) -> Reason | None:
     """Return why a request is none of HTTP/1.1, or None; RFC 9112 6.1 and RFC 9110 10.1.1, 15.6.2, 15.6.6."""
-    version = request.version
+    version, get = request.version, request.headers.get
+    expected, coding = get(EXPECT), get(TRANSFER_ENCODING)
+    if expected is None and coding is None and version == HttpVersion11:
+        return None
     if version > HttpVersion11:
         return Reason.HTTP_VERSION
-    get = request.headers.get
-    expected, coding = get(EXPECT), get(TRANSFER_ENCODING)
     if version < HttpVersion10 or (expected and expected.lower() != "100-continue"):
         return Reason.BAD_REQUEST
     if coding is None:
