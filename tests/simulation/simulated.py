@@ -10,7 +10,8 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -456,5 +457,12 @@ def settings_of(folder: Path, keep_max_bytes: int, exact_up_to: int = EXACT_UP_T
             "data_dir": folder,
         }
     )
-    sites = {name: replace(site, pages_kept_days=PAGES_KEPT_DAYS) for name, site in settings.sites.items()}
+    sites = {name: _forgets_pages_early(site) for name, site in settings.sites.items()}
     return settings.model_copy(update={"sites": sites, "keep_max_bytes": keep_max_bytes, "queue_max_beacons": 400})
+
+
+def _forgets_pages_early(site: Site) -> Site:
+    """Return the site with fewer days than its settings allow, so that a run sees days of pages folded."""
+    early = copy(site)
+    object.__setattr__(early, "pages_kept_days", PAGES_KEPT_DAYS)
+    return early

@@ -29,8 +29,7 @@ def measure_and_shape(
 
     `own_headers` are those of paths that begin so.
     """
-    failures = LogThrottle()
-
+    failures, names = LogThrottle(), RouteNames()
     fields = tuple(headers.items())
     own_fields = {start: tuple(own.items()) for start, own in own_headers.items()}
     starts = tuple(own_fields)
@@ -54,10 +53,10 @@ def measure_and_shape(
             except Exception:
                 if times := failures.happened():
                     logger.exception(
-                        "Requests failed; their senders got 500. times=%d route=%s", times, _route(request)
+                        "Requests failed; their senders got 500. times=%d route=%s", times, names.of(request)
                     )
                 response = refusal(Refused(Reason.INTERNAL), fields_of(request))
-            metrics.request(_route(request), response.status).observe(time.perf_counter() - started)
+            metrics.request(names.of(request), response.status).observe(time.perf_counter() - started)
             return response
 
         return handle
@@ -65,6 +64,17 @@ def measure_and_shape(
     return around
 
 
-def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "other"
+class RouteNames:
+    """The names of routes in the metrics: their paths, kept by route, since a route works its path out each time."""
+
+    def __init__(self) -> None:
+        self._known: dict[web.AbstractRoute, str] = {}
+
+    def of(self, request: web.Request) -> str:
+        """Return the path of the request's route, such as /reports/{site}; "other" where it has none."""
+        route = request.match_info.route
+        if (name := self._known.get(route)) is None:
+            if route.resource is None:
+                return "other"  # not kept: such a route is made for each request
+            name = self._known[route] = route.resource.canonical
+        return name

@@ -6,14 +6,12 @@ import resource
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.http_exceptions import BadStatusLine
-from aiohttp.typedefs import Handler
 from multidict import istr
 
 from footfall._compat import (
@@ -238,13 +236,14 @@ class _Connections(HttpServer):
 
     def __init__(
         self,
-        handler: Handler,
+        answer: Callable[[Any], Awaitable[web.StreamResponse]],
         request_factory: RequestFactory,
         limiter: ConnectionLimiter | None,
         unread: Unread,
         **options: Any,
     ) -> None:
-        super().__init__(partial(self._handle, handler), request_factory=request_factory)
+        super().__init__(self._handle, request_factory=request_factory)
+        self._answer = answer
         self.leaving = False
         """The worker stops: each answer closes its connection."""
         self.limiter = limiter
@@ -256,16 +255,16 @@ class _Connections(HttpServer):
     def __call__(self) -> HttpConnection:
         return _Connection(self, self._options)
 
-    async def _handle(self, handler: Handler, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Refuse what aiohttp would answer itself or take for HTTP/1.1, and an Expect, with the client's words."""
         if (refused := _not_spoken(request)) is not None:
             return _malformed(refused)
         body = request.content
         if body.is_eof() or not isinstance(connection := request.protocol, _Connection):
-            response = await handler(request)
+            response = await self._answer(request)
         else:
             with connection.reading(body):
-                response = await handler(request)
+                response = await self._answer(request)
         if self.leaving:
             response.force_close()
         return response
@@ -389,7 +388,7 @@ class _Connection(HttpConnection):
         return _malformed(Reason.HTTP_VERSION if is_version else Reason.BAD_REQUEST)
 
 
-def _not_spoken(request: web.Request) -> Reason | None:
+def _not_spoken(request: web.BaseRequest) -> Reason | None:
     """Return why a request is none of HTTP/1.1, or None; RFC 9112 6.1 and RFC 9110 10.1.1, 15.6.2, 15.6.6."""
     version, get = request.version, request.headers.get
     expected, coding = get(EXPECT), get(TRANSFER_ENCODING)

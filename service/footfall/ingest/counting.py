@@ -108,8 +108,9 @@ class Counting:
     def _viewed(self, site: Site, beacon: Beacon, day: date, client: Client) -> View:
         """Return the view, of the page under which it counts."""
         page = normalise_page(beacon.page, site) if beacon.page else None
-        counted = "" if page is None else self.admission.page_to_count(site, page, day, client)
-        return View(counted, beacon.view, beacon.again) if counted or beacon.view else NO_PAGE
+        if page is None:
+            return View("", beacon.view, beacon.again) if beacon.view else NO_PAGE
+        return View(self.admission.page_to_count(site, page, day, client), beacon.view, beacon.again)
 
     def note_refusal(self, reason: Reason, site_id: str = "") -> None:
         """Count a refused beacon; of an unknown site the label is empty, since clients must not name metrics."""
