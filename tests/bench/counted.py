@@ -20,8 +20,7 @@ from tests.bench.tabs import TABS
 FILE = Path(__file__).with_name("RESULTS.json")
 PARTS = ("instructions", "rates", "storage", "kept_ids", "memory", "tabs")
 TOLERANCE = 1.05
-"""A ratio of instructions that is higher than the committed one by more fails the bench. Two runs at once differed by
-2.3 % for robots, and by at most 0.7 % for all others."""
+"""A ratio of instructions that is higher than the committed one by more fails the bench."""
 HEADING = "## Counted, not timed"
 INTRODUCTION = """\
 Each part is measured by itself (`make bench ARGS="--only storage"`), and `make bench ARGS=--update` writes it here and
@@ -41,8 +40,8 @@ seconds are those that the processes counted for themselves; on a machine with o
 caches are shared.
 
 Instructions are those of a worker without its background steps, which cost by the second; valgrind's callgrind counts
-them. Rounds of 64 requests come at once, each on its own connection. Where a ratio is above the one here by more than
-5 %, `make bench` fails.
+them. Rounds of 64 requests come at once, each on its own connection, to a server that rests. Where a ratio is above the
+one here by more than 5 %, `make bench` fails.
 """
 
 
