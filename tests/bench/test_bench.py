@@ -162,10 +162,20 @@ def test_nginx_runs_the_file_of_the_operators_but_for_places(tmp_path: Path) -> 
         nginx.configuration(theirs.replace("443", "8443"), tmp_path, 1234, "http://127.0.0.1:5678")
 
 
+def test_the_table_of_a_terminal_has_what_was_measured_alone() -> None:
+    """Of one part, the rows of all others would only hide its own."""
+    of_machine = {"versions": {}, "hardware": "", "busy_percent": 0, "additions_ms": [1, 1], "cores": ""}
+    drawn = figures.table({"machine": of_machine, "instructions": {"robot": {"ratio": 1.0}}})
+    assert [str(cell) for cell in drawn.columns[0].cells if "[bold]" in str(cell)] == [
+        "[bold]Instructions of a request, 64 at once, ours by the empty server's[/]"
+    ]
+
+
 async def test_growth_has_a_row_for_every_number_of_sites_and_visitors() -> None:
     """Operators who size a Redis and a PostgreSQL need bytes as well as times."""
     found = await growth.measure(sites=(1, 3), visitors=(100, 3000))
     assert [*found["by_sites"], *found["by_visitors"]] == ["1", "3", "100", "3000"]
+    assert [row["rollup_of_all_pings_per_site"] > 0 for row in found["by_sites"].values()] == [True, True]
     few, many = found["by_visitors"].values()
     assert few["redis_bytes_per_day"] < many["redis_bytes_per_day"] < 13_000
     assert few["postgres_row_bytes"] < many["postgres_row_bytes"] < 13_000
