@@ -35,9 +35,13 @@ async def run(server: Server, requests: Sequence[bytes], connections: int, secon
 async def seen(
     service: Footfall, seconds: float, repeats: int, *, sites: int = 1, at: Sequence[int] = CONNECTIONS
 ) -> dict[str, Any]:
-    """Compare beacons with empty requests, at each number of connections."""
+    """Compare beacons with empty requests, at each number of connections.
+
+    Those of many sites are of no page: each page that is new to a site is looked up in Postgres once, and of a thousand
+    sites with a thousand pages nearly all would be new.
+    """
     found: dict[str, Any] = {}
-    requests = traffic.beacons(sites)
+    requests = traffic.beacons(sites, with_pages=sites == 1)
     await drive(service.url, requests, 64, seconds)  # warms up, until the numbers have their final length
     async with baseline(service) as empty:
         await drive(empty.url, requests, 64, seconds)

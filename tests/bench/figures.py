@@ -47,7 +47,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row("reads a second on one core: 200 / 304", _of("counts", "rps", "rps_304")),
         Row("throughput per CPU second, ours by theirs", _of("counts", "cpu_ratio", "cpu_ratio_304"), "{:.2f}"),
     ),
-    "`POST /seen` for 1,000 sites at once, at 64 connections": (
+    "`POST /seen` for 1,000 sites at once, of no page, at 64 connections": (
         Row("throughput, ours by the empty one's", ("many_sites.ratio",), "{:.2f}"),
         Row("p99, ours by the empty one's", ("many_sites.p99_ratio",), "{:.2f}"),
         Row("beacons a second on one core", ("many_sites.rps",)),

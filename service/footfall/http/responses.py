@@ -49,7 +49,7 @@ class Reply(web.StreamResponse):
     server.
     """
 
-    # aiohttp's are properties of headers, cookies and more, of which an answer here has none and makes none.
+    # Plain fields, where aiohttp has properties; its headers, cookies and reason are not made, as none is sent.
     status = 200
     prepared = False
     """Whether the answer is on its way."""
