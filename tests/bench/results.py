@@ -82,10 +82,18 @@ def sizing(found: Mapping[str, Any]) -> Iterator[str]:
     on_redis = site("redis_bytes_per_site") + (REDIS_DAYS - 1) * site("redis_bytes_per_day")
     wal = site("wal_bytes_per_rollup") * ROLLUPS_A_DAY
     cpu_s = at("seen.64.cpu_s_per_million")
+    in_instructions = figure(counted.saved(), "instructions.seen_page.ratio")
     yield (
         f"**Processor.** A worker takes {at('seen.64.rps'):,.0f} beacons a second on a core of its own: plan for half "
         f"of it at the busiest moment. A million beacons cost {cpu_s:.0f} CPU seconds of Footfall and "
         f"{at('seen.64.redis_cpu_s_per_million'):.0f} of Redis."
+    )
+    yield (
+        f"**Beside the empty server.** With 64 connections a beacon took {cpu_s:.0f} microseconds of CPU time and an "
+        f"empty request {at('seen.64.baseline_cpu_s_per_million'):.0f}; with 256 it was "
+        f"{at('seen.256.cpu_s_per_million'):.0f} and {at('seen.256.baseline_cpu_s_per_million'):.0f}. In instructions "
+        f"they differ less, {in_instructions:.2f} with a page: the rest is how fast the processor takes them, which "
+        "changes with what else it has in its caches."
     )
     yield (
         f"**A worker's memory.** {at('rss_idle_mb'):.0f} MB idle, {at('rss_loaded_mb'):.0f} MB under load; more while "
