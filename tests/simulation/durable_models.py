@@ -139,10 +139,13 @@ class PostgresModel:
         for key, row in self.rows.items():
             if key[0] == site and row.day < retention.salts_from and row.day not in given and is_due and not older:
                 self.rows[key] = replace(row, ids=None)
+        since = retention.needed_from
+        late = {week_of(day) for day in snapshot.changes if day < since and not older}
         ahead = [
             row
             for (of, day), row in self.rows.items()
-            if of == site and day >= retention.needed_from and day not in snapshot.present
+            if of == site and day not in snapshot.present
+            if day >= since or (week_of(day) in late and row.sketch is not None)
             if not covers({}, row.logs) and not is_imported(row)
         ]
         for state in snapshot.days:
@@ -156,7 +159,8 @@ class PostgresModel:
             saved = replace(state, visitors=max(row.visitors, state.visitors), sketch=sketch, peak=peak)
             self.rows[site, state.day] = self._exactness(row, saved, state, retention, older=older)
         for week, visitors in snapshot.weeks.items():
-            self._save_week((site, week), visitors, exact=week in snapshot.exact_weeks and not older)
+            is_whole = week not in {week_of(row.day) for row in ahead}
+            self._save_week((site, week), visitors, exact=week in snapshot.exact_weeks and not older and is_whole)
         return ahead
 
     def _save_week(self, key: tuple[str, date], visitors: int, *, exact: bool) -> None:

@@ -591,6 +591,7 @@ class RedisModel:
         self._may_stop(held)
         if looked_at_all and not self._older:
             held.looked_at_all = tuple(looked_at_all.split(":"))
+        needed = set[date]() if self._older else self._keep_weeks(held, present)
         for day, week_ends_s in present.items():
             if day not in held.days:
                 held.listed.discard(day)
@@ -598,9 +599,9 @@ class RedisModel:
                 held.days[day].ends_s = ALWAYS
                 if not self._older:
                     held.day_ids[day].ends_s = ALWAYS
-            elif day not in held.dirty and not held.days[day].pages_dirty:
+            elif self._may_end(held, day):
                 held.day_peaks.pop(day, None)
-                self._end(held, day, week_ends_s)
+                self._end(held, day, week_ends_s, with_week=week_of(day) not in needed)
 
     def acked(self, site: str, logs: Sequence[tuple[date, str]]) -> list[int]:
         """How far each log is applied."""
@@ -671,8 +672,19 @@ class RedisModel:
                 self._mark_changed(held, day)
         return [f"{name} {day}" for name, day in damaged]
 
-    def _end(self, held: SiteModel, day: date, week_ends_s: int) -> None:
-        for key in (held.days[day], held.weeks.get(week_of(day))):
+    def _keep_weeks(self, held: SiteModel, present: Iterable[date]) -> set[date]:
+        """The weeks of the days that may not end yet, which have no end either."""
+        needed = {week_of(day) for day in present if day in held.days and not self._may_end(held, day)}
+        for week in needed & held.weeks.keys():
+            held.weeks[week].ends_s = ALWAYS
+        return needed
+
+    @staticmethod
+    def _may_end(held: SiteModel, day: date) -> bool:
+        return day <= held.through and day not in held.dirty and not held.days[day].pages_dirty
+
+    def _end(self, held: SiteModel, day: date, week_ends_s: int, *, with_week: bool) -> None:
+        for key in (held.days[day], held.weeks.get(week_of(day)) if with_week else None):
             if key is not None and key.ends_s == ALWAYS:
                 key.ends_s = max(int(self._clock()) + TWO_DAYS_S, week_ends_s)
         if not self._older:
@@ -816,7 +828,8 @@ class RedisModel:
                 self._drop(held, day, sets[0], DAY_FLOOR)
             if len(sets[1].ids) > 2 * self._exact_up_to:
                 self._drop(held, day, sets[1], WEEK_FLOOR)
-            sets[0].ends_s = sets[1].ends_s = ALWAYS
+            for kept, sketch_ends_s in zip(sets, (day.ends_s, held.weeks[week].ends_s), strict=True):
+                kept.ends_s = kept.ends_s if sketch_ends_s == ALWAYS else ALWAYS
         day.visitors |= ids
         self._may_stop(held)
         held.weeks[week].visitors |= ids

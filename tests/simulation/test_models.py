@@ -34,7 +34,7 @@ from footfall.stores.postgres_store import open_postgres
 from footfall.stores.redis_store import RedisStore, day_key, open_redis, ready_key
 from footfall.stores.spool_store import Spool, open_spool
 from tests.simulation.durable_models import DiskModel, PostgresModel, SpoolFile, is_imported
-from tests.simulation.models import ALWAYS, VIEW_BYTES, Program, RedisModel, packed, unpacked
+from tests.simulation.models import ALWAYS, VIEW_BYTES, Program, RedisModel, SiteModel, packed, unpacked
 from tests.support.footfall import SITE, VIETNAM
 from tests.support.storage import RawRedis, plain_redis, registers, save_one
 
@@ -274,6 +274,20 @@ class Pair:
                 else:
                     assert abs(ends_s - kept.ends_s) <= 1, (day, part)
 
+    async def compare_ends_of_weeks(self) -> None:
+        """The same of the weeks."""
+        held = self.model.sites.get(SITE) or SiteModel()
+        for week in sorted({week_of(day) for day in DAYS}):
+            ids = held.week_ids[week] if held.week_ids[week].ids else None
+            for part, in_model in (("visitors", held.weeks.get(week)), ("ids", ids)):
+                ends_s = await self.raw.expiretime(f"ff1:{{{SITE}}}:week:{week}:{part}")
+                if in_model is None:
+                    assert ends_s == -2, (week, part)
+                elif in_model.ends_s == ALWAYS:
+                    assert ends_s == -1, (week, part)
+                else:
+                    assert abs(ends_s - in_model.ends_s) <= 1, (week, part)
+
 
 async def _import(model: PostgresModel, imports: DayImports, chance: random.Random) -> None:
     """Import some days in both, some of them again; both refuse what was counted live, and read it back as one."""
@@ -314,6 +328,7 @@ async def test_the_model_of_redis_answers_as_the_scripts_do(redis_url: str, chan
         for _ in range(CALLS):
             await chance.choice(seldom if chance.random() < 0.02 else often)()
             await pair.compare_ends()
+            await pair.compare_ends_of_weeks()
 
 
 async def test_the_model_of_postgres_answers_as_the_queries_do(
@@ -344,7 +359,9 @@ async def test_the_model_of_postgres_answers_as_the_queries_do(
             present = [*(state.day for state in states), *chance.sample(DAYS, 1)]
             touched = [(state.day, page) for state in states for page in chance.sample(PAGES, 2)]
             pages = [PageDay(day, page, {chance.choice(LOGS): chance.randint(0, 3)}) for day, page in touched]
-            snapshot = Snapshot(states, {}, present, salts, pages, unions)
+            changes = {state.day: "1" for state in states if chance.random() < 0.5}
+            exact_weeks = [week for week in unions if chance.random() < 0.5]
+            snapshot = Snapshot(states, changes, present, salts, pages, unions, exact_weeks)
             retention = Retention(
                 today=TODAY,
                 week=week_of(TODAY),

@@ -94,11 +94,25 @@ ONLY_OPEN_DAYS_RESTORED = {
         "needed_from=week_of(still_open),": "needed_from=min(week_of(today), still_open),",
     },
 }
-LATE_DAY_WITHOUT_ITS_WEEK = {
+UNION_OF_THE_DAYS_THAT_ARE_LEFT = {
+    "service/footfall/stores/day_rows.py": {
+        "for day in copy.snapshot.changes if day < retention.needed_from\n": "for day in ()\n",
+    },
+    "tests/simulation/durable_models.py": {
+        "{week_of(day) for day in snapshot.changes if day < since and not older}": "set[date]()",
+    },
+}
+LATE_DAY_WITHOUT_ITS_WEEK = UNION_OF_THE_DAYS_THAT_ARE_LEFT | {  # either guard makes the union whole
     "service/footfall/sync/restore.py": {
         "await self.merge(site, [own, *(state for state in saved if state.day != day and state.sketch)])": (
             "await self.merge(site, [own])"
         ),
+    },
+}
+WEEK_ENDS_BEFORE_ITS_DAYS = {
+    "service/footfall/stores/scripts/confirm.lua": {
+        "if not is_needed[week] then keys[#keys + 1]": "if true then keys[#keys + 1]",
+        "    redis.call('PERSIST', week_sketch(week)) -- a former version gave it an end\n": "",
     },
 }
 PEAK_OF_THE_LAST_COPY = {
@@ -304,6 +318,14 @@ NAMED_TESTS = {
     "a late day without its week": (
         LATE_DAY_WITHOUT_ITS_WEEK,
         "sync/test_turns.py::test_a_week_that_is_over_keeps_its_number",
+    ),
+    "a union of the days that are left": (
+        UNION_OF_THE_DAYS_THAT_ARE_LEFT,
+        "sync/test_rollup.py::test_a_week_that_is_over_is_whole_again_after_a_late_visitor",
+    ),
+    "a week that ends before its days": (
+        WEEK_ENDS_BEFORE_ITS_DAYS,
+        "stores/test_redis_confirm.py::test_a_week_lives_as_long_as_a_day_of_it_has_no_end",
     ),
     "the peak of the last copy": (
         PEAK_OF_THE_LAST_COPY,

@@ -14,6 +14,7 @@ from footfall import sql_folder
 from footfall.embedded.servers import POSTGRES_SOCKET, USER, Postgres
 from footfall.errors import StoreBusy, StoreUnavailable
 from footfall.model.day_state import DayState
+from footfall.model.periods import week_of
 from footfall.model.retention import SKETCHES_RETAINED, Retention
 from footfall.model.site_id import SiteId
 from footfall.model.snapshot import Snapshot
@@ -100,6 +101,27 @@ async def test_rows_of_days_that_redis_lost_come_back_as_ahead(postgres: Postgre
         await save(postgres, DayState(day, 1, None, {LOG: (1, 1)}))
     saved = await save(postgres, DayState(TODAY, 1, None, {LOG: (1, 1)}))
     assert [state.day for state in saved.ahead] == [MONDAY]
+
+
+@pytest.mark.parametrize("is_changed", [True, False])
+async def test_the_other_days_of_a_week_that_is_over_come_back_where_one_has_changed(
+    stores: Stores, postgres: PostgresStore, is_changed: bool
+) -> None:
+    """The union in Redis may lack their visitors, and its set is not all of it; a day without a sketch has none."""
+    saturday, sunday = MONDAY - 2 * DAY, MONDAY - DAY
+    await stores.redis.pfadd("one", b"visitor")
+    sketch = await stores.redis.get("one")
+    for day in (MONDAY - 8 * DAY, saturday, MONDAY):
+        await save(postgres, DayState(day, 1, sketch, {LOG: (1, 1)}))
+    await save(postgres, DayState(saturday - DAY, 1, None, {LOG: (1, 1)}))
+    changes = {sunday: "1"} if is_changed else {}
+    week, late = week_of(sunday), DayState(sunday, 1, sketch, {LOG: (1, 1)})
+    snapshot = Snapshot([late], changes, [sunday, MONDAY], {}, weeks={week: 1}, exact_weeks=[week])
+    saved = await save_one(postgres, SITE, snapshot, RETENTION)
+    assert [state.day for state in saved.ahead] == ([saturday] if is_changed else [])
+    row = await stores.sql.fetchrow("SELECT visitors, exact FROM footfall.site_week WHERE week = $1", week)
+    assert row is not None
+    assert tuple(row) == (1, not is_changed)
 
 
 async def test_an_adjustment_counts_once(postgres: PostgresStore) -> None:

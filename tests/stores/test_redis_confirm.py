@@ -141,6 +141,28 @@ async def test_a_week_that_was_made_again_expires_too(store: RedisStore, redis: 
     assert NO_EXPIRY not in await lifetimes(redis, MONDAY)
 
 
+async def test_a_week_lives_as_long_as_a_day_of_it_has_no_end(store: RedisStore, redis: RawRedis) -> None:
+    """Made again from that day alone it would lack who came on the others; an end of a former version is taken back."""
+    await count(store, batch(1, [1], day=MONDAY))
+    await count(store, batch(1, [2], log=OTHER_LOG))
+    week, ids = keys_of(MONDAY)[2], f"ff1:{{{SITE}}}:week:{MONDAY}:ids"
+    in_an_hour_s = int(await store.clock_s()) + 3600
+
+    await confirm(store, await look(store), closed(MONDAY, 2), in_an_hour_s)
+    assert NO_EXPIRY not in [await redis.ttl(key) for key in keys_of(MONDAY)[:2]]
+    assert await redis.ttl(week) == NO_EXPIRY
+    assert 0 < await redis.ttl(ids) <= 3600  # the ids end with their key all the same
+    await redis.expire(week, 100)
+    await confirm(store, await look(store, all_days=True), closed(MONDAY, 3), in_an_hour_s)
+    assert await redis.ttl(week) == NO_EXPIRY
+
+    await count(store, batch(2, [3], log=OTHER_LOG))
+    await store.confirm(SITE, {}, closed(MONDAY, 4), dict.fromkeys([MONDAY, TODAY], in_an_hour_s))
+    assert await redis.ttl(week) == NO_EXPIRY  # its last day is not confirmed
+    await confirm(store, await look(store), closed(TODAY, 5), in_an_hour_s)
+    assert NO_EXPIRY not in await lifetimes(redis, MONDAY)
+
+
 async def test_a_confirmation_does_not_prolong_an_expiry(store: RedisStore, redis: RawRedis) -> None:
     """Otherwise a day of a busy site would stay in Redis for ever."""
     await count(store, batch(1, [1], day=MONDAY))

@@ -11,6 +11,7 @@ from footfall.model.batch import Answer
 from footfall.model.day_state import DayState
 from footfall.model.retention import SKETCHES_RETAINED, Retention
 from footfall.model.snapshot import Snapshot
+from footfall.model.sums import Tally
 from footfall.stores.postgres_store import Saved
 from footfall.stores.redis_store import day_key
 from footfall.sync.group_rollup import RolledUp
@@ -220,6 +221,27 @@ async def test_a_late_batch_for_a_day_that_left_redis_counts_there(
     assert (read.total_visitors, read.total_views) == (row["visitors"], row["views"])
     assert row["views"] == (9 if saved_before else 8)
     assert await stores.redis.ttl(day_key(SITE, TODAY, "visitors")) > 0
+
+
+async def test_a_week_that_is_over_is_whole_again_after_a_late_visitor(stores: Stores, worker: Worker) -> None:
+    """Its union was made again from Wednesday alone, once Thursday had left Redis; then Wednesday has a new visitor."""
+    for day in (TODAY, TOMORROW):
+        await worker.count(batch(1, range(10 * day.day, 10 * day.day + 7), day=day))
+    await worker.rollup.roll_up(worker.site)
+    stores.clock.advance(7 * 86400)
+    await worker.rollup.roll_up(worker.site)
+    await forget_in_redis(stores, TOMORROW)
+    week = f"ff1:{{{SITE}}}:week:{MONDAY}"
+    await stores.redis.delete(f"{week}:visitors", f"{week}:ids")
+    await stores.redis.copy(day_key(SITE, TODAY, "visitors"), f"{week}:visitors")
+    await worker.count(batch(2, [1000]))
+    assert await stores.redis.pfcount(f"{week}:visitors") == 8
+    assert (await worker.rollup.roll_up(worker.site)).merged_back == 1
+    assert await stores.sql.fetchval("SELECT visitors FROM footfall.site_week WHERE week = $1", MONDAY) == 15
+    assert await stores.agree(TODAY, TOMORROW)
+    assert (await worker.count()).span("last_week") == Tally(15, 3)
+    assert (await worker.roll_up_all_days()).merged_back == 0
+    assert await stores.redis.ttl(f"{week}:visitors") > 0
 
 
 async def test_sketches_go_after_35_days_and_the_numbers_stay(stores: Stores, worker: Worker) -> None:

@@ -14,6 +14,7 @@ import asyncpg
 from footfall.model import visitor_ids
 from footfall.model.day_state import DayState
 from footfall.model.pages import PageDay
+from footfall.model.periods import week_of
 from footfall.model.retention import Retention
 from footfall.model.site_id import SiteId
 from footfall.model.sketch import checksum, is_sound
@@ -127,11 +128,20 @@ AHEAD = """
     WHERE NOT footfall.covers(copy.logs, kept.logs)
     UNION ALL
     SELECT kept.*
-    FROM footfall.site_day AS kept
-    WHERE site = ANY($4) AND day >= $5 AND NOT footfall.covers('{}', kept.logs)
-        AND NOT footfall.is_imported(kept.logs) AND NOT EXISTS (
+    FROM (
+        SELECT * FROM footfall.site_day WHERE site = ANY($4) AND day >= $5
+        UNION ALL
+        SELECT part.*
+        FROM unnest($8::text[], $9::date[]) AS late (site, week)
+            JOIN footfall.site_day AS part ON part.site = late.site AND day >= week AND day < LEAST(week + 7, $5)
+        WHERE sketch IS NOT NULL
+    ) AS kept
+    WHERE NOT footfall.covers('{}', kept.logs) AND NOT footfall.is_imported(kept.logs) AND NOT EXISTS (
         SELECT FROM unnest($6::text[], $7::date[]) AS present (site, day)
         WHERE (present.site, present.day) = (kept.site, kept.day))
+"""
+"""Days that Redis needs and lacks: the young ones and, where a day of an earlier week has changed, the others of that
+week. Without them the union that Redis has of it may lack who came on those days only.
 """
 
 
@@ -158,15 +168,10 @@ async def save_days(
     fuller = await _fuller(connection, given)
     await _save_rows(connection, [pair for pair in given if (pair[0], pair[1].day) not in fuller], retention)
     await save_pages(connection, pages_in(copies))
-    weeks = [(copy, week, visitors) for copy in copies for week, visitors in copy.snapshot.weeks.items()]
-    await connection.execute(
-        SAVE_WEEKS,
-        [copy.site_id for copy, _, _ in weeks],
-        [week for _, week, _ in weeks],
-        [visitors for _, _, visitors in weeks],
-        [week in copy.snapshot.exact_weeks for copy, week, _ in weeks],
-    )
     present = [(copy.site_id, day) for copy in copies for day in copy.snapshot.present]
+    late = {
+        (copy.site_id, week_of(day)) for copy in copies for day in copy.snapshot.changes if day < retention.needed_from
+    }
     rows = await connection.fetch(
         AHEAD,
         site_ids,
@@ -176,10 +181,13 @@ async def save_days(
         retention.needed_from,
         [site_id for site_id, _ in present],
         [day for _, day in present],
+        [site_id for site_id, _ in late],
+        [week for _, week in late],
     )
     ahead: dict[SiteId, list[DayState]] = {copy.site_id: [] for copy in copies}
     for (site_id, _), state in (fuller | {(row["site"], row["day"]): day_state(row) for row in rows}).items():
         ahead[site_id].append(state)
+    await _save_weeks(connection, copies, ahead)
     return ahead
 
 
@@ -207,6 +215,21 @@ async def _save_rows(connection: "Connection", given: Sequence[tuple[SiteId, Day
         ids,
         [visitor_ids.checksum(listed, state.visitors, state.logs) for listed, state in zip(ids, days, strict=True)],
         [state.exact for state in days],
+    )
+
+
+async def _save_weeks(
+    connection: "Connection", copies: Sequence[SiteCopy], ahead: Mapping[SiteId, Sequence[DayState]]
+) -> None:
+    """Save the weeks of the copies; where Redis lacks something of a week, its set is not all of it."""
+    weeks = [(copy, week, visitors) for copy in copies for week, visitors in copy.snapshot.weeks.items()]
+    lacking = {(site_id, week_of(state.day)) for site_id, states in ahead.items() for state in states}
+    await connection.execute(
+        SAVE_WEEKS,
+        [copy.site_id for copy, _, _ in weeks],
+        [week for _, week, _ in weeks],
+        [visitors for _, _, visitors in weeks],
+        [week in copy.snapshot.exact_weeks and (copy.site_id, week) not in lacking for copy, week, _ in weeks],
     )
 
 

@@ -181,7 +181,9 @@ class GroupRollup:
         """Confirm a copy in Redis, and merge into it what Postgres has more; return how many days that were."""
         site, snapshot = wanted.site, copy.snapshot
         ahead = {state.day for state in saved.ahead}
-        confirmed = {day: change for day, change in snapshot.changes.items() if day not in ahead}
+        # A change of a week that lacks a day stays, so that the next rollup finds the lack if this one ends here.
+        lacking = {week_of(day) for day in ahead}
+        confirmed = {day: change for day, change in snapshot.changes.items() if week_of(day) not in lacking}
         # A worker whose clock is behind still reads the old week for a while.
         week_ends = {day: salt_ends_s(week_of(day), site.zone) for day in snapshot.present}
         # Days that a clock ahead had closed are opened again only where Redis has all of them.

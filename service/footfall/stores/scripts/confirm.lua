@@ -23,6 +23,21 @@ if looked_at_all ~= '' then redis.call('HSET', CLOSED, 'looked_at_all', looked_a
 
 local closed_through = redis.call('HGET', CLOSED, 'through') or ''
 local two_days_on = math.floor(now_ms() / 1000) + 2 * 86400
+local function may_end(day)
+  return day <= closed_through and redis.call('HEXISTS', DIRTY, day) == 0
+    and redis.call('EXISTS', day_pages_dirty(day)) == 0
+end
+
+-- A week's union is needed as long as one of its days is: made again from that day, it would lack who came on those that
+-- have ended.
+local is_needed = {}
+for at = first_present, #ARGV, 3 do
+  local day, week = ARGV[at], ARGV[at + 1]
+  if not is_needed[week] and not may_end(day) and redis.call('EXISTS', day_sketch(day)) == 1 then
+    is_needed[week] = true
+    redis.call('PERSIST', week_sketch(week)) -- a former version gave it an end
+  end
+end
 for at = first_present, #ARGV, 3 do
   local day, week, week_ends = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   if redis.call('EXISTS', day_sketch(day)) == 0 then
@@ -31,9 +46,11 @@ for at = first_present, #ARGV, 3 do
     for _, key in ipairs({day_sketch(day), day_logs(day), day_pages(day), day_ids(day)}) do
       redis.call('PERSIST', key)
     end
-  elseif redis.call('HEXISTS', DIRTY, day) == 0 and redis.call('EXISTS', day_pages_dirty(day)) == 0 then
+  elseif may_end(day) then
     redis.call('HDEL', CLOSED, 'peak:' .. day) -- Postgres has it
-    for _, key in ipairs({day_sketch(day), day_logs(day), day_pages(day), week_sketch(week)}) do
+    local keys = {day_sketch(day), day_logs(day), day_pages(day)}
+    if not is_needed[week] then keys[#keys + 1] = week_sketch(week) end
+    for _, key in ipairs(keys) do
       if redis.call('TTL', key) == -1 then redis.call('EXPIREAT', key, math.max(two_days_on, week_ends)) end
     end
     -- The list of ids ends with the key that made them.
