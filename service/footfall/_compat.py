@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.typedefs import Handler
-from prometheus_client import Counter, Gauge, Histogram, values
+from prometheus_client import Counter, Histogram, values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from redis.asyncio.connection import AbstractConnection
 
@@ -79,10 +79,10 @@ def keep_metric_values_in(make: Callable[..., MetricValue]) -> None:
     values.ValueClass = make
 
 
-value_of: Callable[[Counter | Gauge], MetricValue] = attrgetter("_value")
-"""The number behind a counter or a gauge: `Counter._value`, `Gauge._value`, read in 0.26.0.
+value_of: Callable[[Counter], MetricValue] = attrgetter("_value")
+"""The number behind a counter: `Counter._value`, read in 0.26.0.
 
-The public `inc` and `set` look first whether there are labels and whether a counter falls, which takes thrice as long.
+The public `inc` looks first whether the counter has labels and whether it falls, which takes thrice as long.
 """
 
 

@@ -9,6 +9,7 @@ import signal
 import struct
 import sys
 import termios
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,14 @@ async def test_watching_follows_the_service_until_ctrl_c(environ: dict[str, str]
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
     command = (sys.executable, "-m", "footfall", "status", "--watch")
-    child = await asyncio.create_subprocess_exec(*command, env=inherited | here, stdout=slave, stderr=slave)
+    child = await asyncio.create_subprocess_exec(
+        *command,
+        env=inherited | here,
+        stdout=slave,
+        stderr=slave,
+        # A shell's job in the background, as these tests may be one, has its SIGINT ignored, and so have its children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     os.close(slave)
     text = ""
     with os.fdopen(master, "rb", buffering=0) as screen_of_child:

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Sequence
 from datetime import date
 from typing import NamedTuple
 
-from footfall._compat import value_of
 from footfall.display.counts_cache import CountsCache
 from footfall.display.page_views import PageViews
 from footfall.errors import StoreDamaged, StoreUnavailable
@@ -42,7 +41,6 @@ class RedisWriter:
         self._counts_cache, self._page_views = displays
         self._periods = periods
         self._metrics = metrics
-        self._clock_skew = value_of(metrics.clock_skew)
         self._up = metrics.store_up.labels("redis")
         self._is_up = False
         """What this gauge says."""
@@ -111,7 +109,7 @@ class RedisWriter:
             self._show(is_up=True)
             self._heard_s, self._heard_at_s = recorded.reading.at_ms / 1000, self._monotonic()
             self._skew_s = self._heard_s - self._periods.clock()
-            self._clock_skew.set(self._skew_s)
+            self._metrics.clock_skew.set(self._skew_s)
             self._counts_cache.accept(site, recorded.reading)
         return recorded
 
