@@ -13,11 +13,12 @@ from footfall.display.block import snippet
 from footfall.display.svg import Look, counts_svg
 from footfall.http.assets import load_assets
 from footfall.metrics.metrics import Metrics
-from footfall.model.counts import Counts, Form
+from footfall.model.counts import Counts
 from footfall.settings.settings import FILE_VARIABLES, VARIABLES, Limits, Site, load_settings
 from footfall.settings.sources import CONFIG_VARIABLE
 from tests.chaos.matrix import FAULTS
 from tests.support import reference
+from tests.support.portal import FORM
 from tests.support.project import PACKAGE, PROJECT
 from tests.support.reference import default_text
 
@@ -196,16 +197,8 @@ PICTURES = {
 def test_the_pictures_of_the_block_are_what_the_program_draws(file: str) -> None:
     """A picture of last year's block promises what no page gets. To draw it again: write `drawn` to the file."""
     site = load_settings(PROJECT / "deploy/footfall.toml", STORES).sites["portal"]
-    form = Form(
-        site=site.id,
-        measure="visitors",
-        poll_after_s=15,
-        ping_after_s=60,
-        language="vi",
-        visitor_id="network",
-    )
     counts = Counts(
-        form=form,
+        form=FORM,
         online=4,
         today=63,
         week=495,

@@ -8,18 +8,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from footfall.model.counts import NUMBERS, Counts, Form, Reading
-from footfall.model.site_id import SiteId
+from footfall.model.counts import NUMBERS, Counts, Reading
 from footfall.model.sums import Sums, Tally, spans_of
+from tests.support.portal import FORM
 
-FORM = Form(
-    site=SiteId("portal"),
-    measure="visitors",
-    poll_after_s=15,
-    ping_after_s=60,
-    language="vi",
-    visitor_id="network",
-)
 COUNTS = Counts(
     form=FORM,
     online=4,

@@ -1,23 +1,19 @@
 """Ways that the simulation found: sets of ids beside a day that an older version has mended, which knows no sets."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.simulation.test_simulation import ALL, ENOUGH, ROOMY, Footfall
+from tests.simulation.conftest import all_comes_together
+from tests.simulation.test_simulation import Footfall
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[Footfall]:
+def world(world: Footfall) -> Iterator[Footfall]:
     """A newer worker beside an older one; at the end all must come together."""
-    footfall = Footfall()
-    footfall.folder, footfall.steps_done = tmp_path, [0]
-    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL, neighbours=0)
-    footfall.program_changes(which=1)
-    yield footfall
-    footfall.promises_hold()
-    footfall.teardown()
+    world.program_changes(which=1)
+    yield world
+    all_comes_together(world)
 
 
 @pytest.mark.parametrize("part", ["logs", "pages"])

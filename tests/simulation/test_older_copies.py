@@ -1,24 +1,17 @@
 """Ways that the simulation found: Redis goes back to a copy that is older than an import of days."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.simulation.day_imports import Heard
-from tests.simulation.test_simulation import ALL, ENOUGH, ROOMY, Footfall
+from tests.simulation.test_simulation import Footfall
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[Footfall]:
-    """A simulation whose steps the test chooses, with a copy of Redis."""
-    footfall = Footfall()
-    footfall.folder, footfall.steps_done = tmp_path, [0]
-    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL, neighbours=0)
-    footfall.quiet_minute(batches=1, rolled_up=True)
-    footfall.redis_is_copied()
-    yield footfall
-    footfall.world.close()
+def world(world: Footfall) -> Footfall:
+    """With a copy of Redis."""
+    world.quiet_minute(batches=1, rolled_up=True)
+    world.redis_is_copied()
+    return world
 
 
 @pytest.mark.parametrize("is_imported", [True, False])

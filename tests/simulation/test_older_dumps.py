@@ -4,24 +4,18 @@ What Postgres alone had is lost then. A part of it may come back: a view that it
 two batches, and the other one brings the visitor alone; and a day that Redis has again has its logs, and no pages.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
+from tests.simulation.conftest import all_comes_together
 from tests.simulation.models import SUM, DayModel
-from tests.simulation.test_simulation import ALL, ENOUGH, ROOMY, Footfall
+from tests.simulation.test_simulation import Footfall
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[Footfall]:
-    """A simulation whose steps the test chooses, with a dump of before."""
-    footfall = Footfall()
-    footfall.folder, footfall.steps_done = tmp_path, [0]
-    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL, neighbours=0)
-    footfall.postgres_is_dumped()
-    yield footfall
-    footfall.world.close()
+def world(world: Footfall) -> Footfall:
+    """With a dump of before."""
+    world.postgres_is_dumped()
+    return world
 
 
 @pytest.fixture
@@ -39,11 +33,6 @@ def _is_rolled_up(world: Footfall) -> None:
     world.reconcile(which=0, served=True)
     world.promises_hold()
     assert _saved(world) == (1, 1)
-
-
-def _all_comes_together(world: Footfall) -> None:
-    world.promises_hold()
-    world.promises.recover()
 
 
 def _saved(world: Footfall) -> tuple[int, int]:
@@ -65,7 +54,7 @@ def test_a_visitor_comes_back_without_the_view_that_postgres_alone_had(sent_twic
     sent_twice.days_pass(days=8)
     sent_twice.promises_hold()
     sent_twice.postgres_is_restored(age=0)
-    _all_comes_together(sent_twice)
+    all_comes_together(sent_twice)
     assert _saved(sent_twice) == (0, 0)
 
 
@@ -76,7 +65,7 @@ def test_the_day_may_end_in_redis_after_postgres_went_back(sent_twice: Footfall)
     sent_twice.postgres_is_restored(age=0)
     sent_twice.promises_hold()
     sent_twice.days_pass(days=3)
-    _all_comes_together(sent_twice)
+    all_comes_together(sent_twice)
     assert _saved(sent_twice) == (0, 0)
 
 
@@ -87,7 +76,7 @@ def test_it_may_end_and_its_visitor_come_back_within_one_step(sent_twice: Footfa
     sent_twice.days_pass(days=3)
     sent_twice.postgres_is_restored(age=0)
     sent_twice.quiet_days_pass()
-    _all_comes_together(sent_twice)
+    all_comes_together(sent_twice)
     assert _saved(sent_twice) == (0, 0)
 
 
@@ -109,7 +98,7 @@ def test_the_dump_may_have_the_visitor_without_the_view(world: Footfall) -> None
     world.days_pass(days=8)
     world.promises_hold()
     world.postgres_is_restored(age=0)
-    _all_comes_together(world)
+    all_comes_together(world)
     assert _saved(world) == (0, 0)
 
 
@@ -130,7 +119,7 @@ def test_a_day_that_redis_has_again_has_no_pages(world: Footfall) -> None:
         world.reconcile(which=1, served=True)
     assert _in_redis(world)
     world.postgres_is_restored(age=0)
-    _all_comes_together(world)
+    all_comes_together(world)
     assert _saved(world) == (2, 0)
 
 
@@ -140,7 +129,7 @@ def test_a_view_that_redis_still_has_comes_back(sent_twice: Footfall) -> None:
     _is_rolled_up(sent_twice)
     sent_twice.postgres_is_restored(age=0)
     assert _saved(sent_twice) == (0, 0)
-    _all_comes_together(sent_twice)
+    all_comes_together(sent_twice)
     assert _saved(sent_twice) == (1, 1)
 
 
@@ -156,4 +145,4 @@ def test_what_is_lost_while_redis_has_it_is_found(sent_twice: Footfall, part: st
         day.logs = {log: (number, 0) for log, (number, _) in day.logs.items()} | {SUM: (0, 0)}
     day.pages = {}
     with pytest.raises(AssertionError, match="0 views of"):
-        _all_comes_together(sent_twice)
+        all_comes_together(sent_twice)

@@ -4,23 +4,16 @@ Each side knows the views that it has counted itself, and the page may reach a w
 second failure at once. The view counts once on each side, then, and not once more.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.simulation.test_simulation import ALL, ENOUGH, ROOMY, Footfall
+from tests.simulation.test_simulation import Footfall
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[Footfall]:
-    """A simulation whose steps the test chooses, with a copy of Redis, a replica that lags, that has no view yet."""
-    footfall = Footfall()
-    footfall.folder, footfall.steps_done = tmp_path, [0]
-    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL, neighbours=0)
-    footfall.redis_is_copied()
-    yield footfall
-    footfall.world.close()
+def world(world: Footfall) -> Footfall:
+    """With a copy of Redis, a replica that lags, that has no view yet."""
+    world.redis_is_copied()
+    return world
 
 
 def _view_is_sent(world: Footfall, *, to: int) -> None:

@@ -5,26 +5,22 @@ would lack who came on the others. At the end the simulation compares it with th
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from footfall.model.periods import local_day, week_of
 from footfall.model.retention import WEEK
+from tests.simulation.conftest import all_comes_together
 from tests.simulation.models import SiteModel
-from tests.simulation.test_simulation import ALL, ENOUGH, ROOMY, Footfall
+from tests.simulation.test_simulation import Footfall
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[Footfall]:
+def world(world: Footfall) -> Iterator[Footfall]:
     """A simulation that begins on a Wednesday; at the end all must come together."""
-    footfall = Footfall()
-    footfall.folder, footfall.steps_done = tmp_path, [0]
-    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL, neighbours=0)
-    yield footfall
-    footfall.promises_hold()
-    footfall.teardown()
-    assert _last_week(footfall) == len(footfall.world.ledger)
+    yield world
+    all_comes_together(world)
+    assert _last_week(world) == len(world.world.ledger)
 
 
 def _last_week(world: Footfall) -> int:

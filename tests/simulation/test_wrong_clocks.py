@@ -2,27 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.simulation.test_simulation import ALL, ENOUGH, ROOMY, Footfall
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[Footfall]:
-    """A simulation whose steps the test chooses."""
-    footfall = Footfall()
-    footfall.folder, footfall.steps_done = tmp_path, [0]
-    footfall.begin(keep_max_bytes=ROOMY, rows_max=ENOUGH, exact_up_to=ALL, neighbours=0)
-    yield footfall
-    footfall.world.close()
-
-
-def _all_comes_together(world: Footfall) -> None:
-    world.promises_hold()
-    world.promises.recover()
+from tests.simulation.conftest import all_comes_together
+from tests.simulation.test_simulation import Footfall
 
 
 def _redis_has_the_sums_of_a_day_ahead(world: Footfall) -> None:
@@ -51,13 +33,13 @@ def test_last_week_is_not_below_what_was_shown_of_it(world: Footfall) -> None:
     world.key_is_damaged(which=0, name="online")
     world.promises_hold()
     world.quiet_minute(batches=1, rolled_up=False)
-    _all_comes_together(world)
+    all_comes_together(world)
 
 
 def test_the_year_does_not_fall(world: Footfall) -> None:
     """Though in between it was unknown."""
     _redis_has_the_sums_of_a_day_ahead(world)
-    _all_comes_together(world)
+    all_comes_together(world)
 
 
 def test_a_peak_of_a_clock_that_was_ahead_is_taken_back(world: Footfall) -> None:
@@ -72,7 +54,7 @@ def test_a_peak_of_a_clock_that_was_ahead_is_taken_back(world: Footfall) -> None
     world.promises_hold()
     world.days_pass(days=1)
     world.quiet_minute(batches=1, rolled_up=False)
-    _all_comes_together(world)
+    all_comes_together(world)
 
 
 def test_a_week_that_is_shown_again_comes_back_as_the_workers_resend(world: Footfall) -> None:
@@ -88,7 +70,7 @@ def test_a_week_that_is_shown_again_comes_back_as_the_workers_resend(world: Foot
     world.clocks_are_corrected(hours=216)
     world.days_pass(days=1)
     world.quiet_minute(batches=1, rolled_up=False)
-    _all_comes_together(world)
+    all_comes_together(world)
     shown = [worker.counts_cache.shown(world.world.site).counts.week for worker in world.world.workers]
     assert shown == [5, 5]
 
